@@ -1,0 +1,117 @@
+"""Runs a query: the one place that knows which engine does the work.
+
+Everything per-customer and wide is one SQL query per step, written in DuckDB's dialect and kept portable. The engine
+gets the query, its named input tables and its parameters, and returns Arrow. Belongs here: registering inputs, running,
+streaming. Does not belong here: any query of the chain.
+
+A query names its inputs as plain tables; each is given by keyword as a `pyarrow.Table`, a pandas frame, or `Files`
+(Parquet on disk, read with column pruning). Values go in as `$name` parameters, never as pasted text.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Files:
+    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it."""
+
+    paths: tuple[str, ...]
+    schema: pa.Schema
+
+
+Input: TypeAlias = "pa.Table | pd.DataFrame | Files"
+
+
+class Engine(Protocol):
+    """What the chain asks of an engine."""
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None, /, **tables: Any) -> pa.Table:
+        """Run one statement and return its rows."""
+        ...
+
+    def stream(
+        self, sql: str, params: Mapping[str, Any] | None = None, /, *, rows: int = 200_000, **tables: Any
+    ) -> Iterator[pa.RecordBatch]:
+        """Run one statement and yield its rows in batches, so that memory does not grow with the result."""
+        ...
+
+
+class DuckDB:
+    """The embedded engine. One instance keeps one connection; a query runs in a cursor of its own.
+
+    Parameters
+    ----------
+    threads : how many threads a query may use; the machine's cores by default
+    memory_limit : as DuckDB writes it, for example ``"4GB"``; DuckDB's default otherwise
+    """
+
+    def __init__(self, threads: int | None = None, memory_limit: str | None = None) -> None:
+        config: dict[str, Any] = {}
+        if threads:
+            config["threads"] = threads
+        if memory_limit:
+            config["memory_limit"] = memory_limit
+        self._connection = duckdb.connect(config=config)
+        self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def _relation(self, sql: str, params: Mapping[str, Any] | None, tables: Mapping[str, Any]) -> Iterator[Any]:
+        with self._lock:
+            cursor = self._connection.cursor()
+        try:
+            for name, table in tables.items():
+                if isinstance(table, Files):
+                    _register_files(cursor, name, table)
+                else:
+                    cursor.register(name, table)
+            used = {name: value for name, value in (params or {}).items() if re.search(rf"\${name}\b", sql)}
+            yield cursor.sql(sql, params=used or None)
+        finally:
+            cursor.close()
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None, /, **tables: Any) -> pa.Table:
+        with self._relation(sql, params, tables) as relation:
+            return relation.to_arrow_table()
+
+    def stream(
+        self, sql: str, params: Mapping[str, Any] | None = None, /, *, rows: int = 200_000, **tables: Any
+    ) -> Iterator[pa.RecordBatch]:
+        with self._relation(sql, params, tables) as relation:
+            yield from relation.to_arrow_reader(rows)
+
+
+def _register_files(cursor: Any, name: str, files: Files) -> None:
+    """A temporary view over Parquet files; without files, an empty table of the same columns."""
+    if not files.paths:
+        cursor.register(name, files.schema.empty_table())
+        return
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files.paths)
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT {', '.join(map(quoted, files.schema.names))} "
+        f"FROM read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
+    )
+
+
+def sql_of(package: str, name: str) -> str:
+    """The text of a query that lies as a ``.sql`` file beside the module that runs it."""
+    return (resources.files(package) / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def quoted(name: str) -> str:
+    """A column or table name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,10 @@
+"""Facts per customer and day, and the snapshot: the features of a customer as of a day.
+
+Belongs here: every formula of a feature and of an outcome label. A snapshot is one query over pairs of customer and
+day, the same for today's table and for a training set, so a model never meets a feature that means something else in
+production. Does not belong here: which days to train on (see each family) and where rows come from.
+"""
+
+from ml.features.facts import Attribute, Facts, FeatureSpec, category_column, features_table
+
+__all__ = ["Attribute", "Facts", "FeatureSpec", "category_column", "features_table"]

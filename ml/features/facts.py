@@ -1,0 +1,218 @@
+"""Facts: what is known of customers up to a day, and the questions the chain asks of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlglot import exp
+
+from ml import tables
+from ml.engine import Engine, Input, sql_of
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute of the customers table that becomes a feature under its own name."""
+
+    name: str
+    type: Literal["string", "double"] = "string"
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a project adds to the features every project has.
+
+    Parameters
+    ----------
+    categories : categories whose share of the last 90 days' revenue is a feature of its own. Declared, not learnt, so
+        no later day can leak into the vocabulary.
+    attributes : columns of the customers table.
+    """
+
+    categories: tuple[str, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+
+
+def category_column(category: str) -> str:
+    """The feature that holds a category's revenue share: ``share_meat_pckgd`` for ``MEAT-PCKGD``."""
+    return "share_" + re.sub(r"[^a-z0-9]+", "_", category.lower()).strip("_")
+
+
+def features_table(spec: FeatureSpec) -> tables.Table:
+    """`customer_features` with the project's own columns."""
+    shares = [
+        tables.Column(category_column(name), "double", f"share of {name} in the last 90 days' revenue", "0 to 1")
+        for name in spec.categories
+    ]
+    attributes = [tables.Column(a.name, a.type, "attribute of the customer, newest delivery") for a in spec.attributes]
+    return tables.CUSTOMER_FEATURES.plus([*shares, *attributes])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Customer days, category days and attribute deliveries, none of them later than the day they were read for.
+
+    Each input is anything the engine reads; all have a `day` column beside their declared ones.
+    """
+
+    engine: Engine
+    spec: FeatureSpec
+    customer_days: Input
+    category_days: Input
+    customers: Input
+
+    @classmethod
+    def from_rows(
+        cls,
+        engine: Engine,
+        spec: FeatureSpec,
+        *,
+        transactions: Input,
+        customers: Input,
+        events: Input,
+        exposures: Input,
+        balances: Input,
+    ) -> Facts:
+        """Sum accepted rows up to facts. Every input has a `day` column."""
+        days = engine.query(
+            sql_of("ml.features", "customer_days"),
+            transactions=transactions,
+            customers=customers,
+            events=events,
+            exposures=exposures,
+            balances=balances,
+        )
+        categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
+        names = ", ".join(['customer_id', 'day', *(f'"{a.name}"' for a in spec.attributes)])
+        attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
+        return cls(engine, spec, days, categories, attributes)
+
+    def until(self, day: date) -> Facts:
+        """The same facts without anything after `day`."""
+
+        def cut(table: Input) -> pa.Table:
+            return self.engine.query("SELECT * FROM facts WHERE day <= $day", {"day": day}, facts=table)
+
+        return replace(
+            self,
+            customer_days=cut(self.customer_days),
+            category_days=cut(self.category_days),
+            customers=cut(self.customers),
+        )
+
+    def known(self, days: Sequence[date]) -> pa.Table:
+        """Pairs (customer_id, day) of every customer known on each of `days`."""
+        return self.engine.query(
+            """
+            WITH known AS (SELECT customer_id, MIN(day) AS known_since FROM customer_days GROUP BY customer_id)
+            SELECT known.customer_id AS customer_id, days.day AS day
+            FROM days JOIN known ON known.known_since <= days.day
+            ORDER BY days.day, known.customer_id
+            """,
+            days=pa.table({"day": pa.array(list(days), pa.date32())}),
+            customer_days=self.customer_days,
+        )
+
+    def snapshot(self, pairs: pa.Table) -> pa.Table:
+        """The features of each pair, as of the end of its day.
+
+        Parameters
+        ----------
+        pairs : customer_id, day; each customer known on its day, no pair twice
+
+        Returns
+        -------
+        One row per pair, ordered by day and customer: customer_id, day, and the columns of `features_table(spec)`.
+        """
+        tables_in = {"pairs": pairs, "customer_days": self.customer_days, "category_days": self.category_days}
+        features = self.engine.query(sql_of("ml.features", "snapshot"), **tables_in)
+        if self.spec.categories:
+            shares = self.engine.query(
+                _shares(self.spec.categories).sql("duckdb"), pairs=pairs, category_days=self.category_days
+            )
+            features = _beside(features, shares)
+        if self.spec.attributes:
+            attributes = self.engine.query(
+                _attributes([a.name for a in self.spec.attributes]).sql("duckdb"),
+                pairs=pairs,
+                customers=self.customers,
+            )
+            features = _beside(features, attributes)
+        wanted = features_table(self.spec)
+        order = ["customer_id", "day", *wanted.names[1:]]
+        types = pa.schema([wanted.schema().field("customer_id"), pa.field("day", pa.date32()), *list(wanted.schema())[1:]])
+        return features.select(order).cast(types)
+
+    def snapshot_of(self, *days: date) -> pa.Table:
+        """The snapshot of every customer known on each of `days`."""
+        return self.snapshot(self.known(days))
+
+    def outcomes(self, pairs: pa.Table, window_days: int, *, until: date) -> pa.Table:
+        """Spend and orders of each pair's customer in the `window_days` days after the pair's day.
+
+        Raises
+        ------
+        ValueError
+            If a window has not closed by the end of `until`: an unmatured label is never a label.
+        """
+        if pairs.num_rows and (until - pc.max(pairs["day"]).as_py()).days < window_days:
+            raise ValueError(f"outcomes over {window_days} days are not complete by {until} for every pair")
+        return self.engine.query(
+            sql_of("ml.features", "outcomes"), {"window": window_days}, pairs=pairs, customer_days=self.customer_days
+        )
+
+
+def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    """Put the columns of `right` beside `left`; both are ordered by day and customer and have one row per pair."""
+    if left.num_rows != right.num_rows:
+        raise ValueError("a pair stands twice, or its customer was not yet known on its day")
+    for name in right.column_names:
+        if name not in ("customer_id", "day"):
+            left = left.append_column(name, right[name])
+    return left
+
+
+def _shares(categories: Sequence[str]) -> exp.Select:
+    """Revenue share of each declared category in the 90 days up to the pair's day."""
+    amount = "CASE WHEN category_days.amount > 0 THEN CAST(category_days.amount AS DECIMAL(18, 4)) ELSE 0 END"
+    total = f"CAST(SUM({amount}) AS DOUBLE)"
+    columns = []
+    for category in categories:
+        test = exp.column("category", "category_days").eq(exp.Literal.string(category))
+        part = f"CAST(SUM(CASE WHEN {test.sql('duckdb')} THEN {amount} ELSE 0 END) AS DOUBLE)"
+        columns.append(exp.alias_(exp.maybe_parse(f"CASE WHEN {total} > 0 THEN {part} / {total} END", dialect="duckdb"), category_column(category), quoted=True))
+    return (
+        exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
+        .from_("pairs")
+        .join(
+            "category_days",
+            on="category_days.customer_id = pairs.customer_id AND category_days.day <= pairs.day "
+            "AND category_days.day > pairs.day - 90",
+            join_type="left",
+        )
+        .group_by("pairs.customer_id", "pairs.day")
+        .order_by("pairs.day", "pairs.customer_id")
+    )
+
+
+def _attributes(names: Sequence[str]) -> exp.Select:
+    """The newest delivery of each attribute up to the pair's day."""
+    columns = [exp.column(name, "customers", quoted=True) for name in names]
+    ranked = (
+        exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
+        .select("ROW_NUMBER() OVER (PARTITION BY pairs.customer_id, pairs.day ORDER BY customers.day DESC) AS newest")
+        .from_("pairs")
+        .join("customers", on="customers.customer_id = pairs.customer_id AND customers.day <= pairs.day", join_type="left")
+    )
+    return (
+        exp.select("customer_id", "day", *(exp.column(name, quoted=True) for name in names))
+        .from_(ranked.subquery("ranked"))
+        .where("newest = 1")
+        .order_by("day", "customer_id")
+    )

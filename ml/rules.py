@@ -1,0 +1,98 @@
+"""Expressions that people write in the project file: parsed, checked, never run as text.
+
+Belongs here: what an expression may contain. Mappings, stage rules and audiences are scalar SQL expressions over named
+columns: no sub-queries, no table or file functions, no second statement. Does not belong here: what the rules mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+
+class RuleError(ValueError):
+    """An expression that cannot be accepted; the message says what is wrong and what to do."""
+
+
+_ALLOWED = (
+    exp.Column, exp.Identifier, exp.Dot, exp.Bracket, exp.Literal, exp.Boolean, exp.Null, exp.Var, exp.Placeholder,
+    exp.Paren, exp.And, exp.Or, exp.Xor, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between,
+    exp.In, exp.Is, exp.Like, exp.ILike, exp.Escape, exp.NullSafeEQ, exp.NullSafeNEQ,
+    exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.Pow, exp.Abs, exp.Round, exp.Floor, exp.Ceil,
+    exp.Ln, exp.Log, exp.Exp, exp.Sqrt, exp.Greatest, exp.Least, exp.IsNan, exp.IsInf,
+    exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Cast, exp.TryCast, exp.DataType, exp.DataTypeParam,
+    exp.Lower, exp.Upper, exp.Trim, exp.Length, exp.Substring, exp.Concat, exp.DPipe, exp.Replace, exp.Left, exp.Right,
+    exp.StartsWith, exp.EndsWith, exp.Contains, exp.StrPosition, exp.SplitPart, exp.RegexpLike, exp.RegexpFullMatch,
+    exp.RegexpReplace, exp.RegexpExtract, exp.MD5, exp.SHA2, exp.Pad,
+    exp.Interval, exp.Date, exp.DateAdd, exp.DateSub, exp.DateDiff, exp.DateTrunc, exp.TimestampTrunc, exp.Extract,
+    exp.Year, exp.Month, exp.Day, exp.DayOfWeek, exp.StrToTime, exp.StrToDate, exp.TimeToStr, exp.TimestampFromParts,
+    exp.UnixToTime, exp.AtTimeZone, exp.ConvertTimezone, exp.TsOrDsToDate, exp.TsOrDsToTimestamp,
+    exp.JSONExtract, exp.JSONExtractScalar, exp.JSONPath, exp.JSONPathRoot, exp.JSONPathKey, exp.JSONPathSubscript,
+    exp.StructExtract,
+)  # fmt: skip
+# Functions that sqlglot does not model by a class of their own; every one is pure and scalar.
+_FUNCTIONS = {
+    "epoch_ms", "to_timestamp", "make_timestamp", "try_strptime", "timezone", "regexp_matches", "strip_accents",
+    "list_extract", "struct_extract", "json_extract_string", "isfinite", "sha256", "to_hours", "to_days", "to_minutes",
+    "to_seconds",
+}  # fmt: skip
+_CLASSES = {node for node in _ALLOWED if issubclass(node, exp.Func)}
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A half sentence that names the nearest known name, or lists a few."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    listed = ", ".join(sorted(known)[:12])
+    return f"known here: {listed}{' …' if len(known) > 12 else ''}"
+
+
+def scalar(expression: str, columns: Collection[str] | None = None, parameters: Collection[str] = ()) -> exp.Expression:
+    """Parse a scalar SQL expression over one row.
+
+    Parameters
+    ----------
+    expression : in DuckDB's dialect, for example ``recency_days <= $churn_after and orders > 1``
+    columns : the columns it may use; any, if None
+    parameters : names that may follow a ``$``
+
+    Raises
+    ------
+    RuleError
+        If it does not parse, or contains anything but a pure scalar expression over `columns`.
+    """
+    try:
+        parsed = sqlglot.parse(expression, read="duckdb")
+    except SqlglotError as error:
+        raise RuleError(f"{expression!r} is not a SQL expression: {str(error).splitlines()[0]}") from None
+    if len(parsed) != 1 or parsed[0] is None:
+        raise RuleError(f"{expression!r} must be exactly one expression")
+    tree = parsed[0]
+    for node in tree.walk():
+        _check(node, expression, columns, parameters)
+    return tree
+
+
+def _check(
+    node: exp.Expression, expression: str, columns: Collection[str] | None, parameters: Collection[str]
+) -> None:
+    if isinstance(node, exp.Anonymous):
+        if node.name.lower() not in _FUNCTIONS:
+            known = _FUNCTIONS | {cls.sql_name().lower() for cls in _CLASSES}
+            raise RuleError(f"{expression!r} calls {node.name}(), which is not allowed; {nearest(node.name, known)}")
+    elif type(node) not in _ALLOWED:
+        raise RuleError(
+            f"{expression!r} contains {type(node).__name__} ({node.sql('duckdb')[:60]}): "
+            "only pure expressions over one row are allowed"
+        )
+    if isinstance(node, exp.Placeholder) and node.name not in parameters:
+        raise RuleError(f"{expression!r} uses ${node.name}, which is not a parameter; {nearest(node.name, parameters)}")
+    if isinstance(node, exp.Column) and columns is not None:
+        root = node.parts[0].name
+        if root.lower() not in {name.lower() for name in columns}:
+            raise RuleError(f"{expression!r} uses {root!r}, which is not a column; {nearest(root, columns)}")

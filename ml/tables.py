@@ -1,0 +1,452 @@
+"""Every table's columns, once: names, types, units and meaning.
+
+Belongs here: the contract of each table that enters, crosses or leaves the chain. The Dagster column schema, the
+Great Expectations suites, the simulator and the lake's typed empty partitions all derive from these declarations.
+Does not belong here: rules about values (see `expectations`) and how a table is computed.
+
+Each table of the lake also has its partition (`day`, or `week` for the weekly ones), which is not repeated below.
+Stamps are UTC without a zone; days are calendar days in the project's time zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pyarrow as pa
+
+Type = Literal["string", "double", "bigint", "boolean", "date", "timestamp"]
+
+ARROW: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+SQL: dict[str, str] = {name: name.upper() if name != "string" else "VARCHAR" for name in ARROW}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `required` means it must be present and filled in every accepted row."""
+
+    name: str
+    type: Type
+    meaning: str
+    unit: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named set of columns with the key that identifies a row inside one partition."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    stamp: str | None = None  # the column that dates a row of an input table
+    dimensions: tuple[str, ...] = field(default=("day",))
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name}")
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of one partition."""
+        return pa.schema([pa.field(column.name, ARROW[column.type]) for column in self.columns])
+
+    def empty(self) -> pa.Table:
+        return self.schema().empty_table()
+
+    def plus(self, columns: Iterable[Column]) -> Table:
+        """The same table with a project's own columns behind the declared ones."""
+        extra = tuple(columns)
+        taken = set(self.names) & {column.name for column in extra}
+        if taken:
+            raise ValueError(f"{self.name} already has {', '.join(sorted(taken))}: choose another name")
+        return replace(self, columns=self.columns + extra)
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
+
+        Raises
+        ------
+        ValueError
+            If a declared column is missing.
+        """
+        missing = [name for name in self.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"{self.name} lacks {', '.join(missing)}")
+        return table.select(self.names).cast(self.schema())
+
+
+def _c(name: str, type_: Type, meaning: str, unit: str = "", required: bool = False) -> Column:
+    return Column(name, type_, meaning, unit, required)
+
+
+CUSTOMER_ID = _c("customer_id", "string", "who; the same id in every table", required=True)
+
+# ── what a business brings ────────────────────────────────────────────────────────────────────────────────────────
+
+TRANSACTIONS = Table(
+    "transactions",
+    "one row per line of an order",
+    (
+        CUSTOMER_ID,
+        _c("occurred_at", "timestamp", "when it was bought", "UTC", required=True),
+        _c("amount", "double", "net revenue of the line; refunds are negative", "currency", required=True),
+        _c("transaction_id", "string", "unique per line, where the business has one"),
+        _c("order_id", "string", "the basket or order the line belongs to"),
+        _c("product_id", "string", "what was bought"),
+        _c("category", "string", "what kind of thing it is"),
+        _c("discount", "double", "what the customer was spared; at least 0", "currency"),
+        _c("quantity", "double", "units"),
+        _c("margin", "double", "gross margin of the line", "currency"),
+    ),
+    stamp="occurred_at",
+)
+CUSTOMERS = Table(
+    "customers",
+    "what is known of a customer beside what they do; one row per delivery, the newest holds",
+    (CUSTOMER_ID, _c("registered_at", "timestamp", "when the customer registered", "UTC")),
+    key=("customer_id",),
+    stamp="registered_at",
+)
+EVENTS = Table(
+    "events",
+    "what customers do beside buying: visits, views, redemptions, sessions",
+    (
+        CUSTOMER_ID,
+        _c("occurred_at", "timestamp", "when it happened", "UTC", required=True),
+        _c("event_type", "string", "what happened", required=True),
+        _c("category", "string", "what it was about"),
+        _c("value", "double", "a number that belongs to the event"),
+        _c("device", "string", "device class"),
+        _c("os", "string", "operating system"),
+        _c("browser", "string", "browser"),
+        _c("channel", "string", "where it came through"),
+        _c("referrer", "string", "where the customer came from"),
+        _c("campaign", "string", "the campaign it is attributed to"),
+    ),
+    stamp="occurred_at",
+)
+EXPOSURES = Table(
+    "exposures",
+    "one customer given one action, or held out of it",
+    (
+        CUSTOMER_ID,
+        _c("exposed_at", "timestamp", "when the action reached the customer", "UTC", required=True),
+        _c("action", "string", "which action; `control` is left alone on purpose", required=True),
+        _c("campaign_id", "string", "the campaign it belongs to"),
+        _c("channel", "string", "how it reached the customer"),
+        _c("propensity", "double", "chance with which this action was assigned", "0 to 1"),
+        _c("cost", "double", "what it cost", "currency"),
+        _c("is_holdout", "boolean", "kept back on purpose"),
+        _c("randomised", "boolean", "whether chance alone chose the action"),
+    ),
+    stamp="exposed_at",
+)
+BALANCES = Table(
+    "balances",
+    "what a customer holds with the business: points, credit, deposits",
+    (
+        CUSTOMER_ID,
+        _c("as_of", "timestamp", "when the balance was read", "UTC", required=True),
+        _c("balance", "double", "the balance", "currency", required=True),
+    ),
+    stamp="as_of",
+)
+INPUTS: dict[str, Table] = {t.name: t for t in (TRANSACTIONS, CUSTOMERS, EVENTS, EXPOSURES, BALANCES)}
+
+QUARANTINE = Table(
+    "quarantine",
+    "rows that were refused, with the rule that refused them",
+    (
+        _c("table", "string", "the input table", required=True),
+        _c("rule", "string", "the rule that was broken", required=True),
+        _c("row", "string", "the row as delivered", "JSON", required=True),
+        _c("source", "string", "the file or query it came from", required=True),
+    ),
+    dimensions=("table", "day"),
+)
+
+# ── facts and features ────────────────────────────────────────────────────────────────────────────────────────────
+
+CUSTOMER_DAYS = Table(
+    "customer_days",
+    "one row per customer and day on which anything happened: all that a snapshot is made of",
+    (
+        CUSTOMER_ID,
+        _c("orders", "bigint", "orders with net revenue above 0"),
+        _c("lines", "bigint", "transaction lines"),
+        _c("items", "double", "units"),
+        _c("amount", "double", "net revenue", "currency"),
+        _c("refunds", "double", "sum of the negative lines, as a positive number", "currency"),
+        _c("discount", "double", "discounts given", "currency"),
+        _c("margin", "double", "gross margin; missing where the business brings none", "currency"),
+        _c("events", "bigint", "events"),
+        _c("exposures", "bigint", "actions that reached the customer, control not counted"),
+        _c("balance", "double", "last balance of the day; missing where none was read", "currency"),
+        _c("is_registered", "boolean", "delivered in `customers` on this day"),
+    ),
+    key=("customer_id",),
+)
+CATEGORY_DAYS = Table(
+    "customer_category_days",
+    "net revenue per customer, day and category",
+    (
+        CUSTOMER_ID,
+        _c("category", "string", "what kind of thing was bought"),
+        _c("amount", "double", "net revenue", "currency"),
+        _c("lines", "bigint", "transaction lines"),
+    ),
+    key=("customer_id", "category"),
+)
+CUSTOMER_FEATURES = Table(
+    "customer_features",
+    "the snapshot: every known customer as of the end of the day",
+    (
+        CUSTOMER_ID,
+        _c("known_days", "bigint", "since the customer was first registered or seen", "days"),
+        _c("tenure_days", "bigint", "since the first purchase; missing before it", "days"),
+        _c("recency_days", "bigint", "since the last purchase; missing before the first", "days"),
+        _c("purchase_days", "bigint", "days with a purchase so far"),
+        _c("orders", "bigint", "orders so far"),
+        _c("spend", "double", "net revenue so far", "currency"),
+        _c("first_day_spend", "double", "net revenue of the first purchase day", "currency"),
+        _c("orders_28d", "bigint", "orders of the last 28 days"),
+        _c("orders_90d", "bigint", "orders of the last 90 days"),
+        _c("orders_prev_28d", "bigint", "orders of the 28 days before the last 28"),
+        _c("spend_28d", "double", "net revenue of the last 28 days", "currency"),
+        _c("spend_90d", "double", "net revenue of the last 90 days", "currency"),
+        _c("spend_prev_28d", "double", "net revenue of the 28 days before the last 28", "currency"),
+        _c("purchase_days_28d", "bigint", "days with a purchase among the last 28"),
+        _c("purchase_days_90d", "bigint", "days with a purchase among the last 90"),
+        _c("average_order_90d", "double", "net revenue per order of the last 90 days; missing without one", "currency"),
+        _c("mean_gap_days", "double", "mean silence between purchase days; missing before the second", "days"),
+        _c("comeback_gap_days", "bigint", "longest silence that a purchase of the last 30 days ended; 0 if none", "days"),
+        _c("items_90d", "double", "units of the last 90 days"),
+        _c("refunds_90d", "double", "refunds of the last 90 days, positive", "currency"),
+        _c("discount_share_90d", "double", "discount as a share of gross revenue, last 90 days", "0 to 1"),
+        _c("categories_90d", "bigint", "categories bought in the last 90 days"),
+        _c("top_category_90d", "string", "the category with most net revenue in the last 90 days"),
+        _c("top_category_share_90d", "double", "its share", "0 to 1"),
+        _c("events_28d", "bigint", "events of the last 28 days"),
+        _c("events_90d", "bigint", "events of the last 90 days"),
+        _c("days_since_event", "bigint", "since the last event; missing if none", "days"),
+        _c("exposures_28d", "bigint", "actions of the last 28 days"),
+        _c("exposures_90d", "bigint", "actions of the last 90 days"),
+        _c("days_since_exposure", "bigint", "since the last action; missing if none", "days"),
+        _c("balance", "double", "last balance read; missing if none", "currency"),
+    ),
+    key=("customer_id",),
+)
+
+# ── what the chain hands out ──────────────────────────────────────────────────────────────────────────────────────
+
+CUSTOMER_VALUE = Table(
+    "customer_value",
+    "what each known customer is expected to bring",
+    (
+        CUSTOMER_ID,
+        _c("ltv", "double", "expected net revenue over the horizon, discounted", "currency"),
+        _c("p_alive", "double", "chance of buying at all within the horizon", "0 to 1"),
+        _c("expected_orders", "double", "expected orders over the horizon"),
+        _c("expected_spend", "double", "expected net revenue over the horizon, not discounted", "currency"),
+        _c("horizon_days", "bigint", "the horizon", "days"),
+        _c("model", "string", "`baseline`, or the registered model and its version"),
+    ),
+    key=("customer_id",),
+)
+LIFECYCLE_STAGES = Table(
+    "lifecycle_stages",
+    "the one stage of each known customer",
+    (
+        CUSTOMER_ID,
+        _c("stage", "string", "prospect, new, active, star, churn, reengaged, or the project's own"),
+        _c("sub_stage", "string", "the finer state inside the stage"),
+        _c("stage_since", "date", "first day of this spell that was observed"),
+        _c("previous_stage", "string", "the stage before it; missing if none was observed"),
+    ),
+    key=("customer_id",),
+)
+LAYER_ASSIGNMENTS = Table(
+    "layer_assignments",
+    "the cluster or clusters of each customer in each layer of its stage",
+    (
+        CUSTOMER_ID,
+        _c("layer", "string", "the layer"),
+        _c("cluster", "string", "the cluster's letter inside stage and layer"),
+        _c("cluster_name", "string", "what sets it apart, in words"),
+        _c("weight", "double", "share of membership; a customer's weights in a layer add up to 1", "0 to 1"),
+        _c("is_primary", "boolean", "the cluster that counts for the string"),
+    ),
+    key=("customer_id", "layer", "cluster"),
+)
+MICRO_SEGMENTS = Table(
+    "micro_segments",
+    "the micro-segment of each customer, and the ones it also leans to",
+    (
+        CUSTOMER_ID,
+        _c("micro_segment_id", "string", "first 10 hex digits of the string's SHA-256"),
+        _c("micro_segment", "string", "stage and primary clusters, as in `active/value.B/engagement.A`"),
+        _c("stage", "string", "the stage"),
+        _c("weight", "double", "share of membership", "0 to 1"),
+        _c("is_primary", "boolean", "exactly one per customer"),
+    ),
+    key=("customer_id", "micro_segment_id"),
+)
+MICRO_SEGMENT_PROFILES = Table(
+    "micro_segment_profiles",
+    "the KPIs of each micro-segment, and of each prefix of its string",
+    (
+        _c("micro_segment_id", "string", "id of the string or prefix"),
+        _c("micro_segment", "string", "the string or prefix"),
+        _c("name", "string", "what a marketer would call it"),
+        _c("stage", "string", "the stage"),
+        _c("depth", "bigint", "layers in the string; 0 is the stage itself"),
+        _c("is_leaf", "boolean", "a whole string rather than a prefix of others"),
+        _c("customers", "bigint", "primary members"),
+        _c("buyers", "bigint", "members who bought in the last 28 days"),
+        _c("conversion", "double", "buyers per member", "0 to 1"),
+        _c("orders", "bigint", "orders of the last 28 days"),
+        _c("revenue", "double", "net revenue of the last 28 days", "currency"),
+        _c("revenue_per_customer", "double", "revenue per member", "currency"),
+        _c("average_order", "double", "revenue per order; missing without one", "currency"),
+        _c("events_per_customer", "double", "events of the last 28 days per member"),
+        _c("ltv", "double", "sum of LTV", "currency"),
+        _c("ltv_per_customer", "double", "mean LTV", "currency"),
+        _c("p_churn", "double", "mean chance of not buying within the horizon", "0 to 1"),
+    ),
+    key=("micro_segment_id",),
+)
+AUDIENCES = Table(
+    "audiences",
+    "rule segments; a customer can be in many",
+    (CUSTOMER_ID, _c("audience", "string", "the audience")),
+    key=("customer_id", "audience"),
+)
+MOVEMENTS = Table(
+    "movements",
+    "where each known customer was yesterday and is today, and what moved it",
+    (
+        CUSTOMER_ID,
+        _c("from_stage", "string", "yesterday's stage; missing on entry"),
+        _c("to_stage", "string", "today's stage"),
+        _c("from_micro_segment_id", "string", "yesterday's micro-segment as it was published; missing on entry"),
+        _c("restated_micro_segment_id", "string", "yesterday's micro-segment under today's models; missing on entry"),
+        _c("to_micro_segment_id", "string", "today's micro-segment"),
+        _c("cause", "string", "behaviour, model, both, entry or rule; missing where the customer stayed"),
+    ),
+    key=("customer_id",),
+)
+JOURNEY_FORECASTS = Table(
+    "journey_forecasts",
+    "where each customer is likely to be",
+    (
+        CUSTOMER_ID,
+        _c("horizon_days", "bigint", "7 or 28", "days"),
+        _c("stage", "string", "a stage the customer may be in then"),
+        _c("probability", "double", "chance of it; adds up to 1 per customer and horizon", "0 to 1"),
+    ),
+    key=("customer_id", "horizon_days", "stage"),
+)
+ACTION_EFFECTS = Table(
+    "action_effects",
+    "what each action does to net revenue in the outcome window, per micro-segment and prefix",
+    (
+        _c("micro_segment_id", "string", "id of the string or prefix"),
+        _c("micro_segment", "string", "the string or prefix; `all` is everybody"),
+        _c("action", "string", "the action"),
+        _c("effect", "double", "mean effect per customer against control, shrunk", "currency"),
+        _c("ci_low", "double", "lower end of the 90 % interval", "currency"),
+        _c("ci_high", "double", "upper end of the 90 % interval", "currency"),
+        _c("treated", "bigint", "treated exposures behind it"),
+        _c("control", "bigint", "control exposures behind it"),
+        _c("evidence_level", "string", "own, parent or unsupported: whose evidence the effect stands on"),
+        _c("design", "string", "randomised or observational"),
+        _c("placebo", "string", "passed, failed, cannot tell, or not needed"),
+        _c("minimum_detectable_effect", "double", "smallest effect the cell could have shown", "currency"),
+    ),
+    key=("micro_segment_id", "action"),
+)
+ACTION_PLAN = Table(
+    "action_plan",
+    "who gets what in this plan cycle, who is held out, at what propensity, and why",
+    (
+        CUSTOMER_ID,
+        _c("micro_segment_id", "string", "the customer's micro-segment"),
+        _c("action", "string", "the action; `none` where the plan abstains"),
+        _c("is_holdout", "boolean", "left alone on purpose for this cycle"),
+        _c("propensity", "double", "chance with which this row came about", "0 to 1"),
+        _c("expected_incremental_value", "double", "effect minus cost; 0 where the plan abstains", "currency"),
+        _c("ci_low", "double", "lower end of its 90 % interval", "currency"),
+        _c("cost", "double", "what the action costs", "currency"),
+        _c("reason", "string", "why, in words"),
+    ),
+    key=("customer_id",),
+)
+MODEL_CHOICES = Table(
+    "model_choices",
+    "what each family decided in a week",
+    (
+        _c("family", "string", "the model family"),
+        _c("model_name", "string", "registered model; missing while there is none"),
+        _c("version", "bigint", "its version; missing while there is none"),
+        _c("decision", "string", "challenger, incumbent or none"),
+        _c("reason", "string", "why, in words"),
+        _c("metric", "string", "the metric that decided"),
+        _c("challenger", "double", "its value for this week's fit"),
+        _c("incumbent", "double", "its value for last week's choice"),
+    ),
+    key=("family",),
+    dimensions=("family", "week"),
+)
+EXPOSURE_OUTCOMES = Table(
+    "exposure_outcomes",
+    "matured exposures and their controls: who they were the day before, and what followed",
+    (
+        CUSTOMER_ID,
+        _c("exposed_on", "date", "day of the exposure"),
+        _c("campaign_id", "string", "the campaign"),
+        _c("action", "string", "the action, or control"),
+        _c("design", "string", "randomised or observational"),
+        _c("propensity", "double", "known chance of the action; missing if it must be estimated", "0 to 1"),
+        _c("outcome", "double", "net revenue from the exposure's day on, over the window", "currency"),
+        _c("orders", "bigint", "orders in the window"),
+        _c("placebo_outcome", "double", "net revenue of the same length of window before the exposure", "currency"),
+    ),
+    key=("customer_id", "exposed_on", "campaign_id"),
+    dimensions=("week",),
+)
+SEGMENT_EVIDENCE = Table(
+    "segment_evidence",
+    "how well groups tell next month's spend out of time",
+    (
+        _c("grouping", "string", "stage only, RFM grid, random groups, micro-segments …"),
+        _c("groups", "bigint", "how many groups it has"),
+        _c("r2_spend", "double", "share of the variance of spend that shrunken group means explain, out of time"),
+        _c("r2_log_spend", "double", "the same for log(1 + spend)"),
+    ),
+    key=("grouping",),
+    dimensions=("week",),
+)
+
+OUTPUTS: dict[str, Table] = {
+    t.name: t
+    for t in (
+        QUARANTINE, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
+        LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS, JOURNEY_FORECASTS,
+        ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE,
+    )
+}  # fmt: skip
