@@ -76,6 +76,14 @@ class Table:
             raise ValueError(f"{self.name} already has {', '.join(sorted(taken))}: choose another name")
         return replace(self, columns=self.columns + extra)
 
+    def named(self, name: str) -> Table:
+        """The same columns under another name."""
+        return replace(self, name=name)
+
+    def empty_days(self) -> pa.Table:
+        """No rows, with the `day` column that per-customer tables carry between steps."""
+        return self.schema().append(pa.field("day", pa.date32())).empty_table()
+
     def conform(self, table: pa.Table) -> pa.Table:
         """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
 
@@ -441,6 +449,11 @@ SEGMENT_EVIDENCE = Table(
     key=("grouping",),
     dimensions=("week",),
 )
+SEGMENT_ATLAS = Table(
+    "segment_atlas",
+    "one self-contained page a marketer can read",
+    (_c("page", "string", "the page", "HTML", required=True),),
+)
 
 OUTPUTS: dict[str, Table] = {
     t.name: t
@@ -448,5 +461,6 @@ OUTPUTS: dict[str, Table] = {
         QUARANTINE, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
         LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS, JOURNEY_FORECASTS,
         ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE,
+        SEGMENT_ATLAS,
     )
 }  # fmt: skip

@@ -21,7 +21,7 @@ class Attribute:
     """An attribute of the customers table that becomes a feature under its own name."""
 
     name: str
-    type: Literal["string", "double"] = "string"
+    type: Literal["string", "double", "boolean"] = "string"
 
 
 @dataclass(frozen=True)

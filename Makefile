@@ -1,0 +1,74 @@
+# microseg: `make demo` shows it, `make test` proves it. Plain `make` lists the rest.
+# Recipes keep to this folder: .venv/ holds the programs, $MICROSEG_HOME (default .microseg/) the state.
+
+export MICROSEG_HOME := $(or $(MICROSEG_HOME),.microseg)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUTF8 := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.9
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo ui test lint format clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.installed ## the virtual environment with the pinned dependencies
+	@:
+
+demo: venv ## the whole chain on a year of a real grocer's data (ARGS=--quick: simulated, a minute)
+	@$(BIN)/microseg demo $(ARGS)
+
+ui: venv ## Dagster's and MLflow's pages over the state that is there
+	@$(BIN)/microseg ui $(ARGS)
+
+test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: venv ## style, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: venv ## what ruff can put right by itself
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+clean: ## remove the state: lake, runs, models
+	@case "$$(basename "$(MICROSEG_HOME)")" in \
+	  .microseg) rm -rf -- "$(MICROSEG_HOME)" && echo "removed $(MICROSEG_HOME)" ;; \
+	  *) echo "MICROSEG_HOME is $(MICROSEG_HOME): remove that yourself if you mean it"; exit 1 ;; \
+	esac
+
+distclean: clean ## remove the state, the virtual environment and the caches
+	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	@echo "removed $(VENV) and the caches"
+
+# uv installs in a tenth of pip's time; pip is the way out where uv cannot work.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@for python in $(PYTHON) python3.11 python3.12 python3 python; do \
+	  "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	    >/dev/null 2>&1 && found=$$python && break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "microseg needs Python 3.11 or 3.12 with venv; found: $$(python3 -V 2>&1 || true)." >&2; \
+	  echo "Install it (Debian: apt-get install python3 python3-venv) or say where it is: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	if $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; \
+	then :; else \
+	  echo "making $(VENV) with $$($$found -V)"; \
+	  "$$found" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "installing the pinned dependencies (about a minute the first time)"
+	@if $(BIN)/python -m pip install --quiet "$(UV)" 2>/dev/null \
+	  && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements.lock \
+	  && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .; \
+	then :; else \
+	  echo "uv could not; trying pip"; \
+	  $(BIN)/python -m pip install --quiet -r requirements.lock && $(BIN)/python -m pip install --quiet --no-deps -e .; \
+	fi
+	@touch $@

@@ -1,0 +1,131 @@
+"""Row rules: when a single row is refused, and what the refusal is called.
+
+Belongs here: one SQL predicate per rule, derived from a table's declared columns and a few stated limits. Does not
+belong here: when a whole day is refused (see `expectations.suites`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ml.engine import quoted
+from ml.rules import scalar
+from ml.tables import Column, Table
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+DELIVERED_BEFORE = "file: delivered before"
+_CONVERSIONS = {
+    "double": "not a number", "bigint": "not a number", "timestamp": "not a time", "date": "not a date",
+    "boolean": "not true or false",
+}  # fmt: skip
+_PROBABILITIES = {"propensity"}
+_AT_LEAST_ZERO = {"discount", "cost"}
+# Sums of decimals in floating point miss zero by less than this.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class RuleSpec:
+    """A rule of the project's own.
+
+    Parameters
+    ----------
+    table : the input table it is about
+    name : how refusals are called
+    holds : a scalar SQL predicate over the table's columns; a row for which it is false or missing is refused
+    """
+
+    table: str
+    name: str
+    holds: str
+
+
+@dataclass(frozen=True)
+class ValidationSpec:
+    """What is accepted.
+
+    Parameters
+    ----------
+    max_refused_share : share of a day's rows that may be refused before the day is
+    amount_limit, quantity_limit : largest believable absolute value of a line
+    min_rows : table to the fewest rows a day must bring; a day without rows passes otherwise
+    severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`
+    rules : further rules of the project's own
+    """
+
+    max_refused_share: float = 0.05
+    amount_limit: float = 1e6
+    quantity_limit: float = 1e9
+    min_rows: dict[str, int] = field(default_factory=dict)
+    severity: dict[str, Severity] = field(default_factory=lambda: {DELIVERED_BEFORE: "warning"})
+    rules: tuple[RuleSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_refused_share < 1:
+            raise ValueError(f"max_refused_share is {self.max_refused_share}: write a share from 0 up to, but not, 1")
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """`broken` is a SQL predicate over one delivered row; `least` and `most` are what a suite may say of the column."""
+
+    name: str
+    column: str
+    broken: str
+    least: float | None = None
+    most: float | None = None
+    required: bool = False
+
+
+def row_rules(table: Table, spec: ValidationSpec) -> tuple[RowRule, ...]:
+    """The rules of an input table, in the order in which they are tried: the first one broken names the refusal."""
+    rules = [rule for column in table.columns for rule in _column_rules(table, column, spec)]
+    for own in spec.rules:
+        if own.table == table.name:
+            holds = scalar(own.holds, table.names).sql("duckdb")
+            rules.append(RowRule(own.name, "", f"NOT coalesce(({holds}), false)"))
+    return tuple(rules)
+
+
+def _column_rules(table: Table, column: Column, spec: ValidationSpec) -> list[RowRule]:
+    name, sql = column.name, quoted(column.name)
+    rules = []
+    if column.required:
+        blank = f" OR trim({sql}) = ''" if column.type == "string" else ""
+        rules.append(RowRule(f"{name}: missing", name, f"{sql} IS NULL{blank}", required=True))
+    if column.type == "double":
+        rules.append(RowRule(f"{name}: not finite", name, f"isnan({sql}) OR isinf({sql})"))
+        limit = {"amount": spec.amount_limit, "quantity": spec.quantity_limit}.get(name)
+        if limit is not None:
+            rules.append(RowRule(f"{name}: beyond ±{limit:,.10g}", name, f"abs({sql}) > {limit!r}", -limit, limit))
+        if name in _PROBABILITIES:
+            rules.append(RowRule(f"{name}: not between 0 and 1", name, f"{sql} < 0 OR {sql} > 1", 0, 1))
+        if name in _AT_LEAST_ZERO:
+            rules.append(RowRule(f"{name}: below 0", name, f"{sql} < -{_ROUNDING!r}", -_ROUNDING))
+    if name == table.stamp:
+        # A local day lies within a day either side of the UTC day of its name, whatever the zone.
+        late = f"{sql} >= CAST(day AS TIMESTAMP) + INTERVAL 2 DAY"
+        early = f" OR {sql} < CAST(day AS TIMESTAMP) - INTERVAL 1 DAY" if column.required else ""
+        rules.append(RowRule(f"{name}: outside of its day", name, late + early))
+    return rules
+
+
+def unique_key(table: Table) -> tuple[str, ...]:
+    """The columns whose values may occur once a day; a row in which one is missing is not compared."""
+    return table.key or (("transaction_id",) if "transaction_id" in table.names else ())
+
+
+def duplicate_rule(table: Table) -> str | None:
+    """What a repeated key is called, if the table has a key."""
+    key = unique_key(table)
+    return f"{', '.join(key)}: duplicate" if key else None
+
+
+def rule_names(table: Table, spec: ValidationSpec | None = None) -> list[str]:
+    """Every rule under which a row of the table can be refused, in the order in which they are tried."""
+    converted = [f"{c.name}: {_CONVERSIONS[c.type]}" for c in table.columns if c.type in _CONVERSIONS]
+    names = [DELIVERED_BEFORE, *converted, *(rule.name for rule in row_rules(table, spec or ValidationSpec()))]
+    duplicate = duplicate_rule(table)
+    return [*names, duplicate] if duplicate else names

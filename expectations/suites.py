@@ -1,0 +1,143 @@
+"""Suites: when a whole day is refused. Great Expectations decides, on the day's rows as delivered.
+
+Belongs here: the suite of each table, derived from its columns and row rules, and running it on a batch. Does not
+belong here: judging single rows (see `expectations.rules`).
+
+A suite has two kinds of expectations. *Critical* ones decide: the columns are there, the share of refused rows is
+within its limit, enough rows came. *Warnings* say of each column what the rows were refused for; an optional column
+that two rows of a thousand fill cannot bring a day down.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from expectations.rules import ValidationSpec, row_rules, unique_key
+from ml.tables import Table
+
+if TYPE_CHECKING:
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.core import ExpectationSuiteValidationResult
+
+REFUSED_BY = "refused_by"
+
+
+def suite(
+    table: Table, spec: ValidationSpec, *, mostly: float | None = None, only: Collection[str] | None = None
+) -> gx.ExpectationSuite:
+    """The suite of an input table's delivered rows, which carry `day` and `refused_by` beside the contract's columns.
+
+    Parameters
+    ----------
+    mostly : share of rows that must conform; ``1 - spec.max_refused_share`` if None
+    only : names (see `label`) of the expectations to keep; all, if None
+    """
+    gx = _gx()
+    gxe: Any = importlib.import_module("great_expectations.expectations")
+    share = round(1 - spec.max_refused_share, 12) if mostly is None else mostly
+    expectations: list[Any] = [
+        gxe.ExpectTableColumnsToMatchSet(column_set=[*table.names, "day", REFUSED_BY], severity="critical"),
+        gxe.ExpectColumnValuesToBeNull(column=REFUSED_BY, mostly=share, severity="critical"),
+    ]
+    if least := spec.min_rows.get(table.name, 0):
+        expectations.append(gxe.ExpectTableRowCountToBeBetween(min_value=least, severity="critical"))
+    for rule in row_rules(table, spec):
+        if rule.required:
+            expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=rule.column, mostly=share, severity="warning"))
+        elif rule.least is not None or rule.most is not None:
+            expectations.append(
+                gxe.ExpectColumnValuesToBeBetween(
+                    column=rule.column, min_value=rule.least, max_value=rule.most, mostly=share, severity="warning"
+                )
+            )
+    if key := unique_key(table):
+        expectations.append(
+            gxe.ExpectCompoundColumnsToBeUnique(
+                column_list=["day", *key], ignore_row_if="any_value_is_missing", mostly=share, severity="warning"
+            )
+        )
+    kept = [one for one in expectations if only is None or label(one) in only]
+    return gx.ExpectationSuite(name=f"{table.name} as delivered", expectations=kept)
+
+
+def labels(suite_: gx.ExpectationSuite) -> dict[str, bool]:
+    """The names of a suite's expectations, in order, each with whether it is critical."""
+    return {label(one): is_critical(one) for one in suite_.expectations}
+
+
+def run(
+    suite_: gx.ExpectationSuite, batch: pd.DataFrame, *, examples: bool = False
+) -> ExpectationSuiteValidationResult:
+    """Run a suite on a frame.
+
+    Raises
+    ------
+    RuntimeError
+        If an expectation could not be computed; that is a fault of the suite, never a verdict on the data.
+    """
+    used = _columns(suite_)
+    batch = batch[used] if used is not None else batch
+    result = _batch_definition().get_batch({"dataframe": batch}).validate(
+        suite_, result_format="SUMMARY" if examples else "BASIC"
+    )  # fmt: skip
+    for one in result.results:
+        if one.exception_info and one.exception_info.get("raised_exception"):
+            raise RuntimeError(f"{label(one)} could not be computed: {one.exception_info.get('exception_message')}")
+    return result
+
+
+def label(expectation: Any) -> str:
+    """An expectation, or the result of one, in a few words: ``amount: expect_column_values_to_be_between``."""
+    configuration = _configuration(expectation)
+    kwargs: Mapping[str, Any] = configuration.kwargs
+    column = kwargs.get("column") or ", ".join(kwargs.get("column_list", ())) or "table"
+    return f"{column}: {configuration.type}"
+
+
+def is_critical(expectation: Any) -> bool:
+    severity = _configuration(expectation).severity
+    return str(getattr(severity, "value", severity)) == "critical"
+
+
+def _columns(suite_: gx.ExpectationSuite) -> list[str] | None:
+    """The columns a suite looks at, since Great Expectations hashes all it is given; None if it looks at the table."""
+    used: dict[str, None] = {}
+    for one in suite_.expectations:
+        kwargs = one.configuration.kwargs
+        names = [kwargs["column"]] if "column" in kwargs else kwargs.get("column_list")
+        if names is None:
+            return None
+        used |= dict.fromkeys(names)
+    return list(used)
+
+
+def _configuration(expectation: Any) -> Any:
+    return getattr(expectation, "expectation_config", None) or expectation.configuration
+
+
+@cache
+def _gx() -> Any:
+    """Great Expectations, imported when first needed (seconds), without telemetry."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations
+
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    return great_expectations
+
+
+@cache
+def _batch_definition() -> Any:
+    """The one batch of an ephemeral context: whatever frame a run is given."""
+    gx = _gx()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("delivered").add_dataframe_asset("rows")
+    return asset.add_batch_definition_whole_dataframe("all")

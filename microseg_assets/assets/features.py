@@ -1,0 +1,44 @@
+"""Features: facts per customer and day, and the snapshot of every known customer."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from microseg_assets.chain import Chain, Step, Stored
+from microseg_assets.partitions import Reach
+from ml import tables
+from ml.features import Facts
+
+
+def assets(chain: Chain) -> list[dg.AssetsDefinition]:
+    @chain.asset("features", writes=tables.CUSTOMER_DAYS, reads={name: Reach.SAME_DAY for name in tables.INPUTS})
+    def customer_days(step: Step) -> None:
+        """What each customer did on the day: orders, money, events, actions. All that a snapshot is made of."""
+        for days in step.batches():
+            facts = step.facts_of(days)
+            step.chain.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
+            step.write(facts.customer_days, days)
+
+    @chain.asset(
+        "features",
+        writes=Stored(chain.project.features_table),
+        reads={"customer_days": Reach.DAYS_SO_FAR, "customers": Reach.DAYS_SO_FAR},
+        checks={"one_row_per_known_customer": "Each customer known on the day has exactly one row."},
+    )
+    def customer_features(step: Step) -> None:
+        """The snapshot: every feature of every known customer, as of the end of the day."""
+        history = chain.calendar.days(chain.calendar.start, max(step.keys))
+        facts = Facts(
+            step.engine,
+            step.project.feature_spec,
+            step.files("customer_days", history),
+            chain.lake.files(tables.CATEGORY_DAYS, history),
+            step.files("customers", history),
+        )
+        for days in step.batches():
+            pairs = facts.known(days)
+            rows = facts.snapshot(pairs)
+            step.check_counts("one_row_per_known_customer", days, step.counts(pairs, days), step.counts(rows, days))
+            step.write(rows, days)
+
+    return [customer_days, customer_features]

@@ -1,0 +1,48 @@
+"""Report: one self-contained page a marketer can read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+import pyarrow as pa
+
+from microseg_assets.chain import Chain, Step
+from microseg_assets.partitions import Reach
+from ml import tables
+from ml.atlas import Atlas, render
+
+READS = (
+    "lifecycle_stages", "micro_segment_profiles", "movements", "journey_forecasts", "action_effects", "action_plan",
+    "audiences",
+)  # fmt: skip
+
+
+def assets(chain: Chain) -> list[dg.AssetsDefinition]:
+    @chain.asset(
+        "report",
+        writes=tables.SEGMENT_ATLAS,
+        reads={**{name: Reach.SAME_DAY for name in READS}, "segment_evidence": Reach.LAST_ENDED_WEEK},
+        kinds=("html",),
+    )
+    def segment_atlas(step: Step) -> None:
+        """Who the customers are, where they are going, what they are worth and what to do about it, on one page."""
+        for week, days in step.in_force():
+            evidence = step.week("segment_evidence", week) if week else tables.SEGMENT_EVIDENCE.empty()
+            for day in days:
+                atlas = Atlas(
+                    project=step.project.title or step.project.name,
+                    day=day,
+                    currency=step.project.currency,
+                    tables={name: step.read(name, [day]) for name in READS},
+                    moves=step.recent("movements", day, timedelta(days=6)),
+                    evidence=evidence,
+                    choices=chain.choice_rows(week),
+                    switched_off=step.project.missing_tables(),
+                )
+                page = render(step.engine, atlas)
+                place = chain.lake.put_file(tables.SEGMENT_ATLAS, day, "atlas.html", page.encode())
+                rows = pa.table({"page": [page], "day": pa.array([day], pa.date32())})
+                step.write(rows, [day], page=dg.MetadataValue.url(place))
+
+    return [segment_atlas]

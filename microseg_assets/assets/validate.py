@@ -1,0 +1,59 @@
+"""Validate: rows that hold what the contract promises; the others go to quarantine with the rule they broke.
+
+The gate: a day whose refused share passes the project's limit is not written, and an older accepted partition of that
+day is taken out of sight, so that "exists" means "passed" and nothing downstream can run, in this run or a later one.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from expectations import validate
+from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
+from microseg_assets.chain import Chain, Step
+from microseg_assets.partitions import Reach
+from ml import tables
+
+CHECK = "great_expectations"
+
+
+def assets(chain: Chain) -> list[dg.AssetsDefinition]:
+    return [_accepted(chain, name) for name in tables.INPUTS]
+
+
+def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
+    accepted = chain.project.inputs[table]
+
+    def body(step: Step) -> None:
+        refused_days = []
+        for days in step.batches(ALL_AT_ONCE):
+            rows = step.read(raw_name(table), days)
+            result = validate(step.engine, accepted, rows, days, step.project.validation)
+            step.quarantine_days(table, days, result.refused)
+            good = [day for day in days if result.verdicts[day].passed]
+            step.write(step.of_days(result.accepted, good), good)
+            for day in days:
+                verdict = result.verdicts[day]
+                step.check(
+                    CHECK, day, verdict.passed, stop=False, rows=verdict.rows, refused=verdict.refused, rules=verdict.rules or None,
+                    broken="; ".join(verdict.failed_expectations) or None,
+                )
+                if not verdict.passed:
+                    step.chain.lake.remove(accepted, day)
+                    refused_days.append(f"{day} ({verdict.refused} of {verdict.rows} rows: {'; '.join(verdict.failed_expectations[:3])})")
+        if refused_days:
+            step.refuse(
+                f"{len(refused_days)} day(s) of {table} were refused and not written: {'; '.join(refused_days[:5])}. "
+                f"The refused rows are in quarantine with their rule. Correct the source and run the day again, or raise "
+                f"validation.max_refused_share in {step.project.path}"
+            )
+
+    body.__name__ = table
+    body.__doc__ = f"Accepted rows of `{table}`: every rule of its Great Expectations suite holds."
+    return chain.asset(
+        "validate",
+        writes=accepted,
+        reads={raw_name(table): Reach.SAME_DAY},
+        kinds=("duckdb", "greatexpectations"),
+        checks={CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."},
+    )(body)

@@ -1,0 +1,58 @@
+"""Jobs and schedules: a daily one and a weekly one for each project, at the project's hour.
+
+Daily and weekly assets are never materialized in one range run: it would train the coming week on missing days. So there
+are two jobs, and the daily one refuses to work while the week that serves it is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from microseg_assets.chain import Chain
+
+UP_TO_FEATURES = ("ingest", "validate", "features")
+
+
+def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
+    """`<project>_daily` for all daily assets, `_to_features` and `_from_value` for its two halves, `_weekly` for training."""
+    project = chain.project.name
+    weekly = [chain.key(name) for name in chain.stored if chain.is_weekly(name)]
+    groups = dg.AssetSelection.groups(*UP_TO_FEATURES) & dg.AssetSelection.key_prefixes([project])
+    daily = dg.AssetSelection.key_prefixes([project]) - dg.AssetSelection.assets(*weekly)
+
+    def job(name: str, selection: dg.AssetSelection, description: str) -> dg.UnresolvedAssetJobDefinition:
+        partitions = chain.calendar.weekly if name == "weekly" else chain.calendar.daily
+        return dg.define_asset_job(
+            f"{project}_{name}", selection=selection, partitions_def=partitions, description=description,
+            tags={"microseg/project": project},
+        )  # fmt: skip
+
+    return [
+        job("daily", daily, "Every daily asset of the days you choose; their training weeks must be there."),
+        job("to_features", groups, "Ingest, validate and features: all that training needs."),
+        job("from_value", daily - groups, "From value to the atlas; features and training weeks must be there."),
+        job("weekly", dg.AssetSelection.assets(*weekly), "Every model family, for training weeks that have ended."),
+    ]
+
+
+def schedules(chain: Chain, made: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
+    """The daily job at the project's hour; on Mondays the weekly one half an hour later, when the week's last day is in.
+
+    Both are off until switched on. The weekly choice serves from Monday's own partition on, which is made on Tuesday.
+    """
+    by_name = {job.name: job for job in made}
+    hour, minute = chain.project.schedule.hour, chain.project.schedule.minute
+    project = chain.project.name
+    later = (hour * 60 + minute + 30) % (24 * 60)
+    return [
+        _schedule(by_name[f"{project}_daily"], f"{project}_daily_schedule", hour, minute),
+        _schedule(by_name[f"{project}_weekly"], f"{project}_weekly_schedule", later // 60, later % 60),
+    ]
+
+
+def _schedule(job: dg.UnresolvedAssetJobDefinition, name: str, hour: int, minute: int) -> dg.ScheduleDefinition:
+    return dg.build_schedule_from_partitioned_job(
+        job, name=name, hour_of_day=hour, minute_of_hour=minute, default_status=dg.DefaultScheduleStatus.STOPPED
+    )  # type: ignore[return-value]

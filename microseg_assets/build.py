@@ -1,0 +1,61 @@
+"""The only wiring: a project file becomes Dagster definitions. A test swaps any part through `overrides`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from microseg_assets import automation, project
+from microseg_assets.assets import assets
+from microseg_assets.chain import Chain
+from microseg_assets.home import Home
+from microseg_assets.lake import Lake
+from microseg_assets.project import Project
+from microseg_assets.tracking import Tracking
+from ml.engine import DuckDB, Engine
+
+DEFAULT_PROJECT = "complete_journey"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Parts to use instead of those of the state folder."""
+
+    lake: Callable[[str], Lake] | None = None
+    tracking: Callable[[str], Tracking] | None = None
+    engine: Engine | None = None
+
+
+def build_chain(settings: Project, *, home: Home | None = None, overrides: Overrides = Overrides()) -> Chain:
+    """A project with its lake, engine and tracking."""
+    home = home or Home.from_environment()
+    return Chain(
+        settings,
+        lake=(overrides.lake or home.lake)(settings.name),
+        engine=overrides.engine or DuckDB(),
+        tracking=(overrides.tracking or home.tracking)(settings.name),
+    )
+
+
+def build_defs(
+    *, projects: Sequence[str | Project] = (DEFAULT_PROJECT,), home: Home | None = None, overrides: Overrides = Overrides()
+) -> dg.Definitions:
+    """Definitions of one or several projects, side by side.
+
+    Parameters
+    ----------
+    projects : project files by name or path, or projects already loaded
+    home : the state folder; `$MICROSEG_HOME` by default
+    overrides : parts to swap
+    """
+    parts = []
+    for given in projects:
+        settings = project.load(given) if isinstance(given, str) else given
+        chain = build_chain(settings, home=home, overrides=overrides)
+        made = assets(chain)
+        jobs = automation.jobs(chain)
+        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=automation.schedules(chain, jobs)))
+    # One process for a whole run: a process per step would spend most of its time on imports.
+    return dg.Definitions.merge(*parts, dg.Definitions(executor=dg.in_process_executor))

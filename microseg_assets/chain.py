@@ -1,0 +1,279 @@
+"""What every asset of the chain has in common: its key, partitions, dependencies, and what a body gets to work with.
+
+One declaration per asset (what it reads and how far, what it writes) gives Dagster's dependencies and partition
+mappings, the refusal to work on missing upstream partitions, and the metadata of each partition. Bodies live in
+`assets/`, dates in `partitions`, formulas in `ml`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from graphlib import TopologicalSorter
+from typing import Any
+
+import dagster as dg
+
+from microseg_assets import metadata, progress
+from microseg_assets.lake import Lake, MissingPartitions
+from microseg_assets.partitions import Calendar, Reach
+from microseg_assets.project import Project
+from microseg_assets.sources import Source
+from microseg_assets.step import Step
+from microseg_assets.tracking import Tracking
+from ml import tables
+from ml.engine import Engine
+from ml.features import Facts
+from ml.restate import Models
+from ml.training import Model
+
+OWNERS = {
+    "ingest": "team:data-engineering",
+    "validate": "team:data-engineering",
+    "features": "team:data-engineering",
+    "value": "team:data-science",
+    "lifecycle": "team:data-science",
+    "segments": "team:data-science",
+    "journeys": "team:data-science",
+    "actions": "team:marketing-science",
+    "report": "team:marketing-science",
+}
+FAMILIES = ("value", "lifecycle", "layers", "transitions", "action-response")
+RESTATING = ("value", "lifecycle", "layers")  # the families whose models decide a customer's micro-segment
+Reaches = Reach | tuple[Reach, ...]
+Body = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where an asset's partitions lie: a table, and the values of its partition dimensions before the last."""
+
+    table: tables.Table
+    fixed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A family's choice in force: the model, or None with the reason."""
+
+    model: Model | None
+    label: str
+    version: int | None
+    reason: str
+
+
+@dataclass
+class Chain:
+    """A project and the parts its assets work with; hands out asset definitions.
+
+    Parameters
+    ----------
+    project : the project file, validated
+    lake, engine, tracking : where tables live, what runs queries, where models are logged
+    """
+
+    project: Project
+    lake: Lake
+    engine: Engine
+    tracking: Tracking
+    stored: dict[str, Stored] = field(default_factory=dict)
+    reads: dict[str, dict[str, Reaches]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def calendar(self) -> Calendar:
+        return self.project.calendar
+
+    @cached_property
+    def sources(self) -> dict[str, Source | None]:
+        """Where each input table comes from; None for those the business does not bring."""
+        return {name: self.project.source(name) for name in tables.INPUTS}
+
+    def key(self, name: str) -> dg.AssetKey:
+        return dg.AssetKey([self.project.name, name])
+
+    def is_weekly(self, name: str) -> bool:
+        return self.stored[name].table.dimensions[-1] == "week"
+
+    def in_order(self) -> list[str]:
+        """Names of all assets, each after what it reads."""
+        sorter = TopologicalSorter({name: set(reads) - {name} for name, reads in self.reads.items()})
+        place = {group: number for number, group in enumerate(OWNERS)}
+        depth = {name: number for number, name in enumerate(sorter.static_order())}
+        return sorted(depth, key=lambda name: (place[self.groups[name]], depth[name]))
+
+    def asset(
+        self,
+        group: str,
+        *,
+        writes: tables.Table | Stored,
+        reads: Mapping[str, Reaches] | None = None,
+        kinds: Iterable[str] = ("duckdb", "parquet"),
+        checks: Mapping[str, str] | None = None,
+        code_version: str = "1",
+    ) -> Callable[[Body], dg.AssetsDefinition]:
+        """Make an asset of a body.
+
+        Parameters
+        ----------
+        group : the link of the chain it belongs to
+        writes : its table; `day` or `week` as the last dimension decides its partitions
+        reads : upstream assets, and how far it looks into each
+        checks : names and descriptions of the checks that the body reports
+        """
+        stored = writes if isinstance(writes, Stored) else Stored(writes)
+
+        def decorate(body: Body) -> dg.AssetsDefinition:
+            name = body.__name__
+            self.stored[name], self.reads[name], self.groups[name] = stored, dict(reads or {}), group
+            checked = dict(checks or {})
+
+            @dg.asset(
+                name=name,
+                key_prefix=self.project.name,
+                partitions_def=self.calendar.weekly if self.is_weekly(name) else self.calendar.daily,
+                backfill_policy=dg.BackfillPolicy.single_run(),
+                deps=[
+                    dg.AssetDep(self.key(upstream), partition_mapping=_mapping(reach))
+                    for upstream, reach in self.reads[name].items()
+                ],
+                group_name=group,
+                owners=[OWNERS[group]],
+                kinds=set(kinds),
+                code_version=code_version,
+                description=(body.__doc__ or "").strip(),
+                metadata=metadata.of_table(stored.table),
+                check_specs=[
+                    dg.AssetCheckSpec(check, asset=self.key(name), description=text) for check, text in checked.items()
+                ],
+            )
+            def asset(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
+                yield from _run(self, name, body, list(checked), context)
+
+            return asset
+
+        return decorate
+
+    def family(
+        self, family: str, *, group: str, reads: Iterable[str] = (), kinds: Iterable[str] = ("mlflow",)
+    ) -> Callable[[Body], dg.AssetsDefinition]:
+        """Make the weekly asset of a model family: it reads accepted rows up to the end of its week, the choices of
+        the families before it in `reads`, and its own choice of the week before; it writes its choice."""
+
+        def decorate(body: Body) -> dg.AssetsDefinition:
+            own = {name: Reach.DAYS_TO_WEEK_END for name in tables.INPUTS}
+            upstream = {name: Reach.SAME_WEEK for name in reads}
+            return self.asset(
+                group,
+                writes=Stored(tables.MODEL_CHOICES, {"family": family}),
+                reads={**own, **upstream, body.__name__: Reach.PREVIOUS_WEEK},
+                kinds=kinds,
+            )(body)
+
+        return decorate
+
+    def choice(self, family: str, week: date | None) -> Choice:
+        """What a family chose in `week`; the baseline before the first week."""
+        if week is None:
+            return Choice(None, "baseline", None, "no training week has ended before this day")
+        row = self.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()[0]
+        if row["version"] is None:
+            return Choice(None, "baseline", None, row["reason"])
+        model = self.tracking.load(row["model_name"], row["version"])
+        return Choice(model, f"{row['model_name']}/{row['version']}", row["version"], row["reason"])
+
+    def choice_rows(self, week: date | None) -> list[dict[str, Any]]:
+        """The rows of `model_choices` of a week, as far as they are there."""
+        if week is None:
+            return []
+        rows = []
+        for family in FAMILIES:
+            if not self.lake.missing(tables.MODEL_CHOICES, [week], family=family):
+                rows += self.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()
+        return [{**row, "week": week} for row in rows]
+
+    def models(self, week: date | None, *, without: Sequence[str] = ()) -> Models:
+        """The value, lifecycle and layer models that a week chose, for everything that restates days under them."""
+        chosen: dict[str, Any] = {
+            family: None if family in without else self.choice(family, week).model for family in RESTATING
+        }
+        return Models(**chosen, specs=self.project.specs)
+
+    def same_models(self, left: date | None, right: date | None) -> bool:
+        """Whether two weeks chose the same versions of the models that decide a customer's micro-segment."""
+        return left == right or all(self.choice(f, left).label == self.choice(f, right).label for f in RESTATING)
+
+    def facts(self, last: date) -> Facts:
+        """Facts summed from accepted rows, none later than `last`."""
+        days = self.calendar.days(self.calendar.start, last)
+        return self.facts_of(days)
+
+    def facts_of(self, days: Sequence[date]) -> Facts:
+        """Facts summed from the accepted rows of some days."""
+        accepted = {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
+        return Facts.from_rows(self.engine, self.project.feature_spec, **accepted)
+
+    def remedy(self, name: str, keys: Sequence[str]) -> str:
+        """The command and the job that make missing partitions of an asset."""
+        first, last = min(keys), max(keys)
+        if self.is_weekly(name):
+            last = self.calendar.week_end(date.fromisoformat(last)).isoformat()
+        job = "weekly" if self.is_weekly(name) else "daily"
+        return (
+            f"Make them with: microseg run --project {self.project.name} --from {first} --to {last} "
+            f"(or, in the UI, job {self.project.name}_{job} for {min(keys)} … {max(keys)})"
+        )
+
+
+def _mapping(reach: Reaches) -> dg.PartitionMapping:
+    if isinstance(reach, Reach):
+        return reach.mapping
+    if set(reach) == {Reach.SAME_DAY, Reach.YESTERDAY}:
+        return dg.TimeWindowPartitionMapping(start_offset=-1, allow_nonexistent_upstream_partitions=True)
+    raise ValueError(f"no partition mapping for {reach}")
+
+
+def _require(chain: Chain, name: str, keys: Sequence[date]) -> None:
+    """Refuse to work on missing upstream partitions, with the command that makes them."""
+    for upstream, reaches in chain.reads[name].items():
+        stored = chain.stored[upstream]
+        own = set(keys) if upstream == name else set()
+        there = set(chain.lake.keys(stored.table, **stored.fixed))
+        for reach in (reaches,) if isinstance(reaches, Reach) else reaches:
+            needed = {k for key in keys for k in chain.calendar.upstream(reach, key)} - own
+            if reach in (Reach.YESTERDAY, Reach.PREVIOUS_WEEK):
+                # The first partition ever made has nothing before it; a gap behind existing ones is an error.
+                needed = {k for k in needed if any(other < k.isoformat() for other in there)}
+            gone = sorted(str(k) for k in needed if str(k) not in there)
+            if gone:
+                missing = MissingPartitions(upstream, gone)
+                raise dg.Failure(
+                    f"{name} of {min(keys)}{f' … {max(keys)}' if len(keys) > 1 else ''} cannot be made: {missing}. "
+                    f"{chain.remedy(upstream, gone)}",
+                    metadata={"missing": dg.MetadataValue.json(gone[:1000])},
+                    allow_retries=False,
+                )
+
+
+def _run(
+    chain: Chain, name: str, body: Body, checks: Sequence[str], context: dg.AssetExecutionContext
+) -> Iterator[Any]:
+    step = Step(chain, name, context, [date.fromisoformat(key) for key in context.partition_keys])
+    started = time.perf_counter()
+    _require(chain, name, step.keys)
+    try:
+        body(step)
+    except BaseException:
+        step.record_what_is_there()
+        raise
+    for key, values in step.written.items():
+        context.add_asset_metadata(values, partition_key=key.isoformat())
+    if len(step.keys) > 1:
+        step.report_checks()
+    progress.done(name, len(step.keys), time.perf_counter() - started)
+    for check in checks:
+        yield step.check_result(check)
+    yield dg.MaterializeResult()

@@ -1,0 +1,163 @@
+"""The command line. It calls Dagster; it is not a second orchestrator.
+
+Exit codes: 0 done, 1 a run failed, 2 a mistake in what was given (project file, source, option), said in one sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import click
+
+DEFAULT = "complete_journey"
+
+
+def _project_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--project", "-p", default=lambda: os.environ.get("MICROSEG_PROJECT", DEFAULT).split(",")[0], metavar="NAME|FILE",
+        help=f"Project file, by path or name. [default: $MICROSEG_PROJECT or {DEFAULT}]",
+    )(command)  # fmt: skip
+
+
+def _day_option(name: str, text: str) -> Callable[..., Any]:
+    return click.option(name, metavar="YYYY-MM-DD", type=click.DateTime(["%Y-%m-%d"]), help=text)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Mistakes of the user become one sentence each and exit code 2; a failed run exit code 1."""
+    from microseg_assets.lake import MissingPartitions
+    from microseg_assets.project import ProjectError
+    from microseg_assets.runs import RunFailed
+    from microseg_assets.sources import SourceError
+
+    try:
+        yield
+    except (ProjectError, SourceError) as error:
+        click.echo(f"microseg: {error}", err=True)
+        sys.exit(2)
+    except MissingPartitions as error:
+        click.echo(f"microseg: {error}. `microseg status` shows what is there; `microseg run` makes it.", err=True)
+        sys.exit(2)
+    except RunFailed as error:
+        click.echo(f"\nmicroseg: {error}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="microseg")
+def main() -> None:
+    """Daily customer micro-segmentation: who each customer is, how they move, what they are worth, what to do about it.
+
+    State (lake, Dagster, MLflow) lives in $MICROSEG_HOME, by default .microseg/ in the current folder.
+    """
+    warnings.filterwarnings("ignore")
+    for noisy in ("alembic", "great_expectations", "mlflow", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="A small simulated business, in about a minute.")
+def demo(quick: bool) -> None:
+    """Run the whole chain on real customers and show what came out.
+
+    Complete Journey: 1,469,307 lines of 2,469 households in 2017, every day to features, nine training weeks, and the
+    last 56 days to the atlas. What is there already is not made again.
+    """
+    from microseg_assets import demo as demos
+
+    with _clear_errors():
+        demos.quick() if quick else demos.complete_journey()
+
+
+@main.command()
+@_project_option
+@_day_option("--from", "First day.")
+@_day_option("--to", "Last day. [default: the first day]")
+@click.option("--only-missing", is_flag=True, help="Leave out days that are there already.")
+def run(project: str, **options: Any) -> None:
+    """Materialize days, and the training weeks they need, through Dagster in this process."""
+    from microseg_assets.home import Home
+    from microseg_assets.running import materialize
+
+    given_first, given_last = options["from"], options["to"]
+    if given_first is None:
+        raise click.UsageError("say which days: --from YYYY-MM-DD [--to YYYY-MM-DD]")
+    first: date = given_first.date()
+    last: date = given_last.date() if given_last else first
+    with _clear_errors():
+        materialize(project, first, last, Home.from_environment(), only_missing=options["only_missing"])
+
+
+@main.command()
+@_project_option
+def status(project: str) -> None:
+    """What is there, missing or stale, per asset."""
+    from microseg_assets import status as statuses
+    from microseg_assets.home import Home
+    from microseg_assets.runs import chain_of
+
+    with _clear_errors():
+        statuses.show(chain_of(project, Home.from_environment()))
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["summary", "segments", "movements", "plan", "customer"]), default="summary")
+@click.argument("customer", required=False)
+@_project_option
+@_day_option("--day", "The day to show. [default: the newest]")
+def show(what: str, customer: str | None, project: str, day: Any) -> None:
+    """Show segments, movements or the plan of a day; or one customer's journey and why it is where it is."""
+    from microseg_assets import summary
+    from microseg_assets.home import Home
+    from microseg_assets.runs import chain_of
+
+    if what == "customer" and not customer:
+        raise click.UsageError("say which customer: microseg show customer ID")
+    with _clear_errors():
+        chain = chain_of(project, Home.from_environment())
+        summary.show(chain, what, day=day.date() if day else None, customer=customer)
+
+
+@main.command()
+@click.argument("project")
+def check(project: str) -> None:
+    """Read a project file and its sources; print what was found and every problem at once."""
+    from microseg_assets import checking
+
+    with _clear_errors():
+        sys.exit(checking.report(project))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the project file, for editors."""
+    import json
+
+    from microseg_assets.project import Project
+
+    click.echo(json.dumps(Project.model_json_schema(), indent=2))
+
+
+@main.command()
+@_project_option
+@click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow's UI.")
+def ui(project: str, port: int, mlflow_port: int) -> None:
+    """Dagster's UI and MLflow's UI over this state, on 127.0.0.1, until Ctrl-C."""
+    from microseg_assets.home import Home
+    from microseg_assets.ui import serve
+
+    with _clear_errors():
+        serve(project, Home.from_environment(), port=port, mlflow_port=mlflow_port)
+
+
+if __name__ == "__main__":
+    main()

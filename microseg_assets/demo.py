@@ -1,0 +1,123 @@
+"""`microseg demo`: the whole chain on real customers, or on a small simulated business, and what came out of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from microseg_assets import project as projects
+from microseg_assets import summary
+from microseg_assets.chain import Chain
+from microseg_assets.home import Home
+from microseg_assets.running import materialize
+from microseg_assets.runs import chain_of
+from ml import tables
+
+DAYS = 56
+QUICK_DAYS = 14
+QUICK_PROJECT = "simulated_shop"
+
+
+def complete_journey() -> None:
+    """Complete Journey: every day of 2017 to features, nine training weeks, the last 56 days to the atlas."""
+    _demo("complete_journey", DAYS)
+
+
+def quick() -> None:
+    """A simulated shop with randomised campaigns, so that there are effects to act upon."""
+    home = Home.from_environment()
+    _demo(str(write_simulated_shop(home)), QUICK_DAYS)
+
+
+def write_simulated_shop(home: Home) -> Path:
+    """Files and project file of the simulated shop, in the state folder; the same ones every time."""
+    from ml.simulate import SimulationSpec, simulate, write
+
+    folder = home.folder / "projects" / QUICK_PROJECT
+    file = home.folder / "projects" / f"{QUICK_PROJECT}.yaml"
+    if not file.exists():
+        spec = SimulationSpec()
+        write(simulate(spec), folder)
+        text = (projects.SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _demo(name: str, days: int) -> None:
+    home = Home.from_environment()
+    started = time.perf_counter()
+    settings = projects.load(name)
+    if settings.end is None:
+        raise projects.ProjectError(f"{settings.path}: the demo needs a business whose data have ended; set `end`")
+    first = settings.end - timedelta(days=days - 1)
+    click.echo(f"{settings.title or settings.name}: the whole chain, into {home.folder}", err=True)
+    took = materialize(name, first, settings.end, home, only_missing=True)
+    chain = chain_of(name, home)
+    summary.summary(chain, settings.end)
+    _accounts(chain)
+    _where_to_look(chain, home)
+    _time(took, time.perf_counter() - started)
+
+
+def _accounts(chain: Chain) -> None:
+    """Every row that came in is accepted or quarantined: the sums, and the laws that hold every day."""
+    click.echo(f"\n{click.style('Nothing was lost', bold=True)}")
+    for name, table in chain.project.inputs.items():
+        source = chain.sources[name]
+        if source is None:
+            click.echo(f"  {name:13} off: the project file maps none")
+            continue
+        counted = source.counts_by_day()
+        delivered = sum(counted["rows"].to_pylist())
+        last = chain.lake.keys(table)[-1]
+        later = sum(row["rows"] for row in counted.to_pylist() if row["day"] and row["day"].isoformat() > last)
+        accepted = _rows(chain, table)
+        refused = _rows(chain, tables.QUARANTINE, table=name)
+        verdict = "" if delivered == accepted + refused + later else "   DOES NOT ADD UP"
+        click.echo(
+            f"  {name:13} {delivered:>9,} rows in = {accepted:,} accepted + {refused:,} quarantined"
+            + (f" + {later:,} after {last}" if later else "") + verdict
+        )  # fmt: skip
+        for rule, count in _rules(chain, name):
+            click.echo(f"{'':16} {count:,}: {rule}")
+    first, last = (chain.lake.keys(tables.MOVEMENTS)[i] for i in (0, -1))
+    buyers = chain.engine.query(
+        "SELECT COUNT(DISTINCT customer_id) AS n FROM accepted",
+        accepted=chain.lake.files(tables.TRANSACTIONS, chain.lake.keys(tables.TRANSACTIONS)),
+    )["n"][0].as_py()
+    click.echo(f"  {buyers:,} customers with purchases; yesterday + entries = today on every day {first} … {last}")
+
+
+def _rows(chain: Chain, table: tables.Table, **fixed: str) -> int:
+    import pyarrow.parquet as pq
+
+    files = chain.lake.files(table, chain.lake.keys(table, **fixed), **fixed)
+    return sum(pq.read_metadata(path).num_rows for path in files.paths)
+
+
+def _rules(chain: Chain, table: str) -> list[tuple[str, int]]:
+    keys = chain.lake.keys(tables.QUARANTINE, table=table)
+    counts: dict[str, int] = {}
+    for key in keys:
+        for rule in chain.lake.read(tables.QUARANTINE, key, table=table)["rule"].to_pylist():
+            counts[rule] = counts.get(rule, 0) + 1
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _where_to_look(chain: Chain, home: Home) -> None:
+    last = chain.lake.keys(tables.SEGMENT_ATLAS)[-1]
+    atlas = f"{chain.lake.root}/{chain.project.name}/segment_atlas/day={last}/atlas.html"
+    name = "" if chain.project.name == "complete_journey" else f" --project {chain.project.name}"
+    look = "make ui" if not name else f"microseg ui{name}"
+    click.echo(f"\n{click.style('Where to look next', bold=True)}")
+    click.echo(f"  {look:44} Dagster's and MLflow's UI over this state")
+    click.echo(f"  {'.venv/bin/microseg show segments' + name:44} every micro-segment")
+    click.echo(f"  {'.venv/bin/microseg status' + name:44} what is there, missing or stale")
+    click.echo(f"  atlas: {atlas}")
+
+
+def _time(took: dict[str, float], total: float) -> None:
+    click.echo(f"\nTook {total:.0f} s: " + ", ".join(f"{title} {seconds:.0f} s" for title, seconds in took.items()))

@@ -1,0 +1,79 @@
+"""Materializing days from the command line, with progress for whoever waits."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import date
+
+import click
+
+from microseg_assets import progress
+from microseg_assets.home import Home
+from microseg_assets.project import find
+from microseg_assets.runs import PlannedRun, chain_of, execute, plan, report_dead_runs
+from microseg_assets.sources import SourceError
+
+LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
+
+
+class Printer:
+    """One line per asset when it is done; on a terminal also a live line for the one at work."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.seconds: dict[str, float] = {}
+        self._shown = 0.0
+
+    def advance(self, asset: str, partitions: int, of: int) -> None:
+        if self.live and time.monotonic() - self._shown > LIVE_EVERY:
+            self._shown = time.monotonic()
+            filled = 24 * partitions // max(of, 1)
+            click.echo(f"\r    {asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}\033[K", nl=False, err=True)
+
+    def done(self, asset: str, partitions: int, seconds: float) -> None:
+        self.seconds[asset] = self.seconds.get(asset, 0.0) + seconds
+        clear = "\r\033[K" if self.live else ""
+        click.echo(f"{clear}    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s", err=True)
+
+
+def materialize(
+    project: str, first: date, last: date, home: Home, *, weeks_before: int = 0, only_missing: bool = False
+) -> dict[str, float]:
+    """Execute the runs that make the days; returns the seconds of each run by its title.
+
+    Raises
+    ------
+    SourceError, ProjectError, RunFailed
+        Before anything is written, or with what the failed step said.
+    """
+    from dagster import DagsterInstance
+
+    path = str(find(project).absolute())
+    chain = chain_of(path, home)
+    problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
+    if problems:
+        raise SourceError("\n".join(f"{chain.project.path}: {problem}" for problem in problems))
+    try:
+        runs = plan(chain, first, last, weeks_before=weeks_before, only_missing=only_missing)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    home.prepare()
+    if missing := chain.project.missing_tables():
+        click.echo(f"  No {', '.join(missing)}: what needs them is switched off.", err=True)
+    took: dict[str, float] = {}
+    with DagsterInstance.get() as instance, progress.watched_by(Printer()):
+        report_dead_runs(instance)
+        for number, run in enumerate(runs, 1):
+            title = _title(run)
+            click.echo(f"  [{number}/{len(runs)}] {title}: {run.why}", err=True)
+            took[title] = took.get(title, 0.0) + execute(run, path, home, instance)
+    if not runs:
+        click.echo("  Everything is there already.", err=True)
+    return took
+
+
+def _title(run: PlannedRun) -> str:
+    span = f"{run.first}" if run.partitions == 1 else f"{run.partitions} {run.unit}s, {run.first} … {run.last}"
+    names = {"to_features": "ingest to features", "weekly": "training", "from_value": "value to atlas"}
+    return f"{names[run.job]} ({span})"

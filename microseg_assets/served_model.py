@@ -1,0 +1,31 @@
+"""What a registered model answers when somebody serves it: MLflow runs this file, it is not imported by the chain.
+
+The model itself lies beside it as text (JSON, Parquet, LightGBM's own format), written by its class in `ml`; nothing is
+pickled.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class ServedModel(PythonModel):
+    """Loads a model of `ml` from its folder and predicts from the snapshot's columns."""
+
+    # No type hints on these two: MLflow would take them for the schema of the served data.
+    def load_context(self, context):  # type: ignore[no-untyped-def]
+        folder = Path(context.artifacts["model"])
+        module, name = (folder / "class").read_text(encoding="utf-8").split(":")
+        if not module.startswith("ml."):
+            raise ValueError(f"{module} is not a module of ml")
+        self.model = getattr(import_module(module), name).load(folder)
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        return self.model.predict(model_input)
+
+
+set_model(ServedModel())

@@ -1,0 +1,147 @@
+"""`microseg status`: per asset what is there, what is missing, and what is stale and why.
+
+A partition is stale when something it reads was made anew after it, or is itself stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import click
+
+from microseg_assets.chain import Chain
+from microseg_assets.partitions import WEEK, Reach
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """What is there of one asset.
+
+    Parameters
+    ----------
+    there : partitions in the lake, ascending
+    missing : gaps between the first and the last one, and what features already has but this asset has not
+    stale : partition to the upstream asset that was made after it
+    """
+
+    asset: str
+    group: str
+    there: list[date]
+    missing: list[date]
+    stale: dict[date, str]
+
+
+def statuses(chain: Chain) -> list[AssetStatus]:
+    """The state of every asset, in the order of the chain."""
+    made = {
+        name: {date.fromisoformat(k): t for k, t in chain.lake.stamps(s.table, **s.fixed).items() if k[:1].isdigit()}
+        for name, s in chain.stored.items()
+    }
+    stale: dict[str, dict[date, str]] = {}
+    found = []
+    for name in chain.in_order():
+        stale[name] = _stale(chain, name, made, stale)
+        there = sorted(made[name])
+        step = WEEK if chain.is_weekly(name) else timedelta(days=1)
+        missing = _gaps(there, step)
+        found.append(AssetStatus(name, chain.groups[name], there, missing, stale[name]))
+    return found
+
+
+def _gaps(there: Sequence[date], step: timedelta) -> list[date]:
+    if not there:
+        return []
+    present = set(there)
+    count = (there[-1] - there[0]) // step
+    return [day for i in range(count + 1) if (day := there[0] + i * step) not in present]
+
+
+def _stale(
+    chain: Chain, name: str, made: dict[str, dict[date, float]], known: dict[str, dict[date, str]]
+) -> dict[date, str]:
+    """Which partitions were made before something they read, and before what."""
+    found: dict[date, str] = {}
+    for upstream, reaches in chain.reads[name].items():
+        for reach in (reaches,) if isinstance(reaches, Reach) else reaches:
+            newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
+            for key, stamp in made[name].items():
+                if upstream == name and found.get(key):
+                    continue
+                if newest.get(key, 0.0) > stamp:
+                    found.setdefault(key, f"{upstream} was made after it")
+                elif tainted.get(key):
+                    found.setdefault(key, f"{upstream} is stale")
+    if name in chain.reads[name]:
+        # One that reads its own yesterday is stale from its first stale partition on.
+        first = min(found, default=None)
+        for key in made[name]:
+            if first is not None and key > first:
+                found.setdefault(key, f"{name} of {first} is stale")
+    return found
+
+
+def _newest(
+    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, float], stale: dict[date, str]
+) -> tuple[dict[date, float], dict[date, bool]]:
+    """For each key, when the newest partition it reads was made, and whether one of them is stale."""
+    newest: dict[date, float] = {}
+    tainted: dict[date, bool] = {}
+    if reach in (Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END):
+        # The partitions read only grow with the key: one pass over both.
+        upstream = sorted(made)
+        at, stamp, bad = 0, 0.0, False
+        for key in keys:
+            end = chain.calendar.week_end(key) if reach == Reach.DAYS_TO_WEEK_END else key
+            while at < len(upstream) and upstream[at] <= end:
+                stamp, bad = max(stamp, made[upstream[at]]), bad or upstream[at] in stale
+                at += 1
+            newest[key], tainted[key] = stamp, bad
+        return newest, tainted
+    for key in keys:
+        read = [k for k in chain.calendar.upstream(reach, key) if k in made]
+        newest[key] = max((made[k] for k in read), default=0.0)
+        tainted[key] = any(k in stale for k in read)
+    return newest, tainted
+
+
+def show(chain: Chain) -> None:
+    """Print the state of a project."""
+    found = statuses(chain)
+    click.echo(f"{chain.project.name}  ({chain.project.path})")
+    click.echo(f"  {'':24} {'there':>6}  {'first':10}  {'last':10}  {'gaps':>5} {'stale':>6}")
+    group = ""
+    for one in found:
+        if one.group != group:
+            group = one.group
+            click.echo(f"{group}")
+        first, last = (str(one.there[0]), str(one.there[-1])) if one.there else ("–", "–")
+        unit = "w" if chain.is_weekly(one.asset) else "d"
+        gaps, stale = len(one.missing) or "", len(one.stale) or ""
+        click.echo(f"  {one.asset:24} {len(one.there):>5}{unit}  {first:10}  {last:10}  {gaps:>5} {stale:>6}")
+    _remarks(chain, found)
+
+
+def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
+    """What to do about what is missing or stale."""
+    project = chain.project.name
+    if missing := chain.project.missing_tables():
+        click.echo(f"\nOff, for the project file maps no {', '.join(missing)}.")
+    if not any(one.there for one in found):
+        click.echo(f"\nNothing is there yet: microseg run --project {project} --from {chain.calendar.start}")
+        return
+    for one in found:
+        if one.missing:
+            listed = ", ".join(map(str, one.missing[:3])) + (" …" if len(one.missing) > 3 else "")
+            keys = [str(key) for key in one.missing]
+            click.echo(f"\n{one.asset}: {len(one.missing)} missing ({listed}). {chain.remedy(one.asset, keys)}")
+        if one.stale:
+            key, why = min(one.stale.items())
+            click.echo(f"\n{one.asset}: {len(one.stale)} stale from {key} on: {why}. {chain.remedy(one.asset, [str(k) for k in one.stale])}")
+    behind = {one.there[-1] for one in found if one.there and not chain.is_weekly(one.asset)}
+    if len(behind) > 1:
+        click.echo(
+            f"\nLater assets end on {min(behind)}, earlier ones on {max(behind)}: "
+            f"microseg run --project {project} --from {min(behind) + timedelta(days=1)} --to {max(behind)}"
+        )

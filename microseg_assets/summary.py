@@ -1,0 +1,205 @@
+"""What came out of a day, for a person at a terminal: `microseg show` and the end of `microseg demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from microseg_assets.chain import Chain
+from microseg_assets.lake import MissingPartitions
+from ml import tables
+from ml.actions import plan_summary
+from ml.journeys import summary as flows
+
+
+def show(chain: Chain, what: str, *, day: date | None = None, customer: str | None = None) -> None:
+    """Print one view of a day, the newest by default.
+
+    Raises
+    ------
+    MissingPartitions
+        If the day was not made.
+    """
+    day = day or newest_day(chain)
+    match what:
+        case "summary":
+            summary(chain, day)
+        case "segments":
+            segments(chain, day, top=1000)
+        case "movements":
+            movements(chain, day, top=40)
+        case "plan":
+            plan(chain, day)
+        case "customer":
+            journey(chain, day, str(customer))
+
+
+def newest_day(chain: Chain) -> date:
+    """The newest day that was made up to its profiles."""
+    there = chain.lake.keys(tables.MICRO_SEGMENT_PROFILES)
+    if not there:
+        raise MissingPartitions("micro_segment_profiles", ["of any day"])
+    return date.fromisoformat(there[-1])
+
+
+def summary(chain: Chain, day: date) -> None:
+    """Everything on one screen: stages, movements of the week, top micro-segments, the plan."""
+    stages(chain, day)
+    movements(chain, day, top=5)
+    segments(chain, day, top=8)
+    plan(chain, day)
+
+
+def stages(chain: Chain, day: date) -> None:
+    """Stages, their sizes, and what they are worth."""
+    rows = chain.engine.query(
+        """
+        SELECT stage, customers, revenue, ltv, p_churn, customers * 1.0 / SUM(customers) OVER () AS share
+        FROM profiles WHERE depth = 0 ORDER BY ltv DESC, stage
+        """,
+        profiles=_of(chain, tables.MICRO_SEGMENT_PROFILES, [day]),
+    )
+    currency = chain.project.currency
+    _title(f"Lifecycle stages on {day}")
+    _table(
+        ("stage", "customers", "share", f"28-day revenue {currency}", f"LTV {currency}", "P(no order)"),
+        ((r["stage"], f"{r['customers']:,}", f"{r['share']:.1%}", f"{r['revenue']:,.0f}", f"{r['ltv']:,.0f}",
+          f"{r['p_churn']:.0%}") for r in rows.to_pylist()),
+    )  # fmt: skip
+
+
+def movements(chain: Chain, day: date, *, top: int) -> None:
+    """The largest movements between micro-segments in the seven days up to `day`."""
+    days = [d for d in chain.calendar.days(max(day - timedelta(days=6), chain.calendar.start), day)]
+    there = set(chain.lake.keys(tables.MOVEMENTS))
+    days = [d for d in days if d.isoformat() in there]
+    names = _names(chain, days)
+    rows = flows(chain.engine, _of(chain, tables.MOVEMENTS, days), names, top=1000).to_pylist()
+    _title(f"Largest movements of the {len(days)} days up to {day}")
+    moves: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        if row["level"] == "micro_segment" and row["from_group"]:
+            key = (row["from_group"], row["to_group"], row["cause"])
+            moves[key] = moves.get(key, 0) + row["customers"]
+    largest = sorted(moves.items(), key=lambda item: (-item[1], item[0]))[:top]
+    if not largest:
+        click.echo("  nobody moved")
+    _table(("customers", "from", "to", "cause"), ((f"{n:,}", f, t, c) for (f, t, c), n in largest))
+
+
+def segments(chain: Chain, day: date, *, top: int) -> None:
+    """The micro-segments that are worth most."""
+    rows = chain.engine.query(
+        """
+        SELECT name, micro_segment, customers, revenue_per_customer, ltv, ltv_per_customer,
+               ltv / NULLIF(SUM(ltv) OVER (), 0) AS share
+        FROM profiles WHERE is_leaf ORDER BY ltv DESC, micro_segment LIMIT $top
+        """,
+        {"top": top},
+        profiles=_of(chain, tables.MICRO_SEGMENT_PROFILES, [day]),
+    )
+    currency = chain.project.currency
+    _title(f"Micro-segments by LTV over {chain.project.value.horizon_days} days")
+    _table(
+        ("micro-segment", "customers", f"LTV {currency}", "share", "LTV each", "string"),
+        ((r["name"], f"{r['customers']:,}", f"{r['ltv']:,.0f}", f"{r['share'] or 0:.1%}",
+          f"{r['ltv_per_customer']:,.0f}", r["micro_segment"]) for r in rows.to_pylist()),
+    )  # fmt: skip
+
+
+def plan(chain: Chain, day: date) -> None:
+    """What the plan does, and why it abstains where it does."""
+    _title(f"The plan of {day}")
+    effects = chain.engine.query(
+        "SELECT * FROM effects WHERE micro_segment = 'all' ORDER BY action",
+        effects=_of(chain, tables.ACTION_EFFECTS, [day]),
+    )
+    for row in effects.to_pylist():
+        verdict = f", placebo: {row['placebo']}" if row["design"] == "observational" else ""
+        click.echo(
+            f"  {row['action']}: {row['effect']:+,.2f} {chain.project.currency} per customer "
+            f"[{row['ci_low']:+,.2f}, {row['ci_high']:+,.2f}] ({row['design']}{verdict}; {row['treated']:,} treated, "
+            f"{row['control']:,} control): {row['evidence_level']}"
+        )
+    if not effects.num_rows:
+        click.echo("  No action has a measured effect yet.")
+    rows = plan_summary(chain.engine, _of(chain, tables.ACTION_PLAN, [day])).to_pylist()
+    _table(
+        ("action", "customers", "expected value", "cost", "why"),
+        ((r["action"], f"{r['customers']:,}", f"{r['expected_incremental_value']:,.0f}", f"{r['cost']:,.0f}", r["reason"])
+         for r in rows),
+    )  # fmt: skip
+
+
+def journey(chain: Chain, day: date, customer: str) -> None:
+    """One customer's stages over the days that were made, and why it is where it is on `day`."""
+    days = [date.fromisoformat(k) for k in chain.lake.keys(tables.LIFECYCLE_STAGES) if k <= day.isoformat()]
+    path = chain.engine.query(
+        """
+        SELECT stage, stage_since, MIN(day) AS first, MAX(day) AS last FROM stages WHERE customer_id = $customer
+        GROUP BY stage, stage_since ORDER BY first
+        """,
+        {"customer": customer},
+        stages=_of(chain, tables.LIFECYCLE_STAGES, days),
+    ).to_pylist()
+    _title(f"Customer {customer} up to {day}")
+    if not path:
+        click.echo(f"  {customer} is not known on {day}.")
+        return
+    _table(("stage", "from", "to", "days"),
+           ((r["stage"], r["first"], r["last"], (r["last"] - r["first"]).days + 1) for r in path))  # fmt: skip
+
+    def own(table: tables.Table) -> list[dict[str, Any]]:
+        return chain.engine.query(
+            "SELECT * FROM rows WHERE customer_id = $customer ORDER BY ALL", {"customer": customer},
+            rows=_of(chain, table, [day]),
+        ).to_pylist()  # fmt: skip
+
+    value, features = own(tables.CUSTOMER_VALUE)[0], own(chain.project.features_table)[0]
+    click.echo(f"\n  LTV {value['ltv']:,.2f} {chain.project.currency} over {value['horizon_days']} days ({value['model']})")
+    for row in own(tables.MICRO_SEGMENTS):
+        kind = "is in" if row["is_primary"] else "leans to"
+        click.echo(f"  {kind} {row['micro_segment']} ({row['weight']:.0%})")
+    for row in own(tables.LAYER_ASSIGNMENTS):
+        if row["is_primary"]:
+            click.echo(f"    {row['layer']}: {row['cluster']} {row['cluster_name'] or ''} ({row['weight']:.0%})")
+    for row in own(tables.ACTION_PLAN):
+        click.echo(f"  plan: {row['action']} – {row['reason']}")
+    shown = ("recency_days", "orders_28d", "orders_90d", "spend_28d", "spend_90d", "mean_gap_days", "tenure_days")
+    click.echo("  because: " + ", ".join(f"{name} {_number(features[name])}" for name in shown))
+
+
+def _names(chain: Chain, days: Sequence[date]) -> dict[str, str]:
+    """Names by micro-segment id, the newest day's where they differ."""
+    rows = chain.engine.query(
+        "SELECT micro_segment_id, name FROM profiles ORDER BY day", profiles=_of(chain, tables.MICRO_SEGMENT_PROFILES, days)
+    )
+    return dict(zip(rows["micro_segment_id"].to_pylist(), rows["name"].to_pylist(), strict=True))
+
+
+def _of(chain: Chain, table: tables.Table, days: Sequence[date]) -> pa.Table:
+    return chain.engine.query("SELECT * FROM partitions", partitions=chain.lake.files(table, days))
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _title(text: str) -> None:
+    click.echo(f"\n{click.style(text, bold=True)}")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Aligned columns; numbers to the right."""
+    cells = [[str(c) for c in row] for row in rows]
+    if not cells:
+        return
+    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
+    right = [all(row[i].strip("%-–+").replace(",", "").replace(".", "").isdigit() for row in cells) for i in range(len(head))]
+    for row in [list(head), *cells]:
+        line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        click.echo(f"  {line.rstrip()}")

@@ -1,0 +1,296 @@
+"""Every MLflow call: runs, models, choices' aliases, and loading the model that a choice names.
+
+One experiment per model family, one run per training week, so that the weeks line up; one registered model per family.
+Does not belong here: the decision (each family's `train`) and the choice itself, which is a row of the lake: a daily
+asset loads the version that the row names and never asks an alias.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import date
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml.training import Model, Training
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+# Where each family's model class lives; the registered model remembers it beside its files.
+MODEL_CLASSES = {
+    "value": "ml.value:ValueModel",
+    "lifecycle": "ml.lifecycle:LifecycleModel",
+    "layers": "ml.segments:LayerModels",
+    "transitions": "ml.journeys:TransitionModel",
+    "action-response": "ml.actions:ActionResponseModel",
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What MLflow holds of one week's fit."""
+
+    run_id: str
+    url: str
+    model_name: str | None
+    version: int | None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """MLflow for one project.
+
+    Parameters
+    ----------
+    uri : tracking and registry URI, by default a SQLite file in the state folder
+    artifacts : where artifacts go; stated, because a bare SQLite URI leaks them to the working directory
+    project : the project's name, the prefix of every experiment and registered model
+    """
+
+    uri: str
+    artifacts: str | None
+    project: str
+
+    def _client(self) -> MlflowClient:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return mlflow.MlflowClient(self.uri, self.uri)
+
+    def _experiment(self, client: MlflowClient, name: str) -> str:
+        found = client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        place = f"{self.artifacts}/{name}" if self.artifacts else None
+        return str(client.create_experiment(name, artifact_location=place))
+
+    def model_name(self, family: str) -> str:
+        return f"{self.project}.{family}"
+
+    def record(
+        self, family: str, week: date, training: Training, *, spec: Any, tags: Mapping[str, str], upstream: str = ""
+    ) -> Recorded:
+        """Log one week's fit as a run; register its model, if there is one.
+
+        The same fit recorded again (a week materialized twice) gets no second version: a model is known by the
+        fingerprint of its files.
+        """
+        client = self._client()
+        import mlflow
+
+        experiment = self._experiment(client, f"{self.project}/{family}")
+        with (
+            mlflow.start_run(experiment_id=experiment, run_name=week.isoformat()) as run,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
+            mlflow.set_tags(
+                {
+                    **tags,
+                    "project": self.project,
+                    "partition": week.isoformat(),
+                    "decision": training.decision,
+                    "reason": training.reason[:5000],
+                    "git_commit": git_commit(),
+                }
+            )
+            mlflow.log_params({k: str(v)[:500] for k, v in {**flatten(spec), **training.params}.items()})
+            scores = {"choice.challenger": training.challenger_score, "choice.incumbent": training.incumbent_score}
+            logged = {**training.metrics, **{k: v for k, v in scores.items() if v is not None}}
+            mlflow.log_metrics({k: float(v) for k, v in logged.items() if v is not None and v == v})
+            for name, draw in training.figures.items():
+                mlflow.log_figure(draw(), f"plots/{name}.png")
+            version = None
+            if training.model is not None:
+                folder = Path(scratch) / "model"
+                folder.mkdir()
+                save(training.model, family, folder)
+                version = self._register(client, family, week, training, folder, upstream)
+            name = self.model_name(family) if version else None
+            return Recorded(run.info.run_id, self.run_url(run.info.run_id, experiment), name, version)
+
+    def _register(
+        self, client: MlflowClient, family: str, week: date, training: Training, folder: Path, upstream: str
+    ) -> int:
+        import mlflow
+        from mlflow.models import infer_signature
+
+        name, mark = self.model_name(family), fingerprint(folder, upstream)
+        known = self._known_version(client, name, mark)
+        if known is not None:
+            return known
+        signature = example = None
+        if training.example is not None and training.model is not None:
+            example = training.example.reset_index(drop=True)
+            signature = infer_signature(example, training.model.predict(example))
+        with quiet():
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(SERVED_MODEL),
+                artifacts={"model": str(folder)},
+                signature=signature,
+                input_example=example,
+                pip_requirements=["microseg"],
+            )
+            registered = mlflow.register_model(info.model_uri, name)
+        version = int(registered.version)
+        tags = {
+            "fingerprint": mark,
+            "week": week.isoformat(),
+            "decision": training.decision,
+            "reason": training.reason[:5000],
+        }
+        for key, value in tags.items():
+            client.set_model_version_tag(name, str(version), key, value)
+        client.set_registered_model_alias(name, "challenger", str(version))
+        return version
+
+    @staticmethod
+    def _known_version(client: MlflowClient, name: str, mark: str) -> int | None:
+        found = client.search_model_versions(f"name = '{name}' and tag.fingerprint = '{mark}'")
+        return max((int(v.version) for v in found), default=None)
+
+    def set_champion(self, family: str, version: int) -> None:
+        """Let the `champion` alias mirror the newest choice."""
+        self._client().set_registered_model_alias(self.model_name(family), "champion", str(version))
+
+    def load(self, model_name: str, version: int) -> Model:
+        """The model of a registered version; loaded once a process."""
+        return _load(self, model_name, version)
+
+    def monitor(self, family: str, metrics: Mapping[date, Mapping[str, float]]) -> None:
+        """Append daily metrics to the family's monitoring run; the step is the day's ordinal number."""
+        client = self._client()
+        from mlflow.entities import Metric
+
+        experiment = self._experiment(client, f"{self.project}/{family}")
+        found = client.search_runs([experiment], "tags.purpose = 'monitoring'", max_results=1)
+        run = found[0] if found else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
+        batch = [
+            Metric(f"daily.{name}", float(value), _stamp(day), day.toordinal())
+            for day, values in metrics.items()
+            for name, value in values.items()
+            if value is not None and value == value
+        ]
+        for start in range(0, len(batch), 1000):
+            client.log_batch(run.info.run_id, metrics=batch[start : start + 1000])
+        if not found:
+            client.set_terminated(run.info.run_id)
+
+    def log_table(self, family: str, week: date, frame: pd.DataFrame, metrics: Mapping[str, float], figures: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Log a week's evidence that comes without a model; returns the run's URL."""
+        client = self._client()
+        import mlflow
+
+        experiment = self._experiment(client, f"{self.project}/{family}")
+        with mlflow.start_run(experiment_id=experiment, run_name=week.isoformat()) as run:
+            mlflow.set_tags({**tags, "project": self.project, "partition": week.isoformat(), "git_commit": git_commit()})
+            mlflow.log_metrics({k: float(v) for k, v in metrics.items() if v == v})
+            for name, draw in figures.items():
+                mlflow.log_figure(draw(), f"plots/{name}.png")
+            mlflow.log_text(frame.to_csv(index=False), "evidence.csv")
+            return self.run_url(run.info.run_id, experiment)
+
+    def run_url(self, run_id: str, experiment: str) -> str:
+        base = self.uri if self.uri.startswith("http") else os.environ.get("MICROSEG_MLFLOW_UI", "http://127.0.0.1:5000")
+        return f"{base}/#/experiments/{experiment}/runs/{run_id}"
+
+
+@lru_cache(maxsize=64)
+def _load(tracking: Tracking, model_name: str, version: int) -> Model:
+    tracking._client()
+    import mlflow
+
+    with quiet():
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model_name}/{version}")) / "artifacts" / "model"
+    return load(folder)
+
+
+def save(model: Model, family: str, folder: Path) -> None:
+    """Write a model and the name of its class."""
+    model.save(folder)
+    (folder / "class").write_text(MODEL_CLASSES[family], encoding="utf-8")
+
+
+def load(folder: Path) -> Model:
+    """Read what `save` wrote."""
+    module, name = (folder / "class").read_text(encoding="utf-8").split(":")
+    if not module.startswith("ml."):
+        raise ValueError(f"{module} is not a module of ml")
+    loaded: Model = getattr(import_module(module), name).load(folder)
+    return loaded
+
+
+def fingerprint(folder: Path, extra: str = "") -> str:
+    """A digest of a model's files, the same for the same model on every machine."""
+    digest = hashlib.sha256(extra.encode())
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
+    """A typed spec as flat parameters: ``layers.0.k``."""
+    if is_dataclass(spec) and not isinstance(spec, type):
+        spec = asdict(spec)
+    if isinstance(spec, Mapping):
+        items: Iterator[tuple[Any, Any]] = iter(spec.items())
+    elif isinstance(spec, (list, tuple)) and any(isinstance(v, (Mapping, list, tuple)) or is_dataclass(v) for v in spec):
+        items = iter(enumerate(spec))
+    else:
+        return {prefix or "spec": ", ".join(map(str, spec)) if isinstance(spec, (list, tuple)) else spec}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+@lru_cache(maxsize=1)
+def git_commit() -> str:
+    """The commit of this code, or `unknown` outside of a checkout."""
+    try:
+        out = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return out.stdout.strip()
+
+
+def _stamp(day: date) -> int:
+    return int((day.toordinal() - date(1970, 1, 1).toordinal()) * 86_400_000)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without MLflow's progress bars and its remarks on schemas with missing values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
+            else:
+                os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before

@@ -1,0 +1,109 @@
+"""Dagster's UI and MLflow's UI over the state folder, as two child processes on the loopback address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import click
+
+from microseg_assets.home import Home
+from microseg_assets.project import ProjectError, load
+
+ADDRESS = "127.0.0.1"
+PATIENCE = 120  # seconds until a server that does not answer is given up
+
+
+def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
+    """Start both servers, print their addresses when they answer, and stop them together.
+
+    Raises
+    ------
+    ProjectError
+        If the project file cannot be used, or a port is taken.
+    """
+    names = [part.strip() for part in project.split(",")]
+    for name in names:
+        load(name)
+    for wanted, option in ((port, "--port"), (mlflow_port, "--mlflow-port")):
+        if _is_taken(wanted):
+            raise ProjectError(f"port {wanted} is taken: stop what uses it, or choose another with {option}")
+    home.prepare()
+    environment = {
+        **os.environ,
+        "MICROSEG_PROJECT": project,
+        "MICROSEG_MLFLOW_UI": f"http://{ADDRESS}:{mlflow_port}",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    commands = {
+        "Dagster": [
+            sys.executable, "-m", "dagster", "dev", "-m", "microseg_assets.definitions", "-h", ADDRESS, "-p", str(port),
+            "--log-level", "warning",
+        ],
+        "MLflow": [
+            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.mlflow_uri,
+            "--artifacts-destination", (home.folder / "mlartifacts").as_uri(), "--host", ADDRESS, "--port", str(mlflow_port),
+        ],
+    }  # fmt: skip
+    log = home.folder / "ui.log"
+    click.echo(f"Starting Dagster and MLflow over {home.folder} (their output: {log}) …")
+    with log.open("ab") as out:
+        children = {
+            name: subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+            for name, command in commands.items()
+        }
+    try:
+        _wait(children["Dagster"], f"http://{ADDRESS}:{port}/server_info", log)
+        click.echo(f"  Dagster  http://{ADDRESS}:{port}")
+        _wait(children["MLflow"], f"http://{ADDRESS}:{mlflow_port}/health", log)
+        click.echo(f"  MLflow   http://{ADDRESS}:{mlflow_port}")
+        click.echo("Ctrl-C stops both.")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        while all(child.poll() is None for child in children.values()):
+            time.sleep(0.5)
+        raise ProjectError(f"a server ended by itself; {log} says why")
+    except KeyboardInterrupt:
+        click.echo("\nStopping …")
+    finally:
+        for child in children.values():
+            _stop(child)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return True
+    return False
+
+
+def _wait(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    for _ in range(PATIENCE * 2):
+        if child.poll() is not None:
+            raise ProjectError(f"a server did not start; {log} says why")
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise ProjectError(f"{url} does not answer after {PATIENCE} s; {log} says why")
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End a server and everything it started."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()

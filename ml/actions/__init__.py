@@ -1,0 +1,22 @@
+"""Actions: what a marketing action does to net revenue, per micro-segment, and who gets which.
+
+Belongs here: matured exposures and their controls, the doubly robust learner with its checks, effects up and down the
+prefix tree, and the plan. Does not belong here: segments, and the delivery of actions.
+"""
+
+from ml.actions.cells import effects
+from ml.actions.outcomes import exposure_outcomes
+from ml.actions.policy import plan, plan_summary
+from ml.actions.response import ActionResponseModel, train
+from ml.actions.spec import ActionSpec, ActionsSpec
+
+__all__ = [
+    "ActionResponseModel",
+    "ActionSpec",
+    "ActionsSpec",
+    "effects",
+    "exposure_outcomes",
+    "plan",
+    "plan_summary",
+    "train",
+]

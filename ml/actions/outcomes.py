@@ -1,0 +1,83 @@
+"""Exposures whose outcome is complete, and the customers they are compared with.
+
+Belongs here: who counts as treated, who as control, and what followed. Does not belong here: what the action did (see
+`ml.actions.response`).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pyarrow as pa
+
+from ml import tables
+from ml.actions.spec import ActionsSpec
+from ml.engine import sql_of
+from ml.features import Facts
+
+_LABELS = """
+SELECT exposed.customer_id AS customer_id, exposed.exposed_on AS exposed_on, exposed.campaign_id AS campaign_id,
+       exposed.action AS action, exposed.design AS design, exposed.propensity AS propensity,
+       after.spend AS outcome, after.orders AS orders,
+       CASE WHEN exposed.has_placebo THEN before.spend END AS placebo_outcome
+FROM exposed
+JOIN after ON after.customer_id = exposed.customer_id AND DATE_DIFF('day', after.day, exposed.exposed_on) = 1
+LEFT JOIN before ON before.customer_id = exposed.customer_id
+    AND DATE_DIFF('day', before.day, exposed.exposed_on) = 1 + $window
+ORDER BY exposed.exposed_on, exposed.campaign_id, exposed.customer_id
+"""
+_PAIRS = """
+SELECT DISTINCT customer_id, CAST(exposed_on - CAST($lag AS INTEGER) AS DATE) AS day FROM exposed
+WHERE has_placebo OR NOT $placebo_only
+ORDER BY day, customer_id
+"""
+
+
+def exposure_outcomes(facts: Facts, exposures: pa.Table, as_of: date, spec: ActionsSpec, *, start: date) -> pa.Table:
+    """Matured exposures and controls with what they bought afterwards, and before.
+
+    The features of an exposure on day e are those of e − 1, its outcome is the net revenue of e … e + window − 1, its
+    placebo outcome that of e − window … e − 1. A row exists only if the outcome is complete by `as_of` and the customer
+    was known on e − 1.
+
+    *Randomised* exposures come as delivered, control and holdout rows included. *Observational* ones are joined by
+    controls: customers known on e − 1 whom no action reached within the window on either side of e; one row per
+    customer and campaign, a seeded sample of at most `spec.max_rows`. Because that must be known on both sides, an
+    observational exposure matures one day later than its outcome.
+
+    Parameters
+    ----------
+    facts : customer days up to `as_of` or beyond; nothing after `as_of` is used
+    exposures : columns of `tables.EXPOSURES` and `day`; missing optional columns count as empty
+    as_of : last day that may be known
+    start : first day of history; a placebo window that reaches before it is missing
+
+    Returns
+    -------
+    Columns of `tables.EXPOSURE_OUTCOMES`, ordered by day, campaign and customer.
+    """
+    window = spec.outcome_window_days
+    exposed = facts.engine.query(
+        sql_of("ml.actions", "exposure_outcomes"),
+        {"as_of": as_of, "start": start, "window": window, "max_rows": spec.max_rows, "seed": str(spec.seed)},
+        exposures=_complete(exposures),
+        customer_days=facts.customer_days,
+    )
+    after = facts.engine.query(_PAIRS, {"lag": 1, "placebo_only": False}, exposed=exposed)
+    before = facts.engine.query(_PAIRS, {"lag": 1 + window, "placebo_only": True}, exposed=exposed)
+    labelled = facts.engine.query(
+        _LABELS,
+        {"window": window},
+        exposed=exposed,
+        after=facts.outcomes(after, window, until=as_of),
+        before=facts.outcomes(before, window, until=as_of),
+    )
+    return tables.EXPOSURE_OUTCOMES.conform(labelled)
+
+
+def _complete(exposures: pa.Table) -> pa.Table:
+    """Add the declared columns that a source does not bring, empty."""
+    for column in tables.EXPOSURES.columns:
+        if column.name not in exposures.column_names:
+            exposures = exposures.append_column(column.name, pa.nulls(exposures.num_rows, tables.ARROW[column.type]))
+    return exposures.select([*tables.EXPOSURES.names, "day"])

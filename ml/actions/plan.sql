@@ -1,0 +1,63 @@
+-- Who gets what in this cycle. Every customer of each day has exactly one row.
+-- `offers` says what the micro-segment deserves: an action that clears its cost, or nothing and why.
+-- The hash is compared as text: eight hex digits order like the number they write.
+WITH hashed AS (
+    SELECT micro_segments.customer_id AS customer_id, micro_segments.day AS day,
+           micro_segments.micro_segment_id AS micro_segment_id, micro_segments.stage AS stage,
+           CAST(FLOOR(DATE_DIFF('day', $start, micro_segments.day) / $cycle_days) AS BIGINT) AS cycle
+    FROM micro_segments
+),
+drawn AS (
+    SELECT customer_id, day, micro_segment_id, stage, cycle,
+           SUBSTRING(MD5(CONCAT($salt, '|', CAST(cycle AS VARCHAR), '|', customer_id)), 1, 8) < $holdout_hex AS is_holdout,
+           MD5(CONCAT($salt, '|order|', CAST(cycle AS VARCHAR), '|', customer_id)) AS turn
+    FROM hashed
+),
+offered AS (
+    SELECT drawn.customer_id AS customer_id, drawn.day AS day, drawn.micro_segment_id AS micro_segment_id,
+           drawn.stage AS stage, drawn.cycle AS cycle, drawn.is_holdout AS is_holdout, drawn.turn AS turn,
+           offers.action AS action, offers.cost AS cost, offers.value AS value, offers.ci_low AS ci_low,
+           offers.capacity AS capacity, offers.place AS place, offers.reason AS reason,
+           offers.action IS NOT NULL AND NOT drawn.is_holdout AS is_candidate
+    FROM drawn JOIN offers ON offers.day = drawn.day AND offers.micro_segment_id = drawn.micro_segment_id
+        AND offers.stage = drawn.stage
+),
+-- Best value per cost first; inside a micro-segment chance decides who is served before capacity or budget end.
+in_capacity AS (
+    SELECT *,
+           is_candidate AND (capacity IS NULL OR COUNT(CASE WHEN is_candidate THEN 1 END) OVER (
+               PARTITION BY day, cycle, action ORDER BY place, turn, customer_id
+               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+           ) <= capacity) AS has_capacity
+    FROM offered
+),
+in_budget AS (
+    SELECT *,
+           has_capacity AND ($budget IS NULL OR SUM(CASE WHEN has_capacity THEN CAST(cost AS DECIMAL(18, 4)) ELSE 0 END) OVER (
+               PARTITION BY day, cycle ORDER BY place, turn, customer_id
+               ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+           ) <= CAST($budget AS DECIMAL(18, 4))) AS is_served
+    FROM in_capacity
+),
+shares AS (
+    SELECT *,
+           SUM(CASE WHEN is_served THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS served,
+           SUM(CASE WHEN is_candidate THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS candidates
+    FROM in_budget
+)
+SELECT customer_id, day, micro_segment_id,
+       CASE WHEN is_holdout THEN 'control' WHEN is_served THEN action ELSE 'none' END AS action,
+       is_holdout,
+       CASE WHEN is_holdout THEN $holdout_share
+            WHEN is_served THEN (1 - $holdout_share) * served / candidates
+            WHEN is_candidate AND served > 0 THEN (1 - $holdout_share) * (candidates - served) / candidates
+            ELSE 1.0 END AS propensity,
+       CASE WHEN is_served THEN value ELSE 0.0 END AS expected_incremental_value,
+       CASE WHEN is_served THEN ci_low ELSE 0.0 END AS ci_low,
+       CASE WHEN is_served THEN cost ELSE 0.0 END AS cost,
+       CASE WHEN is_holdout THEN CONCAT('held out of cycle ', CAST(cycle AS VARCHAR), ' on purpose')
+            WHEN is_served OR NOT is_candidate THEN reason
+            WHEN NOT has_capacity THEN CONCAT('no action: the capacity of ', action, ' is used up')
+            ELSE CONCAT('no action: the budget is spent before ', action) END AS reason
+FROM shares
+ORDER BY day, customer_id

@@ -1,0 +1,79 @@
+"""What a project says about its marketing actions.
+
+Belongs here: the settings of outcomes, learner, effects and plan. Does not belong here: any formula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONTROL = "control"  # left alone on purpose
+NONE = "none"  # the plan abstains
+ALL = "all"  # the root of every micro-segment string
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """One marketing action.
+
+    Parameters
+    ----------
+    name : as it stands in `exposures`
+    cost : what one exposure costs, in currency
+    channel : how it reaches the customer
+    eligible_stages : lifecycle stages it is meant for; all, if empty
+    capacity : how many customers can get it in one plan cycle; without a limit, if None
+    """
+
+    name: str
+    cost: float = 0.0
+    channel: str = ""
+    eligible_stages: tuple[str, ...] = ()
+    capacity: int | None = None
+
+
+@dataclass(frozen=True)
+class ActionsSpec:
+    """How effects are measured and acted upon.
+
+    Parameters
+    ----------
+    actions : what the plan may hand out; effects are measured for every action that was ever delivered
+    outcome_window_days : length of the outcome, and of the quiet time around an observational control, in days
+    holdout_share : share of all customers left alone in a plan cycle
+    cycle_days : length of a plan cycle, in days
+    budget : what all actions of a cycle may cost together, in currency
+    smallest_effect_share : smallest effect of interest, as a share of the mean control outcome; a placebo passes only
+        if its 90 % interval lies inside plus and minus that
+    min_treated, min_treated_responders, min_control, min_control_responders : evidence floors, of an action as a whole
+        and of a micro-segment that is to stand on its own; a responder is an exposure followed by revenue
+    min_cell_customers : micro-segments with fewer members take the estimate of their prefix
+    min_fit : exposures an action needs in each arm to be estimated at all
+    folds : cross-fitting folds, by customer
+    max_rows : cap of treated exposures per action, and of controls in all
+    propensity_clip : known chances are clipped to this
+    overlap : rows whose estimated chance lies outside are left out of the estimate
+    trees : boosting rounds of the nuisance models
+    margin : by how much a refit on the same exposures must be better to replace the incumbent
+    seed : of the samples and the models
+    """
+
+    actions: tuple[ActionSpec, ...] = ()
+    outcome_window_days: int = 28
+    holdout_share: float = 0.10
+    cycle_days: int = 28
+    budget: float | None = None
+    smallest_effect_share: float = 0.05
+    min_treated: int = 50
+    min_treated_responders: int = 15
+    min_control: int = 30
+    min_control_responders: int = 5
+    min_cell_customers: int = 30
+    min_fit: int = 20
+    folds: int = 3
+    max_rows: int = 20_000
+    propensity_clip: tuple[float, float] = (0.02, 0.98)
+    overlap: tuple[float, float] = (0.05, 0.95)
+    trees: int = 60
+    margin: float = 0.01
+    seed: int = 0

@@ -1,0 +1,82 @@
+"""Restating: any snapshot, of any days, under a given set of models: value, stage and micro-segment.
+
+Belongs here: the chain value → stages → layers → micro-segments as one function, for past days under today's models,
+for training, and for what a movement compares. Does not belong here: any step's method, and which models are in force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ml.engine import Engine, quoted
+
+if TYPE_CHECKING:
+    from ml.lifecycle import LifecycleModel, LifecycleSpec
+    from ml.segments import LayerModels, SegmentSpec
+    from ml.value import ValueModel, ValueSpec
+
+
+@dataclass(frozen=True)
+class Specs:
+    """The project's settings of the three steps."""
+
+    value: ValueSpec
+    lifecycle: LifecycleSpec
+    segments: SegmentSpec
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of the three steps; None where there is none yet."""
+
+    value: ValueModel | None
+    lifecycle: LifecycleModel | None
+    layers: LayerModels | None
+    specs: Specs = field()
+
+
+def inputs_of(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
+    """`layer_inputs` of a snapshot under `models`: features, value and stage of each customer and day."""
+    from ml import lifecycle, segments, value
+
+    valued = value.apply(features, models.value, models.specs.value, label="restated")
+    stages = lifecycle.assign_stages(engine, features, valued, models.lifecycle, models.specs.lifecycle)
+    return segments.layer_inputs(engine, features, valued, stages)
+
+
+def restate(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
+    """The primary micro-segment of each customer and day of a snapshot, under `models`.
+
+    Parameters
+    ----------
+    features : a snapshot (`Facts.snapshot`): customer_id, day and features, of one or several days
+
+    Returns
+    -------
+    customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
+    of `features`, by day and customer. Before there are layers the string is the stage alone.
+    """
+    return strings_of(engine, inputs_of(engine, features, models), models)
+
+
+def strings_of(engine: Engine, inputs: pa.Table, models: Models) -> pa.Table:
+    """`restate` from `layer_inputs` on: only the layers and strings are computed."""
+    from ml import segments
+
+    strings = segments.micro_segments(engine, inputs, segments.assign(inputs, models.layers), models.specs.segments)
+    others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
+    columns = ", ".join(f"inputs.{quoted(name)} AS {quoted(name)}" for name in others)
+    return engine.query(
+        f"""
+        SELECT strings.customer_id AS customer_id, strings.day AS day, strings.stage AS stage,
+               strings.micro_segment AS micro_segment, strings.micro_segment_id AS micro_segment_id, {columns}
+        FROM inputs JOIN strings ON strings.customer_id = inputs.customer_id AND strings.day = inputs.day
+        WHERE strings.is_primary
+        ORDER BY strings.day, strings.customer_id
+        """,
+        inputs=inputs,
+        strings=strings,
+    )

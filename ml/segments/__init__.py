@@ -1,0 +1,32 @@
+"""Segments: layers of clusters inside each stage, micro-segments made of them, audiences, profiles and evidence.
+
+Belongs here: cutting customers into groups that keep their identity, naming them, summing them up, and measuring what
+they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move between groups (`ml.journeys`).
+"""
+
+from ml.segments.audiences import audiences, check_audiences
+from ml.segments.evidence import segment_evidence
+from ml.segments.figures import evidence_figure
+from ml.segments.layers import LayerModel, LayerModels, assign, fit_layers, layer_inputs
+from ml.segments.micro_segments import micro_segment_id, micro_segments, prefixes
+from ml.segments.names import Names
+from ml.segments.profiles import profiles
+from ml.segments.shrinkage import apply_means, r2, shrunken_means
+from ml.segments.specs import (
+    DEFAULT_AUDIENCES,
+    DEFAULT_LAYERS,
+    AudienceSpec,
+    LayerRule,
+    LayerSpec,
+    SegmentSpec,
+    input_columns,
+    unknown_features,
+)
+from ml.segments.training import train
+
+__all__ = [
+    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "LayerModel", "LayerModels", "LayerRule", "LayerSpec",
+    "Names", "SegmentSpec", "apply_means", "assign", "audiences", "check_audiences", "evidence_figure", "fit_layers",
+    "input_columns", "layer_inputs", "micro_segment_id", "micro_segments", "prefixes", "profiles", "r2",
+    "segment_evidence", "shrunken_means", "train", "unknown_features",
+]  # fmt: skip

@@ -1,0 +1,173 @@
+"""What a project may say about its segments: layers, audiences, and the limits of a fit.
+
+Belongs here: the typed settings, their defaults and their check against the columns there are. Does not belong here:
+how a layer is fitted (see `layers`) or what an audience's rule selects (see `audiences`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from ml import tables
+
+VALUE_COLUMNS = ("ltv", "p_alive", "expected_orders", "expected_spend")
+STAGE_COLUMNS = ("stage", "sub_stage")
+DERIVED = {
+    # From −1 (stopped spending) over 0 (as before) to 1 (had not spent before); missing without spend in either window.
+    "spend_trend_28d": (
+        "CASE WHEN GREATEST(spend_28d, 0) + GREATEST(spend_prev_28d, 0) > 0 "
+        "THEN (GREATEST(spend_28d, 0) - GREATEST(spend_prev_28d, 0)) "
+        "/ (GREATEST(spend_28d, 0) + GREATEST(spend_prev_28d, 0)) END"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """One group of a layer that is cut by rules: a name, and the SQL predicate that puts a customer into it."""
+
+    name: str
+    when: str
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A named set of features that share one context, cut separately inside each stage.
+
+    Parameters
+    ----------
+    name : as it stands in the string, for example ``value`` in ``active/value.B``
+    features : columns of `layer_inputs`; ``share_*`` stands for every column that begins so; strings become one-hot
+    context : what it is about, in words
+    stages : the stages it applies to; all, if empty
+    method : ``kmeans``, ``quantiles`` of the first feature, or ordered ``rules``
+    k : how many clusters or quantiles at most
+    rules : for ``rules``: the first predicate that holds wins; who fits none is in a last cluster, "others"
+    membership_threshold : weight from which a further cluster counts as a secondary one
+    """
+
+    name: str
+    features: tuple[str, ...] = ()
+    context: str = ""
+    stages: tuple[str, ...] = ()
+    method: Literal["kmeans", "quantiles", "rules"] = "kmeans"
+    k: int = 3
+    rules: tuple[LayerRule, ...] = ()
+    membership_threshold: float = 0.3
+
+    def applies_to(self, stage: str) -> bool:
+        return not self.stages or stage in self.stages
+
+    def present(self, columns: Collection[str]) -> tuple[str, ...]:
+        """The layer's features among `columns`, patterns spelt out, in order and once each."""
+        found: dict[str, None] = {}
+        for feature in self.features:
+            if "*" in feature:
+                found.update(dict.fromkeys(name for name in columns if fnmatchcase(name, feature)))
+            elif feature in columns:
+                found[feature] = None
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class AudienceSpec:
+    """A rule segment: everybody for whom the SQL predicate holds. ``$median_<column>`` is the day's median."""
+
+    name: str
+    when: str
+    description: str = ""
+
+
+DEFAULT_LAYERS = (
+    LayerSpec("value", ("spend_90d", "orders_90d", "ltv"), "what they are worth", k=4),
+    LayerSpec(
+        "engagement",
+        ("purchase_days_28d", "recency_days", "mean_gap_days", "spend_trend_28d"),
+        "the rhythm they buy in",
+    ),
+    LayerSpec(
+        "affinity",
+        ("categories_90d", "top_category_share_90d", "top_category_90d", "share_*"),
+        "what they buy",
+    ),
+    LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers", k=2),
+)
+
+DEFAULT_AUDIENCES = (
+    AudienceSpec(
+        "frequent_buyers",
+        "purchase_days_28d >= 4 AND purchase_days_28d >= 2 * $median_purchase_days_28d",
+        "buy at least weekly, and twice as often as the median customer",
+    ),
+    AudienceSpec(
+        "big_baskets",
+        "orders_90d >= 2 AND average_order_90d >= 2 * $median_average_order_90d",
+        "spend at least twice the median per order",
+    ),
+    AudienceSpec(
+        "discount_lovers",
+        "orders_90d >= 2 AND discount_share_90d >= 0.1 AND discount_share_90d >= 1.5 * $median_discount_share_90d",
+        "buy much more at a discount than the median customer",
+    ),
+    AudienceSpec(
+        "coupon_responders",
+        "exposures_90d > 0 AND events_90d > 0",
+        "were reached by an action and showed an event in the last 90 days",
+    ),
+    AudienceSpec(
+        "fading",
+        "orders_prev_28d >= 2 AND spend_prev_28d > 0 AND spend_28d < 0.5 * spend_prev_28d",
+        "spent less than half of what they spent in the 28 days before",
+    ),
+    AudienceSpec(
+        "lapsed_high_value",
+        "stage = 'churn' AND spend >= 2 * $median_spend",
+        "gone, and had spent at least twice the median",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """How micro-segments are cut.
+
+    Parameters
+    ----------
+    layers : in the order in which they stand in the string
+    min_cluster_customers : a cluster of fewer customers is not made
+    max_rows : customers a fit looks at, at most; a seeded sample beyond
+    margin : share by which a refit must be better before it replaces the clusters in force
+    outcome_window_days : the window of the outcome that judges a refit
+    seed : of the sample and of the fits
+    """
+
+    layers: tuple[LayerSpec, ...] = DEFAULT_LAYERS
+    min_cluster_customers: int = 30
+    max_rows: int = 100_000
+    margin: float = 0.01
+    outcome_window_days: int = 28
+    seed: int = 0
+
+
+def input_columns(features: Collection[str] = ()) -> tuple[str, ...]:
+    """Every column a layer or audience may use, given the project's own feature columns (shares, attributes)."""
+    own = [*tables.CUSTOMER_FEATURES.names[1:], *features, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS]
+    return tuple(dict.fromkeys(name for name in own if name not in ("customer_id", "day")))
+
+
+def unknown_features(spec: SegmentSpec, columns: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of layer and feature that `columns` lacks; a pattern such as ``share_*`` is never unknown.
+
+    `columns` : the project's feature columns (`ml.features.features_table(spec).names`); value, stage and derived
+    columns are known anyway.
+    """
+    known = set(input_columns(columns))
+    return tuple(
+        (layer.name, feature)
+        for layer in spec.layers
+        for feature in layer.features
+        if "*" not in feature and feature not in known
+    )

@@ -1,0 +1,10 @@
+"""A made-up business whose truth is known: who customers are, when they are lost and back, what actions do to them.
+
+Belongs here: drawing input tables and the truth behind them from a seed, and writing both to a folder. Does not belong
+here: anything that learns from them; nothing in the chain may read the truth.
+"""
+
+from ml.simulate.retail import Simulated, SimulatedAction, SimulationSpec, simulate
+from ml.simulate.write import write
+
+__all__ = ["Simulated", "SimulatedAction", "SimulationSpec", "simulate", "write"]

@@ -1,0 +1,229 @@
+"""Validation: no row is lost, every refusal has a name, and a day is judged by its own rows alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expectations import RuleSpec, ValidationSpec, rule_names, validate
+from ml.engine import DuckDB
+from ml.tables import ARROW, INPUTS, QUARANTINE, TRANSACTIONS, Table
+
+ENGINE = DuckDB(threads=1)
+FIRST = date(2017, 1, 1)
+DAYS = [FIRST + timedelta(days=i) for i in range(4)]
+SPEC = ValidationSpec()
+
+
+def delivered(table: Table, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as a source gives them."""
+    schema = pa.schema(
+        [
+            *((c.name, ARROW[c.type]) for c in table.columns),
+            ("day", pa.date32()),
+            ("source", pa.string()),
+            ("problem", pa.string()),
+            ("delivered", pa.string()),
+        ]
+    )
+    return pa.Table.from_pylist([{"source": "a.csv", "day": FIRST} | row for row in rows], schema=schema)
+
+
+def line(**values: Any) -> dict[str, Any]:
+    day = values.get("day", FIRST)
+    return {"customer_id": "1", "occurred_at": datetime(day.year, day.month, day.day, 12), "amount": 1.0} | values
+
+
+def rows_of(table: pa.Table) -> Counter[str]:
+    return Counter(json.dumps(row, default=str, sort_keys=True) for row in table.to_pylist())
+
+
+NUMBER = st.sampled_from([None, 0.0, 1.0, -3.0, 1e6, 1.1e6, -1e12, math.nan, math.inf, -math.inf])
+DIRTY = st.builds(
+    line,
+    day=st.sampled_from(DAYS[:3]),
+    customer_id=st.sampled_from([None, "", "1", "2"]),
+    occurred_at=st.sampled_from([None, datetime(2017, 1, 2, 3), datetime(1990, 1, 1), datetime(2290, 1, 1)]),
+    amount=NUMBER,
+    discount=NUMBER,
+    quantity=NUMBER,
+    transaction_id=st.sampled_from([None, None, "a", "b", "c"]),
+    problem=st.sampled_from([None, None, None, "amount: not a number", "file: delivered before"]),
+)
+GOOD = st.builds(line, day=st.sampled_from(DAYS[:3]), customer_id=st.sampled_from(["1", "2"]))
+TABLES = st.lists(st.one_of(DIRTY, GOOD, GOOD, GOOD), max_size=30).map(lambda rows: delivered(TRANSACTIONS, rows))
+
+
+@settings(max_examples=12, deadline=None)
+@given(rows=TABLES)
+def test_rows_in_are_rows_accepted_plus_rows_refused(rows: pa.Table) -> None:
+    out = validate(ENGINE, TRANSACTIONS, rows, DAYS, SPEC)
+    columns = [*TRANSACTIONS.names, "day"]
+    assert out.accepted.num_rows + out.refused.num_rows == rows.num_rows
+    assert not rows_of(out.accepted) - rows_of(rows.select(columns))
+    assert out.accepted.column_names == columns
+    assert out.refused.column_names == [*QUARANTINE.names, "day"]
+    assert not any(out.refused[name].null_count for name in out.refused.column_names)
+    assert set(out.refused["rule"].to_pylist()) <= set(rule_names(TRANSACTIONS))
+    for text in out.refused["row"].to_pylist():
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    for day, verdict in out.verdicts.items():
+        assert verdict.rows == rows["day"].to_pylist().count(day)
+        assert verdict.refused == sum(verdict.rules.values()) == out.refused["day"].to_pylist().count(day)
+    for row in out.accepted.to_pylist():
+        assert row["customer_id"] and math.isfinite(row["amount"]) and abs(row["amount"]) <= 1e6
+        assert (row["discount"] or 0) >= 0
+
+
+@settings(max_examples=6, deadline=None)
+@given(rows=TABLES, least=st.sampled_from([0, 3]), share=st.sampled_from([0.0, 0.2, 0.5]))
+def test_a_days_verdict_is_the_same_alone_or_in_a_range(rows: pa.Table, least: int, share: float) -> None:
+    spec = ValidationSpec(max_refused_share=share, min_rows={"transactions": least})
+    together = validate(ENGINE, TRANSACTIONS, rows, DAYS, spec)
+    for day in DAYS:
+        own = rows.filter(pa.array([d == day for d in rows["day"].to_pylist()], pa.bool_()))
+        alone = validate(ENGINE, TRANSACTIONS, own, [day], spec)
+        assert alone.verdicts[day] == together.verdicts[day]
+        assert rows_of(alone.accepted) == rows_of(_of_day(together.accepted, day))
+        assert rows_of(alone.refused) == rows_of(_of_day(together.refused, day))
+        counted = sum(n for rule, n in alone.verdicts[day].rules.items() if SPEC.severity.get(rule) != "warning")
+        enough = own.num_rows >= least and counted <= share * own.num_rows + 1e-9
+        assert alone.verdicts[day].passed == enough
+
+
+def _of_day(table: pa.Table, day: date) -> pa.Table:
+    return table.filter(pa.array([d == day for d in table["day"].to_pylist()], pa.bool_()))
+
+
+def test_a_day_at_the_limit_passes_and_a_day_over_it_fails() -> None:
+    def day(number: int, bad: int) -> list[dict[str, Any]]:
+        return [line(day=DAYS[number], amount=math.nan if i < bad else 1.0) for i in range(100)]
+
+    out = validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, day(0, 5) + day(1, 6) + day(2, 0)), DAYS, SPEC)
+    assert [out.verdicts[d].passed for d in DAYS] == [True, False, True, True]
+    failed = out.verdicts[DAYS[1]]
+    assert "refused_by: expect_column_values_to_be_null" in failed.failed_expectations
+    assert failed.rules == {"amount: not finite": 6} and failed.refused_share == 0.06
+    assert len(json.dumps(failed.results)) < 2000
+
+
+def test_a_sparse_optional_column_cannot_bring_a_day_down_but_is_told() -> None:
+    rows = [line() for _ in range(98)] + [line(discount=-1.0), line(discount=1.0)]
+    verdict = validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, rows), [FIRST], SPEC).verdicts[FIRST]
+    assert verdict.passed and verdict.warnings == ["discount: expect_column_values_to_be_between"]
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"customer_id": " "}, "customer_id: missing"),
+        ({"amount": None}, "amount: missing"),
+        ({"amount": math.inf}, "amount: not finite"),
+        ({"amount": -2e6}, "amount: beyond ±1,000,000"),
+        ({"discount": -0.5}, "discount: below 0"),
+        ({"quantity": 2e9}, "quantity: beyond ±1,000,000,000"),
+        ({"margin": math.nan}, "margin: not finite"),
+        ({"occurred_at": datetime(2017, 1, 9)}, "occurred_at: outside of its day"),
+        ({"occurred_at": datetime(2016, 1, 9)}, "occurred_at: outside of its day"),
+        (
+            {"amount": math.nan, "problem": "discount: not a number", "delivered": '{"discount":"x"}'},
+            "discount: not a number",
+        ),
+    ],
+)
+def test_the_first_broken_rule_names_the_refusal(values: dict[str, Any], rule: str) -> None:
+    out = validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, [line(**values)]), [FIRST], SPEC)
+    (refused,) = out.refused.to_pylist()
+    assert (refused["rule"], refused["table"], refused["source"]) == (rule, "transactions", "a.csv")
+    assert refused["row"] == values.get("delivered", refused["row"])
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "rule"),
+    [
+        ("exposures", {"exposed_at": datetime(2017, 1, 1), "action": " "}, "action: missing"),
+        (
+            "exposures",
+            {"exposed_at": datetime(2017, 1, 1), "action": "a", "propensity": 1.2},
+            "propensity: not between 0 and 1",
+        ),
+        ("events", {"occurred_at": datetime(2017, 1, 1)}, "event_type: missing"),
+        ("balances", {"as_of": datetime(2017, 1, 1)}, "balance: missing"),
+        ("customers", {"customer_id": None}, "customer_id: missing"),
+    ],
+)
+def test_every_table_has_rules(table: str, values: dict[str, Any], rule: str) -> None:
+    rows = delivered(INPUTS[table], [{"customer_id": "1"} | values])
+    assert validate(ENGINE, INPUTS[table], rows, [FIRST], SPEC).refused["rule"].to_pylist() == [rule]
+
+
+def test_a_repeated_transaction_keeps_one_row_whatever_the_order() -> None:
+    rows = [line(transaction_id="t", amount=a) for a in (3.0, 1.0, math.nan, 2.0)]
+    rows += [line(transaction_id=None)] * 2 + [line(day=DAYS[1], transaction_id="t", amount=9.0)]
+    outcomes = []
+    for order in (rows, rows[::-1]):
+        out = validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, order), DAYS, SPEC)
+        kept = zip(out.accepted["amount"].to_pylist(), out.accepted["transaction_id"].to_pylist(), strict=True)
+        outcomes.append(sorted(kept, key=str))
+        assert Counter(out.refused["rule"].to_pylist()) == {"transaction_id: duplicate": 2, "amount: not finite": 1}
+    assert outcomes[0] == outcomes[1] == [(1.0, "t"), (1.0, None), (1.0, None), (9.0, "t")]
+
+
+def test_a_customer_delivered_on_two_days_is_no_duplicate() -> None:
+    rows = delivered(INPUTS["customers"], [{"customer_id": "1", "day": d} for d in (*DAYS[:2], DAYS[0])])
+    out = validate(ENGINE, INPUTS["customers"], rows, DAYS, SPEC)
+    assert out.accepted.num_rows == 2 and out.refused["rule"].to_pylist() == ["customer_id: duplicate"]
+
+
+def test_a_day_without_rows_passes_with_a_warning_unless_rows_are_asked_for() -> None:
+    empty = delivered(TRANSACTIONS, [])
+    relaxed = validate(ENGINE, TRANSACTIONS, empty, DAYS, SPEC).verdicts[FIRST]
+    assert relaxed.passed and relaxed.warnings == ["no rows were delivered"]
+    strict = validate(ENGINE, TRANSACTIONS, empty, DAYS, ValidationSpec(min_rows={"transactions": 1})).verdicts[FIRST]
+    assert not strict.passed and strict.failed_expectations == ["table: expect_table_row_count_to_be_between"]
+
+
+def test_a_warning_refuses_rows_without_counting_them() -> None:
+    rows = delivered(TRANSACTIONS, [line(discount=-1.0)] * 50 + [line()] * 50)
+    spec = ValidationSpec(severity={"discount: below 0": "warning"})
+    verdict = validate(ENGINE, TRANSACTIONS, rows, [FIRST], spec).verdicts[FIRST]
+    assert verdict.passed and verdict.refused == 50
+    assert not validate(ENGINE, TRANSACTIONS, rows, [FIRST], SPEC).verdicts[FIRST].passed
+
+
+def test_a_project_may_add_rules_of_its_own() -> None:
+    spec = ValidationSpec(rules=(RuleSpec("transactions", "a category is given", "category IS NOT NULL"),))
+    rows = delivered(TRANSACTIONS, [line(), line(category="x")])
+    assert validate(ENGINE, TRANSACTIONS, rows, [FIRST], spec).refused["rule"].to_pylist() == ["a category is given"]
+    assert "a category is given" in rule_names(TRANSACTIONS, spec)
+
+
+def test_rows_of_another_day_are_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="2017-01-02"):
+        validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, [line(day=DAYS[1])]), [FIRST], SPEC)
+
+
+def test_the_page_shows_what_was_expected_and_what_came(tmp_path: Any) -> None:
+    from expectations.docs import data_docs
+
+    rows = delivered(TRANSACTIONS, [line(amount=math.nan), line(), line(day=DAYS[1])])
+    page = data_docs(ENGINE, TRANSACTIONS, rows, FIRST, SPEC, tmp_path / "docs")
+    text = page.read_text(encoding="utf-8")
+    assert page.name == "transactions-2017-01-01.html"
+    assert "amount: not finite" in text and "2017-01-02" not in text
+
+
+def test_importing_the_rules_does_not_import_great_expectations() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, expectations.docs; sys.exit(bool({'great_expectations', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

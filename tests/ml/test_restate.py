@@ -1,0 +1,87 @@
+"""Restating gives each row of a snapshot its value, stage and string, whatever else is in the call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+from ml.lifecycle import LifecycleSpec
+from ml.restate import Models, Specs, inputs_of, restate
+from ml.segments import SegmentSpec, fit_layers, micro_segment_id
+from ml.value import ValueSpec
+
+ENGINE = DuckDB(threads=2)
+START = date(2024, 1, 1)
+DAY = START + timedelta(90)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    rng = np.random.default_rng(1)
+    who, day = np.nonzero(rng.random((150, 120)) < rng.choice([0.02, 0.1, 0.3], 150)[:, None])
+    stamp = pd.Timestamp(START) + pd.to_timedelta(day, "D")
+    amount = np.round(rng.lognormal(3, 0.5, len(who)), 2)
+    lines = pd.DataFrame(
+        {"customer_id": [f"c{i:03d}" for i in who], "occurred_at": stamp, "day": stamp.date, "amount": amount}
+    ).assign(order_id=lambda x: x.index.astype(str), category="X", discount=0.0, quantity=1.0, margin=np.nan)
+    nothing = {
+        "customers": "'' AS customer_id, DATE '2024-01-01' AS day",
+        "events": "'' AS customer_id, DATE '2024-01-01' AS day",
+        "exposures": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS action, FALSE AS is_holdout",
+        "balances": "'' AS customer_id, DATE '2024-01-01' AS day, TIMESTAMP '2024-01-01' AS as_of, 0.0 AS balance",
+    }
+    empty = {name: ENGINE.query(f"SELECT {columns} WHERE FALSE") for name, columns in nothing.items()}
+    transactions = pa.Table.from_pandas(lines, preserve_index=False)
+    return Facts.from_rows(ENGINE, FeatureSpec(), transactions=transactions, **empty)
+
+
+@pytest.fixture(scope="module")
+def models(facts: Facts) -> Models:
+    bare = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec(min_cluster_customers=15)))
+    return replace(bare, layers=fit_layers(inputs_of(ENGINE, facts.snapshot_of(DAY), bare), bare.specs.segments, None))
+
+
+def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: Facts, models: Models) -> None:
+    features = facts.snapshot_of(DAY)
+    found = restate(ENGINE, features, models)
+    assert found["customer_id"].equals(features["customer_id"])
+    assert found.column_names[:5] == ["customer_id", "day", "stage", "micro_segment", "micro_segment_id"]
+    assert set(features.column_names) <= set(found.column_names)
+    assert {"ltv", "p_alive", "expected_orders", "expected_spend", "sub_stage"} <= set(found.column_names)
+    assert found["spend_90d"].equals(features["spend_90d"])
+
+
+def test_several_days_at_once_give_what_each_gives_alone(facts: Facts, models: Models) -> None:
+    days = [DAY + timedelta(number) for number in range(3)]
+    together = restate(ENGINE, facts.snapshot_of(*days), models)
+    for day in days:
+        assert together.filter(pc.equal(together["day"], day)).equals(restate(ENGINE, facts.snapshot_of(day), models))
+
+
+def test_strings_begin_with_the_stage_and_have_their_id(facts: Facts, models: Models) -> None:
+    for row in restate(ENGINE, facts.snapshot_of(DAY), models).select(range(5)).to_pylist():
+        assert row["micro_segment"].split("/")[0] == row["stage"]
+        assert row["micro_segment_id"] == micro_segment_id(row["micro_segment"])
+
+
+def test_before_there_is_a_model_the_string_is_the_stage(facts: Facts, models: Models) -> None:
+    found = restate(ENGINE, facts.snapshot_of(DAY), replace(models, layers=None))
+    assert found["micro_segment"].equals(found["stage"])
+
+
+def test_later_facts_do_not_change_an_earlier_day(facts: Facts, models: Models) -> None:
+    assert restate(ENGINE, facts.until(DAY).snapshot_of(DAY), models).equals(
+        restate(ENGINE, facts.snapshot_of(DAY), models)
+    )
+
+
+def test_an_empty_snapshot_gives_no_rows(facts: Facts, models: Models) -> None:
+    assert restate(ENGINE, facts.snapshot_of(START - timedelta(1)), models).num_rows == 0

@@ -1,0 +1,302 @@
+"""Claims about value: what stands for a customer's worth without a model, what is learnt, and who wins the contest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import Attribute, Facts, FeatureSpec
+from ml.training import Training
+from ml.value import ValueModel, ValueSpec, apply, baseline, train
+from ml.value.metrics import decile_error, gini
+from ml.value.model import Fit
+from ml.value.spec import OUTPUTS, discount
+from ml.value.training import training_days
+
+START = date(2024, 1, 1)
+AS_OF = START + timedelta(days=330)
+SPEC = ValueSpec(horizon_days=60, snapshots=3, snapshot_step_days=28, min_customers=100)
+ENGINE = DuckDB(threads=1)
+
+
+def shop(customers: int, days: int = 360, *, seed: int = 0, fading: float = 0.8, amounts: float = 20.0) -> Facts:
+    """Customers with a rate and a basket of their own, of whom some fall silent; a town that tells of their basket."""
+    rng = np.random.default_rng(seed)
+    rates, baskets = rng.gamma(3, 0.04, customers), amounts * rng.lognormal(0, 0.5, customers)
+    silent = np.where(rng.random(customers) < fading, rng.integers(30, days, customers), days)
+    rows: list[tuple[str, date, int, float]] = []
+    for who in range(customers):
+        bought = np.flatnonzero(rng.random(days) < rates[who])
+        name = f"c{who:05d}"
+        rows.append((name, START, 0, 0.0))
+        for day in bought[(bought < silent[who]) & (bought > 0)]:
+            amount = round(float(baskets[who] * rng.lognormal(0, 0.3)), 2)
+            rows.append((name, START + timedelta(days=int(day)), 1, amount))
+    names, at, orders, spent = (list(column) for column in zip(*rows, strict=True))
+    zeros = [0] * len(rows)
+    schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])
+    columns = {
+        "customer_id": names, "day": at, "orders": orders, "lines": orders, "items": orders, "amount": spent,
+        "refunds": zeros, "discount": zeros, "margin": [None] * len(rows), "events": zeros, "exposures": zeros,
+        "balance": [None] * len(rows), "is_registered": [False] * len(rows),
+    }  # fmt: skip
+    customer_days = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
+    category_days = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
+    towns = ["rich" if basket > amounts else "poor" for basket in baskets]
+    people = pa.table(
+        {
+            "customer_id": [f"c{who:05d}" for who in range(customers)],
+            "day": pa.array([START] * customers, pa.date32()),
+            "town": towns,
+        }
+    )
+    return Facts(ENGINE, FeatureSpec(attributes=(Attribute("town"),)), customer_days, category_days, people)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return shop(400)
+
+
+@pytest.fixture(scope="module")
+def training(facts: Facts) -> Training:
+    return train(facts.until(AS_OF), AS_OF, SPEC, None)
+
+
+@pytest.fixture(scope="module")
+def model(training: Training) -> ValueModel:
+    assert isinstance(training.model, ValueModel)
+    return training.model
+
+
+def numbers(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_numpy(), dtype=float)
+
+
+def test_without_a_model_spend_stays_as_it_was() -> None:
+    features = pa.table(
+        {
+            "customer_id": ["a", "b", "c"],
+            "day": pa.array([START] * 3, pa.date32()),
+            "orders_90d": [9, 0, 1],
+            "spend_90d": [180.0, 0.0, -5.0],
+        }
+    )
+    value = apply(features, None, ValueSpec(horizon_days=30, annual_discount_rate=0.1), label="baseline")
+    assert value.column_names == ["customer_id", "day", *tables.CUSTOMER_VALUE.names[1:]]
+    assert value["expected_spend"].to_pylist() == [60.0, 0.0, 0.0]
+    assert value["expected_orders"].to_pylist() == pytest.approx([3.0, 0.0, 1 / 3])
+    assert value["p_alive"].to_pylist() == [1.0, 0.0, 1.0]
+    assert value["ltv"].to_pylist() == pytest.approx([60.0 / 1.1 ** (15 / 365), 0.0, 0.0])
+    assert value["horizon_days"].to_pylist() == [30] * 3
+    assert value["model"].to_pylist() == ["baseline"] * 3
+
+
+@given(st.integers(1, 2000), st.floats(0, 5))
+def test_discounting_never_adds_value(horizon: int, rate: float) -> None:
+    assert 0 < discount(horizon, rate) <= 1
+
+
+def test_labels_of_the_twin_had_closed_before_the_holdout(training: Training) -> None:
+    params = training.params
+    holdout = date.fromisoformat(params["holdout_day"])
+    assert holdout == AS_OF - timedelta(days=SPEC.horizon_days)
+    twin_days = [date.fromisoformat(day) for day in params["twin_days"].split(", ")]
+    assert twin_days
+    assert max(twin_days) + timedelta(days=SPEC.horizon_days) <= holdout
+
+
+def test_nothing_after_the_training_week_changes_the_fit(facts: Facts, training: Training) -> None:
+    later = facts.customer_days.append_column("is_late", pc.greater(facts.customer_days["day"], AS_OF))
+    assert pc.any(later["is_late"]).as_py()
+    doubled = pc.if_else(later["is_late"], pc.multiply(later["amount"], 9.0), later["amount"])
+    place = facts.customer_days.column_names.index("amount")
+    other = replace(facts, customer_days=facts.customer_days.set_column(place, "amount", doubled))
+    two = train(other.until(AS_OF), AS_OF, SPEC, None)
+    assert training.metrics == two.metrics
+
+
+def test_warm_up_keeps_days_with_half_filled_windows_out() -> None:
+    days = training_days(START + timedelta(days=120), START, ValueSpec(snapshots=4, snapshot_step_days=28))
+    assert days == [START + timedelta(days=120), START + timedelta(days=92)]
+
+
+def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(training: Training) -> None:
+    assert training.decision == "challenger"
+    assert training.metrics["is_temporal_holdout"] == 1.0
+    assert training.metrics["rmse"] < training.metrics["baseline_rmse"]
+    assert training.metrics["decile_error"] < training.metrics["baseline_decile_error"]
+    assert training.metrics["gini"] > 0.5
+
+
+def test_without_a_twin_the_reason_says_how_it_was_scored(facts: Facts) -> None:
+    early = START + timedelta(days=170)
+    training = train(facts.until(early), early, SPEC, None)
+    assert training.params["validation"] == "customer split"
+    assert "cross-validation between customers" in training.reason
+    assert training.metrics["is_temporal_holdout"] == 0.0
+    assert isinstance(training.model, ValueModel)
+    assert training.model.twin is None
+    again = train(facts.until(early), early, SPEC, training.model)
+    assert again.decision == "incumbent"
+    assert "no fair contest" in again.reason
+
+
+def test_too_few_customers_or_too_little_history_is_a_result() -> None:
+    few = shop(30)
+    training = train(few.until(AS_OF), AS_OF, SPEC, None)
+    assert (training.model, training.decision) == (None, "none")
+    assert "30 " in training.reason
+    soon = START + timedelta(days=20)
+    assert train(few.until(soon), soon, SPEC, None).decision == "none"
+    before = START - timedelta(days=9)
+    assert train(few.until(before), before, SPEC, None).decision == "none"
+
+
+def test_too_few_customers_keep_the_incumbent(model: ValueModel) -> None:
+    training = train(shop(30).until(AS_OF), AS_OF, SPEC, model)
+    assert (training.model, training.decision) == (None, "incumbent")
+
+
+def test_a_small_shop_that_dies_out_trains_and_expects_nothing() -> None:
+    facts = shop(30)
+    gone = facts.until(START + timedelta(days=100))
+    training = train(gone, AS_OF, replace(SPEC, min_customers=10), None)
+    assert isinstance(training.model, ValueModel)
+    value = apply(gone.snapshot_of(AS_OF), training.model, SPEC, label="m")
+    assert np.all(numbers(value, "expected_spend") >= 0)
+    assert numbers(value, "expected_spend").sum() <= 1.0
+
+
+def test_outcomes_that_never_vary_become_constants(facts: Facts) -> None:
+    snapshot = facts.snapshot_of(AS_OF)
+    nothing = pa.table({"spend": np.zeros(snapshot.num_rows), "orders": np.zeros(snapshot.num_rows, dtype=int)})
+    out = Fit.learn(snapshot, nothing, seed=0).predict(snapshot)
+    assert all(np.all(values == 0) for values in out.values())
+
+
+def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(facts: Facts, model: ValueModel) -> None:
+    week = AS_OF + timedelta(days=7)
+    same = train(facts.until(AS_OF), AS_OF, SPEC, model)
+    assert same.challenger_score == same.incumbent_score
+    assert same.decision == "incumbent"
+    easy = train(facts.until(week), week, replace(SPEC, margin=-1.0), model)
+    hard = train(facts.until(week), week, replace(SPEC, margin=0.9), model)
+    assert (easy.decision, hard.decision) == ("challenger", "incumbent")
+
+
+def test_an_incumbent_that_counts_another_horizon_is_replaced(facts: Facts, model: ValueModel) -> None:
+    training = train(facts.until(AS_OF), AS_OF, replace(SPEC, horizon_days=50), model)
+    assert training.decision == "challenger"
+    assert "another question" in training.reason
+
+
+def test_a_stored_model_answers_the_same(facts: Facts, model: ValueModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    loaded = ValueModel.load(tmp_path)
+    features = facts.snapshot_of(AS_OF)
+    assert apply(features, loaded, SPEC, label="m").equals(apply(features, model, SPEC, label="m"))
+    assert loaded.twin is not None
+    assert model.twin is not None
+    theirs, mine = loaded.twin.predict(features), model.twin.predict(features)
+    assert all(np.array_equal(theirs[name], mine[name]) for name in mine)
+    assert not [path for path in tmp_path.iterdir() if path.suffix not in (".json", ".txt")]
+
+
+def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(facts: Facts, model: ValueModel) -> None:
+    shuffled = np.random.default_rng(1).permutation(facts.customer_days.num_rows)
+    other = replace(facts, customer_days=facts.customer_days.take(pa.array(shuffled)))
+    again = train(other.until(AS_OF), AS_OF, SPEC, None).model
+    assert isinstance(again, ValueModel)
+    features = facts.snapshot_of(AS_OF)
+    assert apply(features, again, SPEC, label="m").equals(apply(features, model, SPEC, label="m"))
+
+
+def test_a_day_alone_is_worth_the_same_as_in_a_week(facts: Facts, model: ValueModel) -> None:
+    days = [AS_OF + timedelta(days=k) for k in range(3)]
+    together = apply(facts.snapshot_of(*days), model, SPEC, label="m")
+    alone = pa.concat_tables([apply(facts.snapshot_of(day), model, SPEC, label="m") for day in days])
+    assert together.equals(alone.combine_chunks())
+
+
+def test_predictions_are_chances_and_amounts(facts: Facts, model: ValueModel) -> None:
+    value = apply(facts.snapshot_of(AS_OF), model, SPEC, label="m")
+    alive = numbers(value, "p_alive")
+    assert np.all((alive >= 0) & (alive <= 1))
+    assert all(np.all(numbers(value, name) >= 0) for name in OUTPUTS)
+    assert np.all(numbers(value, "ltv") <= numbers(value, "expected_spend"))
+
+
+def test_a_frame_is_answered_like_a_table_and_unknown_words_count_as_missing(facts: Facts, model: ValueModel) -> None:
+    features = facts.snapshot_of(AS_OF)
+    frame = features.to_pandas()
+    frame.index = range(1000, 1000 + len(frame))
+    answered = model.predict(frame)
+    assert list(answered.columns) == list(OUTPUTS)
+    assert answered.index.equals(frame.index)
+    assert np.array_equal(answered["ltv"].to_numpy(), numbers(apply(features, model, SPEC, label="m"), "ltv"))
+    unknown = model.predict(frame.assign(town="nowhere"))
+    assert np.array_equal(unknown["ltv"], model.predict(frame.assign(town=None))["ltv"])
+    assert model.predict(frame.iloc[:0]).empty
+
+
+def test_a_column_that_is_gone_is_named(facts: Facts, model: ValueModel) -> None:
+    with pytest.raises(ValueError, match="fitted on town"):
+        apply(facts.snapshot_of(AS_OF).drop_columns("town"), model, SPEC, label="m")
+
+
+def test_nobody_known_is_no_failure(facts: Facts, model: ValueModel) -> None:
+    empty = facts.snapshot_of(AS_OF).slice(0, 0)
+    assert apply(empty, model, SPEC, label="m").num_rows == 0
+    assert baseline(empty, SPEC).num_rows == 0
+
+
+def test_the_cap_on_rows_samples_whole_customers(facts: Facts) -> None:
+    training = train(facts.until(AS_OF), AS_OF, replace(SPEC, max_rows=600), None)
+    assert training.metrics["holdout_customers"] <= 200
+
+
+def test_the_figures_can_be_drawn(training: Training) -> None:
+    figures = training.figures
+    assert set(figures) == {"calibration", "contributions", "lorenz"}
+    for draw in figures.values():
+        axes = draw().axes[0]
+        assert axes.get_title()
+        assert axes.get_xlabel()
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=2, max_size=50), st.integers(0, 99))
+def test_gini_is_one_for_the_truth_none_for_a_constant_and_blind_to_order(values: list[float], seed: int) -> None:
+    actual = np.round(np.array(values), 2)
+    if len(set(actual)) > 1:
+        assert gini(actual, actual) == pytest.approx(1.0)
+        assert gini(actual, -actual) == pytest.approx(-1.0)
+    assert gini(actual, np.ones_like(actual)) == pytest.approx(0.0)
+    guess = np.random.default_rng(seed).integers(0, 3, len(actual)).astype(float)
+    order = np.random.default_rng(seed).permutation(len(actual))
+    assert gini(actual, guess) == pytest.approx(gini(actual[order], guess[order]))
+
+
+def test_decile_error_is_the_relative_miss() -> None:
+    actual = np.arange(1.0, 101.0)
+    assert decile_error(actual, actual) == pytest.approx(0)
+    assert decile_error(actual, 1.2 * actual) == pytest.approx(0.2)
+    assert decile_error(np.zeros(5), np.ones(5)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("horizon_days", 0), ("annual_discount_rate", -0.1), ("max_rows", 0), ("warm_up_days", -1)]
+)
+def test_a_setting_that_makes_no_sense_is_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"value.{field}"):
+        replace(SPEC, **{field: value})
