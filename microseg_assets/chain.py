@@ -130,11 +130,12 @@ class Chain:
             name = body.__name__
             self.stored[name], self.reads[name], self.groups[name] = stored, dict(reads or {}), group
             checked = dict(checks or {})
+            partitions = self.calendar.weekly if self.is_weekly(name) else self.calendar.daily
 
             @dg.asset(
                 name=name,
                 key_prefix=self.project.name,
-                partitions_def=self.calendar.weekly if self.is_weekly(name) else self.calendar.daily,
+                partitions_def=partitions,
                 backfill_policy=dg.BackfillPolicy.single_run(),
                 deps=[
                     dg.AssetDep(self.key(upstream), partition_mapping=_mapping(reach))
@@ -147,7 +148,8 @@ class Chain:
                 description=(body.__doc__ or "").strip(),
                 metadata=metadata.of_table(stored.table),
                 check_specs=[
-                    dg.AssetCheckSpec(check, asset=self.key(name), description=text) for check, text in checked.items()
+                    dg.AssetCheckSpec(check, asset=self.key(name), description=text, partitions_def=partitions)
+                    for check, text in checked.items()
                 ],
             )
             def asset(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
@@ -271,8 +273,7 @@ def _run(
         raise
     for key, values in step.written.items():
         context.add_asset_metadata(values, partition_key=key.isoformat())
-    if len(step.keys) > 1:
-        step.report_checks()
+    step.report_checks()
     progress.done(name, len(step.keys), time.perf_counter() - started)
     for check in checks:
         yield step.check_result(check)

@@ -91,7 +91,7 @@ def _accounts(chain: Chain) -> None:
     click.echo(f"  {buyers:,} customers with purchases; yesterday + entries = today on every day {first} … {last}")
 
 
-def _rows(chain: Chain, table: tables.Table, **fixed: str) -> int:
+def _rows(chain: Chain, table: tables.Table, /, **fixed: str) -> int:
     import pyarrow.parquet as pq
 
     files = chain.lake.files(table, chain.lake.keys(table, **fixed), **fixed)

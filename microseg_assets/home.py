@@ -38,7 +38,7 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> Home:
-        return cls(Path(os.environ.get("MICROSEG_HOME", ".microseg")).expanduser().absolute())
+        return cls(Path(os.environ.get("MICROSEG_HOME") or ".microseg").expanduser().absolute())
 
     @property
     def dagster(self) -> Path:

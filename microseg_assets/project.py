@@ -170,7 +170,7 @@ def find(name: str) -> Path:
         if not path.is_file():
             raise ProjectError(f"{path}: there is no such project file; give a path or one of {', '.join(shipped())}")
         return path
-    for folder in (Path(os.environ.get("MICROSEG_HOME", ".microseg")) / "projects", SHIPPED):
+    for folder in (Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects", SHIPPED):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     raise ProjectError(f"there is no project {name!r}: {nearest(name, shipped())} A path to a YAML file works too.")

@@ -277,9 +277,16 @@ class Step:
         self.report_checks()
 
     def report_checks(self) -> None:
-        """Each partition's own evaluations, which the one result of a range run cannot carry."""
+        """Each partition's own evaluations, as events of this run: its one result cannot carry them in a range run."""
         for evaluation in self.checks:
-            self.context.instance.report_runless_asset_event(evaluation)
+            self.context.instance.report_dagster_event(
+                dg.DagsterEvent(
+                    event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+                    event_specific_data=evaluation,
+                    job_name=self.context.job_name,
+                ),
+                run_id=self.context.run_id,
+            )
 
     def check_result(self, name: str) -> dg.AssetCheckResult:
         """One result for the run."""

@@ -127,12 +127,21 @@ def plan(chain: Chain, day: date) -> None:
         )
     if not effects.num_rows:
         click.echo("  No action has a measured effect yet.")
-    rows = plan_summary(chain.engine, _of(chain, tables.ACTION_PLAN, [day])).to_pylist()
+    rows = plan_summary(_of(chain, tables.ACTION_PLAN, [day])).to_pylist()
     _table(
-        ("action", "customers", "expected value", "cost", "why"),
-        ((r["action"], f"{r['customers']:,}", f"{r['expected_incremental_value']:,.0f}", f"{r['cost']:,.0f}", r["reason"])
+        ("action", "why", "customers", "expected value", "cost"),
+        ((r["action"], r["kind"], f"{r['customers']:,}", f"{r['expected_incremental_value']:,.0f}", f"{r['cost']:,.0f}")
          for r in rows),
     )  # fmt: skip
+    reasons = chain.engine.query(
+        """
+        SELECT reason, COUNT(*) AS customers FROM plan WHERE action = 'none'
+        GROUP BY reason ORDER BY customers DESC, reason LIMIT 3
+        """,
+        plan=_of(chain, tables.ACTION_PLAN, [day]),
+    )
+    for row in reasons.to_pylist():
+        click.echo(f"    {row['customers']:,} customers – {row['reason']}")
 
 
 def journey(chain: Chain, day: date, customer: str) -> None:

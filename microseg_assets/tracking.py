@@ -71,8 +71,14 @@ class Tracking:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         import mlflow
 
+        before = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
+        if before is None:  # MLflow leaves it behind for child processes; another state folder would then find it
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+        warnings.filterwarnings("ignore", message=".*[Tt]ype hint.*", module=r"mlflow\..*")
         return mlflow.MlflowClient(self.uri, self.uri)
 
     def _experiment(self, client: MlflowClient, name: str) -> str:
@@ -149,8 +155,9 @@ class Tracking:
                 input_example=example,
                 pip_requirements=["microseg"],
             )
-            registered = mlflow.register_model(info.model_uri, name)
-        version = int(registered.version)
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        version = int(client.create_model_version(name, info.model_uri, info.run_id, model_id=info.model_id).version)
         tags = {
             "fingerprint": mark,
             "week": week.isoformat(),
@@ -209,7 +216,8 @@ class Tracking:
             return self.run_url(run.info.run_id, experiment)
 
     def run_url(self, run_id: str, experiment: str) -> str:
-        base = self.uri if self.uri.startswith("http") else os.environ.get("MICROSEG_MLFLOW_UI", "http://127.0.0.1:5000")
+        local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        base = os.environ.get("MICROSEG_MLFLOW_UI") or local
         return f"{base}/#/experiments/{experiment}/runs/{run_id}"
 
 

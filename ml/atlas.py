@@ -4,8 +4,8 @@ what they are worth, what to do about it, and why the system abstains where it d
 Belongs here: counting and wording what the day's tables say, and the geometry of the page's pictures. Does not belong
 here: any estimate (the page only repeats what the tables hold), and the looks of the page (see ``atlas.html``).
 
-Customers are counted by SQL through the engine; what is left is as small as the number of micro-segments. The same tables
-always give the same bytes: nothing is drawn at random and no clock is read.
+Customers are counted by SQL through the engine; what is left is as small as the number of micro-segments. The same
+tables always give the same bytes: nothing is drawn at random and no clock is read.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ from ml.engine import Engine
 Row = dict[str, Any]
 
 TABLES = (
-    "lifecycle_stages", "micro_segment_profiles", "movements", "journey_forecasts", "action_effects", "action_plan",
+    "lifecycle_stages",
+    "micro_segment_profiles",
+    "movements",
+    "journey_forecasts",
+    "action_effects",
+    "action_plan",
     "audiences",
-)  # fmt: skip
+)
 DAYS = 7  # of movements
 _ALL = "all"  # the root of every string in `action_effects`
 _ABSTAINS = frozenset({"", "none", "control"})
@@ -151,9 +156,19 @@ def _share(part: float | None, whole: float | None = 1.0) -> str:
 
 # Not strftime, whose names follow the machine's language.
 _MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
-)  # fmt: skip
+)
 
 
 def _day(day: date) -> str:
@@ -206,7 +221,8 @@ net AS (
                     THEN 1 ELSE 0 END) AS stage_model,
            MAX(CASE WHEN steps.from_stage <> steps.to_stage AND steps.cause IN ('behaviour', 'both')
                     THEN 1 ELSE 0 END) AS stage_behaviour,
-           MAX(CASE WHEN steps.from_id <> steps.to_id AND steps.cause IN ('model', 'both') THEN 1 ELSE 0 END) AS by_model,
+           MAX(CASE WHEN steps.from_id <> steps.to_id AND steps.cause IN ('model', 'both')
+                    THEN 1 ELSE 0 END) AS by_model,
            MAX(CASE WHEN steps.from_id <> steps.to_id AND steps.cause IN ('behaviour', 'both')
                     THEN 1 ELSE 0 END) AS by_behaviour,
            MAX(CASE WHEN steps.from_id <> steps.to_id AND steps.cause = 'rule' THEN 1 ELSE 0 END) AS by_rule,
@@ -339,18 +355,29 @@ def _view(source: _Source) -> Row:
         "groups": _groups(source, plan, scale),
         "leaves": len(source.leaves),
         "actions": _actions(source, scale),
-        "is_crowded": len([row for row in source.effects if row["micro_segment_id"] in {leaf["micro_segment_id"] for leaf in source.leaves}]) > _DRAWN,
+        "is_crowded": len(
+            [
+                row
+                for row in source.effects
+                if row["micro_segment_id"] in {leaf["micro_segment_id"] for leaf in source.leaves}
+            ]
+        )
+        > _DRAWN,
         "zero": f"{scale.zero:.0f}",
         "plan": plan,
         "audiences": [
-            {"name": row["audience"], "customers": _number(row["customers"]), "share": _share(row["customers"], source.customers),
-             "width": _width(row["customers"], source.customers)}
+            {
+                "name": row["audience"],
+                "customers": _number(row["customers"]),
+                "share": _share(row["customers"], source.customers),
+                "width": _width(row["customers"], source.customers),
+            }
             for row in source.audiences
         ],
         "evidence": evidence,
         "models": _models(atlas.choices),
         "switched_off": [(name, _OFF_WORDS.get(name, "what needs it is left out")) for name in atlas.switched_off],
-    }  # fmt: skip
+    }
 
 
 def _width(part: float | None, whole: float | None) -> str:
@@ -428,9 +455,9 @@ def _outstanding(source: _Source, week: Row, plan: Row, evidence: Row) -> list[s
             f"another stage within {source.horizon} days; the group’s LTV is {source.money(worst['ltv'])}."
         )
     if plan["rows"]:
-        top = f"; for {_plural(plan['abstained'], 'customer')} it abstains" if plan["abstained"] else ""
+        rest = f"; for {_plural(plan['abstained'], 'customer')} it abstains" if plan["abstained"] else ""
         acted = (
-            f"The plan acts on {_plural(plan['acted'], 'customer')} and holds out {_number(plan['held'])} on purpose{top}."
+            f"The plan acts on {plan['acted_text']} and holds out {_number(plan['held'])} on purpose{rest}."
             if plan["acted"]
             else f"The plan acts on nobody. The main reason: {plan['reasons'][0]['text']}."
             if plan["reasons"]
@@ -546,15 +573,22 @@ def _week(source: _Source) -> Row:
         "returned": returned,
         "returned_text": _plural(returned, "customer"),
         "causes": [
-            {"cause": cause, "words": _CAUSE_WORDS[cause], "meaning": _CAUSE_MEANING[cause], "customers": _number(causes[cause]), "share": _share(causes[cause], changed),
-             "width": _width(causes[cause], changed)}
-            for cause in _CAUSES if cause != "entry" and causes[cause]
+            {
+                "cause": cause,
+                "words": _CAUSE_WORDS[cause],
+                "meaning": _CAUSE_MEANING[cause],
+                "customers": _number(causes[cause]),
+                "share": _share(causes[cause], changed),
+                "width": _width(causes[cause], changed),
+            }
+            for cause in _CAUSES
+            if cause != "entry" and causes[cause]
         ],
         "entered": causes["entry"],
         "entered_text": _plural(causes["entry"], "customer"),
         "arrived": _sums((pair[1], split) for pair, split in (moved | entered).items()),
         "left": _sums((pair[0], split) for pair, split in moved.items()),
-    }  # fmt: skip
+    }
 
 
 def _count(into: dict[Any, dict[str, int]], pair: Any, cause: str, count: int) -> None:
@@ -596,14 +630,17 @@ def _stage_move(pair: tuple[str | None, str], split: Mapping[str, int]) -> str:
 
 def _segment_move(source: _Source, pair: tuple[str, str], split: Mapping[str, int]) -> str:
     old, new = (source.names.get(one, f"a micro-segment without members today ({one})") for one in pair)
-    return f"{_plural(sum(split.values()), 'customer')} from “{old}” to “{new}”: {_because(split)}."
+    stage, _, rest = new.partition(": ")
+    inside = ""
+    if rest and old.startswith(f"{stage}: "):
+        old, new, inside = old.removeprefix(f"{stage}: "), rest, f" inside {stage}"
+    return f"{_plural(sum(split.values()), 'customer')}{inside} from “{old}” to “{new}”: {_because(split)}."
 
 
 # ── the flow picture ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _BARS, _SLOT, _GAP = 300.0, 44.0, 12.0  # pixels: all customers together, the least room of a stage, between stages
 _LEFT, _MIDDLE, _RIGHT = (150.0, 158.0), (410.0, 590.0), (842.0, 850.0)
-_STRIP = 8.0
 _ENTRY = ""  # the slot of those who were not known a week ago
 
 
@@ -642,16 +679,28 @@ def _flow(source: _Source, week: Row) -> Row | None:
     ]
     ends = {
         "left": [
-            {"y": _px(tops[n]), "height": _px(max(1.5, unit * c)), "text": _px(tops[n] + 13), "below": _px(tops[n] + 29),
-             "name": n or "newly known", "figures": _number(c)}
+            {
+                "y": _px(tops[n]),
+                "height": _px(max(1.5, unit * c)),
+                "text": _px(tops[n] + 13),
+                "below": _px(tops[n] + 29),
+                "name": n or "newly known",
+                "figures": _number(c),
+            }
             for n, c in sorted(before.items(), key=lambda item: names.index(item[0]))
         ],
         "right": [
-            {"y": _px(tops[n]), "height": _px(max(1.5, unit * c)), "text": _px(tops[n] + 13), "below": _px(tops[n] + 29),
-             "name": n, "figures": f"{_number(c)} ({_number(c - source.sizes.get(n, 0), sign=True)})"}
+            {
+                "y": _px(tops[n]),
+                "height": _px(max(1.5, unit * c)),
+                "text": _px(tops[n] + 13),
+                "below": _px(tops[n] + 29),
+                "name": n,
+                "figures": f"{_number(c)} ({_number(c - source.sizes.get(n, 0), sign=True)})",
+            }
             for n, c in sorted(after.items(), key=lambda item: names.index(item[0]))
         ],
-    }  # fmt: skip
+    }
     ribbons = []
     if past:
         parts = []
@@ -691,26 +740,24 @@ def _ribbons(
     """Ribbons stacked inside the bars at both ends; those who stay are drawn first, below the others."""
     out, into = dict(tops), dict(tops)
     middle = (x0 + x1) / 2
-    drawn = []
-    for (start, end), kind, count, said in sorted(
-        parts, key=lambda part: (names.index(part[0][0]), names.index(part[0][1]), part[1])
-    ):
-        drawn.append([start, end, kind, count, said, out[start], 0.0])
+    starts: dict[int, float] = {}
+    ends: dict[int, float] = {}
+    for i in sorted(range(len(parts)), key=lambda i: (*map(names.index, parts[i][0]), parts[i][1])):
+        (start, _), _, count, _ = parts[i]
+        starts[i] = out[start]
         out[start] += unit * count
-    for part in sorted(drawn, key=lambda part: (names.index(part[1]), names.index(part[0]), part[2])):
-        part[6] = into[part[1]]
-        into[part[1]] += unit * part[3]
+    for i in sorted(range(len(parts)), key=lambda i: (*map(names.index, parts[i][0][::-1]), parts[i][1])):
+        (_, end), _, count, _ = parts[i]
+        ends[i] = into[end]
+        into[end] += unit * count
     found = []
-    for _, _, kind, count, said, y0, y1 in sorted(drawn, key=lambda part: part[2] != "s"):
-        thick = max(1.2, unit * count)
-        found.append(
-            {
-                "kind": kind,
-                "said": said,
-                "path": f"M{_px(x0)} {_px(y0)}C{_px(middle)} {_px(y0)} {_px(middle)} {_px(y1)} {_px(x1)} {_px(y1)}"
-                f"v{_px(thick)}C{_px(middle)} {_px(y1 + thick)} {_px(middle)} {_px(y0 + thick)} {_px(x0)} {_px(y0 + thick)}z",
-            }
-        )
+    for i in sorted(starts, key=lambda i: (parts[i][1] != "s", starts[i], ends[i])):
+        _, kind, count, said = parts[i]
+        thick, y0, y1 = max(1.2, unit * count), starts[i], ends[i]
+        there = f"M{_px(x0)} {_px(y0)}C{_px(middle)} {_px(y0)} {_px(middle)} {_px(y1)} {_px(x1)} {_px(y1)}v{_px(thick)}"
+        y0, y1 = y0 + thick, y1 + thick
+        back = f"C{_px(middle)} {_px(y1)} {_px(middle)} {_px(y0)} {_px(x0)} {_px(y0)}z"
+        found.append({"kind": kind, "said": said, "path": there + back})
     return found
 
 
@@ -802,8 +849,8 @@ def _actions(source: _Source, scale: _Scale) -> list[Row]:
                 "verdict": "May be acted upon."
                 if supported
                 else "Unsupported: shown for information, never acted upon.",
-                "basis": f"{_number(head['treated'])} treated and {_number(head['control'])} control exposures; smaller "
-                f"effects than {source.money(head['minimum_detectable_effect'])} would go unnoticed.",
+                "basis": f"{_number(head['treated'])} treated and {_number(head['control'])} control exposures; "
+                f"smaller effects than {source.money(head['minimum_detectable_effect'])} would go unnoticed.",
                 "rows": [
                     {**_effect(row, scale), "name": name, "is_all": row is overall}
                     for name, row in [
@@ -849,8 +896,7 @@ def _groups(source: _Source, plan: Row, scale: _Scale) -> list[Row]:
                     if row["stage"] == stage and row["sub_stage"] and row["sub_stage"] != stage
                 ],
                 "leaves": [
-                    _leaf(source, leaf, leaving.get(leaf["micro_segment_id"]), effects, plan, most)
-                    for leaf in leaves
+                    _leaf(source, leaf, leaving.get(leaf["micro_segment_id"]), effects, plan, most) for leaf in leaves
                 ],
             }
         )
@@ -861,7 +907,7 @@ def _leaf_effects(source: _Source, scale: _Scale) -> dict[str, list[Row]]:
     """Effects by micro-segment id. With many of them, own evidence is drawn before others, the most valuable first."""
     worth = {leaf["micro_segment_id"]: leaf["ltv"] if _known(leaf["ltv"]) else 0.0 for leaf in source.leaves}
     found: dict[str, list[Row]] = {}
-    ranked = []
+    ranked: list[tuple[bool, bool, float, int, Row]] = []
     for row in source.effects:
         if (at := row["micro_segment_id"]) in worth:
             effect = _effect(row, scale)
@@ -949,11 +995,19 @@ def _plan(source: _Source) -> Row:
         "abstained": abstained,
         "abstained_text": _plural(abstained, "customer"),
         "bars": [
-            {"kind": kind, "words": words, "customers": _number(count), "width": _width(count, acted + held + abstained),
-             "share": _share(count, acted + held + abstained)}
+            {
+                "kind": kind,
+                "words": words,
+                "customers": _number(count),
+                "width": _width(count, acted + held + abstained),
+                "share": _share(count, acted + held + abstained),
+            }
             for kind, words, count in (
-                ("act", "get an action", acted), ("held", "held out on purpose", held), ("abstain", "left alone: the plan abstains", abstained),
-            ) if count
+                ("act", "get an action", acted),
+                ("held", "held out on purpose", held),
+                ("abstain", "left alone: the plan abstains", abstained),
+            )
+            if count
         ],
         "actions": [
             {
@@ -974,7 +1028,7 @@ def _plan(source: _Source) -> Row:
             for _, same in sorted(reasons.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:12]
         ],
         "more_reasons": max(0, len(reasons) - 12),
-    }  # fmt: skip
+    }
 
 
 def _planned(source: _Source, segment: Row) -> str:
@@ -1038,7 +1092,7 @@ def _models(choices: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def _choice(family: str, row: Mapping[str, Any]) -> Row:
     version = row.get("version")
-    in_force = f"{row.get('model_name') or family} v{_whole(version)}" if _known(version) else "none yet"
+    in_force = f"{row.get('model_name') or family} v{version:.0f}" if _known(version) else "none yet"
     decided = {
         "challenger": "this week’s fit was chosen",
         "incumbent": "last week’s model stays",
@@ -1053,7 +1107,3 @@ def _choice(family: str, row: Mapping[str, Any]) -> Row:
         "decision": decided,
         "reason": row.get("reason") or "",
     }
-
-
-def _whole(value: Any) -> str:
-    return f"{int(value)}"

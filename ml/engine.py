@@ -67,6 +67,7 @@ class DuckDB:
             config["memory_limit"] = memory_limit
         self._connection = duckdb.connect(config=config)
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._connection.execute("SET enable_progress_bar = false")
         self._lock = threading.Lock()
 
     @contextmanager

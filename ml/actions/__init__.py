@@ -6,7 +6,7 @@ prefix tree, and the plan. Does not belong here: segments, and the delivery of a
 
 from ml.actions.cells import effects
 from ml.actions.outcomes import exposure_outcomes
-from ml.actions.policy import plan, plan_summary
+from ml.actions.policy import plan, plan_summary, unsupported_rows
 from ml.actions.response import ActionResponseModel, train
 from ml.actions.spec import ActionSpec, ActionsSpec
 
@@ -19,4 +19,5 @@ __all__ = [
     "plan",
     "plan_summary",
     "train",
+    "unsupported_rows",
 ]

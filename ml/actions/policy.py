@@ -156,6 +156,26 @@ def _number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
+def unsupported_rows(engine: Engine, plan: pa.Table, effects: pa.Table) -> dict[date, int]:
+    """How many rows of each day's plan hand out an action whose effect is unsupported or was never measured.
+
+    The law of the plan is that there is none; days without such a row are left out.
+    """
+    found = engine.query(
+        """
+        SELECT plan.day AS day, COUNT(*) AS n
+        FROM plan LEFT JOIN effects ON effects.day = plan.day AND effects.micro_segment_id = plan.micro_segment_id
+            AND effects.action = plan.action
+        WHERE plan.action NOT IN ('none', 'control')
+            AND COALESCE(effects.evidence_level, 'unsupported') = 'unsupported'
+        GROUP BY plan.day ORDER BY plan.day
+        """,
+        plan=plan,
+        effects=effects,
+    )
+    return {row["day"]: row["n"] for row in found.to_pylist()}
+
+
 # A plan's reasons, in the order in which they are looked for.
 _KINDS = (
     ("too little evidence", "unsupported"),

@@ -20,10 +20,20 @@ from ml.engine import DuckDB
 
 DAY = date(2017, 12, 1)
 STAGES = {"prospect": 0.05, "new": 0.08, "active": 0.55, "star": 0.08, "reengaged": 0.06, "churn": 0.18}
-WAYS = {"prospect": ("new",), "new": ("active", "active", "churn"), "active": ("star", "churn", "churn"), "star": ("active",),
-        "reengaged": ("active", "active", "star", "churn"), "churn": ("reengaged",)}  # fmt: skip
-NAMES = ("high spend · frequent, many categories", "high spend, fading · discount lovers · long-time customers",
-         "medium spend · discount lovers, frequent", "low spend · infrequent · pay full price")  # fmt: skip
+WAYS = {
+    "prospect": ("new",),
+    "new": ("active", "active", "churn"),
+    "active": ("star", "churn", "churn"),
+    "star": ("active",),
+    "reengaged": ("active", "active", "star", "churn"),
+    "churn": ("reengaged",),
+}
+NAMES = (
+    "high spend · frequent, many categories",
+    "high spend, fading · discount lovers · long-time customers",
+    "medium spend · discount lovers, frequent",
+    "low spend · infrequent · pay full price",
+)
 
 
 def ident(text: str) -> str:
@@ -32,23 +42,37 @@ def ident(text: str) -> str:
 
 def table(declared: tables.Table, rows: Sequence[Mapping[str, Any]], day: date | None = DAY) -> pa.Table:
     schema = declared.schema() if day is None else declared.empty_days().schema
-    full = [{name: None for name in schema.names} | ({"day": day} if day else {}) | dict(row) for row in rows]
+    full = [dict.fromkeys(schema.names) | ({"day": day} if day else {}) | dict(row) for row in rows]
     return pa.Table.from_pylist(full, schema=schema)
 
 
 def strings_of(stage: str, count: int) -> list[str]:
-    return [f"{stage}/value.{'ABCD'[i % 4]}/engagement.{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i // 4 % 26]}" for i in range(count)]
+    return [
+        f"{stage}/value.{'ABCD'[i % 4]}/engagement.{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i // 4 % 26]}" for i in range(count)
+    ]
 
 
 def profile(text: str, customers: int, ltv: float, is_leaf: bool, name: str) -> dict[str, Any]:
     revenue = ltv * customers / 3.4
     return {
-        "micro_segment_id": ident(text), "micro_segment": text, "name": name, "stage": text.split("/")[0],
-        "depth": text.count("/"), "is_leaf": is_leaf, "customers": customers, "buyers": int(customers * 0.7),
-        "conversion": 0.7, "orders": customers * 5, "revenue": revenue, "revenue_per_customer": revenue / max(customers, 1),
-        "average_order": revenue / max(customers * 5, 1), "events_per_customer": 3.2, "ltv": ltv * customers,
-        "ltv_per_customer": ltv, "p_churn": 0.12,
-    }  # fmt: skip
+        "micro_segment_id": ident(text),
+        "micro_segment": text,
+        "name": name,
+        "stage": text.split("/")[0],
+        "depth": text.count("/"),
+        "is_leaf": is_leaf,
+        "customers": customers,
+        "buyers": int(customers * 0.7),
+        "conversion": 0.7,
+        "orders": customers * 5,
+        "revenue": revenue,
+        "revenue_per_customer": revenue / max(customers, 1),
+        "average_order": revenue / max(customers * 5, 1),
+        "events_per_customer": 3.2,
+        "ltv": ltv * customers,
+        "ltv_per_customer": ltv,
+        "p_churn": 0.12,
+    }
 
 
 def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 0.34) -> Atlas:
@@ -74,12 +98,18 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
             entered = back == 3 and who.endswith("77")
             if back > 3 and who.endswith("77"):
                 continue  # not known yet
-            moves.append({
-                "customer_id": who, "from_stage": None if entered else old[0], "to_stage": new[0],
-                "from_micro_segment_id": None if entered else ident(old[1]),
-                "restated_micro_segment_id": None if entered else ident(old[1]), "to_micro_segment_id": ident(new[1]),
-                "cause": "entry" if entered else cause, "day": day,
-            })  # fmt: skip
+            moves.append(
+                {
+                    "customer_id": who,
+                    "from_stage": None if entered else old[0],
+                    "to_stage": new[0],
+                    "from_micro_segment_id": None if entered else ident(old[1]),
+                    "restated_micro_segment_id": None if entered else ident(old[1]),
+                    "to_micro_segment_id": ident(new[1]),
+                    "cause": "entry" if entered else cause,
+                    "day": day,
+                }
+            )
     sizes: dict[str, int] = {}
     for _, text in where.values():
         sizes[text] = sizes.get(text, 0) + 1
@@ -101,10 +131,10 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
         others = sorted(set(WAYS[stage]))
         for horizon, stays in ((7, 0.94), (28, 0.8)):
             forecasts.append({"customer_id": who, "horizon_days": horizon, "stage": stage, "probability": stays})
-            for other in others:
-                forecasts.append(
-                    {"customer_id": who, "horizon_days": horizon, "stage": other, "probability": (1 - stays) / len(others)}
-                )
+            chance = (1 - stays) / len(others)
+            forecasts += [
+                {"customer_id": who, "horizon_days": horizon, "stage": other, "probability": chance} for other in others
+            ]
     effects = []
     for action, (mean, half, design, placebo) in {
         "mailing": (4.2, 2.9, "randomised", "not needed"),
@@ -114,22 +144,45 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
         for text in ["all", *(row["micro_segment"] for row in profiles)]:
             shift = rng.uniform(-3, 3) if text != "all" else 0.0
             level = "own" if text == "all" or rng.random() < own else "parent"
-            effects.append({
-                "micro_segment_id": ident(text), "micro_segment": text, "action": action, "effect": mean + shift,
-                "ci_low": mean + shift - half, "ci_high": mean + shift + half, "treated": 812, "control": 640,
-                "evidence_level": "unsupported" if placebo == "failed" else level, "design": design, "placebo": placebo,
-                "minimum_detectable_effect": 3.75,
-            })  # fmt: skip
+            effects.append(
+                {
+                    "micro_segment_id": ident(text),
+                    "micro_segment": text,
+                    "action": action,
+                    "effect": mean + shift,
+                    "ci_low": mean + shift - half,
+                    "ci_high": mean + shift + half,
+                    "treated": 812,
+                    "control": 640,
+                    "evidence_level": "unsupported" if placebo == "failed" else level,
+                    "design": design,
+                    "placebo": placebo,
+                    "minimum_detectable_effect": 3.75,
+                }
+            )
     plan = []
     for number, who in enumerate(sorted(where)):
         stage, text = where[who]
-        row: dict[str, Any] = {"customer_id": who, "micro_segment_id": ident(text), "action": "none", "is_holdout": False,
-                               "propensity": 0.9, "expected_incremental_value": 0.0, "ci_low": 0.0, "cost": 0.0,
-                               "reason": f"the interval of mailing does not clear its cost ({number % 5}.50)"}  # fmt: skip
+        row: dict[str, Any] = {
+            "customer_id": who,
+            "micro_segment_id": ident(text),
+            "action": "none",
+            "is_holdout": False,
+            "propensity": 0.9,
+            "expected_incremental_value": 0.0,
+            "ci_low": 0.0,
+            "cost": 0.0,
+            "reason": f"the interval of mailing does not clear its cost ({number % 5}.50)",
+        }
         if number % 10 == 0:
             row |= {"is_holdout": True, "reason": "held out for this cycle"}
         elif stage in ("active", "star"):
-            row |= {"action": "mailing", "expected_incremental_value": 3.7, "cost": 0.5, "reason": "best value for money"}
+            row |= {
+                "action": "mailing",
+                "expected_incremental_value": 3.7,
+                "cost": 0.5,
+                "reason": "best value for money",
+            }
         elif stage == "churn":
             row |= {"reason": "no supported effect in this micro-segment or above it"}
         plan.append(row)
@@ -138,37 +191,77 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
         day=DAY,
         currency="USD",
         tables={
-            "lifecycle_stages": table(tables.LIFECYCLE_STAGES, [
-                {"customer_id": who, "stage": stage, "sub_stage": ("at-risk" if i % 3 else "steady") if stage == "active" else stage,
-                 "stage_since": DAY - timedelta(days=9), "previous_stage": None}
-                for i, (who, (stage, _)) in enumerate(sorted(where.items()))
-            ]),
+            "lifecycle_stages": table(
+                tables.LIFECYCLE_STAGES,
+                [
+                    {
+                        "customer_id": who,
+                        "stage": stage,
+                        "sub_stage": ("at-risk" if i % 3 else "steady") if stage == "active" else stage,
+                        "stage_since": DAY - timedelta(days=9),
+                        "previous_stage": None,
+                    }
+                    for i, (who, (stage, _)) in enumerate(sorted(where.items()))
+                ],
+            ),
             "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, profiles),
             "movements": table(tables.MOVEMENTS, [row for row in moves if row["day"] == DAY]),
             "journey_forecasts": table(tables.JOURNEY_FORECASTS, forecasts),
             "action_effects": table(tables.ACTION_EFFECTS, effects),
             "action_plan": table(tables.ACTION_PLAN, plan),
-            "audiences": table(tables.AUDIENCES, [
-                {"customer_id": who, "audience": name} for i, who in enumerate(sorted(where))
-                for name, step in (("coupon_responders", 9), ("big_baskets", 4)) if i % step == 0
-            ]),
+            "audiences": table(
+                tables.AUDIENCES,
+                [
+                    {"customer_id": who, "audience": name}
+                    for i, who in enumerate(sorted(where))
+                    for name, step in (("coupon_responders", 9), ("big_baskets", 4))
+                    if i % step == 0
+                ],
+            ),
         },
         moves=table(tables.MOVEMENTS, moves),
-        evidence=table(tables.SEGMENT_EVIDENCE, [
-            {"grouping": g, "groups": n, "r2_spend": r / 1.3, "r2_log_spend": r} for g, n, r in (
-                ("stage only", 6, 0.31), ("RFM quintile grid", 119, 0.452), ("random groups", 24, -0.004), ("micro-segments", 24, 0.47),
-                ("quantile bins of predicted spend", 24, 0.49), ("individual model", 2469, 0.512))
-        ], None),
+        evidence=table(
+            tables.SEGMENT_EVIDENCE,
+            [
+                {"grouping": g, "groups": n, "r2_spend": r / 1.3, "r2_log_spend": r}
+                for g, n, r in (
+                    ("stage only", 6, 0.31),
+                    ("RFM quintile grid", 119, 0.452),
+                    ("random groups", 24, -0.004),
+                    ("micro-segments", 24, 0.47),
+                    ("quantile bins of predicted spend", 24, 0.49),
+                    ("individual model", 2469, 0.512),
+                )
+            ],
+            None,
+        ),
         choices=[
-            {"family": "value", "model_name": "corner-shop.value", "version": 9, "decision": "challenger", "week": date(2017, 11, 20),
-             "reason": "MAE 71.2 against 73.9: better by 3.7%, at least the 0.5% that is asked for", "metric": "mae",
-             "challenger": 71.2, "incumbent": 73.9},
-            {"family": "action_response", "model_name": None, "version": None, "decision": "none", "week": date(2017, 11, 20),
-             "reason": "41 matured exposures, 50 are needed", "metric": "r_loss", "challenger": None, "incumbent": None},
+            {
+                "family": "value",
+                "model_name": "corner-shop.value",
+                "version": 9,
+                "decision": "challenger",
+                "week": date(2017, 11, 20),
+                "reason": "MAE 71.2 against 73.9: better by 3.7%, at least the 0.5% that is asked for",
+                "metric": "mae",
+                "challenger": 71.2,
+                "incumbent": 73.9,
+            },
+            {
+                "family": "action_response",
+                "model_name": None,
+                "version": None,
+                "decision": "none",
+                "week": date(2017, 11, 20),
+                "reason": "41 matured exposures, 50 are needed",
+                "metric": "r_loss",
+                "challenger": None,
+                "incumbent": None,
+            },
         ],
         switched_off=("balances",),
         treatments={"active": "Keep the habit", "active/at-risk": "Reach out before the silence becomes a habit"},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +286,7 @@ def words(page: str) -> str:
 
 
 def emptied(atlas: Atlas, *names: str) -> Atlas:
-    return replace(
-        atlas, tables={**atlas.tables, **{name: tables.OUTPUTS[name].empty_days() for name in names}}
-    )
+    return replace(atlas, tables={**atlas.tables, **{name: tables.OUTPUTS[name].empty_days() for name in names}})
 
 
 def test_identical_inputs_give_identical_bytes(engine: DuckDB, atlas: Atlas, page: str) -> None:
@@ -226,8 +317,10 @@ def test_another_day_in_the_tables_changes_nothing(engine: DuckDB, atlas: Atlas,
         days = pa.array([DAY - timedelta(days=1)] * given.num_rows, pa.date32())
         earlier[name] = pa.concat_tables([atlas.tables[name], given.set_column(at, "day", days)])
     old = atlas.moves.set_column(
-        atlas.moves.schema.get_field_index("day"), "day", pa.array([DAY - timedelta(days=7)] * atlas.moves.num_rows, pa.date32())
-    )  # fmt: skip
+        atlas.moves.schema.get_field_index("day"),
+        "day",
+        pa.array([DAY - timedelta(days=7)] * atlas.moves.num_rows, pa.date32()),
+    )
     assert render(engine, replace(atlas, tables=earlier, moves=pa.concat_tables([atlas.moves, old]))) == page
 
 
@@ -245,12 +338,20 @@ def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, atlas: Atl
     page = render(
         engine,
         Atlas(
-            project=evil, day=DAY, currency=evil, tables={name: poisoned(given) for name, given in atlas.tables.items()},
-            moves=poisoned(atlas.moves), evidence=poisoned(atlas.evidence),
-            choices=[{name: value + evil if isinstance(value, str) else value for name, value in row.items()} for row in atlas.choices],
-            switched_off=[evil], treatments={f"active{evil}": evil, f"active{evil}/at-risk{evil}": evil},
+            project=evil,
+            day=DAY,
+            currency=evil,
+            tables={name: poisoned(given) for name, given in atlas.tables.items()},
+            moves=poisoned(atlas.moves),
+            evidence=poisoned(atlas.evidence),
+            choices=[
+                {name: value + evil if isinstance(value, str) else value for name, value in row.items()}
+                for row in atlas.choices
+            ],
+            switched_off=[evil],
+            treatments={f"active{evil}": evil, f"active{evil}/at-risk{evil}": evil},
         ),
-    )  # fmt: skip
+    )
     assert page.count("<script") == 1
     assert "<img" not in page
     assert "&lt;script&gt;alert(&#39;x&#39;)" in page
@@ -311,11 +412,17 @@ def moves_of(*ways: Sequence[tuple[str | None, str, str | None]]) -> pa.Table:
     rows = []
     for number, way in enumerate(ways):
         for back, (start, end, cause) in enumerate(reversed(way)):
-            rows.append({
-                "customer_id": f"m{number}", "from_stage": start, "to_stage": end, "cause": cause,
-                "from_micro_segment_id": start and ident(start), "to_micro_segment_id": ident(end),
-                "day": DAY - timedelta(days=back),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "customer_id": f"m{number}",
+                    "from_stage": start,
+                    "to_stage": end,
+                    "cause": cause,
+                    "from_micro_segment_id": start and ident(start),
+                    "to_micro_segment_id": ident(end),
+                    "day": DAY - timedelta(days=back),
+                }
+            )
     return table(tables.MOVEMENTS, rows)
 
 
@@ -362,7 +469,9 @@ def test_record_that_begins_inside_the_week_is_no_wave_of_entries(engine: DuckDB
 
 def effects_in(page: str, section: str) -> list[str]:
     inside = page.split(f'id="{section}"')[1].split("</section>")[0]
-    rows = re.findall(r"<(?:tr|p\b)[^>]*>.*?(?=<tr|<p\b|</t|</d|</p)", re.sub(r"<svg>.*?</svg>", "", inside), flags=re.S)
+    rows = re.findall(
+        r"<(?:tr|p\b)[^>]*>.*?(?=<tr|<p\b|</t|</d|</p)", re.sub(r"<svg>.*?</svg>", "", inside), flags=re.S
+    )
     return [row for row in rows if "observational" in row.lower() or "randomised" in row.lower()]
 
 
@@ -400,10 +509,14 @@ def test_share_expected_to_leave_comes_from_the_longest_horizon(page: str) -> No
 
 def test_unwelcome_evidence_is_said(engine: DuckDB, atlas: Atlas, page: str) -> None:
     assert "individual model (51%) and quantile bins of predicted spend (49%) tell more." in words(page)
-    ours = table(tables.SEGMENT_EVIDENCE, [
-        {"grouping": "micro-segments", "groups": 9, "r2_spend": 0.2, "r2_log_spend": 0.4},
-        {"grouping": "stage only", "groups": 6, "r2_spend": 0.2, "r2_log_spend": -0.1},
-    ], None)  # fmt: skip
+    ours = table(
+        tables.SEGMENT_EVIDENCE,
+        [
+            {"grouping": "micro-segments", "groups": 9, "r2_spend": 0.2, "r2_log_spend": 0.4},
+            {"grouping": "stage only", "groups": 6, "r2_spend": 0.2, "r2_log_spend": -0.1},
+        ],
+        None,
+    )
     better = words(render(engine, replace(atlas, evidence=ours)))
     assert "more than every alternative; the next best, stage only, tells −10%." in better
 
@@ -413,11 +526,24 @@ def test_before_any_model_the_page_says_so(engine: DuckDB, atlas: Atlas) -> None
     bare = emptied(atlas, "movements", "journey_forecasts", "action_effects", "action_plan", "audiences")
     bare = replace(
         bare,
-        tables={**bare.tables, "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, [{**r, "is_leaf": True} for r in stages])},
-        moves=tables.MOVEMENTS.empty_days(), evidence=tables.SEGMENT_EVIDENCE.empty(), choices=(), switched_off=("exposures",),
-    )  # fmt: skip
+        tables={
+            **bare.tables,
+            "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, [{**r, "is_leaf": True} for r in stages]),
+        },
+        moves=tables.MOVEMENTS.empty_days(),
+        evidence=tables.SEGMENT_EVIDENCE.empty(),
+        choices=(),
+        switched_off=("exposures",),
+    )
     said = words(render(engine, bare))
-    for claim in ("No model yet", "No movements yet", "No forecasts yet", "No effects yet", "No plan yet", "No evidence yet"):
+    for claim in (
+        "No model yet",
+        "No movements yet",
+        "No forecasts yet",
+        "No effects yet",
+        "No plan yet",
+        "No evidence yet",
+    ):
         assert claim in said
     assert "exposures is not brought" in re.sub(r"\s+", " ", said)
     assert "nan" not in said.lower().split() and "None" not in said
@@ -434,12 +560,19 @@ def test_missing_numbers_are_dashes(engine: DuckDB, atlas: Atlas) -> None:
     broken = ("average_order", "ltv", "ltv_per_customer", "p_churn", "conversion", "events_per_customer", "revenue")
     for row in rows:
         row |= {name: None if i % 2 else float("nan") for i, name in enumerate(broken)}
-    said = words(render(engine, replace(atlas, tables={**atlas.tables, "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, rows)})))
+    said = words(
+        render(
+            engine,
+            replace(
+                atlas, tables={**atlas.tables, "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, rows)}
+            ),
+        )
+    )
     assert "nan" not in said.lower().split() and "None" not in said and "–" in said
 
 
-def test_long_tables_stay_readable_without_forecasts_of_members(engine: DuckDB, atlas: Atlas) -> None:
-    """Without movements the plan says which micro-segment a customer is in; without both, stages still have a forecast."""
+def test_forecasts_need_no_movements(engine: DuckDB, atlas: Atlas) -> None:
+    """Without movements the plan says who is in which micro-segment; without both, stages still have a forecast."""
     planned = render(engine, emptied(atlas, "movements"))
     assert "In 28 days: 80%" in planned
     neither = render(engine, emptied(atlas, "movements", "action_plan"))
