@@ -23,11 +23,9 @@ def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
     daily = dg.AssetSelection.key_prefixes([project]) - dg.AssetSelection.assets(*weekly)
 
     def job(name: str, selection: dg.AssetSelection, description: str) -> dg.UnresolvedAssetJobDefinition:
-        partitions = chain.calendar.weekly if name == "weekly" else chain.calendar.daily
         return dg.define_asset_job(
-            f"{project}_{name}", selection=selection, partitions_def=partitions, description=description,
-            tags={"microseg/project": project},
-        )  # fmt: skip
+            f"{project}_{name}", selection=selection, description=description, tags={"microseg/project": project}
+        )
 
     return [
         job("daily", daily, "Every daily asset of the days you choose; their training weeks must be there."),

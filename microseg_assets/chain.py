@@ -28,7 +28,6 @@ from ml import tables
 from ml.engine import Engine
 from ml.features import Facts
 from ml.restate import Models
-from ml.training import Model
 
 OWNERS = {
     "ingest": "team:data-engineering",
@@ -57,9 +56,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Choice:
-    """A family's choice in force: the model, or None with the reason."""
+    """A family's choice in force: its model (of the family's own class), or None with the reason."""
 
-    model: Model | None
+    model: Any
     label: str
     version: int | None
     reason: str
@@ -225,7 +224,7 @@ class Chain:
             last = self.calendar.week_end(date.fromisoformat(last)).isoformat()
         job = "weekly" if self.is_weekly(name) else "daily"
         return (
-            f"Make them with: microseg run --project {self.project.name} --from {first} --to {last} "
+            f"Make them with: microseg run --project {self.project.reference} --from {first} --to {last} "
             f"(or, in the UI, job {self.project.name}_{job} for {min(keys)} … {max(keys)})"
         )
 

@@ -6,7 +6,6 @@ import click
 
 from microseg_assets import project as projects
 from ml import tables
-from ml.segments import unknown_features
 
 
 def report(name: str) -> int:
@@ -27,7 +26,7 @@ def report(name: str) -> int:
             click.echo(f"  {table:14} off: the project file maps no {table}")
             continue
         found = source.check()
-        problems += [f"{project.path}: {problem}" for problem in found]
+        problems += [project.located(f"tables.{problem.key}", problem.message) for problem in found]
         if found:
             click.echo(f"  {table:14} {len(found)} problem(s), see below")
             continue
@@ -36,8 +35,6 @@ def report(name: str) -> int:
         rows = sum(row["rows"] for row in days)
         span = f"{days[0]['day']} … {days[-1]['day']}" if days else "no day"
         click.echo(f"  {table:14} {rows + undated:>12,} rows, {span}" + (f", {undated:,} outside the calendar" if undated else ""))
-    for layer, feature in unknown_features(project.segments, project.features_table.names):
-        problems.append(f"{project.path}: segments.layers: layer {layer!r} uses {feature!r}, which is not a feature")
     click.echo(f"\n  {len(project.features_table.names) - 1} features; layers {', '.join(s.name for s in project.segments.layers)}")
     for problem in problems:
         click.echo(f"microseg: {problem}", err=True)

@@ -19,6 +19,8 @@ _INSTANCE = """\
 # Written by microseg; see docker/dagster.yaml for one that keeps its state in PostgreSQL.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 event_log_storage:
   module: microseg_assets.event_log
   class: SqliteEventLog

@@ -7,6 +7,7 @@ not belong here: what is in a table (`ml.tables`) and which partitions a step ne
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import uuid
@@ -79,7 +80,8 @@ class Lake:
                 for entry in os.scandir(folder)
                 if entry.name.startswith(prefix) and os.path.exists(os.path.join(entry.path, FILE))
             )
-        found = (PurePosixPath(path) for path in filesystem.glob(f"{folder}/{prefix}*/{FILE}"))
+        filesystem.invalidate_cache(folder)  # another process may have written since we looked
+        found = (PurePosixPath(path) for path in filesystem.glob(f"{glob.escape(folder)}/{prefix}*/{FILE}"))
         return sorted(path.parent.name.removeprefix(prefix) for path in found)
 
     def stamps(self, table: Table, /, **fixed: str) -> dict[str, float]:

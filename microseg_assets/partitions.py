@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cached_property
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 WEEK = timedelta(days=7)
-_FAR_BACK = -36_500  # more days than any business has; clipped to the first partition
+_FAR_BACK = -7_305  # twenty years; clipped to the first partition. Dagster steps through all of it, week by week: it costs
 
 
 class Reach(Enum):
@@ -82,6 +83,12 @@ class Calendar:
         """Monday of the first whole week."""
         return self.start + timedelta(days=-self.start.weekday() % 7)
 
+    @property
+    def newest_day(self) -> date:
+        """The last day that has ended; before it has, a day is no partition."""
+        yesterday = datetime.now(ZoneInfo(self.time_zone)).date() - timedelta(days=1)
+        return min(yesterday, self.end) if self.end else yesterday
+
     def days(self, first: date, last: date) -> list[date]:
         """Every day from `first` to `last`, both included."""
         return [first + timedelta(days=i) for i in range((last - first).days + 1)]
@@ -89,6 +96,11 @@ class Calendar:
     def week_end(self, week: date) -> date:
         """The Sunday of a training week."""
         return week + timedelta(days=6)
+
+    def week_ending(self, day: date) -> date | None:
+        """The training week whose last day is `day`, if there is one."""
+        week = day - timedelta(days=6)
+        return week if week.weekday() == 0 and week >= self.first_week else None
 
     def serving_week(self, day: date) -> date | None:
         """The last training week that ended before `day`; None while none has."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,16 @@ from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from expectations import ValidationSpec
 from microseg_assets.partitions import Calendar
@@ -27,10 +37,12 @@ from ml import tables
 from ml.actions import ActionsSpec
 from ml.features import Attribute, FeatureSpec, features_table
 from ml.journeys import TransitionSpec
-from ml.lifecycle import LifecycleSpec
+from ml.lifecycle import CUTS, PARAMETERS, LifecycleSpec
 from ml.restate import Specs
-from ml.rules import nearest
-from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec
+from ml.rules import RuleError, nearest, scalar
+from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_columns, unknown_features
+from ml.segments.audiences import MEDIAN
+from ml.tables import Table
 from ml.value import ValueSpec
 
 SHIPPED = Path(__file__).with_name("projects")
@@ -69,6 +81,19 @@ class Tables(Section):
     balances: TableSpec | None = None
 
 
+    @field_validator("customers")
+    @classmethod
+    def _new_names(cls, customers: TableSpec | None) -> TableSpec | None:
+        if customers is not None:
+            input_table("customers", customers)
+            features_table(FeatureSpec(attributes=_attributes(customers)))
+        return customers
+
+
+def _attributes(customers: TableSpec | None) -> tuple[Attribute, ...]:
+    return tuple(Attribute(name, type_) for name, type_ in (customers.attributes if customers else {}).items())
+
+
 class Schedule(Section):
     """When the daily and weekly jobs start, in the project's time zone."""
 
@@ -98,16 +123,27 @@ class Project(Section):
 
     _path: Path = PrivateAttr(default=Path("project.yaml"))
 
-    @model_validator(mode="after")
-    def _check(self) -> Project:
-        if self.end is not None and self.end < self.start:
-            raise ValueError(f"end {self.end} lies before start {self.start}: swap them or leave end out")
-        return self
+    @field_validator("end")
+    @classmethod
+    def _in_order(cls, end: date | None, info: ValidationInfo) -> date | None:
+        start = info.data.get("start")
+        if end is not None and start is not None and end < start:
+            raise ValueError(f"end {end} lies before start {start}: swap them or leave end out")
+        return end
 
     @property
     def path(self) -> Path:
         """The file it was read from."""
         return self._path
+
+    @property
+    def reference(self) -> str:
+        """What to write after `--project`: its name where that finds this file, else the file."""
+        try:
+            is_found = find(self.name).samefile(self._path)
+        except (ProjectError, OSError):
+            is_found = False
+        return self.name if is_found else shlex.quote(str(self._path))
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -121,19 +157,18 @@ class Project(Section):
     @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
         """The customers table's attributes, each a feature."""
-        declared = self.tables.customers.attributes if self.tables.customers else {}
-        return tuple(Attribute(name, type_) for name, type_ in declared.items())
+        return _attributes(self.tables.customers)
 
     @cached_property
     def feature_spec(self) -> FeatureSpec:
         return FeatureSpec(self.features.categories, self.attributes)
 
     @cached_property
-    def features_table(self) -> tables.Table:
+    def features_table(self) -> Table:
         return features_table(self.feature_spec)
 
     @cached_property
-    def inputs(self) -> dict[str, tables.Table]:
+    def inputs(self) -> dict[str, Table]:
         """The five input tables with this project's own columns."""
         if self.tables.customers is None:
             return dict(tables.INPUTS)
@@ -150,6 +185,14 @@ class Project(Section):
 
     def missing_tables(self) -> list[str]:
         return [name for name in tables.INPUTS if getattr(self.tables, name) is None]
+
+    def located(self, key: str, message: str) -> str:
+        """A sentence about a key of the file, with its line."""
+        try:
+            tree = yaml.compose(self._path.read_text(encoding="utf-8"), Loader=_Loader)
+        except (OSError, ValueError, yaml.YAMLError):
+            tree = None
+        return f"{_place(self._path, tree, key.split('.'))}: {key}: {message}"
 
 
 def shipped() -> list[str]:
@@ -170,10 +213,32 @@ def find(name: str) -> Path:
         if not path.is_file():
             raise ProjectError(f"{path}: there is no such project file; give a path or one of {', '.join(shipped())}")
         return path
-    for folder in (Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects", SHIPPED):
+    folders = (Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects", SHIPPED)
+    for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise ProjectError(f"there is no project {name!r}: {nearest(name, shipped())} A path to a YAML file works too.")
+    known = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
+    raise ProjectError(f"there is no project {name!r}; {nearest(name, known)} (the path of a YAML file works too)")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its two silent surprises: of a key that stands twice the last one wins, and what looks like a date is
+    made one before anybody can say that it is none."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    said = f"the key {key.value!r} stands twice, first in line {seen[key.value]}; remove one"
+                    raise yaml.constructor.ConstructorError(problem=said, problem_mark=key.start_mark)
+                seen[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 def load(name: str) -> Project:
@@ -187,56 +252,157 @@ def load(name: str) -> Project:
     path = find(name)
     try:
         text = path.read_text(encoding="utf-8")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except UnicodeDecodeError as error:
         raise ProjectError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ProjectError(f"{line}: is not YAML: {getattr(error, 'problem', error)}") from None
+        said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
+        raise ProjectError(f"{line}: is not YAML: {said}") from None
     if not isinstance(content, Mapping):
-        raise ProjectError(f"{path}: must hold keys and values, such as `name: my_shop`; it holds {type(content).__name__}")
+        raise ProjectError(f"{path}: must hold keys and values, such as `name: my_shop`; it holds {_YAML_TYPES.get(type(content), 'something else')}")
     try:
         project = Project.model_validate(dict(content))
     except ValidationError as error:
-        problems = [_sentence(path, tree, problem) for problem in error.errors()]
+        problems = [_sentence(path, tree, problem) for problem in _one_a_place(tree, error.errors())]
         raise ProjectError("\n".join(problems)) from None
+    if wrong := [f"{_place(path, tree, key)}: {_spelt(key)}: {said}" for key, said in _wrong_rules(project)]:
+        raise ProjectError("\n".join(wrong))
     project._path = path
     return project
 
 
-def _sentence(path: Path, tree: yaml.Node | None, problem: Any) -> str:
-    """One problem that pydantic found, as a sentence with its place in the file."""
-    location = [part for part in problem["loc"] if not (isinstance(part, str) and part[:1].isupper())]
-    node = tree
+_YAML_TYPES = {type(None): "nothing", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean"}
+_PLAINER = {
+    "dict_type": "must hold keys and values below it",
+    "model_type": "must hold keys and values below it",
+    "dataclass_type": "must hold keys and values below it",
+    "tuple_type": "must be a list",
+    "date_from_datetime_parsing": "must be a day, such as 2024-01-31",
+    "date_from_datetime_inexact": "must be a day, such as 2024-01-31",
+    "date_parsing": "must be a day, such as 2024-01-31",
+    "date_type": "must be a day, such as 2024-01-31",
+    "string_type": "must be a text; put it in quotes",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_pattern_mismatch": "must begin with a small letter; small letters, digits and underscores may follow, 41 in all",
+}
+
+
+def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Expressions, names and features that no single section can check, for they are about the project's own columns."""
+    try:
+        features = project.features_table.names
+    except ValueError as error:
+        yield ("features", "categories"), str(error)
+        return
+    columns = input_columns(features)
+    facts = [name for name in columns if name not in ("stage", "sub_stage", "spend_trend_28d")]
+    medians = [f"{MEDIAN}{name}" for name in columns]
+    rules: list[tuple[tuple[Any, ...], str, Collection[str], Collection[str]]] = [
+        *((("lifecycle", "stages", i, "when"), r.when, facts, PARAMETERS) for i, r in enumerate(project.lifecycle.stages)),
+        *((("lifecycle", "sub_stages", i, "when"), r.when, facts, (*PARAMETERS, *CUTS))
+          for i, r in enumerate(project.lifecycle.sub_stages)),
+        *((("segments", "layers", i, "rules", j, "when"), r.when, columns, ())
+          for i, layer in enumerate(project.segments.layers) for j, r in enumerate(layer.rules)),
+        *((("audiences", i, "when"), r.when, columns, medians) for i, r in enumerate(project.audiences)),
+    ]  # fmt: skip
+    for i, own in enumerate(project.validation.rules):
+        if own.table in project.inputs:
+            rules.append((("validation", "rules", i, "holds"), own.holds, project.inputs[own.table].names, ()))
+        else:
+            yield ("validation", "rules", i, "table"), f"{own.table!r} is no table; {nearest(own.table, project.inputs)}"
+    for key, text, known, parameters in rules:
+        try:
+            scalar(text, known, parameters)
+        except RuleError as error:
+            yield key, str(error)
+    for name in project.validation.min_rows:
+        if name not in project.inputs:
+            yield ("validation", "min_rows", name), f"{name!r} is no table; {nearest(name, project.inputs)}"
+    layers = [layer.name for layer in project.segments.layers]
+    for name, feature in unknown_features(project.segments, features):
+        yield (
+            ("segments", "layers", layers.index(name), "features"), f"{feature!r} is no feature; {nearest(feature, columns)}"
+        )
+    named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
+        (("segments", "layers"), layers),
+        (("audiences",), [audience.name for audience in project.audiences]),
+        (("actions", "actions"), [action.name for action in project.actions.actions]),
+    )
+    for place, names in named:
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                yield (*place, i, "name"), f"{name!r} stands twice; rename one"
+
+
+def _spelt(key: Collection[Any]) -> str:
+    return repr(".".join(map(str, key)))
+
+
+def _one_a_place(tree: yaml.Node | None, problems: Collection[Any]) -> list[Any]:
+    """The problems that pydantic found, one for each place: for `X | Y` it reports one for each of X and Y."""
+    places: dict[tuple[Any, ...], Any] = {}
+    for problem in problems:
+        location = list(problem["loc"])
+        while location and problem["type"] not in _ABSENT and not _is_there(tree, location):
+            location.pop()
+        places.setdefault(tuple(location), {**problem, "loc": tuple(location)})
+    return list(places.values())
+
+
+_ABSENT = ("missing", "missing_argument")
+
+
+def _is_there(tree: yaml.Node | None, location: Collection[Any]) -> bool:
     for part in location:
-        child = _child(node, part)
-        if child is None:
-            break
-        node = child
-    place = f"{path}:{node.start_mark.line + 1}" if node is not None else str(path)
-    key = ".".join(map(str, location)) or "the file"
-    kind, said = problem["type"], problem["msg"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{place}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location[:-1]))}"
-    if kind in ("missing", "missing_argument"):
-        return f"{place}: {key!r} is missing; add it"
-    said = said.removeprefix("Value error, ")
-    given = "" if kind == "value_error" else f" (it is {problem['input']!r:.80})"
-    return f"{place}: {key!r}: {said[:1].lower()}{said[1:]}{given}"
+        tree = _under(tree, part)
+    return tree is not None
 
 
-def _child(node: yaml.Node | None, part: Any) -> yaml.Node | None:
-    """The node under a key or index, for its line."""
+def _under(node: yaml.Node | None, part: Any) -> yaml.Node | None:
+    """The value under a key or index."""
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return value if isinstance(value, yaml.CollectionNode) else key
+        return next((value for key, value in node.value if key.value == str(part)), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         found: yaml.Node = node.value[part]
         return found
     return None
+
+
+def _place(path: Path, tree: yaml.Node | None, location: Collection[Any]) -> str:
+    """File and line of a key, or of the innermost one above it that is there."""
+    mark = tree.start_mark if tree is not None else None
+    for part in location:
+        if isinstance(tree, yaml.MappingNode):
+            mark = next((key.start_mark for key, _ in tree.value if key.value == str(part)), mark)
+        tree = _under(tree, part)
+        if tree is None:
+            break
+        if isinstance(part, int):
+            mark = tree.start_mark
+    return f"{path}:{mark.line + 1}" if mark else str(path)
+
+
+def _sentence(path: Path, tree: yaml.Node | None, problem: Any) -> str:
+    """One problem that pydantic found, as a sentence with its place in the file."""
+    location = list(problem["loc"])
+    place, key = _place(path, tree, location), ".".join(map(str, location)) or "the file"
+    kind, said = problem["type"], problem["msg"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{place}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location[:-1]))}"
+    if kind in _ABSENT:
+        return f"{place}: {key!r} is missing; add it"
+    said = _PLAINER.get(kind, said.removeprefix("Value error, "))
+    given = "" if kind == "value_error" else f" (it is {problem['input']!r:.80})"
+    return f"{place}: {key!r}: {said[:1].lower()}{said[1:]}{given}"
 
 
 def _known_keys(location: list[Any]) -> list[str]:

@@ -38,7 +38,7 @@ class Printer:
 
 
 def materialize(
-    project: str, first: date, last: date, home: Home, *, weeks_before: int = 0, only_missing: bool = False
+    project: str, first: date, last: date, home: Home, *, only_missing: bool = False
 ) -> dict[str, float]:
     """Execute the runs that make the days; returns the seconds of each run by its title.
 
@@ -53,9 +53,9 @@ def materialize(
     chain = chain_of(path, home)
     problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
     if problems:
-        raise SourceError("\n".join(f"{chain.project.path}: {problem}" for problem in problems))
+        raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in problems))
     try:
-        runs = plan(chain, first, last, weeks_before=weeks_before, only_missing=only_missing)
+        runs = plan(chain, first, last, only_missing=only_missing)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     home.prepare()

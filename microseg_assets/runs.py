@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -45,12 +45,11 @@ class PlannedRun:
     why: str
 
 
-def plan(chain: Chain, first: date, last: date, *, weeks_before: int = 0, only_missing: bool = False) -> list[PlannedRun]:
-    """The runs that make every daily asset of `first` … `last`, in order.
+def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
+    """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
 
     Parameters
     ----------
-    weeks_before : training weeks to make beside those that serve the days
     only_missing : leave out what is already there
 
     Raises
@@ -59,9 +58,14 @@ def plan(chain: Chain, first: date, last: date, *, weeks_before: int = 0, only_m
         If the days lie outside of the project's calendar.
     """
     calendar = chain.calendar
-    if first < calendar.start or last < first or (calendar.end and last > calendar.end):
-        until = calendar.end or "today"
-        raise ValueError(f"{first} … {last} does not lie between the project's {calendar.start} and {until}")
+    if last < first:
+        raise ValueError(f"the last day {last} lies before the first day {first}: swap them")
+    if first < calendar.start or last > calendar.newest_day:
+        newest = "its end" if calendar.newest_day == calendar.end else "the last day that has ended"
+        raise ValueError(
+            f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
+            f"{calendar.newest_day}: choose days between them"
+        )
     there = _made(chain, "segment_atlas")
     before = [day for day in there if day < first]
     start = max(before) + timedelta(days=1) if before else first
@@ -72,7 +76,9 @@ def plan(chain: Chain, first: date, last: date, *, weeks_before: int = 0, only_m
     featured = _made(chain, "customer_features")
     to_features = [d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)]
     runs += _ranges(chain, "to_features", to_features, "day", "what happened, and what is known of each customer")
-    runs += _ranges(chain, "weekly", _weeks(chain, days, weeks_before), "week", "the models in force on these days")
+    again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
+    weeks = sorted({*_weeks(chain, days), *again})
+    runs += _ranges(chain, "weekly", weeks, "week", "the models in force on these days")
     runs += _ranges(chain, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
     return runs
 
@@ -82,15 +88,15 @@ def _made(chain: Chain, asset: str) -> set[date]:
     return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)}
 
 
-def _weeks(chain: Chain, days: Sequence[date], weeks_before: int) -> list[date]:
-    """Training weeks that serve `days` and are not there, with any gap since the last one that is."""
-    serving = chain.calendar.weeks_serving(days)
+def _weeks(chain: Chain, days: Sequence[date]) -> list[date]:
+    """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
+    serving = chain.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
     if not serving:
         return []
     families = [name for name in chain.stored if chain.is_weekly(name)]
     there = set.intersection(*(_made(chain, name) for name in families))
     before = [week for week in there if week < serving[0]]
-    first = max(before) + WEEK if before else max(serving[0] - weeks_before * WEEK, chain.calendar.first_week)
+    first = max(before) + WEEK if before else serving[0]
     count = (serving[-1] - first).days // 7 + 1
     return [week for i in range(count) if (week := first + i * WEEK) not in there]
 
@@ -109,7 +115,7 @@ def _ranges(chain: Chain, job: str, keys: Sequence[date], unit: str, why: str) -
 
 def job_of(project: str, home: str, job: str) -> dg.JobDefinition:
     """A job of a project, for Dagster to rebuild by name."""
-    return build_defs(projects=[project], home=Home(Path(home))).get_job_def(job)
+    return build_defs(projects=[project], home=Home(Path(home))).resolve_job_def(job)
 
 
 def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterInstance) -> float:
@@ -121,9 +127,8 @@ def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterIns
         With what the failed step said.
     """
     name = projects.load(project_path).name
-    job = dg.build_reconstructable_job(
-        "microseg_assets.runs", "job_of", (project_path, str(home.folder), f"{name}_{run.job}")
-    )
+    arguments: Any = (project_path, str(home.folder), f"{name}_{run.job}")
+    job = dg.build_reconstructable_job("microseg_assets.runs", "job_of", arguments)
     started = time.perf_counter()
     result = dg.execute_job(
         job,

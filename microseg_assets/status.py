@@ -22,8 +22,8 @@ class AssetStatus:
     Parameters
     ----------
     there : partitions in the lake, ascending
-    missing : gaps between the first and the last one, and what features already has but this asset has not
-    stale : partition to the upstream asset that was made after it
+    missing : gaps between the first and the last one
+    stale : partition to why: what it reads was made after it, or is stale itself
     """
 
     asset: str
@@ -125,7 +125,7 @@ def show(chain: Chain) -> None:
 
 def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
     """What to do about what is missing or stale."""
-    project = chain.project.name
+    project = chain.project.reference
     if missing := chain.project.missing_tables():
         click.echo(f"\nOff, for the project file maps no {', '.join(missing)}.")
     if not any(one.there for one in found):
@@ -139,6 +139,12 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
         if one.stale:
             key, why = min(one.stale.items())
             click.echo(f"\n{one.asset}: {len(one.stale)} stale from {key} on: {why}. {chain.remedy(one.asset, [str(k) for k in one.stale])}")
+    empty = [one.asset for one in found if not one.there]
+    if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
+        click.echo(
+            f"\nNothing yet of {', '.join(empty)}: "
+            f"microseg run --project {project} --from {newest[-1]} --to {newest[-1]}"
+        )
     behind = {one.there[-1] for one in found if one.there and not chain.is_weekly(one.asset)}
     if len(behind) > 1:
         click.echo(

@@ -38,7 +38,7 @@ class TrainingWeek:
     start: date
     end: date
     facts: Facts
-    incumbent: Choice | None = None
+    incumbent: Choice
 
     def accepted(self, table: str) -> pa.Table:
         """Accepted rows of an input table up to the end of the week."""
@@ -72,7 +72,7 @@ class Step:
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        return {"dagster_run_id": self.context.run_id, "asset": f"{self.project.name}/{self.name}"}
+        return {"dagster_run_id": self.context.run.run_id, "asset": f"{self.project.name}/{self.name}"}
 
     # ── which partitions ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,15 +103,14 @@ class Step:
         facts = self.chain.facts(calendar.week_end(max(self.keys)))
         for week in sorted(self.keys):
             end = calendar.week_end(week)
-            incumbent = self._incumbent(family, week) if family else None
-            yield TrainingWeek(self.chain, week, end, facts.until(end), incumbent)
+            yield TrainingWeek(self.chain, week, end, facts.until(end), self._incumbent(family, week))
 
-    def _incumbent(self, family: str, week: date) -> Choice:
-        """Last week's choice; none before the first week that was ever trained."""
+    def _incumbent(self, family: str | None, week: date) -> Choice:
+        """Last week's choice; none before the first week that was ever trained, or without a family."""
         before = self.chain.calendar.previous_week(week)
-        if before and self.chain.lake.missing(tables.MODEL_CHOICES, [before], family=family):
-            before = None
-        return self.chain.choice(family, before)
+        if before and family and not self.chain.lake.missing(tables.MODEL_CHOICES, [before], family=family):
+            return self.chain.choice(family, before)
+        return self.chain.choice(family or "", None)
 
     @staticmethod
     def before(day: date) -> date:
@@ -158,7 +157,7 @@ class Step:
     def names(self, week: date | None) -> Names:
         """What a marketer calls each micro-segment under the layer models of a week."""
         model = self.chain.choice("layers", week).model
-        return Names() if model is None else model.names()  # type: ignore[attr-defined]
+        return Names() if model is None else model.names()
 
     # ── small questions about rows ────────────────────────────────────────────────────────────────────────────────
 
@@ -283,9 +282,9 @@ class Step:
                 dg.DagsterEvent(
                     event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
                     event_specific_data=evaluation,
-                    job_name=self.context.job_name,
+                    job_name=self.context.run.job_name,
                 ),
-                run_id=self.context.run_id,
+                run_id=self.context.run.run_id,
             )
 
     def check_result(self, name: str) -> dg.AssetCheckResult:
@@ -306,9 +305,9 @@ class Step:
     def choose(self, family: str, week: TrainingWeek, training: Training, *, spec: Any) -> None:
         """Log a week's fit, write the family's choice, and let the champion alias follow the newest one."""
         tracking = self.chain.tracking
-        recorded = tracking.record(family, week.start, training, spec=spec, tags=self.tags)
-        kept = week.incumbent.version if week.incumbent else None
-        version = {"challenger": recorded.version, "incumbent": kept, "none": None}[training.decision]
+        tags = {**self.tags, "input_fingerprint": week.facts.fingerprint()}
+        recorded = tracking.record(family, week.start, training, spec=spec, tags=tags)
+        version = {"challenger": recorded.version, "incumbent": week.incumbent.version, "none": None}[training.decision]
         row = {
             "family": family,
             "model_name": tracking.model_name(family) if version else None,
@@ -337,7 +336,7 @@ class Step:
             for name in ("r2_spend", "r2_log_spend")
         }
         figures = {"evidence": lambda: draw(rows)} if rows.num_rows else {}
-        url = self.chain.tracking.log_table(family, week.start, rows.to_pandas(), metrics, figures, self.tags)
+        url = self.chain.tracking.log_table(family, week.start, rows.to_pandas(), metrics, figures, {**self.tags, "input_fingerprint": week.facts.fingerprint()})
         self.write_week(week.start, rows, mlflow_run=dg.MetadataValue.url(url), **metrics)
 
     def monitor(self, family: str, aggregates: Mapping[str, str]) -> None:

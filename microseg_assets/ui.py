@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -30,8 +31,8 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         If the project file cannot be used, or a port is taken.
     """
     names = [part.strip() for part in project.split(",")]
-    for name in names:
-        load(name)
+    for named in names:
+        load(named)
     for wanted, option in ((port, "--port"), (mlflow_port, "--mlflow-port")):
         if _is_taken(wanted):
             raise ProjectError(f"port {wanted} is taken: stop what uses it, or choose another with {option}")
@@ -39,6 +40,7 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
     environment = {
         **os.environ,
         "MICROSEG_PROJECT": project,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody here needs
         "MICROSEG_MLFLOW_UI": f"http://{ADDRESS}:{mlflow_port}",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
@@ -50,22 +52,23 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         "MLflow": [
             sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.mlflow_uri,
             "--artifacts-destination", (home.folder / "mlartifacts").as_uri(), "--host", ADDRESS, "--port", str(mlflow_port),
+            "--workers", "1",
         ],
     }  # fmt: skip
     log = home.folder / "ui.log"
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # from the start: what is started must not outlive us
+        signal.signal(ending, lambda *_: sys.exit(0))
     click.echo(f"Starting Dagster and MLflow over {home.folder} (their output: {log}) …")
-    with log.open("ab") as out:
-        children = {
-            name: subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
-            for name, command in commands.items()
-        }
+    children: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        with log.open("ab") as out:
+            for name, command in commands.items():
+                children[name] = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
         _wait(children["Dagster"], f"http://{ADDRESS}:{port}/server_info", log)
         click.echo(f"  Dagster  http://{ADDRESS}:{port}")
         _wait(children["MLflow"], f"http://{ADDRESS}:{mlflow_port}/health", log)
         click.echo(f"  MLflow   http://{ADDRESS}:{mlflow_port}")
         click.echo("Ctrl-C stops both.")
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         while all(child.poll() is None for child in children.values()):
             time.sleep(0.5)
         raise ProjectError(f"a server ended by itself; {log} says why")
@@ -73,7 +76,9 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         click.echo("\nStopping …")
     finally:
         for child in children.values():
-            _stop(child)
+            _signal(child, signal.SIGTERM)
+        for child in children.values():
+            _end(child)
 
 
 def _is_taken(port: int) -> bool:
@@ -98,12 +103,15 @@ def _wait(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise ProjectError(f"{url} does not answer after {PATIENCE} s; {log} says why")
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End a server and everything it started."""
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a server and everything it started, also where the server itself is gone already."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Wait until a server has ended; kill whoever of its group is left."""
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(15)
+    _signal(child, signal.SIGKILL)
+    child.wait()

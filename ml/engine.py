@@ -19,6 +19,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import duckdb
+import fsspec
 import pyarrow as pa
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it."""
+    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it.
+
+    Paths are of this machine, or URLs that fsspec knows (``s3://…``).
+    """
 
     paths: tuple[str, ...]
     schema: pa.Schema
@@ -101,7 +105,12 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
     if not files.paths:
         cursor.register(name, files.schema.empty_table())
         return
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files.paths)
+    for protocol in {path.partition("://")[0] for path in files.paths if "://" in path}:
+        if not cursor.filesystem_is_registered(protocol):
+            cursor.register_filesystem(fsspec.filesystem(protocol))
+    # A path is a pattern to DuckDB; in brackets its signs stand for themselves.
+    literal = (re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") for path in files.paths)
+    listed = ", ".join(f"'{path}'" for path in literal)
     cursor.execute(
         f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT {', '.join(map(quoted, files.schema.names))} "
         f"FROM read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ml.engine import Engine, quoted
+from ml.engine import Engine
 
 if TYPE_CHECKING:
     from ml.lifecycle import LifecycleModel, LifecycleSpec
@@ -59,24 +59,17 @@ def restate(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
     customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
     of `features`, by day and customer. Before there are layers the string is the stage alone.
     """
-    return strings_of(engine, inputs_of(engine, features, models), models)
+    return strings_of(inputs_of(engine, features, models), models)
 
 
-def strings_of(engine: Engine, inputs: pa.Table, models: Models) -> pa.Table:
+def strings_of(inputs: pa.Table, models: Models) -> pa.Table:
     """`restate` from `layer_inputs` on: only the layers and strings are computed."""
-    from ml import segments
+    from ml.segments import layers
 
-    strings = segments.micro_segments(engine, inputs, segments.assign(inputs, models.layers), models.specs.segments)
+    inputs = layers.in_order(inputs)
+    strings = layers.primary_strings(inputs, models.layers, models.specs.segments.layers)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
-    columns = ", ".join(f"inputs.{quoted(name)} AS {quoted(name)}" for name in others)
-    return engine.query(
-        f"""
-        SELECT strings.customer_id AS customer_id, strings.day AS day, strings.stage AS stage,
-               strings.micro_segment AS micro_segment, strings.micro_segment_id AS micro_segment_id, {columns}
-        FROM inputs JOIN strings ON strings.customer_id = inputs.customer_id AND strings.day = inputs.day
-        WHERE strings.is_primary
-        ORDER BY strings.day, strings.customer_id
-        """,
-        inputs=inputs,
-        strings=strings,
+    first = {name: inputs[name] for name in ("customer_id", "day", "stage")}
+    return pa.table(
+        first | {name: strings[name] for name in strings.column_names} | {name: inputs[name] for name in others}
     )

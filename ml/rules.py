@@ -18,7 +18,7 @@ class RuleError(ValueError):
     """An expression that cannot be accepted; the message says what is wrong and what to do."""
 
 
-_ALLOWED = (
+_ALLOWED: tuple[type[exp.Expr], ...] = (
     exp.Column, exp.Identifier, exp.Dot, exp.Bracket, exp.Literal, exp.Boolean, exp.Null, exp.Var, exp.Placeholder,
     exp.Paren, exp.And, exp.Or, exp.Xor, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between,
     exp.In, exp.Is, exp.Like, exp.ILike, exp.Escape, exp.NullSafeEQ, exp.NullSafeNEQ,
@@ -40,7 +40,7 @@ _FUNCTIONS = {
     "list_extract", "struct_extract", "json_extract_string", "isfinite", "sha256", "to_hours", "to_days", "to_minutes",
     "to_seconds",
 }  # fmt: skip
-_CLASSES = {node for node in _ALLOWED if issubclass(node, exp.Func)}
+_CLASSES = [node for node in _ALLOWED if issubclass(node, exp.Func)]
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -52,7 +52,7 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"known here: {listed}{' …' if len(known) > 12 else ''}"
 
 
-def scalar(expression: str, columns: Collection[str] | None = None, parameters: Collection[str] = ()) -> exp.Expression:
+def scalar(expression: str, columns: Collection[str] | None = None, parameters: Collection[str] = ()) -> exp.Expr:
     """Parse a scalar SQL expression over one row.
 
     Parameters
@@ -78,9 +78,7 @@ def scalar(expression: str, columns: Collection[str] | None = None, parameters: 
     return tree
 
 
-def _check(
-    node: exp.Expression, expression: str, columns: Collection[str] | None, parameters: Collection[str]
-) -> None:
+def _check(node: exp.Expr, expression: str, columns: Collection[str] | None, parameters: Collection[str]) -> None:
     if isinstance(node, exp.Anonymous):
         if node.name.lower() not in _FUNCTIONS:
             known = _FUNCTIONS | {cls.sql_name().lower() for cls in _CLASSES}

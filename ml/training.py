@@ -1,7 +1,7 @@
 """What a weekly fit returns, whatever the family: a challenger, its figures, and the decision about it.
 
-Belongs here: the shape that every family's `train` shares, so that one place can log it and one rule can decide. Does not
-belong here: any family's method, and MLflow (see `microseg_assets.tracking`).
+Belongs here: the shape that every family's `train` shares, so that one place can log it and one rule can decide. Does
+not belong here: any family's method, and MLflow (see `microseg_assets.tracking`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 Decision = Literal["challenger", "incumbent", "none"]
@@ -79,3 +80,9 @@ def decide(
     if gain >= margin:
         return "challenger", f"{figures}: better by {gain:.1%}, at least the {margin:.1%} that is asked for"
     return "incumbent", f"{figures}: not better by the {margin:.1%} that is asked for"
+
+
+def example_of(features: pa.Table) -> pd.DataFrame:
+    """A few rows for the model's signature; whole numbers as floats, so that any of them may be missing."""
+    frame: pd.DataFrame = features.slice(0, 5).to_pandas()
+    return frame.astype({name: float for name in frame.columns if frame[name].dtype.kind in "iu"})

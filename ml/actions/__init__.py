@@ -7,8 +7,9 @@ prefix tree, and the plan. Does not belong here: segments, and the delivery of a
 from ml.actions.cells import effects
 from ml.actions.outcomes import exposure_outcomes
 from ml.actions.policy import plan, plan_summary, unsupported_rows
-from ml.actions.response import ActionResponseModel, train
+from ml.actions.response import ActionResponseModel
 from ml.actions.spec import ActionSpec, ActionsSpec
+from ml.actions.training import train
 
 __all__ = [
     "ActionResponseModel",

@@ -7,7 +7,7 @@ Belongs here: the arithmetic of cells and the table `action_effects`. Does not b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -89,25 +89,26 @@ def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) ->
     scores : scores of the action
     micro_segments : the string of each row, under the choices in force
     """
-    kept = scores.kept
-    strings = np.asarray(micro_segments, dtype=object)[kept]
-    levels, code = np.unique(strings.astype(str), return_inverse=True)
-    chains = [_chain(level) for level in levels]
-    root = _raw(ALL, scores, kept, np.ones(int(kept.sum()), dtype=bool))
+    rows = np.flatnonzero(scores.kept)
+    levels, code = np.unique(np.asarray(micro_segments, dtype=str)[rows], return_inverse=True)
+    chains = [_chain(str(level)) for level in levels]
+    root = _raw(ALL, scores, rows)
     cells = {ALL: _settled(root, root.mean, root.error**2, 1.0)}
     for depth in range(1, max((len(chain) for chain in chains), default=1)):
-        at_depth = np.array([chain[depth] if len(chain) > depth else "" for chain in chains], dtype=object)
-        row_cells = at_depth[code]
-        raw = [_raw(name, scores, kept, row_cells == name) for name in sorted(set(at_depth) - {""})]
+        names, place = np.unique([chain[depth] if len(chain) > depth else "" for chain in chains], return_inverse=True)
+        of_row = place[code]
+        order = np.argsort(of_row, kind="stable")
+        members = np.split(rows[order], np.searchsorted(of_row[order], np.arange(1, len(names))))
+        raw = [_raw(str(name), scores, here) for name, here in zip(names, members, strict=True) if name]
         between = _between_variance(raw, spec)
         _settle_children(raw, between, cells, spec)
     return cells
 
 
-def _raw(name: str, scores: Scores, kept: NDArray[np.bool_], inside: NDArray[np.bool_]) -> Cell:
-    customer, arm = scores.customer[kept][inside], scores.treated[kept][inside]
-    responded = scores.outcome[kept][inside] > 0
-    mean, error = clustered(scores.score[kept][inside], customer)
+def _raw(name: str, scores: Scores, rows: NDArray[np.int64]) -> Cell:
+    customer, arm = scores.customer[rows], scores.treated[rows]
+    responded = scores.outcome[rows] > 0
+    mean, error = clustered(scores.score[rows], customer)
     return Cell(
         name, len(arm), len(np.unique(customer)), int(arm.sum()), int((~arm).sum()),
         int((arm & responded).sum()), int((~arm & responded).sum()), mean, error, mean, error**2, 0.0,
@@ -115,7 +116,7 @@ def _raw(name: str, scores: Scores, kept: NDArray[np.bool_], inside: NDArray[np.
 
 
 def _settled(cell: Cell, effect: float, variance: float, own: float) -> Cell:
-    return Cell(**{**cell.__dict__, "effect": float(effect), "variance": float(variance), "own": float(own)})
+    return replace(cell, effect=float(effect), variance=float(variance), own=float(own))
 
 
 def _between_variance(raw: Iterable[Cell], spec: ActionsSpec) -> float:

@@ -8,13 +8,15 @@ the scores.
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ml.actions.spec import ActionsSpec
+from ml.boosting import Binned, predict, side_by_side
 
 if TYPE_CHECKING:
     import lightgbm
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 Z90 = 1.6448536269514722  # two-sided 90 %
+BINS = {"max_bin": 63}
 
 
 @dataclass(frozen=True)
@@ -94,63 +97,89 @@ def encode(frame: pd.DataFrame, max_levels: int = 50) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a nuisance model is asked.
+
+    Parameters
+    ----------
+    target : one number per row
+    fit_on, ask_for : rows it may be learnt from, and rows whose expectation is wanted
+    objective : regression or binary
+    """
+
+    target: Vector
+    fit_on: Mask
+    ask_for: Mask
+    objective: str = "regression"
+
+
 class Nuisance:
     """Cross-fitted models on one set of rows: each row is predicted by models that never saw its customer."""
 
     def __init__(self, features: pd.DataFrame, fold: NDArray[np.int64], spec: ActionsSpec) -> None:
-        self.features = features.to_numpy(dtype=np.float64)
         self.fold = fold
         self.spec = spec
+        self._data = Binned(features.to_numpy(dtype=np.float64), params=BINS)
 
-    def predict(self, target: Vector, fit_on: Mask, predict_for: Mask, objective: str) -> Vector:
-        """Out-of-fold predictions of `target` for the rows `predict_for`, fitted on `fit_on`; NaN elsewhere."""
-        result = np.full(len(target), np.nan)
-        tests = [(predict_for & (self.fold == k), fit_on & (self.fold != k)) for k in np.unique(self.fold[predict_for])]
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            found = pool.map(lambda pair: self._fit_predict(pair[1], pair[0], target, objective), tests)
-            for (test, _), values in zip(tests, found, strict=True):
-                result[test] = values
-        return result
+    def answer(self, questions: Sequence[Question]) -> list[Vector]:
+        """Out-of-fold predictions for each question, shape (n,); NaN for rows that were not asked for."""
+        parts = [(q, k) for q in range(len(questions)) for k in np.unique(self.fold[questions[q].ask_for])]
+        jobs = [partial(self._fit_predict, questions[q], self.fold == k) for q, k in parts]
+        answers = [np.full(len(self.fold), np.nan) for _ in questions]
+        for (q, k), values in zip(parts, side_by_side(jobs, len(self.fold)), strict=True):
+            answers[q][questions[q].ask_for & (self.fold == k)] = values
+        return answers
 
-    def _fit_predict(self, train: Mask, test: Mask, target: Vector, objective: str) -> Vector | float:
-        values = target[train]
+    def _fit_predict(self, question: Question, held: Mask) -> Vector | float:
+        rows = question.fit_on & ~held
+        values = question.target[rows]
         if not len(values):
-            return 0.5 if objective == "binary" else float(np.nanmean(target))
+            return 0.5 if question.objective == "binary" else float(np.nanmean(question.target))
         if len(values) < 2 * self.spec.min_fit or np.all(values == values[0]):
             return float(values.mean())
-        booster = _boost(self.features[train], values, objective, self.spec)
-        return np.asarray(booster.predict(self.features[test]), dtype=np.float64)
+        booster = _fit(self._data, question.target, rows, self.spec, question.objective)
+        return predict(booster, self._data.matrix[question.ask_for & held])
 
 
-def _boost(features: Any, target: Vector, objective: str, spec: ActionsSpec) -> lightgbm.Booster:
-    import lightgbm
-
-    rows = len(target)
-    # One thread a fit: on so few rows a second one costs more waiting than it brings. Folds run side by side instead.
-    params = {
+def _fit(
+    data: Binned, target: Vector, rows: Mask, spec: ActionsSpec, objective: str = "regression", trees: int | None = None
+) -> lightgbm.Booster:
+    count = int(rows.sum())
+    recipe = {
         "objective": objective,
         "learning_rate": 0.08,
-        "num_leaves": 15 if rows >= 2_000 else 7,
-        "min_data_in_leaf": max(10, min(40, rows // 20)),
+        "num_leaves": 15 if count >= 2_000 else 7,
+        "min_data_in_leaf": max(10, min(40, count // 20)),
         "lambda_l2": 5.0,
-        "max_bin": 63,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": 1,
-        "seed": spec.seed,
-        "verbosity": -1,
     }
-    return lightgbm.train(params, lightgbm.Dataset(features, label=target), num_boost_round=spec.trees)
+    return data.fit(target, recipe, rounds=trees or spec.trees, seed=spec.seed, rows=rows)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the nuisance models expect of each row of one action, shape (n,).
+
+    Parameters
+    ----------
+    with_action, without : outcome with the action, and without any
+    chance : chance of the action against control
+    is_estimated : whether the chance was estimated, and not known from the campaign's design
+    """
+
+    with_action: Vector
+    without: Vector
+    chance: Vector
+    is_estimated: bool
 
 
 def doubly_robust(
-    nuisance: Nuisance,
+    expected: Expected,
     treated: Mask,
     control: Mask,
     outcome: Vector,
-    baseline: Vector,
-    known: Vector,
     customer: NDArray[np.int64],
+    fold: NDArray[np.int64],
     spec: ActionsSpec,
 ) -> tuple[Scores, NDArray[np.int64]]:
     """Scores of one action against control (augmented inverse propensity weighting; Robins, Rotnitzky & Zhao 1994,
@@ -158,36 +187,25 @@ def doubly_robust(
 
     Parameters
     ----------
-    nuisance : features and folds of all rows
+    expected : out-of-fold expectations of the rows in either arm
     treated, control : which rows got the action, which are its controls
     outcome : net revenue in the window
-    baseline : cross-fitted expectation of the outcome without any action
-    known : chance of the action against control where it is known, else NaN
-    customer : integer code of each row's customer
+    customer, fold : integer code of each row's customer, and the customer's fold
 
     Returns
     -------
     The scores of the rows in either arm, and the positions of these rows.
     """
-    used = treated | control
-    with_action = nuisance.predict(outcome, treated, used, "regression")[used]
-    without = baseline[used]
-    arm, y, chance = treated[used], outcome[used], known[used].copy()
-    auc = float("nan")
-    estimated = np.isnan(chance)
-    if estimated.any():
-        guess = nuisance.predict(treated.astype(np.float64), used, used, "binary")[used]
-        auc = _auc(arm[estimated], guess[estimated])
-        chance = np.where(estimated, guess, chance)
-    low, high = spec.overlap
-    kept = ~estimated | ((chance >= low) & (chance <= high))
+    places = np.flatnonzero(treated | control)
+    arm, y, chance = treated[places], outcome[places], expected.chance[places]
+    with_action, without = expected.with_action[places], expected.without[places]
+    kept, auc = np.ones(len(places), dtype=bool), float("nan")
+    if expected.is_estimated:
+        low, high = spec.overlap
+        kept, auc = (chance >= low) & (chance <= high), _auc(arm, chance)
     chance = np.clip(chance, *spec.propensity_clip)
     score = with_action - without + np.where(arm, (y - with_action) / chance, -(y - without) / (1 - chance))
-    positions = np.flatnonzero(used)
-    return (
-        Scores(score, chance, arm, kept, y, customer[used], nuisance.fold[used], auc),
-        positions,
-    )
+    return Scores(score, chance, arm, kept, y, customer[places], fold[places], auc), places
 
 
 def _auc(labels: Mask, guess: Vector) -> float:
@@ -215,37 +233,42 @@ class CustomerEffect:
             return np.full(len(features), self.overall)
         import lightgbm
 
-        raw = np.asarray(lightgbm.Booster(model_str=self.booster).predict(features), dtype=np.float64)
+        raw = predict(lightgbm.Booster(model_str=self.booster), features)
         return self.overall + self.slope * (raw - self.centre)
 
 
-def customer_effect(features: pd.DataFrame, scores: Scores, spec: ActionsSpec) -> tuple[CustomerEffect, Vector]:
+def customer_effect(features: Vector, scores: Scores, spec: ActionsSpec) -> tuple[CustomerEffect, Vector]:
     """Fit the customer-level effect on the rows inside the overlap.
 
     Parameters
     ----------
-    features : the columns that a served model gets, one row per score
+    features : the columns that a served model gets, one row per score, shape (n, columns)
 
     Returns
     -------
     The model, and out-of-fold predictions of the rows inside the overlap, neither scaled nor moved: good for ranking.
     """
     kept = scores.kept
-    values = features.to_numpy(dtype=np.float64)[kept]
+    values = features[kept]
     score, fold, customer = scores.score[kept], scores.fold[kept], scores.customer[kept]
     overall = float(score.mean())
-    small = replace(spec, trees=max(1, spec.trees // 3))
     if len(score) < 8 * spec.min_fit or len(np.unique(fold)) < 2:
         return CustomerEffect(overall, overall, 0.0, ""), np.zeros(len(score))
+    data = Binned(values, params=BINS)
+
+    def told(rows: Mask, of: Mask) -> tuple[str, Vector]:
+        booster = _fit(data, score, rows, spec, trees=max(1, spec.trees // 3))
+        return booster.model_to_string(), predict(booster, values[of])
+
+    everybody = np.ones(len(score), dtype=bool)
+    held = [fold == k for k in np.unique(fold)]
+    jobs = [partial(told, everybody, everybody), *(partial(told, ~rows, rows) for rows in held)]
+    (text, fitted), *parts = side_by_side(jobs, len(score))
     guess = np.empty(len(score))
-    for k in np.unique(fold):
-        booster = _boost(values[fold != k], score[fold != k], "regression", small)
-        raw = np.asarray(booster.predict(values[fold == k]), dtype=np.float64)
-        guess[fold == k] = raw - raw.mean()
+    for rows, (_, raw) in zip(held, parts, strict=True):
+        guess[rows] = raw - raw.mean()
     slope = _significant_slope(guess, score - overall, customer)
-    full = _boost(values, score, "regression", small)
-    centre = float(np.mean(np.asarray(full.predict(values), dtype=np.float64)))
-    return CustomerEffect(overall, centre, slope, full.model_to_string()), guess
+    return CustomerEffect(overall, float(np.mean(fitted)), slope, text), guess
 
 
 def _significant_slope(guess: Vector, score: Vector, customer: NDArray[np.int64]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,18 @@ class Facts:
             category_days=cut(self.category_days),
             customers=cut(self.customers),
         )
+
+    def fingerprint(self) -> str:
+        """A short digest of the facts: changes when any day's counts or sums do, whatever machine or row order."""
+        rows = self.engine.query(
+            """
+            SELECT day, COUNT(*) AS customers, SUM(lines) AS lines, SUM(orders) AS orders, SUM(events) AS events,
+                   SUM(exposures) AS exposures, SUM(CAST(amount AS DECIMAL(18, 4))) AS amount
+            FROM customer_days GROUP BY day ORDER BY day
+            """,
+            customer_days=self.customer_days,
+        )
+        return hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()[:16]
 
     def known(self, days: Sequence[date]) -> pa.Table:
         """Pairs (customer_id, day) of every customer known on each of `days`."""

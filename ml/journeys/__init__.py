@@ -7,7 +7,8 @@ the Markov value of a state. Does not belong here: what a stage or a micro-segme
 
 from ml.journeys.forecasts import forecast, markov_value
 from ml.journeys.movements import movements, path, summary
-from ml.journeys.transitions import TransitionModel, TransitionSpec, train
+from ml.journeys.training import train
+from ml.journeys.transitions import TransitionModel, TransitionSpec
 
 __all__ = [
     "TransitionModel", "TransitionSpec", "forecast", "markov_value", "movements", "path", "summary", "train",

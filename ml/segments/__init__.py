@@ -7,7 +7,8 @@ they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move
 from ml.segments.audiences import audiences, check_audiences
 from ml.segments.evidence import segment_evidence
 from ml.segments.figures import evidence_figure
-from ml.segments.layers import LayerModel, LayerModels, assign, fit_layers, layer_inputs
+from ml.segments.fitting import fit_layers
+from ml.segments.layers import LayerModel, LayerModels, assign, layer_inputs
 from ml.segments.micro_segments import micro_segment_id, micro_segments, prefixes
 from ml.segments.names import Names
 from ml.segments.profiles import profiles

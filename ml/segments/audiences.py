@@ -72,11 +72,11 @@ def audiences(engine: Engine, inputs: pa.Table, specs: Sequence[AudienceSpec]) -
     return engine.query(query.sql("duckdb"), inputs=inputs).cast(schema)
 
 
-def _predicate(spec: AudienceSpec, columns: Collection[str]) -> exp.Expression:
+def _predicate(spec: AudienceSpec, columns: Collection[str]) -> exp.Expr:
     return rules.scalar(spec.when, columns, [MEDIAN + name for name in columns])
 
 
-def _resolved(node: exp.Expression) -> exp.Expression:
+def _resolved(node: exp.Expr) -> exp.Expr:
     """Columns are of `inputs`; a ``$median_…`` is a column of the day's medians."""
     if isinstance(node, exp.Placeholder):
         return exp.column(node.name, "medians", quoted=True)

@@ -6,21 +6,33 @@ Belongs here: the comparison on the user's own data. Does not belong here: the c
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from ml import tables
+from ml.boosting import Binned, predict, side_by_side
+from ml.columns import is_number, numbers
 from ml.features import Facts
-from ml.segments.shrinkage import apply_means, r2, shrunken_means
+from ml.sampling import sampled
+from ml.segments.shrinkage import explained, r2
 from ml.segments.specs import VALUE_COLUMNS
-from ml.segments.training import evaluation_days, sampled_pairs
+from ml.segments.training import evaluation_days
 
 if TYPE_CHECKING:
     from ml.restate import Models
 
 FOLDS = 3
+RECIPE = {
+    "objective": "regression",
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 30,
+    "lambda_l2": 5.0,
+    "feature_fraction": 0.7,
+}
 
 
 def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -> pa.Table:
@@ -46,7 +58,7 @@ def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -
     spec = models.specs.segments
     window = spec.outcome_window_days
     learn, apply = evaluation_days(as_of, window)
-    pairs = sampled_pairs(facts, (learn, apply), spec.max_rows, seed)
+    pairs = sampled(facts.engine, facts.known((learn, apply)), spec.max_rows, seed)
     restated = restate(facts.engine, facts.snapshot(pairs), models)
     first = restated["day"].to_numpy() == np.datetime64(learn)
     if min(first.sum(), (~first).sum()) < 2 * spec.min_cluster_customers:
@@ -65,15 +77,15 @@ def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -
     rows: dict[str, dict[str, Any]] = {name: {"groups": len(np.unique(g[first]))} for name, g in groupings.items()}
     bins, individual = "quantile bins of predicted spend", "individual model"
     rows |= {bins: {"groups": groups}, individual: {"groups": int((~first).sum())}}
-    data = _numbers(restated)
+    data = Binned(_matrix(restated))
     for measure, outcome in outcomes.items():
         for name, group in groupings.items():
-            rows[name][measure] = _explained(group, outcome, first)
-        predicted = _predictions(data, outcome, customers, first, seed)
+            rows[name][measure] = explained(group, outcome, first)
+        predicted = _predictions(data, outcome, first, seed)
         rows[individual][measure] = r2(outcome[~first], predicted[~first])
         cuts = np.unique(np.quantile(predicted[first], np.arange(1, groups) / groups)) if groups > 1 else np.zeros(0)
         binned = np.searchsorted(cuts, predicted, side="right").astype(str)
-        rows[bins][measure] = _explained(binned, outcome, first)
+        rows[bins][measure] = explained(binned, outcome, first)
     return tables.SEGMENT_EVIDENCE.conform(
         pa.Table.from_pylist(
             [{"grouping": name, **row} for name, row in rows.items()], schema=tables.SEGMENT_EVIDENCE.schema()
@@ -81,16 +93,11 @@ def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -
     )
 
 
-def _explained(groups: np.ndarray, outcome: np.ndarray, first: np.ndarray) -> float:
-    means = shrunken_means(groups[first].tolist(), outcome[first])
-    return r2(outcome[~first], apply_means(means, groups[~first].tolist()))
-
-
 def _rfm(restated: pa.Table, first: np.ndarray) -> np.ndarray:
     """``R2/F5/M4``: quintiles with borders of the earlier day; a customer without a purchase is in quintile 0."""
     parts = []
     for name, column in (("R", "recency_days"), ("F", "orders_90d"), ("M", "spend_90d")):
-        values = restated[column].cast(pa.float64()).to_numpy().astype(float)
+        values = numbers(restated[column])
         known = ~np.isnan(values)
         cuts = np.quantile(values[first & known], [0.2, 0.4, 0.6, 0.8]) if (first & known).any() else np.zeros(4)
         fifth = np.where(known, 1 + np.searchsorted(cuts, values, side="right"), 0)
@@ -108,38 +115,26 @@ def _random(customers: np.ndarray, strings: np.ndarray, first: np.ndarray, seed:
     return groups
 
 
-def _numbers(restated: pa.Table) -> np.ndarray:
+def _matrix(restated: pa.Table) -> np.ndarray:
     """The snapshot's own numbers, without the value model's predictions. Shape (n, features)."""
     columns = [
-        restated[field.name].cast(pa.float64()).to_numpy().astype(float)
+        numbers(restated[field.name])
         for field in restated.schema
-        if (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)) and field.name not in VALUE_COLUMNS
+        if is_number(field.type) and field.name not in VALUE_COLUMNS
     ]
     return np.stack(columns, axis=1)
 
 
-def _predictions(
-    data: np.ndarray, outcome: np.ndarray, customers: np.ndarray, first: np.ndarray, seed: int
-) -> np.ndarray:
+def _predictions(data: Binned, outcome: np.ndarray, first: np.ndarray, seed: int) -> np.ndarray:
     """Predicted outcome: on the later day by the model of the earlier one, on the earlier day cross-fitted."""
-    import lightgbm as lgb
+    fold = np.full(len(outcome), -1)
+    fold[first] = np.random.default_rng(seed).permutation(int(first.sum())) % FOLDS
 
-    params = {
-        "objective": "regression", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 30, "verbosity": -1,
-        "lambda_l2": 5.0, "feature_fraction": 0.7, "deterministic": True, "force_row_wise": True, "num_threads": 1,
-        "seed": seed,
-    }  # fmt: skip
+    def told(held: np.ndarray) -> np.ndarray:
+        return predict(data.fit(outcome, RECIPE, rounds=120, seed=seed, rows=first & ~held), data.matrix[held])
 
-    def fitted(rows: np.ndarray) -> lgb.Booster:
-        return lgb.train(params, lgb.Dataset(data[rows], outcome[rows]), num_boost_round=120)
-
+    parts = [~first, *(fold == number for number in range(FOLDS))]
     predicted = np.zeros(len(outcome))
-    predicted[~first] = fitted(first).predict(data[~first])
-    folds = np.random.default_rng(seed).permutation(int(first.sum())) % FOLDS
-    places = np.flatnonzero(first)
-    for fold in range(FOLDS):
-        held = places[folds == fold]
-        rest = first.copy()
-        rest[held] = False
-        predicted[held] = fitted(rest).predict(data[held])
+    for held, values in zip(parts, side_by_side([partial(told, held) for held in parts], len(outcome)), strict=True):
+        predicted[held] = values
     return predicted

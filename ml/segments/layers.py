@@ -1,20 +1,16 @@
-"""Layers: the clusters of each stage and layer, their identity, and who belongs to them.
+"""Layers: what the clusters of each stage and layer are, and who belongs to them.
 
-Belongs here: fitting one stage and layer, anchored on the clusters in force, and applying all of them to snapshots.
-Does not belong here: whether a refit replaces what is in force (see `training`) and what strings are made of it (see
-`micro_segments`).
-
-A refit starts from the partition in force: its members' means on the new data are the first centres. So on unchanged
-data it stays where it is, and nobody moves. Its clusters are then matched to those in force by the customers they
-share, and letters are carried on; a cluster that continues none gets a letter that was never used.
+Belongs here: fitted layers, and applying them to snapshots. Does not belong here: fitting one (see `fitting`), whether
+a refit replaces what is in force (see `training`), and the memberships of those in between (see `micro_segments`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,35 +23,11 @@ from ml import rules, tables
 from ml.engine import DuckDB, Engine
 from ml.segments import preparation
 from ml.segments.micro_segments import micro_segment_id
-from ml.segments.names import ALIKE, Difference, Names, cluster_names
-from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS, LayerRule, LayerSpec, SegmentSpec
+from ml.segments.names import ALIKE, Difference, Names
+from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS, LayerRule, LayerSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-
-OTHERS = "others"
-MOST_EVIDENCE = 16
-
-
-def letter(number: int) -> str:
-    """0 → A, 25 → Z, 26 → AA."""
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(ord("A") + rest) + text
-    return text
-
-
-def new_letters(count: int, used: Sequence[str]) -> list[str]:
-    """The first `count` letters that were never used."""
-    found: list[str] = []
-    number = 0
-    while len(found) < count:
-        if letter(number) not in used:
-            found.append(letter(number))
-        number += 1
-    return found
 
 
 @dataclass(frozen=True)
@@ -94,7 +66,7 @@ class LayerModel:
         if len(self.letters) == 1:
             return np.ones((table.num_rows, 1))
         if self.rules:
-            return np.eye(len(self.letters))[_rule_places(self.rules, table)]
+            return np.eye(len(self.letters))[rule_places(self.rules, table)]
         prepared = preparation.transform(self.columns, table)
         if self.cuts:
             return np.eye(len(self.letters))[np.searchsorted(np.array(self.cuts), prepared[0], side="right")]
@@ -225,26 +197,18 @@ class LayerModels:
                 "layers are cut inside a stage: add a column 'stage' to the frame, as the lifecycle model predicts it"
             )
         table = pa.Table.from_pandas(features.reset_index(drop=True), preserve_index=False)
-        table = _with_derived(table)
-        stages = np.array(features["stage"].astype(str), dtype=object)
-        text = stages.copy()
-        for stage in sorted(set(stages)):
-            rows = np.flatnonzero(stages == stage)
-            part = table.take(pa.array(rows))
-            for layer in self.layers:
-                if layer.applies_to(stage):
-                    model = self.of(stage, layer)
-                    found = np.array([f"/{layer.name}.{given}" for given in model.letters], dtype=object)
-                    text[rows] = text[rows] + found[model.assign(part)]
+        stages = pa.array(features["stage"].astype(str).tolist(), pa.string())
+        table = _with_derived(table.set_column(table.column_names.index("stage"), "stage", stages))
+        found = primary_strings(table, self, self.layers)
         names = self.names()
         result = {"customer_id": features["customer_id"].to_numpy()} if "customer_id" in features.columns else {}
         return pd.DataFrame(
             result
             | {
-                "stage": stages,
-                "micro_segment": text,
-                "micro_segment_id": [micro_segment_id(one) for one in text],
-                "name": [names[one] for one in text],
+                "stage": stages.to_pylist(),
+                "micro_segment": found["micro_segment"].to_pylist(),
+                "micro_segment_id": found["micro_segment_id"].to_pylist(),
+                "name": [names[one] for one in found["micro_segment"].to_pylist()],
             },
             index=features.index,
         )
@@ -261,9 +225,18 @@ def layer_inputs(engine: Engine, features: pa.Table, value: pa.Table, stages: pa
     -------
     Every column of `features`, then spend_trend_28d, ltv, p_alive, expected_orders, expected_spend, stage, sub_stage.
     """
-    own = [exp.column(name, "features", quoted=True) for name in features.column_names]
-    query = (
-        exp.select(*own)
+    return engine.query(
+        _inputs_sql(tuple(features.column_names)),
+        features=features,
+        value_of=value.select(["customer_id", "day", *VALUE_COLUMNS]),
+        stages=stages.select(["customer_id", "day", *STAGE_COLUMNS]),
+    )
+
+
+@cache
+def _inputs_sql(features: tuple[str, ...]) -> str:
+    return (
+        exp.select(*(exp.column(name, "features", quoted=True) for name in features))
         .select(*(exp.alias_(exp.maybe_parse(sql, dialect="duckdb"), name) for name, sql in DERIVED.items()))
         .select(*(exp.column(name, "value_of") for name in VALUE_COLUMNS))
         .select(*(exp.column(name, "stages") for name in STAGE_COLUMNS))
@@ -271,12 +244,7 @@ def layer_inputs(engine: Engine, features: pa.Table, value: pa.Table, stages: pa
         .join("value_of", on="value_of.customer_id = features.customer_id AND value_of.day = features.day")
         .join("stages", on="stages.customer_id = features.customer_id AND stages.day = features.day")
         .order_by("features.day", "features.customer_id")
-    )
-    return engine.query(
-        query.sql("duckdb"),
-        features=features,
-        value_of=value.select(["customer_id", "day", *VALUE_COLUMNS]),
-        stages=stages.select(["customer_id", "day", *STAGE_COLUMNS]),
+        .sql("duckdb")
     )
 
 
@@ -295,203 +263,98 @@ def assign(inputs: pa.Table, model: LayerModels | None) -> pa.Table:
     schema = tables.LAYER_ASSIGNMENTS.schema().insert(1, pa.field("day", pa.date32()))
     if model is None or not inputs.num_rows:
         return schema.empty_table()
-    inputs = _in_order(inputs)
-    stage_codes = inputs["stage"].combine_chunks().dictionary_encode()
-    if isinstance(stage_codes, pa.ChunkedArray):
-        stage_codes = stage_codes.combine_chunks()
-    places = stage_codes.indices.to_numpy(zero_copy_only=False)
-    rows, layers, clusters, weights, primary = [], [], [], [], []
-    letters: dict[str, int] = {}
-    names: dict[str, int] = {}
-    letter_codes, name_codes = [], []
-    needed = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
-    used = {feature for layer in model.layers for feature in layer.present(needed)}
-    ruled = any(layer.method == "rules" for layer in model.layers)
-    data = inputs if ruled else inputs.select([name for name in inputs.column_names if name in used])
-    for code, stage in enumerate(stage_codes.dictionary.to_pylist()):
-        here = np.flatnonzero(places == code)
-        part = data.take(pa.array(here))
-        if not data.num_columns:
-            part = inputs.select(["customer_id"]).take(pa.array(here))
+    inputs = in_order(inputs)
+    letters, names = _Words(), _Words()
+    parts = []
+    for stage, here, data in _stages(inputs, model):
         for position, layer in enumerate(model.layers):
-            if not layer.applies_to(stage):
-                continue
-            fitted = model.of(stage, layer)
-            member = fitted.memberships(part)
-            first = np.argmax(member, axis=1)
-            for place, (given, name) in enumerate(zip(fitted.letters, fitted.names, strict=True)):
-                belongs = np.flatnonzero(member[:, place] > 0)
-                rows.append(here[belongs])
-                layers.append(np.full(len(belongs), position))
-                clusters.append(np.full(len(belongs), place))
-                weights.append(member[belongs, place])
-                primary.append(first[belongs] == place)
-                letter_codes.append(np.full(len(belongs), letters.setdefault(given, len(letters)), dtype=np.int32))
-                name_codes.append(np.full(len(belongs), names.setdefault(name, len(names)), dtype=np.int32))
-    if not rows:
+            if layer.applies_to(stage):
+                fitted = model.of(stage, layer)
+                member = fitted.memberships(data)
+                row, cluster = np.nonzero(member)
+                is_first = np.argmax(member, axis=1)[row] == cluster
+                letter, name = letters.codes(fitted.letters)[cluster], names.codes(fitted.names)[cluster]
+                layer_code = np.full(len(row), position)
+                parts.append((here[row], layer_code, cluster, member[row, cluster], is_first, letter, name))
+    if not parts:
         return schema.empty_table()
-    row, layer_codes = np.concatenate(rows), np.concatenate(layers)
-    order = np.argsort((row * len(model.layers) + layer_codes) * 1000 + np.concatenate(clusters), kind="stable")
-    taken = pa.array(row[order])
-
-    def words(codes: np.ndarray, values: Sequence[str]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes[order], pa.int32()), pa.array(values, pa.string())).cast(
-            pa.string()
-        )
-
+    rows, layers, clusters, weights, is_primary, letter, name = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    order = np.lexsort((clusters, layers, rows))
+    taken = pa.array(rows[order])
     return pa.table(
         {
             "customer_id": inputs["customer_id"].combine_chunks().take(taken),
             "day": inputs["day"].combine_chunks().take(taken),
-            "layer": words(layer_codes, [layer.name for layer in model.layers]),
-            "cluster": words(np.concatenate(letter_codes), list(letters)),
-            "cluster_name": words(np.concatenate(name_codes), list(names)),
-            "weight": pa.array(np.concatenate(weights)[order], pa.float64()),
-            "is_primary": pa.array(np.concatenate(primary)[order], pa.bool_()),
+            "layer": spelt(layers[order], [layer.name for layer in model.layers]),
+            "cluster": spelt(letter[order], list(letters)),
+            "cluster_name": spelt(name[order], list(names)),
+            "weight": pa.array(weights[order], pa.float64()),
+            "is_primary": pa.array(is_primary[order], pa.bool_()),
         }
     ).cast(schema)
 
 
-def fit_layers(inputs: pa.Table, spec: SegmentSpec, incumbent: LayerModels | None) -> LayerModels:
-    """Fit every layer in every stage on one day's inputs.
+def primary_strings(inputs: pa.Table, model: LayerModels | None, layers: Sequence[LayerSpec]) -> pa.Table:
+    """The primary micro-segment of each row: what `micro_segments` says of it, without those it also leans to.
 
     Parameters
     ----------
-    inputs : `layer_inputs` of a single day (or a sample of it)
-    incumbent : the layers in force, whose clusters are continued
+    inputs : with `stage` and the columns that the layers use
+    model : the layers in force; None makes the stage the whole string
+    layers : which layers stand in the string, in order
+
+    Returns
+    -------
+    micro_segment and micro_segment_id, one row per row of `inputs`.
     """
-    inputs = _in_order(inputs)
-    columns = [name for name in inputs.column_names if name not in ("customer_id", "day", *STAGE_COLUMNS)]
-    stages = pc.unique(inputs["stage"]).to_pylist()
-    if incumbent is not None:  # a stage that is empty today keeps what it had
-        stages += [model.stage for model in incumbent.models]
-    models = []
-    for stage in sorted(set(stages)):
-        part = inputs.filter(pc.equal(inputs["stage"], stage))
-        for layer in spec.layers:
-            if layer.applies_to(stage):
-                before = incumbent.of(stage, layer) if incumbent is not None else None
-                models.append(fit_layer(part, stage, layer, layer.present(columns), spec, before))
-    if not inputs.num_rows:
-        raise ValueError("no customers to fit layers on")
-    return LayerModels(spec.layers, tuple(models), pc.max(inputs["day"]).as_py())
-
-
-def fit_layer(
-    table: pa.Table,
-    stage: str,
-    layer: LayerSpec,
-    features: Sequence[str],
-    spec: SegmentSpec,
-    before: LayerModel | None,
-) -> LayerModel:
-    """Fit one layer in one stage and carry on the letters of the clusters in force.
-
-    A cluster of fewer than `min_cluster_customers` is not made; one that is continued may shrink to half of that, so
-    that a stage near the limit does not gain and lose it every week.
-    """
-    if before is not None and table.num_rows == 0:
-        return replace(before, layer=layer)
-    columns = preparation.fit(table, features)
-    bare = LayerModel(stage, layer, columns, letters_used=before.letters_used if before else ())
-    if layer.method == "rules":
-        fitted = _fit_rules(bare, table, before)
-    elif not columns or table.num_rows < 2 * spec.min_cluster_customers:
-        fitted = replace(bare, letters=("A",), sizes=(table.num_rows,))
-    elif layer.method == "quantiles":
-        fitted = _fit_quantiles(bare, table, layer.k, spec.min_cluster_customers)
-    else:
-        fitted = _fit_kmeans(bare, table, spec, before)
-    if layer.method != "rules":
-        fitted = _with_letters(fitted, table, before)
-    return _with_names(fitted, table)
-
-
-# ── methods ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _fit_kmeans(model: LayerModel, table: pa.Table, spec: SegmentSpec, before: LayerModel | None) -> LayerModel:
-    data = np.stack(preparation.transform(model.columns, table), axis=1)
-    points = len(np.unique(data, axis=0))
-    most = max(1, min(model.layer.k, len(data) // spec.min_cluster_customers, points))
-    if before is not None and 1 < len(before.centres) == most:
-        place = before.assign(table)
-        sizes = np.bincount(place, minlength=most)
-        if sizes.min() > 0:
-            start = np.stack([data[place == cluster].mean(axis=0) for cluster in range(most)])
-            centres, sizes = _kmeans(data, start, spec.seed)
-            if sizes.min() >= max(1, spec.min_cluster_customers // 2):
-                return _with_centres(model, centres, sizes)
-    for k in range(most, 1, -1):
-        centres, sizes = _kmeans(data, k, spec.seed)
-        if sizes.min() >= spec.min_cluster_customers:
-            return _with_centres(model, centres, sizes)
-    return replace(model, letters=("A",), sizes=(len(data),))
-
-
-def _kmeans(data: np.ndarray, start: int | np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lloyd's algorithm until nobody moves, on one thread so that sums are always added in the same order."""
-    from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
-
-    first, k, tries = ("k-means++", start, 4) if isinstance(start, int) else (start, len(start), 1)
-    with threadpool_limits(limits=1):
-        fitted = KMeans(
-            n_clusters=k,
-            init=first,
-            n_init=tries,
-            max_iter=300,
-            tol=0,
-            random_state=seed,
-            algorithm="lloyd",
-        ).fit(data)
-    return fitted.cluster_centers_, np.bincount(fitted.labels_, minlength=len(fitted.cluster_centers_))
-
-
-def _with_centres(model: LayerModel, centres: np.ndarray, sizes: np.ndarray) -> LayerModel:
-    return replace(
-        model,
-        centres=tuple(tuple(float(x) for x in centre) for centre in centres),
-        letters=tuple("?" * len(centres)),
-        sizes=tuple(int(size) for size in sizes),
+    model = model or LayerModels((), (), date.min)
+    texts = _Words()
+    code = np.zeros(inputs.num_rows, dtype=np.int64)
+    for stage, here, data in _stages(inputs, model):
+        known = {layer.name: layer for layer in model.layers if layer.applies_to(stage)}
+        path, found = np.zeros(len(here), dtype=np.int64), np.array([stage], dtype=object)
+        for layer in (known[layer.name] for layer in layers if layer.name in known):
+            fitted = model.of(stage, layer)
+            longer = path * len(fitted.letters) + fitted.assign(data)
+            used, path = np.unique(longer, return_inverse=True)
+            before, cluster = np.divmod(used, len(fitted.letters))
+            found = found[before] + np.array([f"/{layer.name}.{one}" for one in fitted.letters], dtype=object)[cluster]
+        code[here] = texts.codes(found)[path]
+    strings = list(texts)
+    return pa.table(
+        {"micro_segment": spelt(code, strings), "micro_segment_id": spelt(code, [micro_segment_id(t) for t in strings])}
     )
 
 
-def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) -> LayerModel:
-    values = np.sort(preparation.transform(model.columns, table)[0])
-    for parts in range(min(k, len(values) // smallest), 1, -1):
-        cuts = np.unique(np.quantile(values, [number / parts for number in range(1, parts)]))
-        cuts = cuts[cuts > values[0]]
-        sizes = np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)
-        if len(cuts) and sizes.min() >= smallest:
-            return replace(
-                model,
-                cuts=tuple(float(cut) for cut in cuts),
-                letters=tuple("?" * len(sizes)),
-                sizes=tuple(int(size) for size in sizes),
-            )
-    return replace(model, letters=("A",), sizes=(len(values),))
+class _Words(dict[str, int]):
+    """Words and the codes they were given, in the order in which they were met."""
+
+    def codes(self, words: Iterable[str]) -> np.ndarray:
+        return np.array([self.setdefault(word, len(self)) for word in words], dtype=np.int32)
 
 
-def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
-    """A rule keeps its letter as long as it keeps its name."""
-    given = dict(zip(before.names, before.letters, strict=True)) if before is not None and before.rules else {}
-    names = [*(rule.name for rule in model.layer.rules), OTHERS]
-    used = list(model.letters_used)
-    fresh = iter(new_letters(sum(name not in given for name in names), used))
-    letters = [given.get(name) or next(fresh) for name in names]
-    places = _rule_places(model.layer.rules, table)
-    return replace(
-        model,
-        rules=model.layer.rules,
-        letters=tuple(letters),
-        names=tuple(names),
-        letters_used=tuple(dict.fromkeys([*used, *letters])),
-        sizes=tuple(int(size) for size in np.bincount(places, minlength=len(names))),
-    )
+def spelt(codes: np.ndarray, words: Sequence[str]) -> pa.Array:
+    """The word of each code."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string())).cast(pa.string())
 
 
-def _rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray:
+def _stages(inputs: pa.Table, model: LayerModels) -> Iterator[tuple[str, np.ndarray, pa.Table]]:
+    """Each stage, its rows' places, and the columns of these rows that the layers may look at."""
+    coded = inputs["stage"].combine_chunks().dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    needed = {name for layer in model.layers for name in layer.present(inputs.column_names)} | {"stage"}
+    is_ruled = any(layer.method == "rules" for layer in model.layers)  # a rule may use any column
+    data = inputs.select([name for name in inputs.column_names if is_ruled or name in needed])
+    places = coded.indices.to_numpy(zero_copy_only=False)
+    for code, stage in enumerate(coded.dictionary.to_pylist()):
+        here = np.flatnonzero(places == code)
+        yield stage, here, data.take(pa.array(here))
+
+
+def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray:
     """The place of the first rule that holds for each row; after the last if none does."""
     if not table.num_rows:
         return np.zeros(0, dtype=int)
@@ -504,119 +367,6 @@ def _rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarra
     query = exp.select("row_place", exp.alias_(case, "place")).from_("inputs").order_by("row_place")
     found = DuckDB().query(query.sql("duckdb"), inputs=numbered)
     return found["place"].to_numpy().astype(int)
-
-
-# ── identity and names ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
-    """Letters of the clusters in force by shared customers; on a first fit by falling mean of the first feature."""
-    count = len(fitted.letters)
-    if count == 1:
-        return replace(fitted, letters=("A",), letters_used=tuple(dict.fromkeys([*fitted.letters_used, "A"])))
-    place = fitted.assign(table)
-    if before is None or before.rules or not table.num_rows:
-        order = _canonical(fitted, table, place)
-        letters: list[str] = [""] * count
-        for rank, fresh in zip(order, new_letters(count, fitted.letters_used), strict=True):
-            letters[rank] = fresh
-    else:
-        letters = matched_letters(before.assign(table), before.letters, place, count)
-        missing = [number for number in _canonical(fitted, table, place) if not letters[number]]
-        for number, fresh in zip(missing, new_letters(len(missing), fitted.letters_used), strict=True):
-            letters[number] = fresh
-    used = tuple(dict.fromkeys([*fitted.letters_used, *sorted(letters, key=lambda x: (len(x), x))]))
-    fitted = replace(fitted, letters=tuple(letters), letters_used=used)
-    if fitted.cuts:
-        return fitted
-    order = sorted(range(count), key=lambda number: (len(letters[number]), letters[number]))
-    return replace(
-        fitted,
-        letters=tuple(letters[number] for number in order),
-        centres=tuple(fitted.centres[number] for number in order),
-        sizes=tuple(fitted.sizes[number] for number in order),
-    )
-
-
-def matched_letters(old: np.ndarray, old_letters: Sequence[str], new: np.ndarray, count: int) -> list[str]:
-    """For each of `count` new clusters the letter of the old one it continues, or an empty text.
-
-    The assignment that keeps most customers under their letter (Hungarian algorithm); a pair without a shared customer
-    continues nothing.
-
-    Parameters
-    ----------
-    old, new : place of each customer's cluster before and after, shape (n,)
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    shared = np.zeros((len(old_letters), count))
-    np.add.at(shared, (old, new), 1)
-    found = [""] * count
-    for before, after in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
-        if shared[before, after] > 0:
-            found[after] = old_letters[before]
-    return found
-
-
-def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[int]:
-    """Cluster numbers by falling mean of the first feature, the first prepared column."""
-    first = preparation.transform(fitted.columns[:1], table)[0]
-    means = [
-        float(np.mean(first[place == number])) if (place == number).any() else -np.inf
-        for number in range(len(fitted.letters))
-    ]
-    return sorted(range(len(means)), key=lambda number: (-means[number], number))
-
-
-def _with_names(fitted: LayerModel, table: pa.Table) -> LayerModel:
-    """Measure what sets each cluster apart inside its stage, and say it."""
-    if len(fitted.letters) == 1:
-        return replace(fitted, names=(ALIKE,), evidence=((),))
-    if not table.num_rows:
-        return fitted
-    place = fitted.assign(table)
-    found: list[list[Difference]] = [[] for _ in fitted.letters]
-    for column in fitted.columns:
-        for value, prepared, raw in _spoken(column, table):
-            spread = float(np.std(prepared))
-            everywhere = float(np.mean(prepared))
-            known = ~np.isnan(raw)
-            for number in range(len(fitted.letters)):
-                here = place == number
-                if not here.any() or spread <= 1e-12:
-                    continue
-                found[number].append(
-                    Difference(
-                        column.feature,
-                        value,
-                        (float(np.mean(prepared[here])) - everywhere) / spread,
-                        float(np.mean(raw[here & known])) if (here & known).any() else 0.0,
-                        float(np.mean(raw[known])) if known.any() else 0.0,
-                    )
-                )
-    for differences in found:
-        differences.sort(key=lambda one: (-abs(one.difference), one.feature, one.value))
-    evidence = tuple(tuple(differences[:MOST_EVIDENCE]) for differences in found)
-    if fitted.rules:
-        return replace(fitted, evidence=evidence)
-    features = [column.feature for column in fitted.columns]
-    return replace(fitted, evidence=evidence, names=cluster_names(fitted.letters, found, features))
-
-
-def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(value, prepared numbers, raw numbers) of each thing that can be said of a column."""
-    if isinstance(column, preparation.Numeric):
-        return [("", column.transform(table)[0], preparation.numbers(table, column.feature))]
-    code = column.codes(table)
-    prepared = column.transform(table)
-    return [
-        (value, prepared[number], np.where(code < 0, np.nan, (code == number).astype(float)))
-        for number, value in enumerate(column.vocabulary)
-    ]
-
-
-# ── small parts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _squared_distance(prepared: Sequence[np.ndarray], centre: Sequence[float]) -> np.ndarray:
@@ -634,7 +384,7 @@ def _row_sums(values: np.ndarray) -> np.ndarray:
     return total
 
 
-def _in_order(inputs: pa.Table) -> pa.Table:
+def in_order(inputs: pa.Table) -> pa.Table:
     """By day and customer; a table that already is stays as it is."""
     if inputs.num_rows > 1:
         day, who = inputs["day"], inputs["customer_id"]

@@ -82,34 +82,7 @@ def _query(layers: tuple[str, ...]) -> str:
         .join("parts", on="parts.customer_id = stages.customer_id AND parts.day = stages.day", join_type="left")
     )
     query = exp.select().with_("parts", parts).with_("paths", paths)
-    step = (
-        exp.select("customer_id", "day", "stage", "stage AS micro_segment", "CAST(1 AS DOUBLE) AS weight")
-        .select("TRUE AS is_primary")
-        .from_("paths")
-        .where("is_mixed")
-    )
-    query = query.with_("mixed_0", step)
-    for number, layer in enumerate(layers, start=1):
-        before = f"mixed_{number - 1}"
-        member = exp.column("layer", "member").eq(exp.Literal.string(layer))
-        step = (
-            exp.select("had.customer_id AS customer_id", "had.day AS day", "had.stage AS stage")
-            .select("had.micro_segment || COALESCE('/' || member.layer || '.' || member.cluster, '') AS micro_segment")
-            .select("had.weight * COALESCE(member.weight, 1) AS weight")
-            .select("had.is_primary AND COALESCE(member.is_primary, TRUE) AS is_primary")
-            .from_(f"{before} AS had")
-            .join(
-                "assignments AS member",
-                on=exp.and_("member.customer_id = had.customer_id AND member.day = had.day", member),
-                join_type="left",
-            )
-            .where(
-                "had.weight * COALESCE(member.weight, 1) >= $smallest "
-                "OR (had.is_primary AND COALESCE(member.is_primary, TRUE))",
-                dialect="duckdb",
-            )
-        )
-        query = query.with_(f"mixed_{number}", step)
+    query = _with_mixed(query, layers)
     ranked = (
         exp.select("customer_id", "day", "stage", "micro_segment", "weight", "is_primary")
         .select(
@@ -138,3 +111,36 @@ def _query(layers: tuple[str, ...]) -> str:
         .order_by("day", "customer_id", "is_primary DESC", "weight DESC", "micro_segment")
         .sql("duckdb")
     )
+
+
+def _with_mixed(query: exp.Select, layers: tuple[str, ...]) -> exp.Select:
+    """Add `mixed_0` … : combinations of clusters after each layer, of those who have more than one in some layer."""
+    step = (
+        exp.select("customer_id", "day", "stage", "stage AS micro_segment", "CAST(1 AS DOUBLE) AS weight")
+        .select("TRUE AS is_primary")
+        .from_("paths")
+        .where("is_mixed")
+    )
+    query = query.with_("mixed_0", step)
+    for number, layer in enumerate(layers, start=1):
+        before = f"mixed_{number - 1}"
+        member = exp.column("layer", "member").eq(exp.Literal.string(layer))
+        step = (
+            exp.select("had.customer_id AS customer_id", "had.day AS day", "had.stage AS stage")
+            .select("had.micro_segment || COALESCE('/' || member.layer || '.' || member.cluster, '') AS micro_segment")
+            .select("had.weight * COALESCE(member.weight, 1) AS weight")
+            .select("had.is_primary AND COALESCE(member.is_primary, TRUE) AS is_primary")
+            .from_(f"{before} AS had")
+            .join(
+                "assignments AS member",
+                on=exp.and_("member.customer_id = had.customer_id AND member.day = had.day", member),
+                join_type="left",
+            )
+            .where(
+                "had.weight * COALESCE(member.weight, 1) >= $smallest "
+                "OR (had.is_primary AND COALESCE(member.is_primary, TRUE))",
+                dialect="duckdb",
+            )
+        )
+        query = query.with_(f"mixed_{number}", step)
+    return query

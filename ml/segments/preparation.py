@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml import columns
+
 MOST_VALUES = 8
 SKEWED = 0.5
 
@@ -50,11 +52,11 @@ class Categorical:
 
     def transform(self, table: pa.Table) -> list[np.ndarray]:
         code = self.codes(table)
-        columns = []
+        found = []
         for number, share in enumerate(self.shares):
             column = ((code == number).astype(float) - share) / self.scale
-            columns.append(np.where(code < 0, 0.0, column))
-        return columns
+            found.append(np.where(code < 0, 0.0, column))
+        return found
 
     def codes(self, table: pa.Table) -> np.ndarray:
         """Place in the vocabulary, its length for any other value, −1 if missing."""
@@ -77,28 +79,24 @@ def numbers(table: pa.Table, feature: str) -> np.ndarray:
     """A column as floats, missing and infinite values as NaN; all NaN if there is no such column."""
     if feature not in table.column_names:
         return np.full(table.num_rows, np.nan)
-    values = table[feature].cast(pa.float64()).to_numpy().astype(float)
+    values = columns.numbers(table[feature])
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def is_text(table: pa.Table, feature: str) -> bool:
-    kind = table.schema.field(feature).type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
 
 
 def fit(table: pa.Table, features: Sequence[str]) -> tuple[Column, ...]:
     """Learn the preparation of each feature that carries information here: not all missing, not constant."""
     found: list[Column] = []
     for feature in features:
-        column = _categorical(table, feature) if is_text(table, feature) else _numeric(table, feature)
+        learn = _categorical if columns.is_text(table.schema.field(feature).type) else _numeric
+        column = learn(table, feature)
         if column is not None:
             found.append(column)
     return tuple(found)
 
 
-def transform(columns: Sequence[Column], table: pa.Table) -> list[np.ndarray]:
+def transform(prepared: Sequence[Column], table: pa.Table) -> list[np.ndarray]:
     """One array of length n per prepared column; a string feature gives several."""
-    return [array for column in columns for array in column.transform(table)]
+    return [array for column in prepared for array in column.transform(table)]
 
 
 def _unskewed(values: np.ndarray) -> np.ndarray:

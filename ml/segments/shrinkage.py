@@ -13,7 +13,7 @@ import numpy as np
 from ml.segments.micro_segments import prefixes
 
 
-def shrunken_means(groups: Sequence[str], outcome: np.ndarray) -> dict[str, float]:
+def shrunken_means(groups: Sequence[str] | np.ndarray, outcome: np.ndarray) -> dict[str, float]:
     """The mean outcome of each group and prefix, each shrunk towards its parent's; ``""`` is everybody.
 
     A group of n members keeps n / (n + κ) of its distance from the parent, κ = within variance over between variance of
@@ -60,12 +60,18 @@ def _level(groups: Mapping[str, np.ndarray], means: Mapping[str, float]) -> dict
     return dict(zip(names, (above + keep * (mean - above)).tolist(), strict=True))
 
 
-def apply_means(means: Mapping[str, float], groups: Sequence[str]) -> np.ndarray:
+def apply_means(means: Mapping[str, float], groups: Sequence[str] | np.ndarray) -> np.ndarray:
     """Each group's mean; of a group that was never met, its longest prefix's."""
     leaves, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     found = [next((means[p] for p in reversed(prefixes(str(leaf))) if p in means), means[""]) for leaf in leaves]
     result: np.ndarray = np.array(found, dtype=float)[place] if len(leaves) else np.zeros(0)
     return result
+
+
+def explained(groups: np.ndarray, outcome: np.ndarray, first: np.ndarray) -> float:
+    """R² out of time: shrunken means of the rows marked `first` tell the outcome of the others; all of shape (n,)."""
+    means = shrunken_means(groups[first], outcome[first])
+    return r2(outcome[~first], apply_means(means, groups[~first]))
 
 
 def r2(outcome: np.ndarray, predicted: np.ndarray) -> float:

@@ -7,6 +7,7 @@ how a layer is fitted (see `layers`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -16,8 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.features import Facts
-from ml.segments.layers import LayerModels, fit_layers
-from ml.segments.shrinkage import apply_means, r2, shrunken_means
+from ml.sampling import sampled
+from ml.segments import figures
+from ml.segments.fitting import fit_layers
+from ml.segments.layers import LayerModels
+from ml.segments.shrinkage import explained
 from ml.segments.specs import LayerSpec, SegmentSpec
 from ml.training import Decision, Training, decide
 
@@ -46,10 +50,10 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     Training: a challenger is chosen if there is no incumbent, if the project's layers have changed, or if it is
     better by `spec.margin`; without a model if fewer than twice `min_cluster_customers` customers are known.
     """
-    from ml.restate import inputs_of
+    from ml.restate import inputs_of, strings_of
 
     days = evaluation_days(as_of, spec.outcome_window_days)
-    pairs = sampled_pairs(facts, (*days, as_of), spec.max_rows, spec.seed)
+    pairs = sampled(facts.engine, facts.known((*days, as_of)), spec.max_rows, spec.seed)
     known = pc.sum(pc.equal(pairs["day"], as_of)).as_py() or 0
     if known < 2 * spec.min_cluster_customers:
         reason = f"{known} customers are known; {2 * spec.min_cluster_customers} are needed for clusters"
@@ -58,41 +62,39 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     today = inputs.filter(pc.equal(inputs["day"], as_of))
     challenger = fit_layers(today, spec, incumbent)
     models = replace(models, specs=replace(models.specs, segments=spec))
-    scores = {"challenger": _score(facts, inputs, challenger, models, as_of)}
-    metrics: dict[str, float] = {}
-    if incumbent is not None:
-        scores["incumbent"] = _score(facts, inputs, incumbent, models, as_of)
-        metrics |= _moved(facts, today, challenger, incumbent, models)
-    for who, found in scores.items():
-        metrics |= {f"{who}_{name}": value for name, value in (found or {}).items()}
-    decision: Decision
-    ours, theirs = scores["challenger"], scores.get("incumbent")
-    challenger_score = ours[METRIC] if ours else None
-    incumbent_score = theirs[METRIC] if theirs else None
-    if incumbent is not None and _cuts(incumbent.layers) != _cuts(spec.layers):
-        decision, reason = "challenger", "the project's layers have changed"
-    elif incumbent is None and challenger_score is None:
-        decision, reason = "challenger", "first fit; too little history to score it yet"
-    elif challenger_score is None or (incumbent is not None and incumbent_score is None):
-        decision, reason = "incumbent", "too little history to judge a refit: the clusters in force stay"
-    else:
-        decision, reason = decide(METRIC, challenger_score, incumbent_score, margin=spec.margin, lower_is_better=False)
-    metrics |= _sizes(facts, today, challenger, models)
-    from ml.segments import figures
-
+    contest = {"challenger": challenger} | ({} if incumbent is None else {"incumbent": incumbent})
+    scores = _scores(facts, inputs, contest, models, as_of)
+    ours, theirs = (scores[who].get(METRIC) if who in scores else None for who in ("challenger", "incumbent"))
+    decision, reason = _decide(ours, theirs, incumbent, spec)
+    strings = {
+        who: strings_of(today, replace(models, layers=layers))["micro_segment"] for who, layers in contest.items()
+    }
+    metrics = {f"{who}_{name}": value for who, found in scores.items() for name, value in found.items()}
     return Training(
         model=challenger,
         decision=decision,
         reason=reason,
         metric=METRIC,
-        challenger_score=challenger_score,
-        incumbent_score=incumbent_score,
-        metrics=metrics,
+        challenger_score=ours,
+        incumbent_score=theirs,
+        metrics=metrics | _moved(strings) | _sizes(strings["challenger"], challenger),
         params={name: value for name, value in asdict(spec).items() if name != "layers"}
         | {f"layer_{layer.name}": f"{layer.method} k={layer.k}: {', '.join(layer.features)}" for layer in spec.layers},
         figures=figures.all_figures(challenger),
         example=today.slice(0, 5).to_pandas(),
     )
+
+
+def _decide(
+    ours: float | None, theirs: float | None, incumbent: LayerModels | None, spec: SegmentSpec
+) -> tuple[Decision, str]:
+    if incumbent is not None and _cuts(incumbent.layers) != _cuts(spec.layers):
+        return "challenger", "the project's layers have changed"
+    if incumbent is None and ours is None:
+        return "challenger", "first fit; too little history to score it yet"
+    if ours is None or (incumbent is not None and theirs is None):
+        return "incumbent", "too little history to judge a refit: the clusters in force stay"
+    return decide(METRIC, ours, theirs, margin=spec.margin, lower_is_better=False)
 
 
 def _cuts(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:
@@ -105,68 +107,47 @@ def evaluation_days(as_of: date, window_days: int) -> tuple[date, date]:
     return as_of - timedelta(2 * window_days), as_of - timedelta(window_days)
 
 
-def sampled_pairs(facts: Facts, days: tuple[date, ...], most: int, seed: int) -> pa.Table:
-    """Pairs of every customer known on each of `days`; of more than `most` a day, those with the lowest seeded hashes.
-
-    A hash of the customer, not a draw: the same customers every week, whatever the order of rows.
-    """
-    pairs = facts.known(days)
-    if pairs.num_rows <= most:
-        return pairs
-    return facts.engine.query(
-        """
-        WITH ranked AS (
-            SELECT customer_id, day,
-                   ROW_NUMBER() OVER (PARTITION BY day ORDER BY MD5($salt || customer_id), customer_id) AS place
-            FROM pairs
-        )
-        SELECT customer_id, day FROM ranked WHERE place <= $most ORDER BY day, customer_id
-        """,
-        {"salt": f"{seed}/", "most": most},
-        pairs=pairs,
-    )
-
-
-def _score(facts: Facts, inputs: pa.Table, layers: LayerModels, models: Models, as_of: date) -> dict[str, float] | None:
-    """R² of log spend and spend by micro-segment means, out of time; None if the history is too short."""
+def _scores(
+    facts: Facts, inputs: pa.Table, contest: Mapping[str, LayerModels], models: Models, as_of: date
+) -> dict[str, dict[str, float]]:
+    """R² of log spend and spend by micro-segment means, out of time, for each that can be scored; none if history is
+    too short."""
     from ml.restate import strings_of
 
     spec = models.specs.segments
     learn, apply = evaluation_days(as_of, spec.outcome_window_days)
     past = inputs.filter(pc.less_equal(inputs["day"], apply))
-    strings = strings_of(facts.engine, past, replace(models, layers=layers))
-    outcomes = facts.outcomes(past.select(["customer_id", "day"]), spec.outcome_window_days, until=as_of)
-    first = strings["day"].to_numpy() == np.datetime64(learn)
-    if first.sum() < 2 * spec.min_cluster_customers or (~first).sum() < 2 * spec.min_cluster_customers:
-        return None
-    text = np.array(strings["micro_segment"].to_pylist(), dtype=str)
-    spend = outcomes["spend"].to_numpy()
+    first = past["day"].to_numpy() == np.datetime64(learn)
+    if min(first.sum(), (~first).sum()) < 2 * spec.min_cluster_customers:
+        return {}
+    spend = facts.outcomes(past.select(["customer_id", "day"]), spec.outcome_window_days, until=as_of)[
+        "spend"
+    ].to_numpy()
     found = {}
-    for name, outcome in ((METRIC, np.log1p(np.maximum(spend, 0))), ("r2_spend_28d", spend)):
-        means = shrunken_means(text[first], outcome[first])
-        found[name] = r2(outcome[~first], apply_means(means, text[~first]))
-    return found if math.isfinite(found[METRIC]) else None
+    for who, layers in contest.items():
+        text = np.array(strings_of(past, replace(models, layers=layers))["micro_segment"].to_pylist(), dtype=str)
+        score = {
+            METRIC: explained(text, np.log1p(np.maximum(spend, 0)), first),
+            "r2_spend_28d": explained(text, spend, first),
+        }
+        if math.isfinite(score[METRIC]):
+            found[who] = score
+    return found
 
 
-def _moved(
-    facts: Facts, today: pa.Table, challenger: LayerModels, incumbent: LayerModels, models: Models
-) -> dict[str, float]:
+def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:
     """How many of today's customers carry another string under the refit."""
-    from ml.restate import strings_of
+    if "incumbent" not in strings:
+        return {}
+    other = pc.sum(pc.not_equal(strings["challenger"], strings["incumbent"])).as_py() or 0
+    share = other / max(len(strings["challenger"]), 1)
+    return {"customers_moved_by_refit": float(other), "share_moved_by_refit": share}
 
-    ours = strings_of(facts.engine, today, replace(models, layers=challenger))["micro_segment"]
-    theirs = strings_of(facts.engine, today, replace(models, layers=incumbent))["micro_segment"]
-    other = pc.sum(pc.not_equal(ours, theirs)).as_py() or 0
-    return {"customers_moved_by_refit": float(other), "share_moved_by_refit": other / max(len(ours), 1)}
 
-
-def _sizes(facts: Facts, today: pa.Table, layers: LayerModels, models: Models) -> dict[str, float]:
-    from ml.restate import strings_of
-
-    strings = strings_of(facts.engine, today, replace(models, layers=layers))
-    counts = np.array([row["counts"] for row in pc.value_counts(strings["micro_segment"]).to_pylist()])
+def _sizes(strings: pa.ChunkedArray, layers: LayerModels) -> dict[str, float]:
+    counts = np.array([row["counts"] for row in pc.value_counts(strings).to_pylist()])
     return {
-        "customers": float(today.num_rows),
+        "customers": float(len(strings)),
         "micro_segments": float(len(counts)),
         "micro_segments_of_30": float((counts >= 30).sum()),
         "share_in_micro_segments_of_30": float(counts[counts >= 30].sum() / max(counts.sum(), 1)),

@@ -4,7 +4,8 @@ Belongs here: drawing input tables and the truth behind them from a seed, and wr
 here: anything that learns from them; nothing in the chain may read the truth.
 """
 
-from ml.simulate.retail import Simulated, SimulatedAction, SimulationSpec, simulate
+from ml.simulate.retail import Simulated, simulate
+from ml.simulate.world import SimulatedAction, SimulationSpec
 from ml.simulate.write import write
 
 __all__ = ["Simulated", "SimulatedAction", "SimulationSpec", "simulate", "write"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml import boosting
+from ml.boosting import Binned, side_by_side
+from ml.columns import is_number, is_text, numbers
 from ml.value.spec import OUTPUTS, ValueSpec, baseline, discount, value_table
 
 if TYPE_CHECKING:
@@ -25,15 +29,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 200_000
 MAX_CATEGORIES = 64
 KEYS = ("customer_id", "day")
-
-
-def threads(rows: int) -> int:
-    """Threads for a matrix of so many rows; the result is the same.
-
-    LightGBM's threads wait for each other after every small step. Where the cores are busy with something else, two
-    threads took 20 to 50 s for a fit of 10,000 rows that one does in 2 to 4.
-    """
-    return 2 if rows >= 50_000 else 1
 
 
 # The recipe: small trees, because a weekly fit must be quick and a few thousand customers must be enough.
@@ -72,9 +67,9 @@ class Encoder:
         for field in table.schema:
             if field.name in KEYS:
                 continue
-            if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type):
+            if is_number(field.type) or pa.types.is_boolean(field.type):
                 numeric.append(field.name)
-            elif _is_text(field.type):
+            elif is_text(field.type):
                 words = pc.value_counts(_text(table[field.name])).to_pylist()
                 kept = sorted((-w["counts"], w["values"]) for w in words if w["values"] is not None)[:MAX_CATEGORIES]
                 vocabulary[field.name] = tuple(sorted(word for _, word in kept))
@@ -100,10 +95,10 @@ class Encoder:
             )
         out = np.empty((table.num_rows, len(self.columns)), dtype=np.float64)
         for place, name in enumerate(self.numeric):
-            out[:, place] = pc.cast(table[name], pa.float64()).to_numpy()
+            out[:, place] = numbers(table[name])
         for place, (name, words) in enumerate(self.vocabulary.items(), start=len(self.numeric)):
             codes = pc.index_in(_text(table[name]), value_set=pa.array(words, pa.string()))
-            out[:, place] = pc.cast(codes, pa.float64()).to_numpy()
+            out[:, place] = numbers(codes)
         return out
 
 
@@ -124,32 +119,15 @@ class Head:
         return cls(text, constant, lightgbm.Booster(model_str=text))
 
     @classmethod
-    def fit(
-        cls, matrix: np.ndarray, target: np.ndarray, *, objective: Mapping[str, Any], categorical: list[int], seed: int
-    ) -> Self:
+    def fit(cls, data: Binned, target: np.ndarray, *, objective: Mapping[str, Any], seed: int) -> Self:
         """Fit one head; rows must come in a fixed order (by day and customer)."""
-        mean = float(target.mean()) if target.size else 0.0
-        if target.size == 0 or float(target.max()) == float(target.min()):
-            return cls.of(None, mean)
-        import lightgbm
-
-        params = {
-            **RECIPE,
-            **objective,
-            "min_data_in_leaf": int(min(40, max(5, target.size // 50))),
-            "seed": seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": threads(target.size),
-            "verbosity": -1,
-        }
-        data = lightgbm.Dataset(matrix, label=target, categorical_feature=categorical, params={"verbosity": -1})
-        return cls.of(lightgbm.train(params, data, num_boost_round=ROUNDS).model_to_string(), mean)
+        booster = data.fit(target, {**_recipe(target.size), **objective}, rounds=ROUNDS, seed=seed)
+        return cls.of(booster.model_to_string(), float(target.mean()))
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         if self.booster is None or not matrix.shape[0]:
             return np.full(matrix.shape[0], self.constant)
-        return np.asarray(self.booster.predict(matrix, num_threads=threads(matrix.shape[0])), dtype=float)
+        return boosting.predict(self.booster, matrix)
 
     def gains(self, columns: int) -> np.ndarray:
         """How much each column lowered the training loss, summed over all splits."""
@@ -176,12 +154,15 @@ class Fit:
         orders = np.asarray(outcomes["orders"].to_numpy(), dtype=float)
         spend = np.maximum(np.asarray(outcomes["spend"].to_numpy(), dtype=float), 0.0)
         targets = {"alive": (orders > 0).astype(float), "orders": orders, "spend": spend}
-        categorical = list(range(len(encoder.numeric), len(encoder.columns)))
-        fitted = {
-            name: Head.fit(matrix, targets[name], objective=OBJECTIVES[name], categorical=categorical, seed=seed)
-            for name in OBJECTIVES
-        }
-        return cls(encoder, fitted)
+        constant = {name: Head.of(None, _mean(target)) for name, target in targets.items() if not _varies(target)}
+        learnt = [name for name in OBJECTIVES if name not in constant]
+        if not learnt:
+            return cls(encoder, constant)
+        categorical = range(len(encoder.numeric), len(encoder.columns))
+        data = Binned(matrix, categorical=categorical, params=_recipe(len(matrix)))
+        jobs = [partial(Head.fit, data, targets[name], objective=OBJECTIVES[name], seed=seed) for name in learnt]
+        fitted = constant | dict(zip(learnt, side_by_side(jobs, len(matrix)), strict=True))
+        return cls(encoder, {name: fitted[name] for name in OBJECTIVES})
 
     def predict(self, table: pa.Table) -> dict[str, np.ndarray]:
         """p_alive, expected_orders and expected_spend of each row; none of them below 0."""
@@ -288,10 +269,16 @@ def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, labe
     return value_table(features, outputs, horizon_days=model.horizon_days, label=label)
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    if pa.types.is_dictionary(type_):
-        return _is_text(type_.value_type)
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+def _recipe(rows: int) -> dict[str, Any]:
+    return {**RECIPE, "min_data_in_leaf": int(min(40, max(5, rows // 50))), "feature_pre_filter": True}
+
+
+def _varies(target: np.ndarray) -> bool:
+    return bool(target.size) and float(target.max()) > float(target.min())
+
+
+def _mean(target: np.ndarray) -> float:
+    return float(target.mean()) if target.size else 0.0
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ml import tables
+from ml.columns import numbers
 
 BASELINE_WINDOW_DAYS = 90
 OUTPUTS = ("ltv", "p_alive", "expected_orders", "expected_spend")
@@ -77,8 +77,8 @@ def value_table(features: pa.Table, outputs: dict[str, np.ndarray], *, horizon_d
 def as_it_was(features: pa.Table, horizon_days: int, annual_discount_rate: float) -> dict[str, np.ndarray]:
     """The four outputs of `baseline`, each an array with one number per row."""
     share = horizon_days / BASELINE_WINDOW_DAYS
-    orders = np.maximum(_numbers(features["orders_90d"]), 0.0)
-    spend = np.maximum(_numbers(features["spend_90d"]), 0.0) * share
+    orders = np.maximum(np.nan_to_num(numbers(features["orders_90d"])), 0.0)
+    spend = np.maximum(np.nan_to_num(numbers(features["spend_90d"])), 0.0) * share
     return {
         "ltv": spend * discount(horizon_days, annual_discount_rate),
         "p_alive": (orders > 0).astype(float),
@@ -103,9 +103,3 @@ def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") ->
     """
     outputs = as_it_was(features, spec.horizon_days, spec.annual_discount_rate)
     return value_table(features, outputs, horizon_days=spec.horizon_days, label=label)
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A numeric column as floats; missing counts as nothing."""
-    values: np.ndarray = np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=float)
-    return np.where(np.isnan(values), 0.0, values)

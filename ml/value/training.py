@@ -21,14 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.training import Decision, Training, decide
+from ml.sampling import sampled
+from ml.training import Decision, Training, decide, example_of
 from ml.value import figures
 from ml.value.metrics import scores
 from ml.value.model import OBJECTIVES, RECIPE, ROUNDS, Fit, ValueModel
 from ml.value.spec import ValueSpec, as_it_was
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from ml.features import Facts
@@ -112,7 +112,8 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
             "spend_objective": OBJECTIVES["spend"]["objective"],
         },
         figures=_figures(final, realised, predicted, before, holdout, spec, validation),
-        example=_example(held, final),
+        # Booleans as floats too: the model reads them as numbers.
+        example=example_of(held.select(final.encoder.columns)).astype(dict.fromkeys(final.encoder.numeric, float)),
     )
 
 
@@ -166,13 +167,10 @@ def _first_purchase(facts: Facts) -> date | None:
 
 
 def _rows(facts: Facts, days: list[date], spec: ValueSpec, as_of: date) -> tuple[pa.Table, pa.Table]:
-    """Snapshot and outcomes on `days`, side by side; of a seeded sample of customers if they are too many."""
+    """Snapshot and outcomes on `days`, side by side; of a fixed sample of customers if they are too many."""
     pairs = facts.known(sorted(set(days)))
     most = max(1, spec.max_rows // spec.snapshots)
-    customers = pc.unique(pairs["customer_id"]).sort()
-    if len(customers) > most:
-        chosen = np.sort(np.random.default_rng(spec.seed).choice(len(customers), most, replace=False))
-        pairs = pairs.filter(pc.is_in(pairs["customer_id"], value_set=customers.take(pa.array(chosen))))
+    pairs = sampled(facts.engine, pairs, most, spec.seed)
     return facts.snapshot(pairs), facts.outcomes(pairs, spec.horizon_days, until=as_of)
 
 
@@ -218,9 +216,3 @@ def _figures(
         "contributions": partial(figures.contributions, columns, gains),
         "lorenz": partial(figures.lorenz, actual, mine, plain, about),
     }
-
-
-def _example(held: pa.Table, fit: Fit) -> pd.DataFrame:
-    """A few rows with the columns the model reads; numbers as floats, so that any may be missing."""
-    frame: pd.DataFrame = held.select(fit.encoder.columns).slice(0, 5).to_pandas()
-    return frame.astype(dict.fromkeys(fit.encoder.numeric, float))

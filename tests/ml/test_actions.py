@@ -21,12 +21,12 @@ from ml.actions import (
     ActionSpec,
     ActionsSpec,
     effects,
+    estimation,
     exposure_outcomes,
     plan,
     plan_summary,
     train,
 )  # fmt: skip
-from ml.actions import response as response_module
 from ml.actions.cells import cells_of, parent_of
 from ml.actions.diagnostics import placebo_verdict
 from ml.actions.learners import Z90, Scores, clustered
@@ -146,7 +146,7 @@ def by_spend(engine: DuckDB, features: pa.Table, models: Models) -> pa.Table:
 @cache
 def trained(kind: str, seed: int = 0) -> Training:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(response_module, "restate", by_spend)
+        patch.setattr(estimation, "restate", by_spend)
         return train(world(kind, seed).facts, AS_OF, SPEC, None, models=MODELS, outcomes=outcomes_of(kind, seed))
 
 
@@ -292,7 +292,7 @@ def test_a_stored_model_predicts_identically(tmp_path: Path) -> None:
 
 
 def test_training_does_not_depend_on_the_order_of_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(response_module, "restate", by_spend)
+    monkeypatch.setattr(estimation, "restate", by_spend)
     rows = outcomes_of("measured confounding")
     shuffled = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
     again = train(world("measured confounding").facts, AS_OF, SPEC, None, models=MODELS, outcomes=shuffled)
@@ -304,7 +304,7 @@ def test_training_does_not_depend_on_the_order_of_rows(monkeypatch: pytest.Monke
 
 
 def test_the_same_exposures_again_keep_the_incumbent_and_new_ones_replace_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response_module, "restate", by_spend)
+    monkeypatch.setattr(estimation, "restate", by_spend)
     made, model, rows = world("constant effect"), model_of("constant effect"), outcomes_of("constant effect")
     again = train(made.facts, AS_OF, SPEC, model, models=MODELS, outcomes=rows)
     assert again.decision == "incumbent" and again.incumbent_score is not None

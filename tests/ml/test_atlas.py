@@ -248,7 +248,7 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
                 "incumbent": 73.9,
             },
             {
-                "family": "action_response",
+                "family": "action-response",
                 "model_name": None,
                 "version": None,
                 "decision": "none",
@@ -451,6 +451,33 @@ def test_causes_of_a_week_are_split_and_never_hidden(engine: DuckDB, atlas: Atla
     )
     assert "1 customer went from “new” to “active”: by the calendar." in page
     assert "80% of customers (4) are in another micro-segment than a week ago." in page
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("Active: low · rising · A", "Active: low · fading · A", "inside “Active: low · A” from “rising” to “fading”"),
+        ("Active: often · often", "Active: often · rarely", "inside “Active: often” from “often” to “rarely”"),
+        ("Active: low · A", "Active: high", "inside “Active” from “low · A” to “high”"),
+        ("Active: low", "Active: low", "inside “Active” from “low” to “low”"),
+        ("Active: low", "Star: low", "1 customer from “Active: low” to “Star: low”"),
+    ],
+)
+def test_movement_between_micro_segments_says_the_difference(
+    engine: DuckDB, atlas: Atlas, old: str, new: str, said: str
+) -> None:
+    names = {"active/value.A": old, "active/value.B": new}
+    (way,) = moves_of([("active/value.A", "active/value.B", "behaviour")]).to_pylist()
+    moves = table(tables.MOVEMENTS, [way | {"from_stage": "active", "to_stage": "active"}])
+    profiles = table(tables.MICRO_SEGMENT_PROFILES, [profile(text, 1, 9.0, True, name) for text, name in names.items()])
+    page = render(engine, replace(atlas, moves=moves, tables={**atlas.tables, "micro_segment_profiles": profiles}))
+    assert f"{said}: by behaviour." in words(page)
+
+
+def test_picture_and_table_expect_the_same_customers(page: str) -> None:
+    picture = dict(re.findall(r'<text x="860"[^>]*>(\w+)</text><text class="f"[^>]*>([\d,]+) ', page))
+    table_ = dict(re.findall(r'<tr><th scope="row">(\w+)<td>.*?<td>([\d,]+) <span class="soft">\(', page))
+    assert picture and picture == table_
 
 
 def test_first_day_of_the_record_moves_nobody(engine: DuckDB, atlas: Atlas) -> None:

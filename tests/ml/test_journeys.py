@@ -17,7 +17,8 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.journeys import TransitionModel, TransitionSpec, forecast, markov_value, movements, path, summary, train
-from ml.journeys.transitions import fit, train_on_states
+from ml.journeys.training import train_on_states
+from ml.journeys.transitions import fit
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import SegmentSpec

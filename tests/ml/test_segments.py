@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.features import Attribute, Facts, FeatureSpec, features_table
 from ml.rules import RuleError
+from ml.sampling import sampled
 from ml.segments import (
     DEFAULT_AUDIENCES,
     DEFAULT_LAYERS,
@@ -41,7 +42,7 @@ from ml.segments import (
     unknown_features,
 )
 from ml.segments.figures import all_figures
-from ml.segments.layers import letter, matched_letters
+from ml.segments.identity import letter, matched_letters
 
 DAY = date(2024, 3, 1)
 ENGINE = DuckDB(threads=2)
@@ -469,6 +470,7 @@ def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts,
     soon = START + timedelta(30)
     early = train(facts.until(soon), soon, spec, None, models=models)
     assert early.decision == "challenger" and early.challenger_score is None and "too little history" in early.reason
+    assert isinstance(early.model, LayerModels)
     kept = train(facts.until(soon), soon, spec, early.model, models=models)
     assert kept.decision == "incumbent"
     before = START - timedelta(1)
@@ -478,12 +480,14 @@ def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts,
 
 
 def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: Facts) -> None:
-    from ml.segments.training import sampled_pairs
-
     days = (START + timedelta(100), START + timedelta(107))
-    found = sampled_pairs(facts, days, 50, seed=0).to_pandas()
-    ids = [set(found[found.day == day].customer_id) for day in days]
-    assert [len(one) for one in ids] == [50, 50] and len(ids[0] & ids[1]) >= 45
+    found = sampled(facts.engine, facts.known(days), 50, seed=0).to_pandas()
+    earlier, later = (set(found[found.day == day].customer_id) for day in days)
+    assert len(later) == 50 and earlier <= later
+    today = set(sampled(facts.engine, facts.known(days[:1]), 50, seed=0)["customer_id"].to_pylist())
+    assert len(today & later) >= 45
+    everybody = facts.known(days)
+    assert sampled(facts.engine, everybody, 10_000, seed=0).equals(everybody)
 
 
 def test_evidence_tells_real_groups_from_random_ones(facts: Facts, models, first) -> None:

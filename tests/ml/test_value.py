@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,11 @@ def model(training: Training) -> ValueModel:
     return training.model
 
 
+def customer_days(facts: Facts) -> pa.Table:
+    assert isinstance(facts.customer_days, pa.Table)
+    return facts.customer_days
+
+
 def numbers(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(table[name].to_numpy(), dtype=float)
 
@@ -117,11 +123,11 @@ def test_labels_of_the_twin_had_closed_before_the_holdout(training: Training) ->
 
 
 def test_nothing_after_the_training_week_changes_the_fit(facts: Facts, training: Training) -> None:
-    later = facts.customer_days.append_column("is_late", pc.greater(facts.customer_days["day"], AS_OF))
-    assert pc.any(later["is_late"]).as_py()
-    doubled = pc.if_else(later["is_late"], pc.multiply(later["amount"], 9.0), later["amount"])
-    place = facts.customer_days.column_names.index("amount")
-    other = replace(facts, customer_days=facts.customer_days.set_column(place, "amount", doubled))
+    days = customer_days(facts)
+    is_late = pc.greater(days["day"], AS_OF)
+    assert pc.any(is_late).as_py()
+    raised = pc.if_else(is_late, pc.multiply(days["amount"], 9.0), days["amount"])
+    other = replace(facts, customer_days=days.set_column(days.column_names.index("amount"), "amount", raised))
     two = train(other.until(AS_OF), AS_OF, SPEC, None)
     assert training.metrics == two.metrics
 
@@ -214,8 +220,9 @@ def test_a_stored_model_answers_the_same(facts: Facts, model: ValueModel, tmp_pa
 
 
 def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(facts: Facts, model: ValueModel) -> None:
-    shuffled = np.random.default_rng(1).permutation(facts.customer_days.num_rows)
-    other = replace(facts, customer_days=facts.customer_days.take(pa.array(shuffled)))
+    days = customer_days(facts)
+    shuffled = np.random.default_rng(1).permutation(days.num_rows)
+    other = replace(facts, customer_days=days.take(pa.array(shuffled)))
     again = train(other.until(AS_OF), AS_OF, SPEC, None).model
     assert isinstance(again, ValueModel)
     features = facts.snapshot_of(AS_OF)
@@ -298,5 +305,6 @@ def test_decile_error_is_the_relative_miss() -> None:
     ("field", "value"), [("horizon_days", 0), ("annual_discount_rate", -0.1), ("max_rows", 0), ("warm_up_days", -1)]
 )
 def test_a_setting_that_makes_no_sense_is_named(field: str, value: float) -> None:
+    senseless: dict[str, Any] = {field: value}
     with pytest.raises(ValueError, match=f"value.{field}"):
-        replace(SPEC, **{field: value})
+        replace(SPEC, **senseless)

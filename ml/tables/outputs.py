@@ -1,180 +1,12 @@
-"""Every table's columns, once: names, types, units and meaning.
+"""What the chain makes of the inputs, in its order: refused rows, facts, the snapshot, and all that is handed out.
 
-Belongs here: the contract of each table that enters, crosses or leaves the chain. The Dagster column schema, the
-Great Expectations suites, the simulator and the lake's typed empty partitions all derive from these declarations.
-Does not belong here: rules about values (see `expectations`) and how a table is computed.
-
-Each table of the lake also has its partition (`day`, or `week` for the weekly ones), which is not repeated below.
-Stamps are UTC without a zone; days are calendar days in the project's time zone.
+Belongs here: the columns of each table in the lake. Does not belong here: how a table is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Literal
-
-import pyarrow as pa
-
-Type = Literal["string", "double", "bigint", "boolean", "date", "timestamp"]
-
-ARROW: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "double": pa.float64(),
-    "bigint": pa.int64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-}
-SQL: dict[str, str] = {name: name.upper() if name != "string" else "VARCHAR" for name in ARROW}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `required` means it must be present and filled in every accepted row."""
-
-    name: str
-    type: Type
-    meaning: str
-    unit: str = ""
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named set of columns with the key that identifies a row inside one partition."""
-
-    name: str
-    meaning: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...] = ()
-    stamp: str | None = None  # the column that dates a row of an input table
-    dimensions: tuple[str, ...] = field(default=("day",))
-
-    @property
-    def names(self) -> list[str]:
-        return [column.name for column in self.columns]
-
-    def __getitem__(self, name: str) -> Column:
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(f"{self.name} has no column {name}")
-
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of one partition."""
-        return pa.schema([pa.field(column.name, ARROW[column.type]) for column in self.columns])
-
-    def empty(self) -> pa.Table:
-        return self.schema().empty_table()
-
-    def plus(self, columns: Iterable[Column]) -> Table:
-        """The same table with a project's own columns behind the declared ones."""
-        extra = tuple(columns)
-        taken = set(self.names) & {column.name for column in extra}
-        if taken:
-            raise ValueError(f"{self.name} already has {', '.join(sorted(taken))}: choose another name")
-        return replace(self, columns=self.columns + extra)
-
-    def named(self, name: str) -> Table:
-        """The same columns under another name."""
-        return replace(self, name=name)
-
-    def empty_days(self) -> pa.Table:
-        """No rows, with the `day` column that per-customer tables carry between steps."""
-        return self.schema().append(pa.field("day", pa.date32())).empty_table()
-
-    def conform(self, table: pa.Table) -> pa.Table:
-        """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
-
-        Raises
-        ------
-        ValueError
-            If a declared column is missing.
-        """
-        missing = [name for name in self.names if name not in table.column_names]
-        if missing:
-            raise ValueError(f"{self.name} lacks {', '.join(missing)}")
-        return table.select(self.names).cast(self.schema())
-
-
-def _c(name: str, type_: Type, meaning: str, unit: str = "", required: bool = False) -> Column:
-    return Column(name, type_, meaning, unit, required)
-
-
-CUSTOMER_ID = _c("customer_id", "string", "who; the same id in every table", required=True)
-
-# ── what a business brings ────────────────────────────────────────────────────────────────────────────────────────
-
-TRANSACTIONS = Table(
-    "transactions",
-    "one row per line of an order",
-    (
-        CUSTOMER_ID,
-        _c("occurred_at", "timestamp", "when it was bought", "UTC", required=True),
-        _c("amount", "double", "net revenue of the line; refunds are negative", "currency", required=True),
-        _c("transaction_id", "string", "unique per line, where the business has one"),
-        _c("order_id", "string", "the basket or order the line belongs to"),
-        _c("product_id", "string", "what was bought"),
-        _c("category", "string", "what kind of thing it is"),
-        _c("discount", "double", "what the customer was spared; at least 0", "currency"),
-        _c("quantity", "double", "units"),
-        _c("margin", "double", "gross margin of the line", "currency"),
-    ),
-    stamp="occurred_at",
-)
-CUSTOMERS = Table(
-    "customers",
-    "what is known of a customer beside what they do; one row per delivery, the newest holds",
-    (CUSTOMER_ID, _c("registered_at", "timestamp", "when the customer registered", "UTC")),
-    key=("customer_id",),
-    stamp="registered_at",
-)
-EVENTS = Table(
-    "events",
-    "what customers do beside buying: visits, views, redemptions, sessions",
-    (
-        CUSTOMER_ID,
-        _c("occurred_at", "timestamp", "when it happened", "UTC", required=True),
-        _c("event_type", "string", "what happened", required=True),
-        _c("category", "string", "what it was about"),
-        _c("value", "double", "a number that belongs to the event"),
-        _c("device", "string", "device class"),
-        _c("os", "string", "operating system"),
-        _c("browser", "string", "browser"),
-        _c("channel", "string", "where it came through"),
-        _c("referrer", "string", "where the customer came from"),
-        _c("campaign", "string", "the campaign it is attributed to"),
-    ),
-    stamp="occurred_at",
-)
-EXPOSURES = Table(
-    "exposures",
-    "one customer given one action, or held out of it",
-    (
-        CUSTOMER_ID,
-        _c("exposed_at", "timestamp", "when the action reached the customer", "UTC", required=True),
-        _c("action", "string", "which action; `control` is left alone on purpose", required=True),
-        _c("campaign_id", "string", "the campaign it belongs to"),
-        _c("channel", "string", "how it reached the customer"),
-        _c("propensity", "double", "chance with which this action was assigned", "0 to 1"),
-        _c("cost", "double", "what it cost", "currency"),
-        _c("is_holdout", "boolean", "kept back on purpose"),
-        _c("randomised", "boolean", "whether chance alone chose the action"),
-    ),
-    stamp="exposed_at",
-)
-BALANCES = Table(
-    "balances",
-    "what a customer holds with the business: points, credit, deposits",
-    (
-        CUSTOMER_ID,
-        _c("as_of", "timestamp", "when the balance was read", "UTC", required=True),
-        _c("balance", "double", "the balance", "currency", required=True),
-    ),
-    stamp="as_of",
-)
-INPUTS: dict[str, Table] = {t.name: t for t in (TRANSACTIONS, CUSTOMERS, EVENTS, EXPOSURES, BALANCES)}
+from ml.tables.contract import CUSTOMER_ID, Table
+from ml.tables.contract import Column as _c
 
 QUARANTINE = Table(
     "quarantine",
@@ -187,8 +19,6 @@ QUARANTINE = Table(
     ),
     dimensions=("table", "day"),
 )
-
-# ── facts and features ────────────────────────────────────────────────────────────────────────────────────────────
 
 CUSTOMER_DAYS = Table(
     "customer_days",
@@ -242,7 +72,12 @@ CUSTOMER_FEATURES = Table(
         _c("purchase_days_90d", "bigint", "days with a purchase among the last 90"),
         _c("average_order_90d", "double", "net revenue per order of the last 90 days; missing without one", "currency"),
         _c("mean_gap_days", "double", "mean silence between purchase days; missing before the second", "days"),
-        _c("comeback_gap_days", "bigint", "longest silence that a purchase of the last 30 days ended; 0 if none", "days"),
+        _c(
+            "comeback_gap_days",
+            "bigint",
+            "longest silence that a purchase of the last 30 days ended; 0 if none",
+            "days",
+        ),
         _c("items_90d", "double", "units of the last 90 days"),
         _c("refunds_90d", "double", "refunds of the last 90 days, positive", "currency"),
         _c("discount_share_90d", "double", "discount as a share of gross revenue, last 90 days", "0 to 1"),
@@ -259,8 +94,6 @@ CUSTOMER_FEATURES = Table(
     ),
     key=("customer_id",),
 )
-
-# ── what the chain hands out ──────────────────────────────────────────────────────────────────────────────────────
 
 CUSTOMER_VALUE = Table(
     "customer_value",

@@ -1,0 +1,24 @@
+"""Files, folders → rows of a day, mapped to the contract of their table.
+
+Belongs here: finding the files, reading them whatever their state, the user's query and column mapping, what a stamp
+means and which day a row belongs to. Does not belong here: whether a row is acceptable (see `expectations`), and
+Dagster.
+
+Nothing a file can hold is lost or fatal. A value that cannot be converted makes its row carry a `problem`; a row
+without a day, or dated before the project began, is `undated`; a line that is no row at all is undated too. Only what
+makes the whole source unusable (a missing file, a missing column, an expression that means nothing) is an error, and
+all such problems are told at once.
+
+A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the files, `read` makes SQL views of them,
+`query` accepts the user's SQL, `mapping` binds it to the contract, and `plan` puts these together. `values` says what a
+value means, `rows` writes the one query, and a `Source` returns its rows.
+"""
+
+from microseg_assets.sources.locate import locate
+from microseg_assets.sources.query import checked_query
+from microseg_assets.sources.source import Source
+from microseg_assets.sources.spec import Problem, SourceError, SourceSpec, TableSpec, input_table
+
+__all__ = [
+    "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query", "input_table", "locate",
+]  # fmt: skip

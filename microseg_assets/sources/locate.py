@@ -1,0 +1,112 @@
+"""Finding the files behind a location.
+
+Belongs here: names of files, local, in an installed package, or behind a URL. Does not belong here: what they hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from microseg_assets.sources.spec import Format, SourceError
+
+_SUFFIXES: dict[str, Format] = {
+    "csv": "csv", "tsv": "csv", "txt": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
+    "parquet": "parquet", "pq": "parquet",
+}  # fmt: skip
+_COMPRESSED = (".gz", ".zst")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def locate(location: str, base: Path) -> list[str]:
+    """The files behind a location, sorted; a folder stands for all data files below it.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or the package it names is not installed.
+    """
+    if location.startswith("package://"):
+        name, _, inner = location.removeprefix("package://").partition("/")
+        found = importlib.util.find_spec(name) if name.isidentifier() else None
+        folders = list(found.submodule_search_locations or ()) if found else []
+        if not folders:
+            raise SourceError(f"{location} needs the package {name}, which is not installed: install it")
+        return _local(Path(folders[0]) / inner, location)
+    location = location.removeprefix("file://")
+    if is_url(location):
+        return _remote(location)
+    return _local(base / Path(location).expanduser(), location)
+
+
+def is_url(name: str) -> bool:
+    """Whether a file is read through fsspec."""
+    return bool(_URL.match(name))
+
+
+def format_of(name: str) -> Format | None:
+    """The format that a file's suffix stands for, if any."""
+    name = name.lower()
+    for suffix in _COMPRESSED:
+        name = name.removesuffix(suffix)
+    return _SUFFIXES.get(name.rpartition(".")[2])
+
+
+def copies(files: Sequence[str]) -> list[str]:
+    """Local files whose bytes are those of an earlier one in the list: the same delivery, delivered again."""
+    sizes: dict[int, list[str]] = {}
+    for name in files:
+        if not is_url(name) and (size := Path(name).stat().st_size):
+            sizes.setdefault(size, []).append(name)
+    found, seen = [], set()
+    for name in sorted(name for same in sizes.values() if len(same) > 1 for name in same):
+        with open(name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest in seen:
+            found.append(name)
+        seen.add(digest)
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _local(path: Path, location: str) -> list[str]:
+    if path.is_file():
+        return [str(path)]
+    if path.is_dir():
+        files = [p for p in path.rglob("*") if p.is_file() and format_of(p.name) and not p.name.startswith((".", "_"))]
+        if not files:
+            raise SourceError(f"the folder {location} ({path}) holds no CSV, JSON lines or Parquet file")
+    else:
+        pattern = _PATTERN.search(location)
+        path = path.absolute()
+        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if pattern else ()
+        files = [p for p in matches if p.is_file()]
+        if not files:
+            what = "no file matches" if pattern else "there is no file"
+            raise SourceError(f"{what} {location} (looked for {path}): put it there or correct the location")
+    return sorted(map(str, files))
+
+
+def _remote(location: str) -> list[str]:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(location)
+        if system.isdir(path):
+            found = [p for p in system.find(path) if format_of(p)]
+        else:
+            found = system.glob(path) if _PATTERN.search(path) else [path] if system.exists(path) else []
+    except Exception as error:  # every file system raises errors of its own
+        raise SourceError(f"{location} cannot be reached: {first_line(error)}") from None
+    if not found:
+        raise SourceError(f"there is no file {location}: put it there or correct the location")
+    return sorted(system.unstrip_protocol(p) for p in found)

@@ -1,0 +1,177 @@
+"""The one query: every delivered row with its typed values, its day, where it came from and what is wrong with it.
+
+Belongs here: the order of the steps, and which problem of a row is told. Does not belong here: what a value means (see
+`values`), and running the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from microseg_assets.sources.mapping import Mapped
+from microseg_assets.sources.plan import Plan
+from microseg_assets.sources.read import FILE, SOURCE, text
+from microseg_assets.sources.values import FAILS, Zones, day, failure, value
+from ml.engine import quoted
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A condition under which a row has a problem, and the SQL of what is said then."""
+
+    condition: str
+    says: str
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A mapped column on its way: `lifted` computes it, `raw` is what was delivered, `value` what it means.
+
+    What is calculated is lifted in a struct: NULL if it could not be, so that this differs from a value that is NULL.
+    """
+
+    mapped: Mapped
+    number: int
+
+    @property
+    def lifted(self) -> str:
+        sql = f"TRY(struct_pack(v := {self.mapped.sql}))" if self.mapped.is_calculated else self.mapped.sql
+        return f"{sql} AS l_{self.number}"
+
+    @property
+    def delivered(self) -> str:
+        return f"l_{self.number}{'.v' if self.mapped.is_calculated else ''} AS {self.raw}"
+
+    @property
+    def raw(self) -> str:
+        return f"r_{self.number}"
+
+    @property
+    def value(self) -> str:
+        return f"v_{self.number}"
+
+    def typed(self, zones: Zones) -> str:
+        return f"{value(self.mapped, self.raw, zones)} AS {self.value}"
+
+    @property
+    def faults(self) -> list[_Fault]:
+        name = self.mapped.column.name
+        says = text(f"{name}: {FAILS[self.mapped.column.type]}")
+        lost = [f"l_{self.number} IS NULL"] if self.mapped.is_calculated else []
+        failed = failure(self.mapped, self.raw, self.value)
+        return [_Fault(condition, says, name) for condition in (*lost, *([failed] if failed else []))]
+
+
+def rows_of(plan: Plan, condition: str) -> str:
+    """The rows whose `day` meets a condition: columns of the contract, `day`, `source`, `problem` and `delivered`.
+
+    Ordered by day, stamp, customer and all other columns, so that the order of delivery never shows.
+    """
+    table = plan.target.table
+    told = ["source", "problem", "delivered"]
+    first = ["day", *([table.stamp] if table.stamp else []), "customer_id"]
+    columns = ", ".join(map(quoted, [*table.names, "day", *told]))
+    order = ", ".join(map(quoted, dict.fromkeys([*first, *table.names, *told])))
+    return f"WITH {_dated(plan)} SELECT {columns} FROM __dated WHERE {condition} ORDER BY {order}"
+
+
+def days_of(plan: Plan) -> str:
+    """`day` and `rows`: how many rows each day was delivered, first those without a day."""
+    return f"WITH {_dated(plan)} SELECT day, count(*) AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
+
+
+def pruning(plan: Plan) -> str:
+    """A condition on the stamp as it lies in the file, so that Parquet row groups of other days are not read.
+
+    Its parameters `from` and `to` must leave room for every time zone; empty where stamps are calculated or may be
+    missing.
+    """
+    stamp = next((m for m in plan.mapped if m.column.name == plan.target.table.stamp), None)
+    if stamp is None or not stamp.column.required or stamp.is_calculated:
+        return ""
+    is_stamp = stamp.type == "DATE" or stamp.type.startswith("TIMESTAMP")
+    return " AND __raw_stamp >= $from AND __raw_stamp < $to" if is_stamp else ""
+
+
+def _dated(plan: Plan) -> str:
+    """CTEs up to `__dated`: one row per delivered row."""
+    terms = [_Term(mapped, number) for number, mapped in enumerate(plan.mapped)]
+    names = {term.mapped.column.name.lower() for term in terms}
+    uses = sorted({use for term in terms for use in term.mapped.uses if use.lower() not in names})
+    stamp = next((term for term in terms if term.mapped.column.name == plan.target.table.stamp), None)
+    checks, faults = _of_rows(plan)
+    faults += [fault for term in terms for fault in term.faults]
+    dated, undated = _day_and_faults(plan, stamp, faults)
+    problem = " ".join(f"WHEN {fault.condition} THEN {fault.says}" for fault in undated + faults)
+    local = day(stamp.value, plan.target.zones) if stamp else "NULL::DATE"
+    steps = {
+        "__delivered": plan.relation.sql,
+        "__lifted": _select(
+            "__delivered",
+            *(term.lifted for term in terms),
+            *(f"{quoted(use)} AS u_{i}" for i, use in enumerate(uses)),
+            *checks,
+            SOURCE,
+        ),
+        "__kept": "FROM __lifted" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
+        "__raw": _select("__kept", "*", *(term.delivered for term in terms)),
+        "__typed": _select("__raw", "*", *(term.typed(plan.target.zones) for term in terms)),
+        "__located": _select("__typed", "*", f"{local} AS local"),
+        "__told": _select(
+            "__located", "*", f"{dated} AS day", f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem"
+        ),
+        "__dated": _select(
+            "__told",
+            *(f"{term.value} AS {quoted(term.mapped.column.name)}" for term in terms),
+            "day",
+            f"{SOURCE} AS source",
+            "problem",
+            f"CASE WHEN problem IS NOT NULL THEN {_as_delivered(terms, uses)} END AS delivered",
+            *([f"{stamp.raw} AS __raw_stamp"] if stamp else []),
+        ),
+    }
+    return ", ".join(f"{name} AS ({sql})" for name, sql in steps.items())
+
+
+def _select(source: str, *columns: str) -> str:
+    return f"SELECT {', '.join(columns)} FROM {source}"
+
+
+def _of_rows(plan: Plan) -> tuple[list[str], list[_Fault]]:
+    """What is looked up for a row as a whole, and what can be wrong with it."""
+    checks, faults = [], []
+    if plan.copies:
+        checks.append(f"{FILE} IN ({', '.join(map(text, plan.copies))}) AS copied")
+        faults.append(_Fault("copied", "'file: delivered before'"))
+    if plan.where:
+        checks.append(f"TRY(struct_pack(v := {plan.where})) AS w")
+        faults.append(_Fault("w IS NULL", "'where: cannot be computed'"))
+    return checks, faults
+
+
+def _as_delivered(terms: Sequence[_Term], uses: Sequence[str]) -> str:
+    """JSON text of the raw values, and of the columns that expressions use."""
+    values = {term.mapped.column.name: term.raw for term in terms if term.mapped.type != "NULL"}
+    values |= {use: f"u_{i}" for i, use in enumerate(uses)}
+    packed = ", ".join(f"{quoted(name)} := CAST({raw} AS VARCHAR)" for name, raw in values.items())
+    return f"CAST(to_json(struct_pack({packed})) AS VARCHAR)"
+
+
+def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tuple[str, list[_Fault]]:
+    """The SQL of a row's day, and why it may have none: that is told before any other problem of the row.
+
+    Where a stamp may be missing, rows belong to the project's first day rather than to none.
+    """
+    start = plan.target.start.isoformat()
+    first = f"DATE {text(start)}"
+    if stamp is None or not stamp.mapped.column.required:
+        return f"greatest(coalesce(local, {first}), {first})", []
+    name = stamp.mapped.column.name
+    reasons = [
+        *(fault for fault in faults if fault.column == name),
+        _Fault("local IS NULL", text(f"{name}: missing")),
+        _Fault(f"local < {first}", text(f"{name}: before the first day ({start})")),
+    ]
+    return f"CASE WHEN local >= {first} THEN local END", reasons

@@ -1,0 +1,84 @@
+"""What a project file says about a table's source, and how mistakes in it are told.
+
+Belongs here: declarations. Does not belong here: anything that opens a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ml.tables import INPUTS, Column, Table
+
+Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
+AttributeType: TypeAlias = Literal["string", "double", "boolean"]
+
+
+class SourceError(ValueError):
+    """A source that cannot be used; the message has one sentence per problem."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a source: where it is declared, and what is wrong and what to do in one sentence."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Where a table comes from.
+
+    Parameters
+    ----------
+    path : a file, a folder, or a pattern (``sales/*.csv``), or several of them: all rows of all files. Relative to the
+        project file's folder, absolute, ``package://name/inner/path``, or any fsspec URL.
+    files : name to location, for `query`
+    query : one SELECT in DuckDB's SQL over the names in `files`
+    format : by the file's suffix, unless said otherwise
+    connection : a database; not read yet
+    """
+
+    path: str | tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    query: str = ""
+    format: Format | Literal["auto"] = "auto"
+    connection: str = ""
+
+    @property
+    def locations(self) -> dict[str, tuple[str, ...]]:
+        """The declared locations by the name of the view that holds their rows; `path` is ``rows``."""
+        if self.path:
+            return {"rows": (self.path,) if isinstance(self.path, str) else self.path}
+        return {name: (location,) for name, location in self.files.items()}
+
+
+@dataclass(frozen=True)
+class TableSpec(SourceSpec):
+    """How the rows of a source become rows of the contract.
+
+    Parameters
+    ----------
+    columns : contract column to source column, or to a scalar SQL expression over source columns, or to a constant. A
+        column that is not named here is taken from the source column of the same name, where there is one.
+    where : a scalar predicate over source columns; rows for which it does not hold are not delivered
+    time_zone : of stamps that do not say their own; the project's by default. A pure date is midnight in the
+        project's zone, whatever stands here.
+    attributes : for `customers` only: columns of its own, name to type
+    """
+
+    columns: dict[str, str | bool | int | float] = field(default_factory=dict)
+    where: str = ""
+    time_zone: str | None = None
+    attributes: dict[str, AttributeType] = field(default_factory=dict)
+
+
+def input_table(name: str, spec: TableSpec) -> Table:
+    """The contract of an input table with the attributes a project adds to it."""
+    return INPUTS[name].plus(
+        Column(attribute, type_, "attribute of the customer") for attribute, type_ in spec.attributes.items()
+    )

@@ -1,0 +1,246 @@
+"""The weekly fit of the action response family.
+
+Belongs here: how scores become the model, what is logged about it, and when it replaces last week's. Does not belong
+here: the scores (`ml.actions.estimation`), the tree of cells (`cells`), the verdicts (`diagnostics`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ml.actions import diagnostics, estimation
+from ml.actions.cells import Cell, cells_of, nearest
+from ml.actions.diagnostics import Placebo
+from ml.actions.learners import CustomerEffect, Scores, customer_effect
+from ml.actions.response import ActionEvidence, ActionResponseModel
+from ml.actions.spec import ALL, CONTROL, ActionsSpec
+from ml.features import Facts, features_table
+from ml.training import Decision, Training, decide
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from ml.restate import Models
+
+METRIC = "cell_loss"
+_STRANGE = 0.01  # share of exposures in unknown micro-segments from which an incumbent is out of date
+
+
+@dataclass
+class _Found:
+    """What is found out about each action."""
+
+    scores: dict[str, Scores] = field(default_factory=dict)
+    micro_segments: dict[str, NDArray[Any]] = field(default_factory=dict)  # one entry a score
+    evidence: dict[str, ActionEvidence] = field(default_factory=dict)
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    customers: dict[str, CustomerEffect] = field(default_factory=dict)
+    ranked: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    facts: Facts,
+    as_of: date,
+    spec: ActionsSpec,
+    incumbent: ActionResponseModel | None,
+    *,
+    models: Models,
+    outcomes: pa.Table,
+) -> Training:
+    """Measure what every action did, from all matured exposures.
+
+    Per action against control: doubly robust scores, cross-fitted by customer, with the known chance of the action or
+    an estimated one, trimmed to the overlap; averaged per micro-segment of the day before the exposure *restated under
+    `models`*, shrunk up the prefix tree. An action with enough randomised exposures is judged by these alone. The
+    others go through the whole pipeline once more for the window before the exposure, with the features before that.
+    Their controls were left alone in the window before; so treated customers whom another of the exposures had reached
+    then have nobody to be compared with, and are left out of both.
+
+    New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
+    on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold.
+
+    Parameters
+    ----------
+    facts : up to `as_of`
+    outcomes : columns of `tables.EXPOSURE_OUTCOMES`, from `exposure_outcomes` as of the same day
+    models : choices in force, under which the micro-segment of each exposure is restated
+    """
+    outcomes = estimation.quiet_before(facts.engine, outcomes, spec)
+    chosen = estimation.designs(outcomes, spec)
+    if not chosen:
+        return _nothing(estimation.too_little(outcomes, spec), incumbent, spec)
+    rows = estimation.with_features(facts, outcomes, 1, models)
+    columns = _served_columns(facts)
+    found = _found(facts, rows, columns, outcomes, chosen, spec)
+    if not found.scores:
+        return _nothing("treated and control customers have nothing in common: no overlap", incumbent, spec)
+    treated = rows[rows["action"] != CONTROL]
+    model = ActionResponseModel(
+        found.evidence, found.cells, found.customers, tuple(columns), max(treated["exposed_on"]), len(treated)
+    )
+    decision, reason, challenger, older = _decide(model, incumbent, found.scores, found.micro_segments, rows, spec)
+    return Training(
+        model,
+        decision,
+        reason,
+        METRIC,
+        challenger,
+        older,
+        metrics=found.metrics,
+        params=asdict(spec),
+        figures={
+            "effects": lambda: diagnostics.effects_figure(found.evidence),
+            "overlap": lambda: diagnostics.overlap_figure(found.scores),
+            "uplift": lambda: diagnostics.uplift_figure(found.ranked, spec.seed),
+        },
+        example=rows[features_table(facts.spec).names].head(5),
+    )
+
+
+def _found(
+    facts: Facts,
+    rows: pd.DataFrame,
+    columns: list[str],
+    outcomes: pa.Table,
+    chosen: Mapping[str, str],
+    spec: ActionsSpec,
+) -> _Found:
+    """Evidence, cells and customer-level effects of every action that has an overlap."""
+    before = estimation.placebo(facts, outcomes, chosen, spec)
+    found = _Found()
+    for action, (scores, places) in estimation.estimate(rows, chosen, "outcome", facts, spec).items():
+        if not scores.kept.any():
+            continue
+        features = rows.loc[places, columns].astype("float64").to_numpy()
+        strings = rows["micro_segment"].to_numpy()[places]
+        evidence = _evidence(chosen[action], scores, before.get(action), features, spec)
+        cells = cells_of(scores, strings, spec)
+        effect, guess = customer_effect(features, scores, spec)
+        found.scores[action], found.micro_segments[action] = scores, strings
+        found.evidence[action], found.cells[action], found.customers[action] = evidence, cells, effect
+        found.ranked[action] = (guess, scores.score[scores.kept])
+        found.metrics |= _metrics(action, evidence, cells[ALL], effect.slope)
+    return found
+
+
+def _nothing(reason: str, incumbent: ActionResponseModel | None, spec: ActionsSpec) -> Training:
+    """No fit: last week's stays in force, if there is one."""
+    return Training(None, "none" if incumbent is None else "incumbent", reason, METRIC, params=asdict(spec))
+
+
+def _served_columns(facts: Facts) -> list[str]:
+    """The numeric columns of the snapshot."""
+    return [c.name for c in features_table(facts.spec).columns if c.type in ("double", "bigint", "boolean")]
+
+
+def _evidence(
+    design: str, scores: Scores, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionsSpec
+) -> ActionEvidence:
+    effect, error = scores.overall()
+    controls = scores.outcome[~scores.treated & scores.kept]
+    band = spec.smallest_effect_share * abs(float(controls.mean())) if len(controls) else 0.0
+    verdict: Placebo = "not needed"
+    if design != "randomised":
+        verdict = diagnostics.placebo_verdict(*(before or (float("nan"), float("nan"))), band)
+    unweighted, weighted = diagnostics.imbalance(features, scores)
+    return ActionEvidence(
+        design=design,
+        placebo=verdict,
+        effect=effect,
+        error=error,
+        placebo_effect=before[0] if before else None,
+        placebo_error=before[1] if before else None,
+        band=band,
+        auc=scores.auc if np.isfinite(scores.auc) else None,
+        overlap=float(scores.kept.mean()),
+        imbalance_before=unweighted,
+        imbalance_after=weighted,
+    )
+
+
+def _metrics(action: str, evidence: ActionEvidence, overall: Cell, slope: float) -> dict[str, float]:
+    values = {
+        "effect": evidence.effect,
+        "effect_se": evidence.error,
+        "placebo_effect": evidence.placebo_effect,
+        "placebo_se": evidence.placebo_error,
+        "placebo_passed": float(evidence.placebo in ("passed", "not needed")),
+        "smallest_effect": evidence.band,
+        "propensity_auc": evidence.auc,
+        "overlap_share": evidence.overlap,
+        "imbalance_before": evidence.imbalance_before,
+        "imbalance_after": evidence.imbalance_after,
+        "treated": float(overall.treated),
+        "control": float(overall.control),
+        "customer_effect_slope": slope,
+    }
+    return {f"{name}/{_metric_name(action)}": float(value) for name, value in values.items() if value is not None}
+
+
+def _metric_name(action: str) -> str:
+    """An action's name with only what a metric's name may hold."""
+    return re.sub(r"[^\w .-]", "_", action)
+
+
+def _loss(guess: NDArray[np.float64], score: NDArray[np.float64]) -> float:
+    """Mean squared error of the cell estimates, as a share of the scores' variance."""
+    return float(np.mean((score - guess) ** 2) / max(float(np.var(score)), 1e-12))
+
+
+def _told(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np.float64]:
+    """What the cells expect of each row."""
+    effect = {name: nearest(cells, name).effect for name in set(micro_segments)}
+    return np.array([effect[name] for name in micro_segments], dtype=np.float64)
+
+
+def _cross_fitted_loss(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) -> float:
+    """Loss of cells that were estimated from the other folds."""
+    guess = np.full(len(scores.score), scores.overall()[0])
+    for k in np.unique(scores.fold):
+        rest, here = scores.kept & (scores.fold != k), scores.fold == k
+        if rest.any():
+            guess[here] = _told(cells_of(replace(scores, kept=rest), micro_segments, spec), micro_segments[here])
+    return _loss(guess[scores.kept], scores.score[scores.kept])
+
+
+def _decide(
+    model: ActionResponseModel,
+    incumbent: ActionResponseModel | None,
+    scores: Mapping[str, Scores],
+    micro_segments: Mapping[str, NDArray[Any]],
+    rows: pd.DataFrame,
+    spec: ActionsSpec,
+) -> tuple[Decision, str, float, float | None]:
+    """Decision, reason, and both losses."""
+    actions = sorted(scores)
+    challenger = float(np.mean([_cross_fitted_loss(scores[a], micro_segments[a], spec) for a in actions]))
+    if incumbent is None:
+        exposures = f"{model.exposures:,} treated exposures up to {model.newest}"
+        return "challenger", f"first fit, from {exposures}: {METRIC} {challenger:.4g}", challenger, None
+    shared = [a for a in actions if a in incumbent.cells and scores[a].kept.any()]
+    older = None
+    if shared:
+        kept = {a: scores[a].kept for a in shared}
+        told = {a: _told(incumbent.cells[a], micro_segments[a][kept[a]]) for a in shared}
+        losses = [_loss(told[a], scores[a].score[kept[a]]) for a in shared]
+        older = float(np.mean(losses))
+    fresh = int(((rows["action"] != CONTROL) & (rows["exposed_on"] > incumbent.newest)).sum())
+    if fresh:
+        reason = f"{fresh:,} exposures matured since the incumbent, the newest of {model.newest}: all evidence counts"
+        return "challenger", reason, challenger, older
+    strange = max((np.mean([s not in incumbent.cells[a] for s in micro_segments[a]]) for a in shared), default=1.0)
+    if len(shared) < len(actions) or strange > _STRANGE:
+        reason = f"the incumbent does not know the micro-segments of {strange:.0%} of the exposures"
+        return "challenger", reason, challenger, older
+    assert older is not None
+    decision, reason = decide(METRIC, challenger, older, margin=spec.margin)
+    return decision, f"no exposure matured since the incumbent; {reason}", challenger, older

@@ -1,0 +1,118 @@
+"""Effects of actions: each with its interval, its design and whose evidence it stands on, never without.
+
+Belongs here: wording and drawing effects. Does not belong here: which effect may be acted upon; `action_effects` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ml.atlas.facts import Facts, Row, place
+from ml.atlas.words import is_known, number
+
+_ALL = "all"  # the root of every string in `action_effects`
+_DRAWN = 300  # intervals drawn per micro-segment: a page with many of them must stay small
+_WHISKER = 120.0  # pixels
+_MAY, _MAY_NOT = "May be acted upon.", "Unsupported: shown for information, never acted upon."
+_LEVELS = {"own": "own evidence", "parent": "parent’s"}
+_PLACEBO = {
+    "passed": "placebo passed: no effect on the time before the action",
+    "failed": "placebo failed: an “effect” shows before the action, so selection is at work",
+    "cannot tell": "placebo cannot tell: too little data before the action to rule selection out",
+    "not needed": "no placebo needed: chance chose who got it",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One scale for every effect on the page, so that they can be compared by eye."""
+
+    low: float
+    high: float
+
+    def x(self, value: float) -> float:
+        """Pixels from the left end, at which wider intervals stop."""
+        return min(max(_WHISKER * (value - self.low) / (self.high - self.low), 0.0), _WHISKER)
+
+    def whisker(self, row: Row) -> str:
+        """The SVG path of interval and mean."""
+        if not _is_measured(row):
+            return ""
+        low, mean, high = (self.x(row[name]) for name in ("ci_low", "effect", "ci_high"))
+        return f"M{low:.0f} 5H{high:.0f}M{mean:.0f} 1v8"
+
+
+def scale_of(facts: Facts) -> Scale:
+    """From the effects that carry evidence of their own, and the overall ones; wider intervals run off the edge."""
+    known = [row for row in facts.effects if _is_measured(row)]
+    shown = [row for row in known if row["micro_segment"] == _ALL or row["evidence_level"] == "own"] or known
+    low = min([row["ci_low"] for row in shown] + [0.0])
+    high = max([row["ci_high"] for row in shown] + [0.0])
+    room = (high - low) * 0.05 or 1.0
+    return Scale(low - room, high + room)
+
+
+def actions(facts: Facts, scale: Scale) -> list[Row]:
+    """Per action: its overall effect with everything that makes it believable or not, then stage by stage."""
+    found = []
+    for action in sorted({row["action"] for row in facts.effects}):
+        rows = {row["micro_segment"]: row for row in facts.effects if row["action"] == action}
+        stages = sorted((text for text in rows if text != _ALL and "/" not in text), key=place)
+        head = rows[_ALL]
+        supported = any(_is_supported(row) for row in rows.values())
+        found.append(
+            {
+                "action": action,
+                "design": head["design"],
+                "is_randomised": head["design"] == "randomised",
+                "placebo": _PLACEBO.get(head["placebo"], "no placebo was run"),
+                "supported": supported,
+                "verdict": _MAY if supported else _MAY_NOT,
+                "basis": f"{number(head['treated'])} treated and {number(head['control'])} control exposures; "
+                f"smaller effects than {facts.money(head['minimum_detectable_effect'])} would go unnoticed.",
+                "rows": [
+                    {**_effect(rows[text], scale), "name": "everybody" if text == _ALL else text}
+                    for text in (_ALL, *stages)
+                ],
+            }
+        )
+    return found
+
+
+def leaf_effects(facts: Facts, scale: Scale) -> tuple[dict[str, list[Row]], bool]:
+    """Effects by micro-segment id, and whether there are too many to draw all of their intervals.
+
+    Then own evidence is drawn before others, the most valuable micro-segments first.
+    """
+    worth = {leaf["micro_segment_id"]: leaf["ltv"] if is_known(leaf["ltv"]) else 0.0 for leaf in facts.leaves}
+    found: dict[str, list[Row]] = {}
+    ranked: list[tuple[bool, bool, float, int, Row]] = []
+    for row in facts.effects:
+        if (at := row["micro_segment_id"]) in worth:
+            effect = _effect(row, scale)
+            found.setdefault(at, []).append(effect)
+            ranked.append((row["evidence_level"] != "own", not _is_supported(row), -worth[at], len(ranked), effect))
+    for *_, effect in sorted(ranked)[_DRAWN:]:
+        effect["whisker"] = ""
+    return found, len(ranked) > _DRAWN
+
+
+def _effect(row: Row, scale: Scale) -> Row:
+    widest = max((abs(row[name]) for name in ("effect", "ci_low", "ci_high") if is_known(row[name])), default=0.0)
+    digits = 2 if widest < 10 else 1 if widest < 100 else 0
+    return {
+        "action": row["action"],
+        "effect": number(row["effect"], digits, sign=True),
+        "interval": f"{number(row['ci_low'], digits)} to {number(row['ci_high'], digits)}",
+        "whisker": scale.whisker(row),
+        "label": f"{_LEVELS.get(row['evidence_level'], 'unsupported')}, {row['design']}",
+        "supported": _is_supported(row),
+    }
+
+
+def _is_measured(row: Row) -> bool:
+    return all(is_known(row[name]) for name in ("effect", "ci_low", "ci_high"))
+
+
+def _is_supported(row: Row) -> bool:
+    return row["evidence_level"] in _LEVELS

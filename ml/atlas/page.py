@@ -1,0 +1,191 @@
+"""The page: its top, its table of stages, and the sections put together.
+
+Belongs here: what is said first, and which section follows which facts. Does not belong here: the words of a section
+with a module of its own, and the looks (see ``atlas.html``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ml.atlas.effects import actions, scale_of
+from ml.atlas.evidence import evidence, models, switched_off, verdict
+from ml.atlas.facts import Atlas, Facts, Row, counted, total
+from ml.atlas.flow import flow
+from ml.atlas.micro_segments import Outlook, known_ltv, micro_segments, outlooks
+from ml.atlas.movements import Week, movements, week_of
+from ml.atlas.plan import Planned, plan_section, planned
+from ml.atlas.words import MISSING, amount, full_day, is_known, number, plural, share, width
+from ml.engine import Engine
+
+
+def render(engine: Engine, atlas: Atlas) -> str:
+    """The page as HTML: everything inline, nothing fetched, all text from data escaped.
+
+    Parameters
+    ----------
+    engine : counts the customers
+    atlas : the tables; any of them may be empty
+
+    Returns
+    -------
+    The same text for the same input, byte by byte.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ml.atlas", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("atlas.html").render(_view(counted(engine, atlas)))
+    page = re.sub(r"\n\s*", "\n", page).strip() + "\n"
+    return re.sub(r"\n(?=</?(?:tr|tbody|p|details)\b)", "", page)
+
+
+def _view(facts: Facts) -> Row:
+    """Everything the template says, as text."""
+    week, ahead, scale = week_of(facts), outlooks(facts), scale_of(facts)
+    plan, plans = planned(facts)
+    moves, planning, judged = movements(facts, week), plan_section(plan), verdict(facts)
+    return {
+        "project": facts.atlas.project,
+        "day": full_day(facts.atlas.day),
+        "iso_day": facts.atlas.day.isoformat(),
+        "currency": facts.atlas.currency,
+        "horizon": facts.horizon,
+        "headline": _headline(facts, plan),
+        "outstanding": [
+            *(f"The biggest change of the week: {move['text']}" for move in moves["stage_moves"][:1]),
+            *_most_at_stake(facts, ahead),
+            *_what_the_plan_does(plan, planning["reasons"]),
+            *([judged] if judged else []),
+        ],
+        "stages": _stages(facts, week),
+        "has_forecasts": bool(facts.forecasts),
+        "flow": flow(facts, week),
+        "week": moves,
+        "segments": micro_segments(facts, ahead, plans, scale),
+        "actions": actions(facts, scale),
+        "zero": f"{scale.x(0.0):.0f}",
+        "plan": planning,
+        "audiences": _audiences(facts),
+        "evidence": evidence(facts),
+        "verdict": judged,
+        "models": models(facts),
+        "switched_off": switched_off(facts),
+    }
+
+
+def _headline(facts: Facts, plan: Planned) -> list[Row]:
+    """The cards at the top."""
+    profiles = facts.stage_profiles.values()
+    buyers, revenue = (total(row[name] for row in profiles) for name in ("buyers", "revenue"))
+    top = _top_stage(facts)
+    unit = facts.atlas.currency
+    return [
+        {
+            "label": "Customers known",
+            "value": number(facts.customers),
+            "note": f"{plural(len(facts.stages), 'stage')}, {plural(len(facts.leaves), 'micro-segment')}",
+        },
+        {
+            "label": "Revenue, last 28 days",
+            "value": amount(revenue) if profiles else MISSING,
+            "unit": unit,
+            "note": f"{share(buyers, facts.customers)} of customers bought",
+        },
+        {
+            "label": "Lifetime value in all",
+            "value": amount(facts.ltv) if profiles else MISSING,
+            "unit": unit,
+            "note": f"{facts.money(facts.ltv / facts.customers)} per customer"
+            if facts.customers and profiles
+            else "no customers yet",
+        },
+        *(
+            {
+                "label": f"LTV held by stage “{row['stage']}”",
+                "value": share(row["ltv"], facts.ltv),
+                "note": f"by {share(row['customers'], facts.customers)} of customers",
+            }
+            for row in top
+        ),
+        {
+            "label": "Customers to act upon",
+            "value": number(plan.acted) if plan.customers else MISSING,
+            "note": f"expected to bring {facts.money(plan.value)} after cost"
+            if plan.acted
+            else ("the plan abstains for everybody" if plan.customers else "no plan yet"),
+        },
+    ]
+
+
+def _top_stage(facts: Facts) -> list[Row]:
+    """The profile of the stars or, without such a stage, of the one with the highest LTV per customer."""
+    valued = [row for row in facts.stage_profiles.values() if is_known(row["ltv_per_customer"])]
+    stars = [row for row in facts.stage_profiles.values() if row["stage"] == "star"]
+    return stars or sorted(valued, key=lambda row: (row["ltv_per_customer"], row["stage"]))[-1:]
+
+
+def _most_at_stake(facts: Facts, ahead: Mapping[str, Outlook]) -> list[str]:
+    worst = max(ahead.values(), key=lambda one: (one.at_stake, one.leaf["name"]), default=None)
+    if worst is None or worst.at_stake <= 0:
+        return []
+    said = (
+        f"The most value on the move: {worst.leaf['name']}, where {share(worst.leaving)} of customers are expected in "
+        f"another stage within {facts.horizon} days; the group’s LTV is {facts.money(known_ltv(worst.leaf))}."
+    )
+    return [said]
+
+
+def _what_the_plan_does(plan: Planned, reasons: list[Row]) -> list[str]:
+    if plan.acted:
+        rest = f"; for {plural(plan.abstained, 'customer')} it abstains" if plan.abstained else ""
+        acted = plural(plan.acted, "customer")
+        return [f"The plan acts on {acted} and holds out {number(plan.held)} on purpose{rest}."]
+    if plan.customers:
+        return ["The plan acts on nobody." + "".join(f" The main reason: {why['text']}." for why in reasons[:1])]
+    return []
+
+
+def _stages(facts: Facts, week: Week) -> list[Row]:
+    """The table under the picture."""
+    rows = []
+    for stage in facts.stages:
+        profile, size = facts.stage_profiles.get(stage, {}), facts.sizes[stage]
+        later = total(count for (_, after), count in facts.flows.items() if after == stage)
+        rows.append(
+            {
+                "stage": stage,
+                "customers": number(size),
+                "share": share(size, facts.customers),
+                "width": width(size, facts.customers),
+                "revenue": amount(profile.get("revenue")),
+                "ltv": amount(profile.get("ltv")),
+                "ltv_each": amount(profile.get("ltv_per_customer")),
+                "ltv_share": share(profile.get("ltv"), facts.ltv),
+                "ltv_width": width(profile.get("ltv"), facts.ltv),
+                "arrived": number(week.arrived.get(stage, 0), sign=True) if week.is_known else MISSING,
+                "left": number(-week.left.get(stage, 0)) if week.is_known else MISSING,
+                "later": number(later),
+                "change": number(later - size, sign=True),
+            }
+        )
+    return rows
+
+
+def _audiences(facts: Facts) -> list[Row]:
+    return [
+        {
+            "name": row["audience"],
+            "customers": number(row["customers"]),
+            "share": share(row["customers"], facts.customers),
+            "width": width(row["customers"], facts.customers),
+        }
+        for row in facts.audiences
+    ]

@@ -1,0 +1,220 @@
+"""The weekly fit of the transition model, judged on the newest step.
+
+Belongs here: which weeks are counted, the holdout, and the decision. Does not belong here: the model
+(`ml.journeys.transitions`), and recomputing past weeks under today's models (`ml.restate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml.engine import Engine, Input
+from ml.journeys import figures
+from ml.journeys.transitions import (
+    Detail,
+    TransitionModel,
+    TransitionSpec,
+    fit,
+    log_loss,
+    surprise,
+    transition_counts,
+)
+from ml.restate import restate
+from ml.sampling import sampled
+from ml.training import Decision, Training, decide
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from ml.features import Facts
+    from ml.restate import Models
+
+
+def train(
+    facts: Facts, as_of: date, spec: TransitionSpec, incumbent: TransitionModel | None, *, models: Models
+) -> Training:
+    """Count the transitions of the last weeks as today's models see them, and compare with the model in force.
+
+    Every week is restated under `models`, so a refit of theirs never looks like a customer's move. The newest step,
+    `as_of` − 7 → `as_of`, is held out: a twin fitted on the steps before it stands for the challenger, which itself is
+    fitted on all of them. The incumbent was fitted at least a week ago and has not seen that step either.
+
+    Micro-segments are used if the twin tells the holdout better with them than without, beyond chance (90 % interval of
+    a bootstrap over customers); otherwise the stage's row is all that is used.
+
+    Parameters
+    ----------
+    facts : cut at the end of `as_of`
+    as_of : last day of the training week
+    models : value, lifecycle and layer models in force, with their specs
+    """
+    days = [as_of - timedelta(days=spec.step_days * back) for back in range(spec.weeks, -1, -1)]
+    first = facts.engine.query("SELECT MIN(day) AS day FROM days", days=facts.customer_days)["day"][0].as_py()
+    pairs = facts.known([day for day in days if first is not None and day >= first])
+    if pairs.num_rows > spec.max_rows:
+        share = spec.max_rows / pairs.num_rows
+        people = pc.count_distinct(pairs["customer_id"]).as_py()
+        pairs = sampled(facts.engine, pairs, max(1, int(people * share)), spec.seed)
+    states = restate(facts.engine, facts.snapshot(pairs), models)
+    return train_on_states(facts.engine, states, as_of, spec, incumbent, models.specs.lifecycle.stage_names())
+
+
+def train_on_states(
+    engine: Engine,
+    states: Input,
+    as_of: date,
+    spec: TransitionSpec,
+    incumbent: TransitionModel | None,
+    stages: Iterable[str],
+) -> Training:
+    """`train` from states that are restated already: customer_id, day, stage, micro_segment, a step apart."""
+    stages = tuple(stages)
+    metric = f"log_loss_{spec.step_days}d"
+    cells = transition_counts(engine, states, spec.step_days)
+    newest = as_of - timedelta(days=spec.step_days)
+    past, holdout = cells.filter(pc.less(cells["day"], newest)), cells.filter(pc.equal(cells["day"], newest))
+    seen, held = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
+    if not held or seen < spec.min_customers:
+        decision: Decision = "none" if incumbent is None else "incumbent"
+        return Training(
+            model=None,
+            decision=decision,
+            reason=f"{seen} transitions before the newest {spec.step_days} days and {held} in them: "
+            f"{spec.min_customers} and 1 are needed",
+            metric=metric,
+            metrics={"transitions": float(seen + held)},
+            params=asdict(spec),
+        )
+
+    twin = fit(past, stages, spec)
+    losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
+    detail: Detail = "micro_segment" if gain[1] > 0 else "stage"
+    challenger, standing = losses[f"order 1, {detail}"], None
+    if incumbent is not None:
+        texts = holdout["micro_segment"].to_pylist()
+        standing = log_loss(holdout, incumbent.stages, incumbent.probabilities(texts, spec.step_days))
+    decided, reason = decide(metric, challenger, standing, margin=spec.margin)
+    model = fit(cells, stages, spec, detail)
+    metrics = _metrics(metric, detail, losses, gain, gain_elsewhere) | {
+        "transitions": float(seen + held),
+        "holdout_customers": float(held),
+        "micro_segments": float(len(model.counts)),
+    }
+    for horizon in spec.horizons:
+        if horizon > spec.step_days:
+            metrics |= _far(engine, states, cells, as_of, horizon, stages, spec, detail)
+    return Training(
+        model=model,
+        decision=decided,
+        reason=f"{reason}; {_in_words(detail, gain)}",
+        metric=metric,
+        challenger_score=challenger,
+        incumbent_score=standing,
+        metrics=metrics,
+        params=asdict(spec) | {"detail": detail},
+        figures={
+            "transitions": partial(figures.transitions, model),
+            "log_loss": partial(figures.losses, losses, spec.step_days),
+        },
+        example=_example(model),
+    )
+
+
+def _metrics(
+    metric: str, detail: Detail, losses: Mapping[str, float], gain: tuple[float, float, float], gain_elsewhere: float
+) -> dict[str, float]:
+    return {
+        metric: losses[f"order 1, {detail}"],
+        f"{metric}_micro_segment": losses["order 1, micro_segment"],
+        f"{metric}_stage": losses["order 1, stage"],
+        f"{metric}_order_0": losses["order 0"],
+        f"{metric}_stay": losses["stay"],
+        "gain_of_micro_segments": gain[0],
+        "gain_of_micro_segments_low": gain[1],
+        "gain_of_micro_segments_high": gain[2],
+        "gain_of_micro_segments_without_rule_stages": gain_elsewhere,
+    }
+
+
+def _compare(
+    twin: TransitionModel, holdout: pa.Table, spec: TransitionSpec
+) -> tuple[dict[str, float], tuple[float, float, float], float]:
+    """Log-loss of each kind of model on the holdout, and what micro-segments add to stages.
+
+    What they add is in nats a customer, with a 90 % interval, and once more without customers in a rule's stage.
+    """
+    texts = holdout["micro_segment"].to_pylist()
+    place = {stage: number for number, stage in enumerate(twin.stages)}
+    origins = [place.get(text.split("/")[0], -1) for text in texts]
+
+    def by_stage(matrix: NDArray[Any]) -> NDArray[Any]:
+        return np.array([matrix[origin] if origin >= 0 else twin.marginal for origin in origins])
+
+    rows = {
+        "order 1, micro_segment": twin.probabilities(texts, spec.step_days),
+        "order 1, stage": by_stage(twin.stage_matrix),
+        "stay": by_stage(twin.staying),
+        "order 0": np.tile(twin.marginal, (len(texts), 1)),
+    }
+    losses = {name: log_loss(holdout, twin.stages, chances) for name, chances in rows.items()}
+    better = surprise(holdout, twin.stages, rows["order 1, stage"]) - surprise(
+        holdout, twin.stages, rows["order 1, micro_segment"]
+    )
+    # A resample of customers is a multinomial draw of the cells, since customers of a cell are alike in both models.
+    weights = holdout["customers"].to_numpy()
+    draws = np.random.default_rng(spec.seed).multinomial(weights.sum(), weights / weights.sum(), size=spec.bootstraps)
+    low, high = np.quantile(draws @ better / weights.sum(), [0.05, 0.95])
+    free = weights * np.array([text.split("/")[0] not in spec.rule_stages for text in texts])
+    gain = (float(weights @ better / weights.sum()), float(low), float(high))
+    return losses, gain, float(free @ better / max(1, free.sum()))
+
+
+def _far(
+    engine: Engine,
+    states: Input,
+    cells: pa.Table,
+    as_of: date,
+    horizon: int,
+    stages: tuple[str, ...],
+    spec: TransitionSpec,
+    detail: Detail,
+) -> dict[str, float]:
+    """Log-loss of a longer horizon, foretold by a model that knew nothing after the start of it."""
+    start = as_of - timedelta(days=horizon)
+    before = cells.filter(pc.less_equal(cells["day"], start - timedelta(days=spec.step_days)))
+    far = transition_counts(engine, states, horizon)
+    far = far.filter(pc.equal(far["day"], start))
+    if not before.num_rows or not far.num_rows:
+        return {}
+    early = fit(before, stages, spec, detail)
+    texts = far["micro_segment"].to_pylist()
+    place = {stage: number for number, stage in enumerate(early.stages)}
+    staying = np.linalg.matrix_power(early.staying, horizon // spec.step_days)
+    stay = np.array([staying[place[s]] if (s := text.split("/")[0]) in place else early.marginal for text in texts])
+    return {
+        f"log_loss_{horizon}d": log_loss(far, early.stages, early.probabilities(texts, horizon)),
+        f"log_loss_{horizon}d_stay": log_loss(far, early.stages, stay),
+    }
+
+
+def _in_words(detail: Detail, gain: tuple[float, float, float]) -> str:
+    interval = f"{gain[0]:.4f} nats a customer, 90 % interval {gain[1]:.4f} to {gain[2]:.4f}"
+    if detail == "micro_segment":
+        return f"micro-segments tell more than their stage ({interval})"
+    return f"micro-segments do not tell more than their stage beyond chance ({interval}), so stages alone are used"
+
+
+def _example(model: TransitionModel) -> pd.DataFrame:
+    import pandas as pd
+
+    texts = sorted(model.counts)[:5]
+    return pd.DataFrame({"micro_segment": texts, "stage": [text.split("/")[0] for text in texts]}, dtype="str")

@@ -1,0 +1,96 @@
+"""What a table is: named columns with a type, a meaning and a unit, and the key of a row.
+
+Belongs here: columns, tables, and their Arrow and SQL types. Does not belong here: any table of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pyarrow as pa
+
+Type = Literal["string", "double", "bigint", "boolean", "date", "timestamp"]
+
+ARROW: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+SQL: dict[str, str] = {name: name.upper() if name != "string" else "VARCHAR" for name in ARROW}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `required` means it must be present and filled in every accepted row."""
+
+    name: str
+    type: Type
+    meaning: str
+    unit: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named set of columns with the key that identifies a row inside one partition."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    stamp: str | None = None  # the column that dates a row of an input table
+    dimensions: tuple[str, ...] = field(default=("day",))
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name}")
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of one partition."""
+        return pa.schema([pa.field(column.name, ARROW[column.type]) for column in self.columns])
+
+    def empty(self) -> pa.Table:
+        return self.schema().empty_table()
+
+    def plus(self, columns: Iterable[Column]) -> Table:
+        """The same table with a project's own columns behind the declared ones."""
+        extra = tuple(columns)
+        taken = set(self.names) & {column.name for column in extra}
+        if taken:
+            raise ValueError(f"{self.name} already has {', '.join(sorted(taken))}: choose another name")
+        return replace(self, columns=self.columns + extra)
+
+    def named(self, name: str) -> Table:
+        """The same columns under another name."""
+        return replace(self, name=name)
+
+    def empty_days(self) -> pa.Table:
+        """No rows, with the `day` column that per-customer tables carry between steps."""
+        return self.schema().append(pa.field("day", pa.date32())).empty_table()
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
+
+        Raises
+        ------
+        ValueError
+            If a declared column is missing.
+        """
+        missing = [name for name in self.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"{self.name} lacks {', '.join(missing)}")
+        return table.select(self.names).cast(self.schema())
+
+
+CUSTOMER_ID = Column("customer_id", "string", "who; the same id in every table", required=True)

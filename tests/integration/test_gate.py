@@ -1,0 +1,159 @@
+"""The gate: a day that fails is not there, nothing is made from it, and correcting the source puts all of it right."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from microseg_assets.cli import main
+from microseg_assets.runs import RunFailed, job_of
+from ml import tables
+from tests.integration.shop import FRIDAY, SUNDAY, WEEK, WEEK_BEFORE, Shop, day_of, differences
+
+SATURDAY, MONDAY = SUNDAY - timedelta(days=1), SUNDAY + timedelta(days=1)
+
+
+@contextmanager
+def spoilt(shop: Shop, day: date) -> Iterator[None]:
+    """Every other amount of a day is no number."""
+    rows = shop.delivered("transactions")
+    mine = [row for row in rows if day_of(row["occurred_at"]) == day]
+    bad = {id(row) for row in mine[::2]}
+    shop.deliver("transactions", [{**row, "amount": "n/a"} if id(row) in bad else row for row in rows])
+    yield
+    shop.deliver("transactions", rows)
+
+
+@pytest.fixture(scope="module")
+def refused(friday: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, str]]:
+    """The shop after a run from Saturday to Monday whose Sunday was bad, and what the run said."""
+    shop = friday.copied_to(tmp_path_factory.mktemp("gate") / "refused")
+    with spoilt(shop, SUNDAY):
+        with pytest.raises(RunFailed) as failure:
+            shop.execute("to_features", SATURDAY, MONDAY)
+        yield shop, str(failure.value)
+
+
+def alone(shop: Shop, job: str, asset: str, key: date) -> dg.ExecuteInProcessResult:
+    """One asset of one partition, as somebody might ask for it in the UI."""
+    with shop.instance() as instance:
+        return job_of(str(shop.file), str(shop.folder), f"{shop.name}_{job}").execute_in_process(
+            instance=instance, asset_selection=[shop.chain.key(asset)], partition_key=key.isoformat(), raise_on_error=False
+        )
+
+
+def said(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [e for e in result.all_events if e.is_step_failure]
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None, "it ended with a traceback instead of a sentence"
+    return str(failure.description)
+
+
+def test_the_refusal_says_table_day_counts_and_remedy(refused: tuple[Shop, str]) -> None:
+    shop, sentence = refused
+    for part in ("transactions", f"{SUNDAY}", "rows", "quarantine", "Correct the source", str(shop.file)):
+        assert part in sentence
+    assert f"{SATURDAY}" not in sentence and f"{MONDAY}" not in sentence
+
+
+def test_a_refused_day_is_absent_and_the_good_days_of_the_same_run_are_there(refused: tuple[Shop, str]) -> None:
+    """In the lake, and in Dagster's event log as well: a failed step records nothing of itself."""
+    shop, _ = refused
+    there = {SATURDAY, SUNDAY, MONDAY} & set(shop.days("transactions"))
+    assert there == {SATURDAY, MONDAY}
+    recorded = shop.recorded("transactions")
+    assert {f"{SATURDAY}", f"{MONDAY}"} <= recorded and f"{SUNDAY}" not in recorded
+
+
+def test_the_check_of_each_day_says_whether_that_day_passed(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    with shop.instance() as instance:
+        found = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(shop.chain.key("transactions"), "great_expectations"), limit=50
+        )
+    passed = {}
+    for record in found:
+        evaluation = record.event.dagster_event.event_specific_data if record.event else None
+        if isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.partition:
+            passed.setdefault(evaluation.partition, evaluation.passed)  # newest first
+    assert [passed[f"{day}"] for day in (SATURDAY, SUNDAY, MONDAY)] == [True, False, True]
+
+
+def test_refused_rows_are_in_quarantine_with_the_rule(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    rows = shop.chain.lake.read(tables.QUARANTINE, SUNDAY, table="transactions").to_pylist()
+    raw = shop.table("raw_transactions", SUNDAY)
+    assert len(rows) == raw.num_rows - raw.num_rows // 2
+    assert {row["rule"] for row in rows} == {"amount: not a number"}
+    assert all('"n/a"' in row["row"] and row["source"].endswith("transactions.csv") for row in rows)
+
+
+def test_nothing_downstream_ran_in_the_refused_run(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    assert max(shop.days("customer_days")) == max(shop.days("customer_features")) == FRIDAY
+    assert not {f"{SATURDAY}", f"{SUNDAY}", f"{MONDAY}"} & shop.recorded("customer_days")
+
+
+def test_a_later_run_of_what_comes_next_refuses_and_names_the_command(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    result = alone(shop, "to_features", "customer_days", SUNDAY)
+    assert not result.success
+    assert f"transactions has no partition {SUNDAY}" in said(result)
+    assert f"microseg run --project shop --from {SUNDAY} --to {SUNDAY}" in said(result)
+    assert SUNDAY not in shop.days("customer_days")
+
+
+def test_a_training_week_with_a_refused_day_refuses_and_registers_nothing(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    before = shop.registered()
+    with pytest.raises(RunFailed) as failure:
+        shop.execute("weekly", WEEK)
+    assert f"has no partition {SUNDAY}" in str(failure.value)
+    assert re.search(rf"microseg run --project shop --from {SUNDAY} --to {SUNDAY} .*shop_daily", str(failure.value))
+    assert shop.days("value_model") == [WEEK_BEFORE]
+    assert shop.registered() == before
+
+
+def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(friday: Shop, tmp_path: Path) -> None:
+    """Otherwise Monday would be served by nothing, or by the week before."""
+    shop = friday.copied_to(tmp_path / "unserved")
+    shop.execute("to_features", SATURDAY, MONDAY)
+    with pytest.raises(RunFailed) as failure:
+        shop.execute("from_value", MONDAY)
+    assert f"value_model has no partition {WEEK}" not in str(failure.value), "the message names tables, not assets"
+    assert f"{WEEK}" in str(failure.value)
+    assert f"microseg run --project shop --from {WEEK} --to {SUNDAY}" in str(failure.value)
+    assert "shop_weekly" in str(failure.value)
+    assert MONDAY not in shop.days("customer_value")
+
+
+def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop, shop: Shop, tmp_path: Path) -> None:
+    """That a partition exists means that its day passed; what the refusal told us to do then puts everything right."""
+    home = friday.copied_to(tmp_path / "heals")
+    assert FRIDAY in home.days("transactions")
+    with spoilt(home, FRIDAY):
+        with pytest.raises(RunFailed):
+            home.execute("to_features", FRIDAY)
+        assert FRIDAY not in home.days("transactions")
+        assert FRIDAY - timedelta(days=1) in home.days("transactions"), "yesterday stays intact"
+        refusal = alone(home, "to_features", "customer_days", FRIDAY)
+        command = shlex.split(re.search(r"microseg (run [^(]*)", said(refusal)).group(1))  # type: ignore[union-attr]
+        still_bad = typed(home, command)
+        assert still_bad.exit_code == 1 and "refused and not written" in still_bad.output
+    healed = typed(home, command)
+    assert healed.exit_code == 0, healed.output
+    assert differences(shop.partitions(FRIDAY), home.partitions(FRIDAY)) == []
+
+
+def typed(shop: Shop, command: list[str]):  # type: ignore[no-untyped-def]
+    """A command as a person types it."""
+    with shop.here():
+        return CliRunner().invoke(main, command, catch_exceptions=False)

@@ -1,0 +1,99 @@
+"""Time: no day knows its future, no day uses its own week's model, and how days are grouped into runs changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.integration.shop import (
+    FRIDAY,
+    MONDAY,
+    NEXT_MONDAY,
+    SUNDAY,
+    WEDNESDAY,
+    WEEK,
+    WEEK_BEFORE,
+    Shop,
+    differences,
+    with_another_future,
+)
+
+
+@pytest.fixture(scope="module")
+def other_future(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop that is equal to the other one up to Sunday, made from nothing up to that day."""
+    other = Shop.new(tmp_path_factory.mktemp("other") / "future")
+    with_another_future(other, after=SUNDAY)
+    other.run(MONDAY, SUNDAY)
+    return other
+
+
+def test_nothing_after_a_sunday_changes_any_table_up_to_it(shop: Shop, other_future: Shop) -> None:
+    """Sunday ends a training week as well: its choices are made, and rest on nothing of the week after."""
+    known = shop.partitions(SUNDAY)
+    assert {f"model_choices/family=value/week={week}" for week in (WEEK_BEFORE, WEEK)} <= known.keys()
+    assert differences(known, other_future.partitions(SUNDAY)) == []
+
+
+def test_a_weekly_fit_is_the_same_whatever_the_next_week_brings(shop: Shop, other_future: Shop) -> None:
+    """Not only what was chosen: every registered version has the fingerprint it had, chosen or not."""
+    assert other_future.choices(WEEK) == shop.choices(WEEK)
+    assert other_future.registered() == shop.registered()
+    assert len(shop.registered()) == 5, "every family of the shop has a model, or this shows little"
+
+
+def test_nothing_after_a_wednesday_changes_any_table_up_to_it(shop: Shop, other_future: Shop, tmp_path: Path) -> None:
+    """Inside of a training week, on days whose models are already in force."""
+    other = other_future.copied_to(tmp_path / "wednesday")
+    for table in ("transactions", "customers", "events", "exposures"):
+        other.deliver(table, shop.delivered(table))
+    with_another_future(other, after=WEDNESDAY)
+    other.run(NEXT_MONDAY, WEDNESDAY)
+    assert differences(shop.partitions(WEDNESDAY), other.partitions(WEDNESDAY)) == []
+
+
+def test_the_future_that_was_changed_would_have_shown(shop: Shop, other_future: Shop, tmp_path: Path) -> None:
+    """The proof can fail: the day after Sunday does differ."""
+    other = other_future.copied_to(tmp_path / "monday")
+    other.execute("to_features", NEXT_MONDAY)
+    assert other.table("customer_features", NEXT_MONDAY) != shop.table("customer_features", NEXT_MONDAY)
+
+
+def test_a_day_uses_the_last_week_that_ended_before_it(shop: Shop) -> None:
+    """Sunday belongs to a week that has not ended; from Monday on its choice is in force."""
+    labels = {
+        week: "baseline" if row["version"] is None else f"{row['model_name']}/{row['version']}"
+        for week in (WEEK_BEFORE, WEEK)
+        for row in [shop.choices(week)["value"]]
+    }
+    assert labels[WEEK_BEFORE] != labels[WEEK], "without a change of choice this shows nothing"
+    for day in shop.days("customer_value"):
+        week = WEEK_BEFORE if day <= SUNDAY else WEEK
+        assert {row["model"] for row in shop.rows("customer_value", day)} == {labels[week]}, day
+
+
+def test_a_range_run_equals_day_by_day_runs(shop: Shop, friday: Shop, tmp_path: Path) -> None:
+    """Saturday to Wednesday, with the end of a training week between them: once in one go, once a day at a time."""
+    by_day = friday.copied_to(tmp_path / "by-day")
+    day = FRIDAY
+    while day < WEDNESDAY:
+        day += timedelta(days=1)
+        by_day.run(day)
+    assert differences(shop.partitions(), by_day.partitions()) == []
+    assert by_day.registered() == shop.registered()
+
+
+def test_running_days_and_weeks_again_changes_nothing(shop: Shop, tmp_path: Path) -> None:
+    """Sunday is made again when its own week's choice is there: it still does not use it."""
+    again = shop.copied_to(tmp_path / "again")
+    again.run(SUNDAY, NEXT_MONDAY)
+    with again.instance() as instance:
+        trained = instance.get_run_records(dg.RunsFilter(job_name="shop_weekly"))
+        assert len(trained) == 3, "the week that ended was not trained again: this shows less than it says"
+    assert differences(shop.partitions(), again.partitions()) == []
+    assert again.choices(WEEK) == shop.choices(WEEK)
+    assert again.registered() == shop.registered(), "the same fit got a second version"
+    assert again.champions() == shop.champions()

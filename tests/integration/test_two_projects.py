@@ -1,0 +1,112 @@
+"""Two projects in one instance; the second one's campaigns were targeted, so nothing it measures may be acted upon unproven."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from microseg_assets.build import build_defs
+from tests.integration.shop import MONDAY, WEEK_BEFORE, Shop
+
+VERDICTS = {"passed", "failed", "cannot tell"}
+
+
+@pytest.fixture(scope="module")
+def home(friday: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop's state folder with a kiosk in it, which has no customers table and no events, and is not yet made."""
+    shop = friday.copied_to(tmp_path_factory.mktemp("two") / "projects")
+    Shop.new(shop.folder, "kiosk", randomised=False)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def before(home: Shop) -> dict[str, str]:
+    return digests(home.folder / "lake" / "shop")
+
+
+@pytest.fixture(scope="module")
+def kiosk(home: Shop, before: dict[str, str]) -> Iterator[Shop]:
+    """The kiosk, materialized in the shop's instance."""
+    kiosk = replace(home, name="kiosk")
+    kiosk.run(MONDAY)
+    yield kiosk
+    shutil.rmtree(home.folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): f"{path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_definitions_of_two_projects_share_nothing(home: Shop) -> None:
+    with home.here():
+        kiosk = replace(home, name="kiosk")
+        both = build_defs(projects=[str(home.file), str(kiosk.file)]).get_repository_def()
+        alone = [build_defs(projects=[str(one.file)]).get_repository_def() for one in (home, kiosk)]
+    keys = [set(one.asset_graph.get_all_asset_keys()) for one in alone]
+    assert keys[0] and not keys[0] & keys[1]
+    assert set(both.asset_graph.get_all_asset_keys()) == keys[0] | keys[1]
+    for one, project in zip(alone, ("shop", "kiosk"), strict=True):
+        named = [*(job.name for job in one.get_all_jobs()), *(schedule.name for schedule in one.schedule_defs)]
+        assert all(name.startswith((f"{project}_", "__")) for name in named)
+        for job in one.get_all_jobs():
+            if not job.name.startswith("__"):
+                selected = both.get_job(job.name).asset_layer.selected_asset_keys
+                assert selected and {key.path[0] for key in selected} == {project}, f"{job.name} reaches into the other"
+
+
+def test_materializing_one_project_leaves_the_other_alone(home: Shop, before: dict[str, str], kiosk: Shop, friday: Shop) -> None:
+    """Not a byte and not a stamp of its lake, not a version of its models, not an event of its assets."""
+    assert kiosk.days("segment_atlas") == [MONDAY]
+    assert digests(home.folder / "lake" / "shop") == before
+    assert home.registered() == friday.registered() and home.champions() == friday.champions()
+    assert {name.partition(".")[0] for name in kiosk.registered()} == {"kiosk"}
+    with home.instance() as instance:
+        for name in home.chain.stored:
+            event = instance.get_latest_materialization_event(home.chain.key(name))
+            assert event is not None
+            run = instance.get_run_by_id(event.run_id)
+            assert run is not None and run.job_name.startswith("shop_"), name
+
+
+def test_tables_that_a_business_does_not_bring_are_empty_and_said(kiosk: Shop) -> None:
+    """The chain works without them."""
+    for table in ("customers", "events", "balances"):
+        assert kiosk.table(table, MONDAY).num_rows == 0
+    page = kiosk.rows("segment_atlas", MONDAY)[0]["page"]
+    assert "customers" in page and "events" in page
+    assert kiosk.table("customer_features", MONDAY).num_rows > 0
+
+
+def test_observational_effects_carry_their_label_and_their_placebo_verdict(kiosk: Shop) -> None:
+    outcomes = kiosk.rows("exposure_outcomes", WEEK_BEFORE)
+    assert {row["design"] for row in outcomes} == {"observational"}
+    effects = kiosk.rows("action_effects", MONDAY)
+    assert effects, "no effects: this shows nothing"
+    assert {row["design"] for row in effects} == {"observational"}
+    assert {row["placebo"] for row in effects} <= VERDICTS
+    for row in effects:
+        if row["placebo"] != "passed":
+            assert row["evidence_level"] == "unsupported", row
+
+
+def test_an_unsupported_effect_is_never_in_the_plan_which_says_why(kiosk: Shop) -> None:
+    effects = {(row["micro_segment_id"], row["action"]): row for row in kiosk.rows("action_effects", MONDAY)}
+    unsupported = {key for key, row in effects.items() if row["evidence_level"] == "unsupported"}
+    assert unsupported, "everything is supported: this shows nothing"
+    plan = kiosk.rows("action_plan", MONDAY)
+    given = {(row["micro_segment_id"], row["action"]) for row in plan if row["action"] not in ("none", "control")}
+    assert not given & unsupported and given <= effects.keys()
+    refused = {row["micro_segment_id"] for row in plan if row["action"] == "none"}
+    assert refused
+    for row in plan:
+        if row["action"] == "none" and all((row["micro_segment_id"], a) in unsupported for a in ("coupon", "call")):
+            assert "placebo" in row["reason"], row

@@ -1,0 +1,344 @@
+"""The project file: whatever is wrong in it, one sentence says where, what, and what to do; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from microseg_assets.project import SHIPPED, Project, ProjectError, find, load, shipped
+
+BASE = """\
+name: shop
+start: 2024-01-01
+tables:
+  transactions:
+    path: a.csv
+"""  # five lines: what a case appends begins in line 6
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "shop.yaml"
+
+
+def said_of(file: Path, text: str | bytes) -> str:
+    """What is said of a file that cannot be used, without its path."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ProjectError) as error:
+        load(str(file))
+    message = str(error.value)
+    assert message.startswith(str(file)), message
+    return message.replace(str(file), "F")
+
+
+def test_a_minimal_file_is_a_project(file: Path) -> None:
+    file.write_text(BASE)
+    project = load(str(file))
+    assert (project.name, project.start, project.end, project.time_zone) == ("shop", date(2024, 1, 1), None, "UTC")
+    assert project.path == file and project.missing_tables() == ["customers", "events", "exposures", "balances"]
+    assert project.source("events") is None and project.source("transactions") is not None
+    assert project.calendar.start == date(2024, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["complete_journey"])
+def test_the_shipped_files_are_projects(name: str) -> None:
+    assert name in shipped()
+    assert load(name).name == name
+
+
+# ── mistakes, one sentence each ───────────────────────────────────────────────────────────────────────────────────
+
+MISTAKES = {
+    # what is written → where, which key, what to do
+    "an unknown key": (BASE + "tittle: x\n", "F:6: unknown key 'tittle'; did you mean 'title'?"),
+    "an unknown key of a section": (
+        BASE + "value:\n  horizon_day: 3\n",
+        "F:7: unknown key 'value.horizon_day'; did you mean 'horizon_days'?",
+    ),
+    "an unknown key of a table": (
+        BASE + "    colums: {amount: paid}\n",
+        "F:6: unknown key 'tables.transactions.colums'; did you mean 'columns'?",
+    ),
+    "an unknown table": (
+        BASE + "  transaction: {path: b.csv}\n",
+        "F:6: unknown key 'tables.transaction'; did you mean 'transactions'?",
+    ),
+    "an unknown key in a list": (
+        BASE + "actions:\n  actions:\n    - {name: a}\n    - {name: b, cots: 1}\n",
+        "F:9: unknown key 'actions.actions.1.cots'; did you mean 'cost'?",
+    ),
+    "an unknown key in a list of a list": (
+        BASE + "segments:\n  layers:\n    - name: a\n      method: rules\n      rules:\n        - {name: x, when: 'true', wen: 1}\n",
+        "F:11: unknown key 'segments.layers.0.rules.0.wen'; did you mean 'when'?",
+    ),
+    "a word for a whole number": (
+        BASE + "value:\n  horizon_days: ninety\n",
+        "F:7: 'value.horizon_days': must be a whole number (it is 'ninety')",
+    ),
+    "a word for a number in a list": (
+        BASE + "actions:\n  actions:\n    - {name: a, cost: cheap}\n",
+        "F:8: 'actions.actions.0.cost': must be a number (it is 'cheap')",
+    ),
+    "a number for a text": (BASE + "currency: 3\n", "F:6: 'currency': must be a text; put it in quotes (it is 3)"),
+    "a yes for a text": (BASE + "title: yes\n", "F:6: 'title': must be a text; put it in quotes (it is True)"),
+    "a text for a section": (BASE + "value: ninety\n", "F:6: 'value': must hold keys and values below it (it is 'ninety')"),
+    "a list for a section": (BASE + "value: [1]\n", "F:6: 'value': must hold keys and values below it (it is [1])"),
+    "nothing for a section": (BASE + "actions:\n", "F:6: 'actions': must hold keys and values below it (it is None)"),
+    "keys for a list": (BASE + "audiences: {a: b}\n", "F:6: 'audiences': must be a list (it is {'a': 'b'})"),
+    "a text for a list": (BASE + "features:\n  categories: A\n", "F:7: 'features.categories': must be a list (it is 'A')"),
+    "one of two types": (
+        BASE.replace("a.csv", "3"),
+        "F:5: 'tables.transactions.path': must be a text; put it in quotes (it is 3)",
+    ),
+    "a word that is not among the known ones": (
+        BASE + "segments:\n  layers:\n    - {name: a, method: kmean}\n",
+        "F:8: 'segments.layers.0.method': input should be 'kmeans', 'quantiles' or 'rules' (it is 'kmean')",
+    ),
+    "an attribute of an unknown type": (
+        BASE + "  customers:\n    path: b.csv\n    attributes:\n      age: strin\n",
+        "F:9: 'tables.customers.attributes.age': input should be 'string', 'double' or 'boolean' (it is 'strin')",
+    ),
+    "a number out of range": (
+        BASE + "schedule: {hour: 25}\n",
+        "F:6: 'schedule.hour': input should be less than or equal to 23 (it is 25)",
+    ),
+    "no name": (BASE.replace("name: shop\n", ""), "F:1: 'name' is missing; add it"),
+    "no tables": ("name: shop\nstart: 2024-01-01\n", "F:1: 'tables' is missing; add it"),
+    "no transactions": ("name: shop\nstart: 2024-01-01\ntables: {}\n", "F:3: 'tables.transactions' is missing; add it"),
+    "an action without a name": (
+        BASE + "actions:\n  actions:\n    - {cost: 1}\n",
+        "F:8: 'actions.actions.0.name' is missing; add it",
+    ),
+    "a name that is no folder's": (
+        BASE.replace("shop", "My Shop"),
+        "F:1: 'name': must begin with a small letter; small letters, digits and underscores may follow, 41 in all "
+        "(it is 'My Shop')",
+    ),
+    "a time zone that does not exist": (
+        BASE + "time_zone: Europe/Berln\n",
+        "F:6: 'time_zone': 'Europe/Berln' is not an IANA time zone; did you mean 'Europe/Berlin'?",
+    ),
+    "a month that does not exist": (
+        BASE.replace("2024-01-01", "2024-13-01"),
+        "F:2: 'start': must be a day, such as 2024-01-31 (it is '2024-13-01')",
+    ),
+    "a start with an hour": (
+        BASE.replace("2024-01-01", "2024-01-01 10:00:00"),
+        "F:2: 'start': must be a day, such as 2024-01-31 (it is '2024-01-01 10:00:00')",
+    ),
+    "a start in words": (BASE.replace("2024-01-01", "soon"), "F:2: 'start': must be a day, such as 2024-01-31 (it is 'soon')"),
+    "an end before the start": (
+        BASE + "end: 2023-12-31\n",
+        "F:6: 'end': end 2023-12-31 lies before start 2024-01-01: swap them or leave end out",
+    ),
+    "a setting that its spec refuses": (
+        BASE + "lifecycle:\n  churn_after_days: 3\n",
+        "F:6: 'lifecycle': lifecycle.churn_after_days is 3; it must lie between 14 and 365",
+    ),
+    "stages that nobody is left to": (
+        BASE + "lifecycle:\n  stages:\n    - {name: a, when: recency_days < 9}\n",
+        "F:6: 'lifecycle': the last lifecycle stage, 'a', has the rule 'recency_days < 9': its `when` must be \"true\", "
+        "so that every customer gets a stage",
+    ),
+    "a stage's rule with a typing error": (
+        BASE + "lifecycle:\n  stages:\n    - {name: a, when: recncy_days < 9}\n    - {name: b, when: 'true'}\n",
+        "F:8: 'lifecycle.stages.0.when': 'recncy_days < 9' uses 'recncy_days', which is not a column; "
+        "did you mean 'recency_days'?",
+    ),
+    "a stage's rule that reads a file": (
+        BASE + "lifecycle:\n  stages:\n    - {name: a, when: (SELECT 1) = 1}\n    - {name: b, when: 'true'}\n",
+        "F:6: 'lifecycle': the rule of stage 'a': '(SELECT 1) = 1' contains Subquery ((SELECT 1)): "
+        "only pure expressions over one row are allowed",
+    ),
+    "an audience of an unknown column": (
+        BASE + "audiences:\n  - {name: a, when: ordrs_28d > 1}\n",
+        "F:7: 'audiences.0.when': 'ordrs_28d > 1' uses 'ordrs_28d', which is not a column; did you mean 'orders_28d'?",
+    ),
+    "a layer of an unknown feature": (
+        BASE + "segments:\n  layers:\n    - {name: a, features: [lvt]}\n",
+        "F:8: 'segments.layers.0.features': 'lvt' is no feature; did you mean 'ltv'?",
+    ),
+    "two layers of one name": (
+        BASE + "segments:\n  layers:\n    - {name: a, features: [ltv]}\n    - {name: a, features: [p_alive]}\n",
+        "F:9: 'segments.layers.1.name': 'a' stands twice; rename one",
+    ),
+    "a row rule for an unknown table": (
+        BASE + "validation:\n  rules:\n    - {table: transaction, name: x, holds: amount > 1}\n",
+        "F:8: 'validation.rules.0.table': 'transaction' is no table; did you mean 'transactions'?",
+    ),
+    "a row rule of an unknown column": (
+        BASE + "validation:\n  rules:\n    - {table: transactions, name: x, holds: amout > 1}\n",
+        "F:8: 'validation.rules.0.holds': 'amout > 1' uses 'amout', which is not a column; did you mean 'amount'?",
+    ),
+    "an attribute that has a feature's name": (
+        BASE + "  customers:\n    path: b.csv\n    attributes: {recency_days: double}\n",
+        "F:6: 'tables.customers': customer_features already has recency_days: choose another name",
+    ),
+    "a key that stands twice": (
+        BASE + "value: {margin: 0.1}\ncurrency: EUR\nvalue: {margin: 0.2}\n",
+        "F:8: is not YAML: the key 'value' stands twice, first in line 6; remove one",
+    ),
+    "a bracket that is not closed": (BASE + "value: {a: [1\n", "F:7: is not YAML: expected ',' or ']', but got '<stream end>'"),
+    "a tab": (BASE + "value:\n\tmargin: 1\n", "F:7: is not YAML: found character '\\t' that cannot start any token"),
+    "two documents": (BASE + "---\nname: x\n", "F:6: is not YAML: but found another document"),
+    "an object of Python": (
+        BASE + "title: !!python/object/apply:os.system [exit]\n",
+        "F:6: is not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system'",
+    ),
+    "a list": ("- a\n- b\n", "F: must hold keys and values, such as `name: my_shop`; it holds a list"),
+    "a word": ("hello\n", "F: must hold keys and values, such as `name: my_shop`; it holds a text"),
+    "nothing": ("# nothing yet\n", "F: must hold keys and values, such as `name: my_shop`; it holds nothing"),
+    "a control character": (BASE + "title: 'a\x00b'\n", "F: is not YAML: special characters are not allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_with_line_key_and_remedy(file: Path, mistake: str) -> None:
+    text, expected = MISTAKES[mistake]
+    assert said_of(file, text) == expected
+
+
+def test_a_file_in_another_encoding_is_told_to_be_saved_as_utf8(file: Path) -> None:
+    assert said_of(file, BASE.encode() + "title: Käse\n".encode("latin-1")) == (
+        "F: is not UTF-8 text (invalid continuation byte); save it as UTF-8"
+    )
+
+
+def test_a_rule_that_is_not_sql_names_its_stage(file: Path) -> None:
+    text = BASE + "lifecycle:\n  stages:\n    - {name: early, when: recency_days <}\n    - {name: b, when: 'true'}\n"
+    said = said_of(file, text)
+    assert said.startswith("F:6: 'lifecycle': the rule of stage 'early': 'recency_days <' is not a SQL expression")
+    assert "\n" not in said
+
+
+def test_every_mistake_of_a_file_is_told_at_once(file: Path) -> None:
+    said = said_of(file, BASE + "tittle: x\ntime_zone: Mars\nvalue: {horizon_days: no}\n").splitlines()
+    assert sorted(re.match(r"F:(\d+):", line).group(1) for line in said) == ["6", "7", "8"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("complete_jurney", "there is no project 'complete_jurney'; did you mean 'complete_journey'?"),
+        ("", "there is no project ''; known here: complete_journey"),
+        ("nowhere/shop.yaml", "nowhere/shop.yaml: there is no such project file; give a path or one of complete_journey"),
+    ],
+)
+def test_an_unknown_project_gets_the_nearest_known_one(name: str, remedy: str) -> None:
+    with pytest.raises(ProjectError) as error:
+        find(name)
+    assert str(error.value).startswith(remedy)
+
+
+def test_a_project_of_the_state_folder_is_found_by_name_and_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROSEG_HOME", str(tmp_path))
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "projects" / "corner_shop.yaml").write_text(BASE.replace("shop", "corner_shop"))
+    assert load("corner_shop").name == "corner_shop"
+    with pytest.raises(ProjectError, match="did you mean 'corner_shop'"):
+        load("corner_shp")
+
+
+def test_a_command_refers_to_a_project_so_that_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROSEG_HOME", str(tmp_path))
+    (tmp_path / "projects").mkdir()
+    for place in (tmp_path / "projects" / "shop.yaml", tmp_path / "my shop.yaml"):
+        place.write_text(BASE)
+    assert load("shop").reference == "shop" == load(str(tmp_path / "projects" / "shop.yaml")).reference
+    assert load(str(tmp_path / "my shop.yaml")).reference == f"'{tmp_path}/my shop.yaml'", "the name finds another file"
+    assert load("complete_journey").reference == "complete_journey"
+
+
+def test_a_sentence_about_a_key_has_its_line(file: Path) -> None:
+    file.write_text(BASE)
+    project = load(str(file))
+    assert project.located("tables.transactions.path", "is gone") == f"{file}:5: tables.transactions.path: is gone"
+    assert project.located("tables.transactions.columns.amount", "is gone").startswith(f"{file}:4: ")
+    file.unlink()
+    assert project.located("tables", "is gone") == f"{file}: tables: is gone"
+
+
+# ── whatever somebody types ───────────────────────────────────────────────────────────────────────────────────────
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-3, 400), st.floats(), st.text(string.printable, max_size=12))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "when", "path", "x"]), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    [(name,) for name in Project.model_fields]
+    + [("tables", t) for t in ("transactions", "customers", "events")]
+    + [("tables", "transactions", k) for k in ("path", "files", "query", "columns", "where", "time_zone", "attributes")]
+    + [("value", "horizon_days"), ("lifecycle", "stages"), ("segments", "layers"), ("actions", "actions"),
+       ("journeys", "horizons"), ("validation", "rules"), ("validation", "min_rows"), ("validation", "severity")]
+)  # fmt: skip
+
+
+def _set(tree: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for part in key[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[key[-1]] = value
+
+
+@given(key=KEYS, value=VALUES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_anywhere_is_a_project_or_a_sentence(file: Path, key: tuple[str, ...], value: Any) -> None:
+    tree = yaml.safe_load(BASE)
+    tree["start"] = "2024-01-01"
+    _set(tree, key, value)
+    file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+    try:
+        project = load(str(file))
+    except ProjectError as error:
+        assert all(line.startswith(str(file)) for line in str(error).splitlines()), str(error)
+    else:
+        assert project.features_table.names and project.inputs and project.calendar.start
+
+
+@given(cut=st.integers(0, len(BASE)), junk=st.text(string.printable, max_size=4))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_that_is_being_edited_is_a_project_or_a_sentence(file: Path, cut: int, junk: str) -> None:
+    file.write_text(BASE[:cut] + junk + BASE[cut:], encoding="utf-8", newline="")
+    try:
+        load(str(file))
+    except ProjectError as error:
+        assert str(error).startswith(str(file))
+
+
+# ── the schema for editors ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _schema() -> dict[str, Any]:
+    return json.loads(json.dumps(Project.model_json_schema()))
+
+
+def _content(path: Path) -> Any:
+    return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
+
+
+def test_the_schema_accepts_every_file_that_we_ship() -> None:
+    files = [*SHIPPED.glob("*.yaml"), *(SHIPPED.parent / "templates").glob("*.yaml")]
+    assert len(files) >= 2
+    for file in files:
+        jsonschema.Draft202012Validator(_schema()).validate(_content(file))
+
+
+@pytest.mark.parametrize("mistake", ["an unknown key", "an unknown table", "a word for a number in a list", "no tables"])
+def test_the_schema_refuses_what_we_refuse(mistake: str) -> None:
+    content = json.loads(json.dumps(yaml.safe_load(MISTAKES[mistake][0]), default=str))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(_schema()).validate(content)

@@ -1,0 +1,262 @@
+"""Status: a partition is stale when something it reads was made after it or is stale; and the remedy that is named cures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from microseg_assets import status
+from microseg_assets.chain import Chain
+from microseg_assets.cli import main
+from microseg_assets.home import Home
+from microseg_assets.partitions import Reach
+from microseg_assets.runs import chain_of, plan
+
+DAY = timedelta(days=1)
+START = date(2024, 1, 3)  # a Wednesday
+DAYS = [START + i * DAY for i in range(21)]
+WEEKS = [date(2024, 1, 8), date(2024, 1, 15)]
+YEAR_2024 = 1.7e9
+
+PROJECT = """\
+name: shop
+start: 2024-01-03
+end: 2024-01-23
+tables:
+  transactions: {path: a.csv}
+"""
+
+
+def a_chain(folder: Path) -> Chain:
+    """A project whose every partition is there, each asset made after those before it."""
+    file = folder / "shop.yaml"
+    file.write_text(PROJECT)
+    chain = chain_of(str(file), Home(folder / "home"))
+    for place, name in enumerate(chain.in_order()):
+        make(chain, name, WEEKS if chain.is_weekly(name) else DAYS, at=place)
+    return chain
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return a_chain(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return a_chain(tmp_path_factory.mktemp("status"))
+
+
+def make(chain: Chain, name: str, keys: Iterable[date], *, at: float) -> None:
+    stored = chain.stored[name]
+    for key in keys:
+        chain.lake.write(stored.table, key, stored.table.empty(), **stored.fixed)
+        touch(chain, name, key, at=at)
+
+
+def touch(chain: Chain, name: str, key: date, *, at: float) -> None:
+    stored = chain.stored[name]
+    fixed = [f"{k}={v}" for k, v in stored.fixed.items()]
+    unit = "week" if chain.is_weekly(name) else "day"
+    path = Path(chain.lake.root, "shop", stored.table.name, *fixed, f"{unit}={key}", "part-0.parquet")
+    os.utime(path, (YEAR_2024 + at, YEAR_2024 + at))
+
+
+def stale(chain: Chain) -> set[tuple[str, date]]:
+    return {(one.asset, key) for one in status.statuses(chain) for key in one.stale}
+
+
+def of(chain: Chain, name: str) -> status.AssetStatus:
+    return next(one for one in status.statuses(chain) if one.asset == name)
+
+
+def by_definition(chain: Chain) -> set[tuple[str, date]]:
+    """The docstring's sentence, spelt out over every single partition until nothing changes."""
+    stamps = {
+        (name, date.fromisoformat(key)): stamp
+        for name, stored in chain.stored.items()
+        for key, stamp in chain.lake.stamps(stored.table, **stored.fixed).items()
+    }
+    reads = {
+        (name, key): {
+            (upstream, k)
+            for upstream, reaches in chain.reads[name].items()
+            for reach in ((reaches,) if isinstance(reaches, Reach) else reaches)
+            for k in chain.calendar.upstream(reach, key)
+            if (upstream, k) in stamps
+        }
+        for name, key in stamps
+    }
+    found: set[tuple[str, date]] = set()
+    while True:
+        more = {p for p in stamps if any(stamps[u] > stamps[p] or u in found for u in reads[p])}
+        if more == found:
+            return found
+        found = more
+
+
+def test_what_was_made_in_order_is_neither_stale_nor_missing(chain: Chain) -> None:
+    found = status.statuses(chain)
+    assert {one.asset for one in found} == set(chain.stored)
+    assert all(not one.missing and not one.stale for one in found)
+    assert of(chain, "value_model").there == WEEKS and of(chain, "segment_atlas").there == DAYS
+
+
+def test_status_lists_assets_after_what_they_read(chain: Chain) -> None:
+    order = [one.asset for one in status.statuses(chain)]
+    assert all(order.index(u) < order.index(a) for a, reads in chain.reads.items() for u in reads if u != a)
+
+
+@given(touched=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(-1, 40)), max_size=4))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_stale_is_exactly_what_was_made_before_something_it_reads(
+    shared: Chain, touched: list[tuple[int, int, float]]
+) -> None:
+    order = shared.in_order()
+    changed = set()
+    try:
+        for which, key, at in touched:
+            name = order[which % len(order)]
+            keys = WEEKS if shared.is_weekly(name) else DAYS
+            touch(shared, name, keys[key % len(keys)], at=at)
+            changed.add((name, keys[key % len(keys)]))
+        assert stale(shared) == by_definition(shared)
+    finally:
+        for name, day in changed:
+            touch(shared, name, day, at=order.index(name))
+
+
+def test_a_day_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(chain: Chain) -> None:
+    touch(chain, "raw_transactions", DAYS[10], at=100)
+    found = stale(chain)
+    assert ("transactions", DAYS[10]) in found and ("transactions", DAYS[9]) not in found
+    assert ("customer_features", DAYS[10]) in found and ("customer_features", DAYS[20]) in found, "features look back"
+    assert not {key for name, key in found if name == "customer_features"} & set(DAYS[:10])
+    assert ("raw_transactions", DAYS[10]) not in found
+
+
+def test_a_week_trained_again_makes_stale_the_days_it_serves_and_not_its_own(chain: Chain) -> None:
+    touch(chain, "value_model", WEEKS[0], at=100)
+    assert sorted(of(chain, "customer_value").stale) == [d for d in DAYS if d >= date(2024, 1, 15)]
+    assert of(chain, "customer_value").stale[date(2024, 1, 15)] == "value_model was made after it"
+
+
+def test_one_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Chain) -> None:
+    touch(chain, "customer_value", DAYS[5], at=100)
+    found = of(chain, "lifecycle_stages").stale
+    assert sorted(found) == DAYS[5:]
+    assert found[DAYS[5]] == "customer_value was made after it" and "lifecycle_stages" in found[DAYS[-1]]
+
+
+def test_staleness_says_why_at_every_link(chain: Chain) -> None:
+    touch(chain, "customer_features", DAYS[-1], at=100)
+    assert of(chain, "customer_value").stale == {DAYS[-1]: "customer_features was made after it"}
+    assert "is stale" in of(chain, "segment_atlas").stale[DAYS[-1]]
+
+
+def test_a_hole_between_partitions_is_missing_and_what_was_never_made_is_not(chain: Chain) -> None:
+    for key in (DAYS[3], DAYS[4], DAYS[-1]):
+        chain.lake.remove(chain.stored["customer_value"].table, key)
+    found = of(chain, "customer_value")
+    assert found.missing == DAYS[3:5] and found.there[-1] == DAYS[-2]
+
+
+# ── what is printed ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def printed(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MICROSEG_HOME", str(Path(chain.lake.root).parent))
+    result = CliRunner().invoke(main, ["status", "--project", str(chain.project.path)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def commands(text: str) -> dict[str, tuple[date, date]]:
+    """Asset to the days of the command that is named for it."""
+    found = {}
+    for line in text.splitlines():
+        named = re.search(r"microseg run --project \S+/shop.yaml --from (\S+)(?: --to (\S+))?", line)
+        if named:
+            first = date.fromisoformat(named[1])
+            found[line.partition(":")[0]] = (first, date.fromisoformat(named[2]) if named[2] else first)
+    return found
+
+
+def remade(chain: Chain, first: date, last: date) -> dict[str, set[date]]:
+    """Asset to the partitions that `microseg run` would make."""
+    made: dict[str, set[date]] = {name: set() for name in chain.stored}
+    early = {"ingest", "validate", "features"}
+    for run in plan(chain, first, last):
+        step = 7 if run.unit == "week" else 1
+        keys = {run.first + i * DAY for i in range(0, (run.last - run.first).days + 1, step)}
+        for name, group in chain.groups.items():
+            job = "weekly" if chain.is_weekly(name) else "to_features" if group in early else "from_value"
+            if job == run.job:
+                made[name] |= keys
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("raw_transactions", DAYS[0]),
+        ("raw_transactions", DAYS[10]),
+        ("transactions", DAYS[-1]),
+        ("value_model", WEEKS[0]),
+        ("value_model", WEEKS[1]),
+        ("lifecycle_stages", DAYS[7]),
+    ],
+)
+def test_the_command_that_is_named_makes_anew_everything_that_is_stale(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
+) -> None:
+    touch(chain, name, key, at=100)
+    named = commands(printed(chain, monkeypatch))
+    wanted = {one.asset: set(one.stale) for one in status.statuses(chain) if one.stale}
+    assert wanted and set(named) == set(wanted)
+    for asset, keys in wanted.items():
+        assert keys <= remade(chain, *named[asset])[asset], f"{asset} stays stale"
+
+
+@pytest.mark.parametrize(("name", "key"), [("customer_value", DAYS[4]), ("raw_events", DAYS[4]), ("value_model", WEEKS[0])])
+def test_the_command_that_is_named_makes_what_is_missing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
+) -> None:
+    chain.lake.write(chain.stored["value_model"].table, date(2024, 1, 1), chain.stored["value_model"].table.empty(), family="value")
+    stored = chain.stored[name]
+    chain.lake.remove(stored.table, key, **stored.fixed)
+    text = printed(chain, monkeypatch)
+    assert re.search(rf"^{name}: 1 missing \({key}\)\. Make them with: microseg run", text, re.MULTILINE)
+    assert key in remade(chain, *commands(text)[name])[name]
+
+
+def test_before_anything_ran_it_says_what_is_off_and_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.yaml").write_text(PROJECT)
+    chain = chain_of(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
+    text = printed(chain, monkeypatch)
+    assert "Off, for the project file maps no customers, events, exposures, balances." in text
+    assert f"Nothing is there yet: microseg run --project {chain.project.path} --from 2024-01-03" in text
+    assert not (tmp_path / "home").exists(), "looking makes nothing"
+
+
+def test_features_without_anything_after_them_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in DAYS:
+        chain.lake.remove(chain.stored["segment_atlas"].table, key)
+    text = printed(chain, monkeypatch)
+    assert f"Nothing yet of segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}" in text
+
+
+def test_later_assets_that_end_earlier_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in DAYS[-2:]:
+        chain.lake.remove(chain.stored["segment_atlas"].table, key)
+    text = printed(chain, monkeypatch)
+    assert f"Later assets end on {DAYS[-3]}, earlier ones on {DAYS[-1]}: " in text
+    assert f"microseg run --project {chain.project.path} --from {DAYS[-2]} --to {DAYS[-1]}" in text

@@ -1,0 +1,310 @@
+"""MLflow: what is recorded comes back the same, without pickles, once per fit, and inside the state folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microseg_assets import tracking
+from microseg_assets.home import Home
+from microseg_assets.tracking import Tracking, fingerprint, flatten
+from ml.lifecycle import LifecycleModel, LifecycleSpec
+from ml.training import Training
+
+WEEK, NEXT = date(2024, 1, 1), date(2024, 1, 8)
+
+
+def features(rows: int = 4) -> pd.DataFrame:
+    """A few rows of a snapshot, with the missing values that a real one has."""
+    number = range(rows)
+    return pd.DataFrame(
+        {
+            "recency_days": [float(5 + 40 * i) if i % 4 != 3 else None for i in number],
+            "tenure_days": [float(30 + 100 * i) for i in number],
+            "comeback_gap_days": [None] * rows,
+            "purchase_days": [float(i) for i in number],
+            "mean_gap_days": [None if i < 2 else 12.5 for i in number],
+            "balance": [None] * rows,
+            **{name: [float(10 * i) for i in number] for name in (
+                "spend_28d", "spend_90d", "spend_prev_28d", "orders_28d", "orders_90d", "orders_prev_28d",
+                "average_order_90d", "ltv",
+            )},
+        }
+    ).astype({"comeback_gap_days": float, "balance": float})  # fmt: skip
+
+
+def training(model: LifecycleModel | None, **other: Any) -> Training:
+    def draw() -> Any:
+        from matplotlib.figure import Figure
+
+        return Figure((1, 1))
+
+    return Training(
+        model, "challenger" if model else "none", "first fit", "log loss", challenger_score=0.5,
+        metrics={"log_loss": 0.5, "unknown": float("nan")}, params={"rows": 4}, figures={"stages": draw},
+        example=features(), **other,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: migrations take seconds, so they are made once."""
+    folder = tmp_path_factory.mktemp("migrated")
+    Home(folder).tracking("shop")._client().search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    return _home(tmp_path / "state", migrated, monkeypatch)
+
+
+def _home(folder: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    folder.mkdir()
+    shutil.copy(migrated, folder / "mlflow.db")
+    (folder.parent / "elsewhere").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder.parent / "elsewhere")
+    return Home(folder)
+
+
+def record(of: Tracking, week: date, what: Training, **options: Any) -> tracking.Recorded:
+    return of.record("lifecycle", week, what, spec=LifecycleSpec(), tags={"dagster_run_id": "r1"}, **options)
+
+
+# ── names and digests ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Inner:
+    k: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outer:
+    seed: int
+    inner: Inner
+    many: tuple[Inner, ...]
+    limits: dict[str, float]
+    nothing: None = None
+    empty: tuple[str, ...] = ()
+
+
+def test_a_spec_becomes_flat_parameters() -> None:
+    spec = Outer(1, Inner(2, ("a", "b")), (Inner(3, ()), Inner(4, ("c",))), {"x": 0.5})
+    assert flatten(spec) == {
+        "seed": 1, "inner.k": 2, "inner.names": "a, b", "many.0.k": 3, "many.0.names": "", "many.1.k": 4,
+        "many.1.names": "c", "limits.x": 0.5, "nothing": None, "empty": "",
+    }  # fmt: skip
+    assert flatten(3) == {"spec": 3}
+
+
+LEAVES = st.integers() | st.text("ab", max_size=3) | st.none()
+KEYS = st.text("klm", min_size=1, max_size=3)
+NESTED = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3), max_leaves=8)
+
+
+@given(spec=st.dictionaries(KEYS, NESTED, max_size=4))
+def test_no_setting_is_lost_or_shared_by_flattening(spec: dict[str, Any]) -> None:
+    def leaves(value: Any) -> int:
+        return sum(map(leaves, value.values())) if isinstance(value, dict) else 1
+
+    flat = flatten(spec)
+    assert len(flat) == leaves(spec)
+    for name, value in flat.items():
+        found: Any = spec
+        for part in name.split("."):
+            found = found[part]
+        assert found == value
+
+
+FILES = st.dictionaries(st.sampled_from(["a", "b", "sub/c", "sub/d", "z"]), st.binary(max_size=8), min_size=1)
+
+
+def _written(folder: Path, files: list[tuple[str, bytes]]) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@given(files=FILES, other=FILES)
+def test_a_fingerprint_is_of_names_and_contents_in_whatever_order_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], other: dict[str, bytes]
+) -> None:
+    base = tmp_path_factory.getbasetemp() / "prints"
+    one = fingerprint(_written(base / "one", list(files.items())))
+    assert one == fingerprint(_written(base / "two", list(reversed(files.items()))))
+    assert (one == fingerprint(_written(base / "three", list(other.items())))) == (files == other)
+    assert one != fingerprint(base / "two", "made upon other models")
+
+
+# ── a fit, recorded and loaded ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_recorded_model_comes_back_the_same_and_nothing_of_it_is_a_pickle(home: Home) -> None:
+    model = LifecycleModel(star_cut=20.0, churn_after=42)
+    of = home.tracking("shop")
+    recorded = record(of, WEEK, training(model))
+    assert (recorded.model_name, recorded.version) == ("shop.lifecycle", 1)
+    assert of.load("shop.lifecycle", 1) == model
+    assert of.load("shop.lifecycle", 1) is of.load("shop.lifecycle", 1), "loaded once a process"
+    stored = [p for p in (home.folder / "mlartifacts").rglob("*") if p.is_file()]
+    assert {p.name for p in stored} >= {"class", "MLmodel", "stages.png"}
+    assert not [p for p in stored if p.suffix in (".pkl", ".pickle", ".joblib", ".cloudpickle")]
+    assert not [p for p in stored if p.read_bytes()[:1] == b"\x80"], "a pickle begins with this byte"
+
+
+def test_a_run_says_what_it_was_made_of_and_why_it_was_chosen(home: Home) -> None:
+    of = home.tracking("shop")
+    recorded = record(of, WEEK, training(LifecycleModel(star_cut=1.0)))
+    client = of._client()
+    run = client.get_run(recorded.run_id)
+    assert client.get_experiment(run.info.experiment_id).name == "shop/lifecycle"
+    assert run.info.run_name == "2024-01-01" and run.info.status == "FINISHED"
+    tags = run.data.tags
+    assert (tags["dagster_run_id"], tags["project"], tags["partition"], tags["decision"], tags["reason"]) == (
+        "r1", "shop", "2024-01-01", "challenger", "first fit",
+    )  # fmt: skip
+    assert len(tags["git_commit"]) >= 7
+    assert run.data.params["churn_after_days"] == str(LifecycleSpec().churn_after_days) and run.data.params["rows"] == "4"
+    assert run.data.metrics == {"log_loss": 0.5, "choice.challenger": 0.5}
+    assert [a.path for a in client.list_artifacts(recorded.run_id, "plots")] == ["plots/stages.png"]
+    assert recorded.url.endswith(f"/#/experiments/{run.info.experiment_id}/runs/{recorded.run_id}")
+
+
+def test_the_same_fit_recorded_twice_is_one_version_of_two_runs(home: Home) -> None:
+    of = home.tracking("shop")
+    model = LifecycleModel(star_cut=20.0)
+    first, again = record(of, WEEK, training(model)), record(of, WEEK, training(LifecycleModel(star_cut=20.0)))
+    assert first.version == again.version == 1 and first.run_id != again.run_id
+    other = record(of, NEXT, training(replace(model, star_cut=21.0)))
+    assert other.version == 2
+    assert record(of, NEXT, training(model), upstream="layers/7").version == 3, "the same, upon other models"
+    assert record(of, NEXT, training(model)).version == 1
+    assert len(of._client().search_model_versions("name = 'shop.lifecycle'")) == 3
+
+
+def test_without_a_model_a_week_is_a_run_and_no_version(home: Home) -> None:
+    of = home.tracking("shop")
+    recorded = record(of, WEEK, training(None))
+    assert recorded.version is None and recorded.model_name is None
+    assert of._client().get_run(recorded.run_id).data.tags["decision"] == "none"
+    assert not of._client().search_registered_models()
+
+
+def test_the_champion_follows_the_choice_and_the_challenger_the_newest_fit(home: Home) -> None:
+    of = home.tracking("shop")
+    for cut in (1.0, 2.0):
+        record(of, WEEK, training(LifecycleModel(star_cut=cut)))
+    client = of._client()
+
+    def version(alias: str) -> str:
+        return str(client.get_model_version_by_alias("shop.lifecycle", alias).version)
+
+    of.set_champion("lifecycle", 2)
+    assert (version("champion"), version("challenger")) == ("2", "2")
+    of.set_champion("lifecycle", 1)
+    assert (version("champion"), version("challenger")) == ("1", "2"), "a rollback moves the alias alone"
+    tags = client.get_model_version("shop.lifecycle", "1").tags
+    assert tags["week"] == "2024-01-01" and tags["reason"] == "first fit" and len(tags["fingerprint"]) == 20
+
+
+def test_a_served_model_answers_as_the_model_does_and_says_what_it_takes(home: Home) -> None:
+    import mlflow
+
+    model = LifecycleModel(star_cut=20.0, churn_after=42)
+    of = home.tracking("shop")
+    record(of, WEEK, training(model))
+    of.set_champion("lifecycle", 1)
+    served = mlflow.pyfunc.load_model("models:/shop.lifecycle@champion")
+    wanted = features(9)
+    pd.testing.assert_frame_equal(served.predict(wanted), model.predict(wanted))
+    signature = served.metadata.signature
+    assert signature.inputs.input_names() == list(wanted.columns)
+    assert signature.outputs.input_names() == ["stage", "sub_stage"]
+    example = served.input_example
+    pd.testing.assert_frame_equal(example.astype(float), features().astype(float), check_dtype=False)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="missing inputs.*tenure_days"):
+        served.predict(wanted.drop(columns="tenure_days"))
+
+
+def test_a_class_outside_of_ml_is_never_loaded(tmp_path: Path) -> None:
+    (tmp_path / "class").write_text("subprocess:Popen")
+    with pytest.raises(ValueError, match="subprocess is not a module of ml"):
+        tracking.load(tmp_path)
+
+
+def test_every_family_has_a_class_that_can_be_loaded() -> None:
+    from importlib import import_module
+
+    from microseg_assets.chain import FAMILIES
+
+    assert set(tracking.MODEL_CLASSES) == set(FAMILIES)
+    for where in tracking.MODEL_CLASSES.values():
+        module, name = where.split(":")
+        found = getattr(import_module(module), name)
+        assert all(callable(getattr(found, method)) for method in ("save", "load", "predict"))
+
+
+# ── places ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_leaks_out_of_the_state_folder(home: Home) -> None:
+    of = home.tracking("shop")
+    record(of, WEEK, training(LifecycleModel(star_cut=1.0)))
+    of.monitor("lifecycle", {WEEK: {"share": 0.5}})
+    of.log_table("evidence", WEEK, pd.DataFrame({"a": [1]}), {"r2": 0.1}, {}, {})
+    of.load("shop.lifecycle", 1)
+    assert os.listdir() == [], "the working directory is as it was"
+    assert sorted(p.name for p in home.folder.iterdir()) == ["mlartifacts", "mlflow.db"]
+    client = of._client()
+    for experiment in client.search_experiments(filter_string="name LIKE 'shop/%'"):
+        assert experiment.artifact_location.startswith((home.folder / "mlartifacts").as_uri()), experiment.name
+
+
+def test_two_homes_in_one_process_do_not_mix(
+    tmp_path: Path, home: Home, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_home = _home(tmp_path / "other", migrated, monkeypatch)
+    here, there = home.tracking("shop"), other_home.tracking("shop")
+    record(here, WEEK, training(LifecycleModel(star_cut=1.0)))
+    record(there, WEEK, training(LifecycleModel(star_cut=2.0)))
+    record(here, NEXT, training(LifecycleModel(star_cut=3.0)))
+    cuts = [of.load("shop.lifecycle", version).star_cut for of, version in ((here, 1), (there, 1), (here, 2))]  # type: ignore[attr-defined]
+    assert cuts == [1.0, 2.0, 3.0]
+    assert len(there._client().search_model_versions("name = 'shop.lifecycle'")) == 1
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "children would find the wrong home"
+
+
+def test_two_projects_share_a_home_and_no_name(home: Home) -> None:
+    record(home.tracking("shop"), WEEK, training(LifecycleModel(star_cut=1.0)))
+    other = record(home.tracking("bar"), WEEK, training(LifecycleModel(star_cut=1.0)))
+    assert (other.model_name, other.version) == ("bar.lifecycle", 1)
+    names = {e.name for e in home.tracking("bar")._client().search_experiments()}
+    assert {"shop/lifecycle", "bar/lifecycle"} <= names
+
+
+def test_daily_metrics_are_steps_of_one_run(home: Home) -> None:
+    of = home.tracking("shop")
+    of.monitor("value", {date(2024, 1, 2): {"ltv": 2.0}, date(2024, 1, 1): {"ltv": 1.0, "gap": float("nan")}})
+    of.monitor("value", {date(2024, 1, 3): {"ltv": 3.0}})
+    client = of._client()
+    experiment = client.get_experiment_by_name("shop/value")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.run_name for run in runs] == ["monitoring"]
+    history = client.get_metric_history(runs[0].info.run_id, "daily.ltv")
+    assert [(date.fromordinal(m.step), m.value) for m in sorted(history, key=lambda m: m.step)] == [
+        (date(2024, 1, 1), 1.0), (date(2024, 1, 2), 2.0), (date(2024, 1, 3), 3.0),
+    ]  # fmt: skip
+    assert "daily.gap" not in runs[0].data.metrics

