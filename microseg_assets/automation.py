@@ -1,7 +1,7 @@
 """Jobs and schedules: a daily one and a weekly one for each project, at the project's hour.
 
-Daily and weekly assets are never materialized in one range run: it would train the coming week on missing days. So there
-are two jobs, and the daily one refuses to work while the week that serves it is missing.
+Daily and weekly assets are never materialized in one range run: it would train the coming week on missing days. So
+there are two jobs, and the daily one refuses to work while the week that serves it is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ UP_TO_FEATURES = ("ingest", "validate", "features")
 
 
 def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
-    """`<project>_daily` for all daily assets, `_to_features` and `_from_value` for its two halves, `_weekly` for training."""
+    """`<project>_daily` for daily assets, `_to_features` and `_from_value` for its halves, `_weekly` for training."""
     project = chain.project.name
     weekly = [chain.key(name) for name in chain.stored if chain.is_weekly(name)]
     groups = dg.AssetSelection.groups(*UP_TO_FEATURES) & dg.AssetSelection.key_prefixes([project])
@@ -36,7 +36,7 @@ def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
 
 
 def schedules(chain: Chain, made: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
-    """The daily job at the project's hour; on Mondays the weekly one half an hour later, when the week's last day is in.
+    """The daily job at the project's hour; on Mondays the weekly one half an hour later, with the week's last day in.
 
     Both are off until switched on. The weekly choice serves from Monday's own partition on, which is made on Tuesday.
     """

@@ -40,7 +40,10 @@ def build_chain(settings: Project, *, home: Home | None = None, overrides: Overr
 
 
 def build_defs(
-    *, projects: Sequence[str | Project] = (DEFAULT_PROJECT,), home: Home | None = None, overrides: Overrides = Overrides()
+    *,
+    projects: Sequence[str | Project] = (DEFAULT_PROJECT,),
+    home: Home | None = None,
+    overrides: Overrides = Overrides(),
 ) -> dg.Definitions:
     """Definitions of one or several projects, side by side.
 

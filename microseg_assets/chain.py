@@ -42,7 +42,6 @@ OWNERS = {
 }
 FAMILIES = ("value", "lifecycle", "layers", "transitions", "action-response")
 RESTATING = ("value", "lifecycle", "layers")  # the families whose models decide a customer's micro-segment
-Reaches = Reach | tuple[Reach, ...]
 Body = Callable[[Step], None]
 
 
@@ -79,7 +78,7 @@ class Chain:
     engine: Engine
     tracking: Tracking
     stored: dict[str, Stored] = field(default_factory=dict)
-    reads: dict[str, dict[str, Reaches]] = field(default_factory=dict)
+    reads: dict[str, dict[str, Reach]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -109,7 +108,7 @@ class Chain:
         group: str,
         *,
         writes: tables.Table | Stored,
-        reads: Mapping[str, Reaches] | None = None,
+        reads: Mapping[str, Reach] | None = None,
         kinds: Iterable[str] = ("duckdb", "parquet"),
         checks: Mapping[str, str] | None = None,
         code_version: str = "1",
@@ -137,7 +136,7 @@ class Chain:
                 partitions_def=partitions,
                 backfill_policy=dg.BackfillPolicy.single_run(),
                 deps=[
-                    dg.AssetDep(self.key(upstream), partition_mapping=_mapping(reach))
+                    dg.AssetDep(self.key(upstream), partition_mapping=reach.mapping)
                     for upstream, reach in self.reads[name].items()
                 ],
                 group_name=group,
@@ -165,8 +164,8 @@ class Chain:
         the families before it in `reads`, and its own choice of the week before; it writes its choice."""
 
         def decorate(body: Body) -> dg.AssetsDefinition:
-            own = {name: Reach.DAYS_TO_WEEK_END for name in tables.INPUTS}
-            upstream = {name: Reach.SAME_WEEK for name in reads}
+            own = dict.fromkeys(tables.INPUTS, Reach.DAYS_TO_WEEK_END)
+            upstream = dict.fromkeys(reads, Reach.SAME_WEEK)
             return self.asset(
                 group,
                 writes=Stored(tables.MODEL_CHOICES, {"family": family}),
@@ -229,34 +228,29 @@ class Chain:
         )
 
 
-def _mapping(reach: Reaches) -> dg.PartitionMapping:
-    if isinstance(reach, Reach):
-        return reach.mapping
-    if set(reach) == {Reach.SAME_DAY, Reach.YESTERDAY}:
-        return dg.TimeWindowPartitionMapping(start_offset=-1, allow_nonexistent_upstream_partitions=True)
-    raise ValueError(f"no partition mapping for {reach}")
-
-
 def _require(chain: Chain, name: str, keys: Sequence[date]) -> None:
     """Refuse to work on missing upstream partitions, with the command that makes them."""
-    for upstream, reaches in chain.reads[name].items():
+    for upstream, reach in chain.reads[name].items():
         stored = chain.stored[upstream]
-        own = set(keys) if upstream == name else set()
         there = set(chain.lake.keys(stored.table, **stored.fixed))
-        for reach in (reaches,) if isinstance(reaches, Reach) else reaches:
-            needed = {k for key in keys for k in chain.calendar.upstream(reach, key)} - own
-            if reach in (Reach.YESTERDAY, Reach.PREVIOUS_WEEK):
-                # The first partition ever made has nothing before it; a gap behind existing ones is an error.
-                needed = {k for k in needed if any(other < k.isoformat() for other in there)}
-            gone = sorted(str(k) for k in needed if str(k) not in there)
-            if gone:
-                missing = MissingPartitions(upstream, gone)
-                raise dg.Failure(
-                    f"{name} of {min(keys)}{f' … {max(keys)}' if len(keys) > 1 else ''} cannot be made: {missing}. "
-                    f"{chain.remedy(upstream, gone)}",
-                    metadata={"missing": dg.MetadataValue.json(gone[:1000])},
-                    allow_retries=False,
-                )
+        needed = {k for key in keys for k in chain.calendar.upstream(reach, key)}
+        if upstream == name:
+            needed -= set(keys)
+        if reach == Reach.SEVEN_DAYS:
+            needed &= set(keys)
+        if reach.may_begin:
+            # The first partition ever made has nothing before it; a gap behind existing ones is an error.
+            begin = min(there, default="9999")
+            needed = {k for k in needed if k in keys or k.isoformat() > begin}
+        gone = sorted(str(k) for k in needed if str(k) not in there)
+        if gone:
+            missing = MissingPartitions(upstream, gone)
+            raise dg.Failure(
+                f"{name} of {min(keys)}{f' … {max(keys)}' if len(keys) > 1 else ''} cannot be made: {missing}. "
+                f"{chain.remedy(upstream, gone)}",
+                metadata={"missing": dg.MetadataValue.json(gone[:1000])},
+                allow_retries=False,
+            )
 
 
 def _run(

@@ -34,8 +34,12 @@ def report(name: str) -> int:
         undated = source.undated().num_rows
         rows = sum(row["rows"] for row in days)
         span = f"{days[0]['day']} … {days[-1]['day']}" if days else "no day"
-        click.echo(f"  {table:14} {rows + undated:>12,} rows, {span}" + (f", {undated:,} outside the calendar" if undated else ""))
-    click.echo(f"\n  {len(project.features_table.names) - 1} features; layers {', '.join(s.name for s in project.segments.layers)}")
+        click.echo(
+            f"  {table:14} {rows + undated:>12,} rows, {span}"
+            + (f", {undated:,} outside the calendar" if undated else "")
+        )
+    layers = ", ".join(layer.name for layer in project.segments.layers)
+    click.echo(f"\n  {len(project.features_table.names) - 1} features; layers {layers}")
     for problem in problems:
         click.echo(f"microseg: {problem}", err=True)
     return 2 if problems else 0

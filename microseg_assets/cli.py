@@ -21,9 +21,12 @@ DEFAULT = "complete_journey"
 
 def _project_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--project", "-p", default=lambda: os.environ.get("MICROSEG_PROJECT", DEFAULT).split(",")[0], metavar="NAME|FILE",
+        "--project",
+        "-p",
+        default=lambda: (os.environ.get("MICROSEG_PROJECT") or DEFAULT).split(",")[0],
+        metavar="NAME|FILE",
         help=f"Project file, by path or name. [default: $MICROSEG_PROJECT or {DEFAULT}]",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def _day_option(name: str, text: str) -> Callable[..., Any]:

@@ -70,10 +70,10 @@ def _accounts(chain: Chain) -> None:
         if source is None:
             click.echo(f"  {name:13} off: the project file maps none")
             continue
-        counted = source.counts_by_day()
-        delivered = sum(counted["rows"].to_pylist())
+        dated = [row for row in source.counts_by_day().to_pylist() if row["day"]]
+        delivered = sum(row["rows"] for row in dated) + source.undated().num_rows
         last = chain.lake.keys(table)[-1]
-        later = sum(row["rows"] for row in counted.to_pylist() if row["day"] and row["day"].isoformat() > last)
+        later = sum(row["rows"] for row in dated if row["day"].isoformat() > last)
         accepted = _rows(chain, table)
         refused = _rows(chain, tables.QUARANTINE, table=name)
         verdict = "" if delivered == accepted + refused + later else "   DOES NOT ADD UP"

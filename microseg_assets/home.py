@@ -1,9 +1,9 @@
 """The state folder: `$MICROSEG_HOME`, by default `.microseg/`, and what lies in it.
 
-    dagster/    the Dagster instance: runs, events, schedules
-    lake/       every project's tables
-    mlflow.db, mlartifacts/
-    projects/   project files made by `microseg new` and the simulator
+dagster/    the Dagster instance: runs, events, schedules
+lake/       every project's tables
+mlflow.db, mlartifacts/
+projects/   project files made by `microseg new` and the simulator
 """
 
 from __future__ import annotations

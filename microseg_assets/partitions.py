@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 WEEK = timedelta(days=7)
-_FAR_BACK = -7_305  # twenty years; clipped to the first partition. Dagster steps through all of it, week by week: it costs
+_FAR_BACK = (
+    -7_305
+)  # twenty years; clipped to the first partition. Dagster steps through all of it, week by week: it costs
 
 
 class Reach(Enum):
@@ -25,6 +27,8 @@ class Reach(Enum):
 
     SAME_DAY = "day from the same day"
     YESTERDAY = "day from the day before"
+    TWO_DAYS = "day from itself and the day before"
+    SEVEN_DAYS = "day from itself and those of the six days before that are there"
     DAYS_SO_FAR = "day from every day up to it"
     LAST_ENDED_WEEK = "day from the last week that ended before it"
     SAME_WEEK = "week from the same week"
@@ -35,6 +39,8 @@ class Reach(Enum):
     def mapping(self) -> dg.PartitionMapping:
         offsets = {
             Reach.YESTERDAY: (-1, -1),
+            Reach.TWO_DAYS: (-1, 0),
+            Reach.SEVEN_DAYS: (-6, 0),
             Reach.DAYS_SO_FAR: (_FAR_BACK, 0),
             Reach.LAST_ENDED_WEEK: (-7, -7),
             Reach.PREVIOUS_WEEK: (-1, -1),
@@ -44,6 +50,11 @@ class Reach(Enum):
         return dg.TimeWindowPartitionMapping(
             start_offset=start, end_offset=end, allow_nonexistent_upstream_partitions=self not in _SAME
         )
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the partitions before `key` may be missing where nothing was made before them: the chain begins."""
+        return self in (Reach.YESTERDAY, Reach.TWO_DAYS, Reach.PREVIOUS_WEEK)
 
 
 _SAME = (Reach.SAME_DAY, Reach.SAME_WEEK)
@@ -66,7 +77,9 @@ class Calendar:
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
-        return dg.DailyPartitionsDefinition(self.start.isoformat(), end_date=self._stop(self.end), timezone=self.time_zone)
+        return dg.DailyPartitionsDefinition(
+            self.start.isoformat(), end_date=self._stop(self.end), timezone=self.time_zone
+        )
 
     @cached_property
     def weekly(self) -> dg.WeeklyPartitionsDefinition:
@@ -121,6 +134,10 @@ class Calendar:
                 return [key]
             case Reach.YESTERDAY:
                 return [key - timedelta(days=1)] if key > self.start else []
+            case Reach.TWO_DAYS:
+                return self.days(max(self.start, key - timedelta(days=1)), key)
+            case Reach.SEVEN_DAYS:
+                return self.days(max(self.start, key - timedelta(days=6)), key)
             case Reach.DAYS_SO_FAR:
                 return self.days(self.start, key)
             case Reach.LAST_ENDED_WEEK:

@@ -80,7 +80,6 @@ class Tables(Section):
     exposures: TableSpec | None = None
     balances: TableSpec | None = None
 
-
     @field_validator("customers")
     @classmethod
     def _new_names(cls, customers: TableSpec | None) -> TableSpec | None:
@@ -179,9 +178,7 @@ class Project(Section):
         spec: TableSpec | None = getattr(self.tables, name)
         if spec is None:
             return None
-        return Source(
-            self.inputs[name], spec, project_zone=self.time_zone, start=self.start, base=self._path.parent
-        )
+        return Source(self.inputs[name], spec, project_zone=self.time_zone, start=self.start, base=self._path.parent)
 
     def missing_tables(self) -> list[str]:
         return [name for name in tables.INPUTS if getattr(self.tables, name) is None]
@@ -222,10 +219,10 @@ def find(name: str) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its two silent surprises: of a key that stands twice the last one wins, and what looks like a date is
+    """YAML without two silent surprises: the last one of a key that stands twice wins, and what looks like a date is
     made one before anybody can say that it is none."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -253,7 +250,7 @@ def load(name: str) -> Project:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=_Loader)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, Loader=_Loader)
     except UnicodeDecodeError as error:
         raise ProjectError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except yaml.YAMLError as error:
@@ -262,7 +259,8 @@ def load(name: str) -> Project:
         said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
         raise ProjectError(f"{line}: is not YAML: {said}") from None
     if not isinstance(content, Mapping):
-        raise ProjectError(f"{path}: must hold keys and values, such as `name: my_shop`; it holds {_YAML_TYPES.get(type(content), 'something else')}")
+        held = _YAML_TYPES.get(type(content), "something else")
+        raise ProjectError(f"{path}: must hold keys and values, such as `name: my_shop`; it holds {held}")
     try:
         project = Project.model_validate(dict(content))
     except ValidationError as error:
@@ -274,7 +272,7 @@ def load(name: str) -> Project:
     return project
 
 
-_YAML_TYPES = {type(None): "nothing", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a boolean"}
+_YAML_TYPES = {type(None): "nothing", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a yes"}
 _PLAINER = {
     "dict_type": "must hold keys and values below it",
     "model_type": "must hold keys and values below it",
@@ -292,12 +290,12 @@ _PLAINER = {
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
-    "string_pattern_mismatch": "must begin with a small letter; small letters, digits and underscores may follow, 41 in all",
+    "string_pattern_mismatch": "must begin with a small letter; small letters, digits and _ may follow, 41 in all",
 }
 
 
 def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Expressions, names and features that no single section can check, for they are about the project's own columns."""
+    """What no single section can check: expressions, features and names that are about the project's own columns."""
     try:
         features = project.features_table.names
     except ValueError as error:
@@ -307,7 +305,8 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
     facts = [name for name in columns if name not in ("stage", "sub_stage", "spend_trend_28d")]
     medians = [f"{MEDIAN}{name}" for name in columns]
     rules: list[tuple[tuple[Any, ...], str, Collection[str], Collection[str]]] = [
-        *((("lifecycle", "stages", i, "when"), r.when, facts, PARAMETERS) for i, r in enumerate(project.lifecycle.stages)),
+        *((("lifecycle", "stages", i, "when"), r.when, facts, PARAMETERS)
+          for i, r in enumerate(project.lifecycle.stages)),
         *((("lifecycle", "sub_stages", i, "when"), r.when, facts, (*PARAMETERS, *CUTS))
           for i, r in enumerate(project.lifecycle.sub_stages)),
         *((("segments", "layers", i, "rules", j, "when"), r.when, columns, ())
@@ -318,7 +317,10 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         if own.table in project.inputs:
             rules.append((("validation", "rules", i, "holds"), own.holds, project.inputs[own.table].names, ()))
         else:
-            yield ("validation", "rules", i, "table"), f"{own.table!r} is no table; {nearest(own.table, project.inputs)}"
+            yield (
+                ("validation", "rules", i, "table"),
+                f"{own.table!r} is no table; {nearest(own.table, project.inputs)}",
+            )
     for key, text, known, parameters in rules:
         try:
             scalar(text, known, parameters)
@@ -330,7 +332,8 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
     layers = [layer.name for layer in project.segments.layers]
     for name, feature in unknown_features(project.segments, features):
         yield (
-            ("segments", "layers", layers.index(name), "features"), f"{feature!r} is no feature; {nearest(feature, columns)}"
+            ("segments", "layers", layers.index(name), "features"),
+            f"{feature!r} is no feature; {nearest(feature, columns)}",
         )
     named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
         (("segments", "layers"), layers),

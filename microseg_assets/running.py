@@ -29,17 +29,20 @@ class Printer:
         if self.live and time.monotonic() - self._shown > LIVE_EVERY:
             self._shown = time.monotonic()
             filled = 24 * partitions // max(of, 1)
-            click.echo(f"\r    {asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}\033[K", nl=False, err=True)
+            click.echo(
+                f"\r    {asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}\033[K", nl=False, err=True
+            )
 
     def done(self, asset: str, partitions: int, seconds: float) -> None:
         self.seconds[asset] = self.seconds.get(asset, 0.0) + seconds
         clear = "\r\033[K" if self.live else ""
-        click.echo(f"{clear}    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s", err=True)
+        click.echo(
+            f"{clear}    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s",
+            err=True,
+        )
 
 
-def materialize(
-    project: str, first: date, last: date, home: Home, *, only_missing: bool = False
-) -> dict[str, float]:
+def materialize(project: str, first: date, last: date, home: Home, *, only_missing: bool = False) -> dict[str, float]:
     """Execute the runs that make the days; returns the seconds of each run by its title.
 
     Raises

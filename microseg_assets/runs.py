@@ -74,7 +74,9 @@ def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -
         return []
     runs = []
     featured = _made(chain, "customer_features")
-    to_features = [d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)]
+    to_features = [
+        d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
+    ]
     runs += _ranges(chain, "to_features", to_features, "day", "what happened, and what is known of each customer")
     again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
     weeks = sorted({*_weeks(chain, days), *again})

@@ -63,16 +63,13 @@ def _stale(
 ) -> dict[date, str]:
     """Which partitions were made before something they read, and before what."""
     found: dict[date, str] = {}
-    for upstream, reaches in chain.reads[name].items():
-        for reach in (reaches,) if isinstance(reaches, Reach) else reaches:
-            newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
-            for key, stamp in made[name].items():
-                if upstream == name and found.get(key):
-                    continue
-                if newest.get(key, 0.0) > stamp:
-                    found.setdefault(key, f"{upstream} was made after it")
-                elif tainted.get(key):
-                    found.setdefault(key, f"{upstream} is stale")
+    for upstream, reach in chain.reads[name].items():
+        newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
+        for key, stamp in made[name].items():
+            if newest.get(key, 0.0) > stamp:
+                found.setdefault(key, f"{upstream} was made after it")
+            elif tainted.get(key):
+                found.setdefault(key, f"{upstream} is stale")
     if name in chain.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
         first = min(found, default=None)
@@ -138,7 +135,8 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
             click.echo(f"\n{one.asset}: {len(one.missing)} missing ({listed}). {chain.remedy(one.asset, keys)}")
         if one.stale:
             key, why = min(one.stale.items())
-            click.echo(f"\n{one.asset}: {len(one.stale)} stale from {key} on: {why}. {chain.remedy(one.asset, [str(k) for k in one.stale])}")
+            remedy = chain.remedy(one.asset, [str(k) for k in one.stale])
+            click.echo(f"\n{one.asset}: {len(one.stale)} stale from {key} on: {why}. {remedy}")
     empty = [one.asset for one in found if not one.there]
     if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
         click.echo(

@@ -1,7 +1,7 @@
 """What the body of an asset gets to work with: reading, writing, checking and noting partitions.
 
-Belongs here: everything that several bodies do in the same way. Does not belong here: what is computed (`ml`), and how an
-asset is declared (`chain`).
+Belongs here: everything that several bodies do in the same way. Does not belong here: what is computed (`ml`), and how
+an asset is declared (`chain`).
 """
 
 from __future__ import annotations
@@ -185,7 +185,10 @@ class Step:
     def shares(self, rows: pa.Table, column: str) -> dict[str, int]:
         """How many rows have each value of a column, the most frequent first."""
         found = self.engine.query(
-            f"SELECT {column} AS value, COUNT(*) AS n FROM rows WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1",
+            f"""
+            SELECT {column} AS value, COUNT(*) AS n FROM rows WHERE {column} IS NOT NULL
+            GROUP BY {column} ORDER BY n DESC, value
+            """,
             rows=rows,
         )
         return {str(row["value"]): row["n"] for row in found.to_pylist()}
@@ -228,9 +231,7 @@ class Step:
 
     # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def check(
-        self, name: str, key: date, passed: bool, *, warn: bool = False, stop: bool = True, **notes: Any
-    ) -> None:
+    def check(self, name: str, key: date, passed: bool, *, warn: bool = False, stop: bool = True, **notes: Any) -> None:
         """Report a check of one partition.
 
         Raises
@@ -241,9 +242,13 @@ class Step:
         severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
         self.checks.append(
             dg.AssetCheckEvaluation(
-                asset_key=self.chain.key(self.name), check_name=name, passed=bool(passed), severity=severity,
-                metadata=metadata.values(notes), partition=key.isoformat(),
-            )  # fmt: skip
+                asset_key=self.chain.key(self.name),
+                check_name=name,
+                passed=bool(passed),
+                severity=severity,
+                metadata=metadata.values(notes),
+                partition=key.isoformat(),
+            )
         )
         if not passed and stop and not warn:
             said = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in notes.items())
@@ -336,7 +341,14 @@ class Step:
             for name in ("r2_spend", "r2_log_spend")
         }
         figures = {"evidence": lambda: draw(rows)} if rows.num_rows else {}
-        url = self.chain.tracking.log_table(family, week.start, rows.to_pandas(), metrics, figures, {**self.tags, "input_fingerprint": week.facts.fingerprint()})
+        url = self.chain.tracking.log_table(
+            family,
+            week.start,
+            rows.to_pandas(),
+            metrics,
+            figures,
+            {**self.tags, "input_fingerprint": week.facts.fingerprint()},
+        )
         self.write_week(week.start, rows, mlflow_run=dg.MetadataValue.url(url), **metrics)
 
     def monitor(self, family: str, aggregates: Mapping[str, str]) -> None:

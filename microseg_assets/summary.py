@@ -74,7 +74,7 @@ def stages(chain: Chain, day: date) -> None:
 
 def movements(chain: Chain, day: date, *, top: int) -> None:
     """The largest movements between micro-segments in the seven days up to `day`."""
-    days = [d for d in chain.calendar.days(max(day - timedelta(days=6), chain.calendar.start), day)]
+    days = chain.calendar.days(max(day - timedelta(days=6), chain.calendar.start), day)
     there = set(chain.lake.keys(tables.MOVEMENTS))
     days = [d for d in days if d.isoformat() in there]
     names = _names(chain, days)
@@ -169,7 +169,9 @@ def journey(chain: Chain, day: date, customer: str) -> None:
         ).to_pylist()  # fmt: skip
 
     value, features = own(tables.CUSTOMER_VALUE)[0], own(chain.project.features_table)[0]
-    click.echo(f"\n  LTV {value['ltv']:,.2f} {chain.project.currency} over {value['horizon_days']} days ({value['model']})")
+    click.echo(
+        f"\n  LTV {value['ltv']:,.2f} {chain.project.currency} over {value['horizon_days']} days ({value['model']})"
+    )
     for row in own(tables.MICRO_SEGMENTS):
         kind = "is in" if row["is_primary"] else "leans to"
         click.echo(f"  {kind} {row['micro_segment']} ({row['weight']:.0%})")
@@ -185,7 +187,8 @@ def journey(chain: Chain, day: date, customer: str) -> None:
 def _names(chain: Chain, days: Sequence[date]) -> dict[str, str]:
     """Names by micro-segment id, the newest day's where they differ."""
     rows = chain.engine.query(
-        "SELECT micro_segment_id, name FROM profiles ORDER BY day", profiles=_of(chain, tables.MICRO_SEGMENT_PROFILES, days)
+        "SELECT micro_segment_id, name FROM profiles ORDER BY day",
+        profiles=_of(chain, tables.MICRO_SEGMENT_PROFILES, days),
     )
     return dict(zip(rows["micro_segment_id"].to_pylist(), rows["name"].to_pylist(), strict=True))
 
@@ -208,7 +211,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if not cells:
         return
     widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
-    right = [all(row[i].strip("%-–+").replace(",", "").replace(".", "").isdigit() for row in cells) for i in range(len(head))]
+    right = [
+        all(row[i].strip("%-–+").replace(",", "").replace(".", "").isdigit() for row in cells) for i in range(len(head))
+    ]
     for row in [list(head), *cells]:
         line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
         click.echo(f"  {line.rstrip()}")

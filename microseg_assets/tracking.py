@@ -67,10 +67,10 @@ class Tracking:
 
     def _client(self) -> MlflowClient:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
         import mlflow
 
+        for noisy in ("mlflow", "alembic"):  # after the import, which sets its own level
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         before = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
@@ -191,7 +191,9 @@ class Tracking:
 
         experiment = self._experiment(client, f"{self.project}/{family}")
         found = client.search_runs([experiment], "tags.purpose = 'monitoring'", max_results=1)
-        run = found[0] if found else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
+        run = (
+            found[0] if found else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
+        )
         batch = [
             Metric(f"daily.{name}", float(value), _stamp(day), day.toordinal())
             for day, values in metrics.items()
@@ -203,14 +205,24 @@ class Tracking:
         if not found:
             client.set_terminated(run.info.run_id)
 
-    def log_table(self, family: str, week: date, frame: pd.DataFrame, metrics: Mapping[str, float], figures: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def log_table(
+        self,
+        family: str,
+        week: date,
+        frame: pd.DataFrame,
+        metrics: Mapping[str, float],
+        figures: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
         """Log a week's evidence that comes without a model; returns the run's URL."""
         client = self._client()
         import mlflow
 
         experiment = self._experiment(client, f"{self.project}/{family}")
         with mlflow.start_run(experiment_id=experiment, run_name=week.isoformat()) as run:
-            mlflow.set_tags({**tags, "project": self.project, "partition": week.isoformat(), "git_commit": git_commit()})
+            mlflow.set_tags(
+                {**tags, "project": self.project, "partition": week.isoformat(), "git_commit": git_commit()}
+            )
             mlflow.log_metrics({k: float(v) for k, v in metrics.items() if v == v})
             for name, draw in figures.items():
                 mlflow.log_figure(draw(), f"plots/{name}.png")
@@ -263,7 +275,9 @@ def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
         spec = asdict(spec)
     if isinstance(spec, Mapping):
         items: Iterator[tuple[Any, Any]] = iter(spec.items())
-    elif isinstance(spec, (list, tuple)) and any(isinstance(v, (Mapping, list, tuple)) or is_dataclass(v) for v in spec):
+    elif isinstance(spec, (list, tuple)) and any(
+        isinstance(v, (Mapping, list, tuple)) or is_dataclass(v) for v in spec
+    ):
         items = iter(enumerate(spec))
     else:
         return {prefix or "spec": ", ".join(map(str, spec)) if isinstance(spec, (list, tuple)) else spec}

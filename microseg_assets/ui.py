@@ -51,8 +51,8 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         ],
         "MLflow": [
             sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.mlflow_uri,
-            "--artifacts-destination", (home.folder / "mlartifacts").as_uri(), "--host", ADDRESS, "--port", str(mlflow_port),
-            "--workers", "1",
+            "--artifacts-destination", (home.folder / "mlartifacts").as_uri(), "--host", ADDRESS,
+            "--port", str(mlflow_port), "--workers", "1",
         ],
     }  # fmt: skip
     log = home.folder / "ui.log"
@@ -63,7 +63,9 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
     try:
         with log.open("ab") as out:
             for name, command in commands.items():
-                children[name] = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+                children[name] = subprocess.Popen(
+                    command, env=environment, stdout=out, stderr=out, start_new_session=True
+                )
         _wait(children["Dagster"], f"http://{ADDRESS}:{port}/server_info", log)
         click.echo(f"  Dagster  http://{ADDRESS}:{port}")
         _wait(children["MLflow"], f"http://{ADDRESS}:{mlflow_port}/health", log)

@@ -1,4 +1,4 @@
-"""The chain, one module a link: ingest → validate → features → value → lifecycle → segments → journeys → actions → report.
+"""The chain, one module a link: ingest, validate, features, value, lifecycle, segments, journeys, actions, report.
 
 A body reads, calls one function of `ml` or `expectations`, writes, and notes what a person wants to see. What assets
 have in common (keys, partitions, refusal on missing upstream) is in `microseg_assets.chain`.

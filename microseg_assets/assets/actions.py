@@ -13,7 +13,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "actions",
         writes=tables.EXPOSURE_OUTCOMES,
-        reads={name: Reach.DAYS_TO_WEEK_END for name in tables.INPUTS},
+        reads=dict.fromkeys(tables.INPUTS, Reach.DAYS_TO_WEEK_END),
     )
     def exposure_outcomes(step: Step) -> None:
         """Exposures whose outcome window has closed, their controls, and what followed."""
@@ -28,7 +28,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         reads=("exposure_outcomes", "value_model", "lifecycle_model", "layer_models"),
     )  # fmt: skip
     def action_response_model(step: Step) -> None:
-        """What each action does to net revenue: cross-fitted, doubly robust, with a placebo where chance did not choose."""
+        """What each action does to net revenue: cross-fitted, doubly robust; a placebo where chance did not choose."""
         for week in step.training("action-response"):
             training = actions.train(
                 week.facts, week.end, step.project.actions, week.incumbent.model,

@@ -9,12 +9,13 @@ from microseg_assets.partitions import Reach
 from ml import journeys, tables
 from ml.restate import restate
 
-BOTH_DAYS = (Reach.SAME_DAY, Reach.YESTERDAY)
-
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.family(
-        "transitions", group="journeys", reads=("value_model", "lifecycle_model", "layer_models"), kinds=("duckdb", "mlflow")
+        "transitions",
+        group="journeys",
+        reads=("value_model", "lifecycle_model", "layer_models"),
+        kinds=("duckdb", "mlflow"),
     )
     def transition_model(step: Step) -> None:
         """Weekly transition probabilities, learnt on past weeks restated under the current choices."""
@@ -28,8 +29,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         "journeys",
         writes=tables.MOVEMENTS,
         reads={
-            "micro_segments": BOTH_DAYS,
-            "customer_features": BOTH_DAYS,
+            "micro_segments": Reach.TWO_DAYS,
+            "customer_features": Reach.TWO_DAYS,
             "value_model": Reach.LAST_ENDED_WEEK,
             "lifecycle_model": Reach.LAST_ENDED_WEEK,
             "layer_models": Reach.LAST_ENDED_WEEK,
@@ -46,9 +47,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             restated = None
             if before is not None and not chain.same_models(week, last_week):
                 restated = restate(step.engine, step.yesterday("customer_features", day), chain.models(week))
-            rows = journeys.movements(
-                step.engine, today, before, restated, step.read("customer_features", [day])
-            )
+            rows = journeys.movements(step.engine, today, before, restated, step.read("customer_features", [day]))
             known = 0 if before is None else before.num_rows
             entries = step.count(rows, "cause = 'entry'")
             step.check(
@@ -68,6 +67,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         for week, days in step.in_force():
             choice = chain.choice("transitions", week)
             primary = step.primary(step.read("micro_segments", days))
-            step.write(journeys.forecast(step.engine, primary, choice.model), days, model=choice.label, why=choice.reason)
+            step.write(
+                journeys.forecast(step.engine, primary, choice.model), days, model=choice.label, why=choice.reason
+            )
 
     return [transition_model, movements, journey_forecasts]

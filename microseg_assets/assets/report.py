@@ -10,19 +10,18 @@ import pyarrow as pa
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
 from ml import tables
-from ml.atlas import Atlas, render
-
-READS = (
-    "lifecycle_stages", "micro_segment_profiles", "movements", "journey_forecasts", "action_effects", "action_plan",
-    "audiences",
-)  # fmt: skip
+from ml.atlas import TABLES, Atlas, render
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "report",
         writes=tables.SEGMENT_ATLAS,
-        reads={**{name: Reach.SAME_DAY for name in READS}, "segment_evidence": Reach.LAST_ENDED_WEEK},
+        reads={
+            **dict.fromkeys(TABLES, Reach.SAME_DAY),
+            "movements": Reach.SEVEN_DAYS,
+            "segment_evidence": Reach.LAST_ENDED_WEEK,
+        },
         kinds=("html",),
     )
     def segment_atlas(step: Step) -> None:
@@ -34,11 +33,12 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                     project=step.project.title or step.project.name,
                     day=day,
                     currency=step.project.currency,
-                    tables={name: step.read(name, [day]) for name in READS},
+                    tables={name: step.read(name, [day]) for name in TABLES},
                     moves=step.recent("movements", day, timedelta(days=6)),
                     evidence=evidence,
                     choices=chain.choice_rows(week),
                     switched_off=step.project.missing_tables(),
+                    treatments=step.project.lifecycle.treatments(),
                 )
                 page = render(step.engine, atlas)
                 place = chain.lake.put_file(tables.SEGMENT_ATLAS, day, "atlas.html", page.encode())

@@ -12,23 +12,21 @@ TODAY = ("customer_features", "customer_value", "lifecycle_stages")
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    same_day = {name: Reach.SAME_DAY for name in TODAY}
+    same_day = dict.fromkeys(TODAY, Reach.SAME_DAY)
 
     @chain.family("layers", group="segments", reads=("value_model", "lifecycle_model"), kinds=("scikitlearn", "mlflow"))
     def layer_models(step: Step) -> None:
-        """The clusters of every stage and layer: refitted from the ones in force, and chosen only where they are better."""
+        """The clusters of every stage and layer: refitted from those in force, chosen only where they are better."""
         for week in step.training("layers"):
             models = chain.models(week.start, without=("layers",))
-            training = segments.train(
-                week.facts, week.end, step.project.segments, week.incumbent.model, models=models
-            )
+            training = segments.train(week.facts, week.end, step.project.segments, week.incumbent.model, models=models)
             step.choose("layers", week, training, spec=step.project.segments)
 
     @chain.asset(
         "segments",
         writes=tables.SEGMENT_EVIDENCE,
         reads={
-            **{name: Reach.DAYS_TO_WEEK_END for name in tables.INPUTS},
+            **dict.fromkeys(tables.INPUTS, Reach.DAYS_TO_WEEK_END),
             "value_model": Reach.SAME_WEEK, "lifecycle_model": Reach.SAME_WEEK, "layer_models": Reach.SAME_WEEK,
         },
         kinds=("duckdb", "mlflow"),

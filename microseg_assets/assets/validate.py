@@ -6,9 +6,11 @@ day is taken out of sight, so that "exists" means "passed" and nothing downstrea
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
-from expectations import validate
+from expectations import Verdict, validate
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
@@ -25,7 +27,7 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     accepted = chain.project.inputs[table]
 
     def body(step: Step) -> None:
-        refused_days = []
+        refused = []
         for days in step.batches(ALL_AT_ONCE):
             rows = step.read(raw_name(table), days)
             result = validate(step.engine, accepted, rows, days, step.project.validation)
@@ -34,17 +36,14 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
             step.write(step.of_days(result.accepted, good), good)
             for day in days:
                 verdict = result.verdicts[day]
-                step.check(
-                    CHECK, day, verdict.passed, stop=False, rows=verdict.rows, refused=verdict.refused, rules=verdict.rules or None,
-                    broken="; ".join(verdict.failed_expectations) or None,
-                )
+                step.check(CHECK, day, verdict.passed, stop=False, **_notes(verdict))
                 if not verdict.passed:
                     step.chain.lake.remove(accepted, day)
-                    refused_days.append(f"{day} ({verdict.refused} of {verdict.rows} rows: {'; '.join(verdict.failed_expectations[:3])})")
-        if refused_days:
+                    refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
+        if refused:
             step.refuse(
-                f"{len(refused_days)} day(s) of {table} were refused and not written: {'; '.join(refused_days[:5])}. "
-                f"The refused rows are in quarantine with their rule. Correct the source and run the day again, or raise "
+                f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join(refused[:5])}. The refused "
+                "rows are in quarantine with their rule. Correct the source and run the day again, or raise "
                 f"validation.max_refused_share in {step.project.path}"
             )
 
@@ -55,5 +54,20 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
         writes=accepted,
         reads={raw_name(table): Reach.SAME_DAY},
         kinds=("duckdb", "greatexpectations"),
-        checks={CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."},
+        checks={
+            CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."
+        },
     )(body)
+
+
+def _notes(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "rows": verdict.rows,
+        "refused": verdict.refused,
+        "rules": verdict.rules or None,
+        "broken": _broken(verdict) or None,
+    }
+
+
+def _broken(verdict: Verdict) -> str:
+    return "; ".join(verdict.failed_expectations)

@@ -148,7 +148,7 @@ def _fit(
     count = int(rows.sum())
     recipe = {
         "objective": objective,
-        "learning_rate": 0.08,
+        "learning_rate": 0.12,
         "num_leaves": 15 if count >= 2_000 else 7,
         "min_data_in_leaf": max(10, min(40, count // 20)),
         "lambda_l2": 5.0,

@@ -74,6 +74,6 @@ class ActionsSpec:
     max_rows: int = 20_000
     propensity_clip: tuple[float, float] = (0.02, 0.98)
     overlap: tuple[float, float] = (0.05, 0.95)
-    trees: int = 60
+    trees: int = 40
     margin: float = 0.01
     seed: int = 0

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from typing import Literal
 
 import pyarrow as pa
@@ -90,7 +91,7 @@ class Facts:
             balances=balances,
         )
         categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
-        names = ", ".join(['customer_id', 'day', *(f'"{a.name}"' for a in spec.attributes)])
+        names = ", ".join(["customer_id", "day", *(f'"{a.name}"' for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
         return cls(engine, spec, days, categories, attributes)
 
@@ -146,9 +147,7 @@ class Facts:
         tables_in = {"pairs": pairs, "customer_days": self.customer_days, "category_days": self.category_days}
         features = self.engine.query(sql_of("ml.features", "snapshot"), **tables_in)
         if self.spec.categories:
-            shares = self.engine.query(
-                _shares(self.spec.categories).sql("duckdb"), pairs=pairs, category_days=self.category_days
-            )
+            shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
             features = _beside(features, shares)
         if self.spec.attributes:
             attributes = self.engine.query(
@@ -159,7 +158,9 @@ class Facts:
             features = _beside(features, attributes)
         wanted = features_table(self.spec)
         order = ["customer_id", "day", *wanted.names[1:]]
-        types = pa.schema([wanted.schema().field("customer_id"), pa.field("day", pa.date32()), *list(wanted.schema())[1:]])
+        types = pa.schema(
+            [wanted.schema().field("customer_id"), pa.field("day", pa.date32()), *list(wanted.schema())[1:]]
+        )
         return features.select(order).cast(types)
 
     def snapshot_of(self, *days: date) -> pa.Table:
@@ -191,27 +192,26 @@ def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
     return left
 
 
-def _shares(categories: Sequence[str]) -> exp.Select:
+@lru_cache(maxsize=16)
+def _shares(categories: tuple[str, ...]) -> str:
     """Revenue share of each declared category in the 90 days up to the pair's day."""
     amount = "CASE WHEN category_days.amount > 0 THEN CAST(category_days.amount AS DECIMAL(18, 4)) ELSE 0 END"
     total = f"CAST(SUM({amount}) AS DOUBLE)"
     columns = []
     for category in categories:
-        test = exp.column("category", "category_days").eq(exp.Literal.string(category))
-        part = f"CAST(SUM(CASE WHEN {test.sql('duckdb')} THEN {amount} ELSE 0 END) AS DOUBLE)"
-        columns.append(exp.alias_(exp.maybe_parse(f"CASE WHEN {total} > 0 THEN {part} / {total} END", dialect="duckdb"), category_column(category), quoted=True))
-    return (
+        test = exp.column("category", "category_days").eq(exp.Literal.string(category)).sql("duckdb")
+        part = f"CAST(SUM(CASE WHEN {test} THEN {amount} ELSE 0 END) AS DOUBLE)"
+        share: exp.Expr = exp.maybe_parse(f"CASE WHEN {total} > 0 THEN {part} / {total} END", dialect="duckdb")
+        columns.append(exp.alias_(share, category_column(category), quoted=True))
+    window = "category_days.day <= pairs.day AND category_days.day > pairs.day - 90"
+    query = (
         exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
         .from_("pairs")
-        .join(
-            "category_days",
-            on="category_days.customer_id = pairs.customer_id AND category_days.day <= pairs.day "
-            "AND category_days.day > pairs.day - 90",
-            join_type="left",
-        )
+        .join("category_days", on=f"category_days.customer_id = pairs.customer_id AND {window}", join_type="left")
         .group_by("pairs.customer_id", "pairs.day")
         .order_by("pairs.day", "pairs.customer_id")
     )
+    return query.sql("duckdb")
 
 
 def _attributes(names: Sequence[str]) -> exp.Select:
@@ -221,7 +221,9 @@ def _attributes(names: Sequence[str]) -> exp.Select:
         exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
         .select("ROW_NUMBER() OVER (PARTITION BY pairs.customer_id, pairs.day ORDER BY customers.day DESC) AS newest")
         .from_("pairs")
-        .join("customers", on="customers.customer_id = pairs.customer_id AND customers.day <= pairs.day", join_type="left")
+        .join(
+            "customers", on="customers.customer_id = pairs.customer_id AND customers.day <= pairs.day", join_type="left"
+        )
     )
     return (
         exp.select("customer_id", "day", *(exp.column(name, quoted=True) for name in names))

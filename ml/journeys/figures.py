@@ -35,7 +35,6 @@ def transitions(model: TransitionModel) -> Figure:
                 ha="center",
                 va="center",
                 color="white" if chance > 0.5 else "black",
-                in_layout=False,
             )
     axes.set_xlabel(f"stage {model.step_days} days later")
     axes.set_ylabel("stage now, transitions counted")

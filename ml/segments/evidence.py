@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FOLDS = 3
 RECIPE = {
     "objective": "regression",
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "num_leaves": 15,
     "min_data_in_leaf": 30,
     "lambda_l2": 5.0,
@@ -131,7 +131,7 @@ def _predictions(data: Binned, outcome: np.ndarray, first: np.ndarray, seed: int
     fold[first] = np.random.default_rng(seed).permutation(int(first.sum())) % FOLDS
 
     def told(held: np.ndarray) -> np.ndarray:
-        return predict(data.fit(outcome, RECIPE, rounds=120, seed=seed, rows=first & ~held), data.matrix[held])
+        return predict(data.fit(outcome, RECIPE, rounds=60, seed=seed, rows=first & ~held), data.matrix[held])
 
     parts = [~first, *(fold == number for number in range(FOLDS))]
     predicted = np.zeros(len(outcome))

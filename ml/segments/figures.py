@@ -65,10 +65,7 @@ def cluster_profiles(models: LayerModels, stage: str) -> Figure:
         panel.set_title(model.layer.name, loc="left", fontsize=10)
         for row, column in zip(*np.nonzero(np.isfinite(grid)), strict=True):
             shade = "white" if abs(grid[row, column]) > 1.3 else "black"
-            panel.text(
-                column, row, f"{grid[row, column]:+.1f}", ha="center", va="center", fontsize=7, color=shade,
-                in_layout=False,
-            )  # fmt: skip
+            panel.text(column, row, f"{grid[row, column]:+.1f}", ha="center", va="center", fontsize=7, color=shade)
     if image is not None:
         figure.colorbar(
             image, ax=list(panels), shrink=0.6, label="difference from the stage's mean (standard deviations)"
@@ -87,15 +84,7 @@ def cluster_sizes(models: LayerModels) -> Figure:
         left, total = 0.0, max(sum(model.sizes), 1)
         for number, (letter, size) in enumerate(zip(model.letters, model.sizes, strict=True)):
             panel.barh(row, size / total, left=left, color=f"C{number % 10}", edgecolor="white")
-            panel.text(
-                left + size / total / 2,
-                row,
-                f"{letter} {size:,}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                in_layout=False,
-            )
+            panel.text(left + size / total / 2, row, f"{letter} {size:,}", ha="center", va="center", fontsize=8)
             left += size / total
     panel.set_yticks(range(len(shown)), [f"{model.stage} / {model.layer.name}" for model in shown], fontsize=8)
     panel.set_xlim(0, 1)

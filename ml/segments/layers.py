@@ -128,6 +128,7 @@ class LayerModels:
     fitted_on: date
 
     def of(self, stage: str, layer: LayerSpec) -> LayerModel:
+        """The layer as it was fitted in the stage; a single cluster where it was not."""
         for model in self.models:
             if model.stage == stage and model.layer.name == layer.name:
                 return model

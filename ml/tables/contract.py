@@ -48,6 +48,7 @@ class Table:
 
     @property
     def names(self) -> list[str]:
+        """The names of the columns, in order."""
         return [column.name for column in self.columns]
 
     def __getitem__(self, name: str) -> Column:
@@ -61,6 +62,7 @@ class Table:
         return pa.schema([pa.field(column.name, ARROW[column.type]) for column in self.columns])
 
     def empty(self) -> pa.Table:
+        """No rows of one partition."""
         return self.schema().empty_table()
 
     def plus(self, columns: Iterable[Column]) -> Table:

@@ -77,6 +77,7 @@ class Encoder:
 
     @property
     def columns(self) -> list[str]:
+        """The columns of the matrix, in order."""
         return [*self.numeric, *self.vocabulary]
 
     def matrix(self, table: pa.Table) -> np.ndarray:
@@ -112,6 +113,7 @@ class Head:
 
     @classmethod
     def of(cls, text: str | None, constant: float) -> Self:
+        """A head from its stored parts."""
         if text is None:
             return cls(None, constant, None)
         import lightgbm
@@ -214,6 +216,7 @@ class ValueModel:
     twin: Fit | None = None
 
     def outputs(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """p_alive, expected_orders, expected_spend and ltv of each row of a snapshot, each of shape (n,)."""
         out = self.final.predict(table)
         out["ltv"] = out["expected_spend"] * discount(self.horizon_days, self.annual_discount_rate)
         return out

@@ -1,4 +1,4 @@
-"""The shop that the integration tests share: materialized once a session, whoever asks first. Who changes it, copies it."""
+"""The shop that the integration tests share: made once a session, whoever asks first. Who changes it, copies it."""
 
 from __future__ import annotations
 

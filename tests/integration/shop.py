@@ -12,7 +12,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -102,7 +103,9 @@ class Shop:
     def new(cls, folder: Path, name: str = "shop", *, randomised: bool = True) -> Shop:
         """Deliver the shop's data and write its project file. What is not randomised brings the fewest tables."""
         shop = cls(folder, name)
-        spec = SimulationSpec(customers=350, days=130, seed=8, actions=ACTIONS, randomised=randomised, campaign_every_days=31)
+        spec = SimulationSpec(
+            customers=350, days=130, seed=8, actions=ACTIONS, randomised=randomised, campaign_every_days=31
+        )
         write(simulate(spec), shop.data)
         more = CUSTOMERS_AND_EVENTS.format(name=name) if randomised else ""
         shop.file.write_text(PROJECT.format(name=name, tables=more), encoding="utf-8")
@@ -112,7 +115,7 @@ class Shop:
         return shop
 
     def copied_to(self, folder: Path) -> Shop:
-        """The whole state once more. Dagster's and MLflow's own files name the folder they lie in, so that is put right."""
+        """The whole state once more. Dagster's and MLflow's files name the folder they lie in: that is put right."""
         shutil.copytree(self.folder, folder)
         settings = folder / "dagster" / "dagster.yaml"
         settings.write_text(settings.read_text().replace(str(self.folder), str(folder)))
@@ -120,10 +123,8 @@ class Shop:
             for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 for _, column, type_, *_ in database.execute(f"PRAGMA table_info('{table}')").fetchall():
                     if "CHAR" in type_.upper() or "TEXT" in type_.upper():
-                        database.execute(
-                            f"UPDATE \"{table}\" SET \"{column}\" = replace(\"{column}\", ?, ?) WHERE \"{column}\" LIKE ?",
-                            (str(self.folder), str(folder), f"%{self.folder}%"),
-                        )  # fmt: skip
+                        moved = f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE "{column}" LIKE ?'
+                        database.execute(moved, (str(self.folder), str(folder), f"%{self.folder}%"))
         database.close()
         return Shop(folder, self.name)
 
@@ -155,8 +156,9 @@ class Shop:
     def home(self) -> Home:
         return Home(self.folder)
 
-    @property
+    @cached_property
     def chain(self) -> Chain:
+        """The project's declarations and its lake, as the command line has them; runs build their own."""
         with self.here():
             return runs.chain_of(str(self.file), self.home)
 
@@ -230,7 +232,8 @@ class Shop:
         from mlflow import MlflowClient
 
         models = MlflowClient(self.home.mlflow_uri, self.home.mlflow_uri).search_registered_models()
-        return {model.name: int(model.aliases["champion"]) for model in models if "champion" in model.aliases}
+        own = [model for model in models if model.name.startswith(f"{self.name}.")]
+        return {model.name: int(model.aliases["champion"]) for model in own if "champion" in model.aliases}
 
     def recorded(self, asset: str) -> set[str]:
         """The partitions of an asset that Dagster's event log calls materialized."""
@@ -263,7 +266,7 @@ def day_of(stamp: str) -> date | None:
     """The project's day of a stamp of the shop's files; None for one without."""
     if not stamp:
         return None
-    return datetime.fromisoformat(stamp).replace(tzinfo=timezone.utc).astimezone(ZONE).date()
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).astimezone(ZONE).date()
 
 
 def with_another_future(shop: Shop, after: date) -> None:

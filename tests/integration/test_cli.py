@@ -1,4 +1,4 @@
-"""The command line: what a user gets wrong is one sentence with file, key and remedy, exit code 2, and nothing is written."""
+"""The command line: what a user gets wrong is one sentence with file, key and remedy, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -131,7 +131,7 @@ def _wrong_rule(desk: Desk) -> None:
 
 BAD_INPUT = {
     "a missing source file": (
-        _no_source, 6, "tables.transactions.path", "there is no file sales.parquet", "put it there or correct the location",
+        _no_source, 6, "tables.transactions.path", "there is no file sales.parquet", "put it there or correct",
     ),
     "a missing column": (
         _no_column, 5, "tables.transactions.columns.amount", "no source column holds amount", "map it to one",
@@ -180,7 +180,9 @@ def test_every_problem_of_a_check_is_told_at_once(desk: Desk) -> None:
 
 
 def test_a_check_of_a_sound_project_says_what_it_amounts_to(desk: Desk) -> None:
-    desk.sells(customer_id=["a", "b", "c"], occurred_at=["2024-01-02", "2024-01-05", "2023-12-30"], amount=[1.0, 2.0, 3.0])
+    desk.sells(
+        customer_id=["a", "b", "c"], occurred_at=["2024-01-02", "2024-01-05", "2023-12-30"], amount=[1.0, 2.0, 3.0]
+    )
     code, out, said = desk.asks("check", "shop.yaml")
     assert (code, said) == (0, "")
     assert "3 rows, 2024-01-02 … 2024-01-05, 1 outside the calendar" in out
@@ -250,7 +252,10 @@ def test_a_code_location_takes_several_projects(desk: Desk, monkeypatch: pytest.
         (("--from", "yesterday"), "'yesterday' does not match the format"),
         (("--from", "2023-12-31"), "does not lie between the project's start 2024-01-01 and its end 2024-01-31"),
         (("--from", "2024-01-30", "--to", "2024-02-01"), "does not lie between the project's start"),
-        (("--from", "2024-01-05", "--to", "2024-01-03"), "the last day 2024-01-03 lies before the first day 2024-01-05"),
+        (
+            ("--from", "2024-01-05", "--to", "2024-01-03"),
+            "the last day 2024-01-03 lies before the first day 2024-01-05",
+        ),
     ],
 )
 def test_days_that_cannot_be_are_told_and_nothing_is_written(desk: Desk, days: tuple[str, ...], said: str) -> None:

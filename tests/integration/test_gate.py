@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from microseg_assets.cli import main
 from microseg_assets.runs import RunFailed, job_of
@@ -46,8 +46,9 @@ def alone(shop: Shop, job: str, asset: str, key: date) -> dg.ExecuteInProcessRes
     """One asset of one partition, as somebody might ask for it in the UI."""
     with shop.instance() as instance:
         return job_of(str(shop.file), str(shop.folder), f"{shop.name}_{job}").execute_in_process(
-            instance=instance, asset_selection=[shop.chain.key(asset)], partition_key=key.isoformat(), raise_on_error=False
-        )
+            instance=instance, asset_selection=[shop.chain.key(asset)], partition_key=key.isoformat(),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, raise_on_error=False,
+        )  # fmt: skip
 
 
 def said(result: dg.ExecuteInProcessResult) -> str:
@@ -79,9 +80,10 @@ def test_the_check_of_each_day_says_whether_that_day_passed(refused: tuple[Shop,
         found = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(shop.chain.key("transactions"), "great_expectations"), limit=50
         )
-    passed = {}
+    passed: dict[str, bool] = {}
     for record in found:
-        evaluation = record.event.dagster_event.event_specific_data if record.event else None
+        event = record.event.dagster_event if record.event else None
+        evaluation = event.event_specific_data if event else None
         if isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.partition:
             passed.setdefault(evaluation.partition, evaluation.passed)  # newest first
     assert [passed[f"{day}"] for day in (SATURDAY, SUNDAY, MONDAY)] == [True, False, True]
@@ -122,17 +124,18 @@ def test_a_training_week_with_a_refused_day_refuses_and_registers_nothing(refuse
     assert shop.registered() == before
 
 
-def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(friday: Shop, tmp_path: Path) -> None:
-    """Otherwise Monday would be served by nothing, or by the week before."""
-    shop = friday.copied_to(tmp_path / "unserved")
-    shop.execute("to_features", SATURDAY, MONDAY)
+def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(refused: tuple[Shop, str]) -> None:
+    """Its features are there. Without the refusal it would be served by nothing, or by the wrong week."""
+    shop, _ = refused
+    day = WEEK_BEFORE
+    unmade, ended = day - timedelta(days=7), day - timedelta(days=1)
+    assert day in shop.days("customer_features") and unmade not in shop.days("value_model")
     with pytest.raises(RunFailed) as failure:
-        shop.execute("from_value", MONDAY)
-    assert f"value_model has no partition {WEEK}" not in str(failure.value), "the message names tables, not assets"
-    assert f"{WEEK}" in str(failure.value)
-    assert f"microseg run --project shop --from {WEEK} --to {SUNDAY}" in str(failure.value)
+        shop.execute("from_value", day)
+    assert f"value_model has no partition {unmade}" in str(failure.value)
+    assert f"microseg run --project shop --from {unmade} --to {ended}" in str(failure.value)
     assert "shop_weekly" in str(failure.value)
-    assert MONDAY not in shop.days("customer_value")
+    assert day not in shop.days("customer_value")
 
 
 def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop, shop: Shop, tmp_path: Path) -> None:
@@ -145,7 +148,8 @@ def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop
         assert FRIDAY not in home.days("transactions")
         assert FRIDAY - timedelta(days=1) in home.days("transactions"), "yesterday stays intact"
         refusal = alone(home, "to_features", "customer_days", FRIDAY)
-        command = shlex.split(re.search(r"microseg (run [^(]*)", said(refusal)).group(1))  # type: ignore[union-attr]
+        (named,) = re.findall(r"microseg (run [^(]*)", said(refusal))
+        command = shlex.split(named)
         still_bad = typed(home, command)
         assert still_bad.exit_code == 1 and "refused and not written" in still_bad.output
     healed = typed(home, command)
@@ -153,7 +157,7 @@ def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop
     assert differences(shop.partitions(FRIDAY), home.partitions(FRIDAY)) == []
 
 
-def typed(shop: Shop, command: list[str]):  # type: ignore[no-untyped-def]
+def typed(shop: Shop, command: list[str]) -> Result:
     """A command as a person types it."""
     with shop.here():
         return CliRunner().invoke(main, command, catch_exceptions=False)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
+from click.testing import CliRunner
 
-from microseg_assets.runs import PID_TAG, report_dead_runs
+from microseg_assets.cli import main
+from microseg_assets.runs import HOST_TAG, PID_TAG, report_dead_runs
 from tests.integration.shop import SUNDAY, Shop, differences
 
 ROOT = Path(__file__).parents[2]
+COMMAND = ["run", "--project", "shop", "--from", f"{SUNDAY - timedelta(days=1)}", "--to", f"{SUNDAY}"]
 
 
 def killed_in_the_middle(shop: Shop) -> int:
     """Start `microseg run` over Saturday and Sunday and kill it, without a word, when it has ingested them."""
     with shop.here():
         process = subprocess.Popen(
-            [sys.executable, "-m", "microseg_assets.cli", "run", "--project", "shop",
-             "--from", f"{SUNDAY.replace(day=SUNDAY.day - 1)}", "--to", f"{SUNDAY}"],
+            [sys.executable, "-m", "microseg_assets.cli", *COMMAND],
             cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )  # fmt: skip
     assert process.stderr is not None
@@ -44,19 +48,15 @@ def test_a_killed_run_is_reported_at_the_next_start_and_its_days_can_be_made(
     pid = killed_in_the_middle(home)
     with home.instance() as instance:
         (run,) = instance.get_runs(dg.RunsFilter(tags={PID_TAG: str(pid)}))
-        assert run.status == dg.DagsterRunStatus.STARTED, "Dagster cannot know: this is what the next start must put right"
+        assert run.status == dg.DagsterRunStatus.STARTED, "Dagster cannot know; the next start must say it"
 
     for path in home.partitions().values():
         pq.ParquetFile(path).read()
     assert shop.partitions(SUNDAY).keys() > home.partitions().keys() >= friday.partitions().keys()
 
-    done = subprocess.run(
-        [sys.executable, "-m", "microseg_assets.cli", "run", "--project", "shop",
-         "--from", f"{SUNDAY.replace(day=SUNDAY.day - 1)}", "--to", f"{SUNDAY}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "MICROSEG_HOME": str(home.folder), "DAGSTER_HOME": str(home.home.folder / "dagster")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with home.here():
+        again = CliRunner().invoke(main, COMMAND, catch_exceptions=False)
+    assert again.exit_code == 0, again.output
     with home.instance() as instance:
         record = instance.get_run_by_id(run.run_id)
         assert record is not None and record.status == dg.DagsterRunStatus.FAILURE
@@ -67,17 +67,25 @@ def test_a_killed_run_is_reported_at_the_next_start_and_its_days_can_be_made(
     assert differences(shop.partitions(SUNDAY), home.partitions(SUNDAY)) == []
 
 
-def test_a_run_that_is_alive_is_left_alone(friday: Shop, tmp_path: Path) -> None:
-    """A second start while the first one works must not declare it dead."""
-    home = friday.copied_to(tmp_path / "alive")
-    with home.instance() as instance:
-        (finished, *_) = instance.get_runs()
-        alive = instance.add_run(
-            dg.DagsterRun(
-                job_name=finished.job_name, status=dg.DagsterRunStatus.STARTED,
-                tags={**finished.tags, PID_TAG: str(os.getppid())},
-            )
-        )  # fmt: skip
-        assert report_dead_runs(instance) == []
-        record = instance.get_run_by_id(alive.run_id)
-        assert record is not None and record.status == dg.DagsterRunStatus.STARTED
+def test_only_runs_of_this_machine_whose_process_is_gone_are_reported(tmp_path: Path) -> None:
+    """A second start while the first one works must not declare it dead; nor a run of another machine, or of the UI."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(60)
+    here = {HOST_TAG: socket.gethostname()}
+    with Shop(tmp_path / "home").instance() as instance:
+
+        def started(tags: dict[str, str]) -> str:
+            run = dg.DagsterRun(job_name="shop_daily", status=dg.DagsterRunStatus.STARTED, tags=tags)
+            return instance.add_run(run).run_id
+
+        dead = started({**here, PID_TAG: str(gone.pid)})
+        others = [
+            started({**here, PID_TAG: str(os.getppid())}),
+            started({HOST_TAG: "elsewhere", PID_TAG: str(gone.pid)}),
+            started({}),
+        ]
+        assert report_dead_runs(instance) == [dead]
+        assert report_dead_runs(instance) == [], "it is reported once"
+        statuses = {run.run_id: run.status for run in instance.get_runs()}
+        assert statuses[dead] == dg.DagsterRunStatus.FAILURE
+        assert {statuses[run] for run in others} == {dg.DagsterRunStatus.STARTED}

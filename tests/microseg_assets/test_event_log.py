@@ -34,7 +34,9 @@ def materialize(where: dg.DagsterInstance, name: str, partition: str) -> None:
 
 def test_dagster_still_has_the_private_method_that_we_override() -> None:
     stock = ConsolidatedSqliteEventLogStorage
-    assert "_connect" in vars(stock), "the method moved: SqliteEventLog overrides nothing, and range runs are slow again"
+    assert "_connect" in vars(stock), (
+        "the method moved: SqliteEventLog overrides nothing, and range runs are slow again"
+    )
     assert list(inspect.signature(stock._connect).parameters) == ["self"]
     assert "_conn_string" in inspect.getsource(stock.__init__)
     source = inspect.getsource(stock)
@@ -100,8 +102,11 @@ def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None
         writers = [
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, str(made.dagster), name],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for name in ("one", "two")
         ]
         for writer in writers:
@@ -133,7 +138,7 @@ def _seconds(storage: EventLogStorage, writes: int = 60) -> float:
 
 
 def test_writes_take_at_most_half_of_the_stock_storages_time(tmp_path: Path) -> None:
-    """Measured about eight times as fast; side by side in one run, the best of two, so that a busy machine is no news."""
+    """Measured about eight times as fast; side by side, the best of two, so that a busy machine is no news."""
     ratios = []
     for number in range(2):
         stock = _seconds(ConsolidatedSqliteEventLogStorage(str(tmp_path / f"stock-{number}")))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-import dagster as dg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.chain import _mapping
 from microseg_assets.partitions import WEEK, Calendar, Reach
 
 DAY = timedelta(days=1)
 LENGTH = 200
-OF_DAYS = (Reach.SAME_DAY, Reach.YESTERDAY, Reach.DAYS_SO_FAR, Reach.LAST_ENDED_WEEK)
-FROM_DAYS = (Reach.SAME_DAY, Reach.YESTERDAY, Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END)
+OF_DAYS = (Reach.SAME_DAY, Reach.YESTERDAY, Reach.TWO_DAYS, Reach.SEVEN_DAYS, Reach.DAYS_SO_FAR, Reach.LAST_ENDED_WEEK)
+FROM_DAYS = (*OF_DAYS[:5], Reach.DAYS_TO_WEEK_END)
 # Zones whose clocks change at different hours, at midnight itself, by half an hour, or not at all.
 ZONES = ("UTC", "America/New_York", "Europe/Berlin", "Asia/Beirut", "America/Santiago", "Australia/Lord_Howe",
          "Pacific/Apia", "Asia/Kolkata")  # fmt: skip
@@ -32,11 +30,11 @@ def weeks(of: Calendar) -> list[date]:
     return [date.fromisoformat(key) for key in of.weekly.get_partition_keys()]
 
 
-def resolved(of: Calendar, reach: Reach, key: date, mapping: dg.PartitionMapping | None = None) -> list[date]:
+def resolved(of: Calendar, reach: Reach, key: date) -> list[date]:
     """What Dagster itself makes of the mapping: the upstream partitions of one downstream partition."""
     own = of.daily if reach in OF_DAYS else of.weekly
     upstream = of.daily if reach in FROM_DAYS else of.weekly
-    found = (mapping or reach.mapping).get_upstream_mapped_partitions_result_for_partitions(
+    found = reach.mapping.get_upstream_mapped_partitions_result_for_partitions(
         own.subset_with_partition_keys([key.isoformat()]), own, upstream
     )
     return [date.fromisoformat(k) for k in found.partitions_subset.get_partition_keys()]
@@ -52,19 +50,6 @@ def test_dagster_resolves_a_reach_to_the_partitions_that_a_body_reads(
     keys = of.days(start, start + (LENGTH - 1) * DAY) if reach in OF_DAYS else weeks(of)
     key = keys[offset % len(keys)]
     assert resolved(of, reach, key) == of.upstream(reach, key)
-
-
-@few
-@given(start=starts, offset=st.integers(0, LENGTH - 1))
-def test_yesterday_and_today_together_are_the_two_days(start: date, offset: int) -> None:
-    of, key = calendar(start), start + offset * DAY
-    both = _mapping((Reach.SAME_DAY, Reach.YESTERDAY))
-    assert resolved(of, Reach.SAME_DAY, key, both) == [*of.upstream(Reach.YESTERDAY, key), key]
-
-
-def test_a_mapping_that_nobody_declared_is_refused() -> None:
-    with pytest.raises(ValueError, match="no partition mapping"):
-        _mapping((Reach.SAME_DAY, Reach.DAYS_SO_FAR))
 
 
 @given(start=starts, offset=st.integers(0, 2000))

@@ -162,7 +162,11 @@ def test_only_missing_makes_the_holes(chain: Chain) -> None:
 @pytest.mark.parametrize(
     ("first", "last", "said"),
     [
-        (START - DAY, START, r"2024-01-02 … 2024-01-03 does not lie between the project's start 2024-01-03 and its end 2024-02-28"),
+        (
+            START - DAY,
+            START,
+            r"2024-01-02 … 2024-01-03 does not lie between the project's start 2024-01-03 and its end 2024-02-28",
+        ),
         (END, END + DAY, "does not lie between the project's start"),
         (d(2, 2), d(2, 1), "the last day 2024-02-01 lies before the first day 2024-02-02: swap them"),
     ],
@@ -229,7 +233,9 @@ def test_a_job_has_daily_assets_or_weekly_ones_never_both(tmp_path: Path) -> Non
 
 def _started(instance: dg.DagsterInstance, pid: int, host: str) -> str:
     run = instance.create_run_for_job(
-        dg.GraphDefinition("nothing").to_job(), status=dg.DagsterRunStatus.STARTED, tags={PID_TAG: str(pid), HOST_TAG: host}
+        dg.GraphDefinition("nothing").to_job(),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={PID_TAG: str(pid), HOST_TAG: host},
     )
     return run.run_id
 
@@ -266,7 +272,9 @@ def test_what_failed_is_the_sentence_of_the_step() -> None:
 
     for op, said in ((refuses, "rows of the day do not add up"), (breaks, "breaks: KeyError: 'inner'")):
         with dg.DagsterInstance.ephemeral() as instance:
-            result = dg.GraphDefinition(f"job_{op.name}", node_defs=[op]).to_job().execute_in_process(
-                instance=instance, raise_on_error=False
+            result = (
+                dg.GraphDefinition(f"job_{op.name}", node_defs=[op])
+                .to_job()
+                .execute_in_process(instance=instance, raise_on_error=False)
             )
             assert runs._what_failed(instance, result.run_id) == said

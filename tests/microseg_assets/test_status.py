@@ -1,4 +1,4 @@
-"""Status: a partition is stale when something it reads was made after it or is stale; and the remedy that is named cures."""
+"""Status: a partition is stale when something it reads was made after it or is stale; the remedy it names cures."""
 
 from __future__ import annotations
 
@@ -226,11 +226,15 @@ def test_the_command_that_is_named_makes_anew_everything_that_is_stale(
         assert keys <= remade(chain, *named[asset])[asset], f"{asset} stays stale"
 
 
-@pytest.mark.parametrize(("name", "key"), [("customer_value", DAYS[4]), ("raw_events", DAYS[4]), ("value_model", WEEKS[0])])
+@pytest.mark.parametrize(
+    ("name", "key"), [("customer_value", DAYS[4]), ("raw_events", DAYS[4]), ("value_model", WEEKS[0])]
+)
 def test_the_command_that_is_named_makes_what_is_missing(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
-    chain.lake.write(chain.stored["value_model"].table, date(2024, 1, 1), chain.stored["value_model"].table.empty(), family="value")
+    chain.lake.write(
+        chain.stored["value_model"].table, date(2024, 1, 1), chain.stored["value_model"].table.empty(), family="value"
+    )
     stored = chain.stored[name]
     chain.lake.remove(stored.table, key, **stored.fixed)
     text = printed(chain, monkeypatch)
@@ -238,7 +242,9 @@ def test_the_command_that_is_named_makes_what_is_missing(
     assert key in remade(chain, *commands(text)[name])[name]
 
 
-def test_before_anything_ran_it_says_what_is_off_and_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_anything_ran_it_says_what_is_off_and_how_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "shop.yaml").write_text(PROJECT)
     chain = chain_of(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
     text = printed(chain, monkeypatch)
@@ -251,7 +257,10 @@ def test_features_without_anything_after_them_are_pointed_out(chain: Chain, monk
     for key in DAYS:
         chain.lake.remove(chain.stored["segment_atlas"].table, key)
     text = printed(chain, monkeypatch)
-    assert f"Nothing yet of segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}" in text
+    assert (
+        f"Nothing yet of segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}"
+        in text
+    )
 
 
 def test_later_assets_that_end_earlier_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:

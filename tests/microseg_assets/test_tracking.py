@@ -177,7 +177,9 @@ def test_a_run_says_what_it_was_made_of_and_why_it_was_chosen(home: Home) -> Non
         "r1", "shop", "2024-01-01", "challenger", "first fit",
     )  # fmt: skip
     assert len(tags["git_commit"]) >= 7
-    assert run.data.params["churn_after_days"] == str(LifecycleSpec().churn_after_days) and run.data.params["rows"] == "4"
+    assert (
+        run.data.params["churn_after_days"] == str(LifecycleSpec().churn_after_days) and run.data.params["rows"] == "4"
+    )
     assert run.data.metrics == {"log_loss": 0.5, "choice.challenger": 0.5}
     assert [a.path for a in client.list_artifacts(recorded.run_id, "plots")] == ["plots/stages.png"]
     assert recorded.url.endswith(f"/#/experiments/{run.info.experiment_id}/runs/{recorded.run_id}")
@@ -235,7 +237,7 @@ def test_a_served_model_answers_as_the_model_does_and_says_what_it_takes(home: H
     assert signature.outputs.input_names() == ["stage", "sub_stage"]
     example = served.input_example
     pd.testing.assert_frame_equal(example.astype(float), features().astype(float), check_dtype=False)
-    with pytest.raises(mlflow.exceptions.MlflowException, match="missing inputs.*tenure_days"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"missing inputs.*tenure_days"):
         served.predict(wanted.drop(columns="tenure_days"))
 
 
@@ -301,6 +303,7 @@ def test_daily_metrics_are_steps_of_one_run(home: Home) -> None:
     of.monitor("value", {date(2024, 1, 3): {"ltv": 3.0}})
     client = of._client()
     experiment = client.get_experiment_by_name("shop/value")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert [run.info.run_name for run in runs] == ["monitoring"]
     history = client.get_metric_history(runs[0].info.run_id, "daily.ltv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cache
@@ -289,6 +290,22 @@ def test_a_stored_model_predicts_identically(tmp_path: Path) -> None:
     assert again.predict(frame).equals(model.predict(frame))
     found, stored = (effects(ENGINE, members("by segment"), m, SPEC) for m in (model, again))
     assert found.equals(stored)
+
+
+def test_a_number_that_is_none_is_null_in_strict_json_and_nan_again(tmp_path: Path) -> None:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    model = model_of("by segment")
+    cell = replace(
+        model.cells["gift"]["all"], micro_segment="active/value.Z", error=float("nan"), variance=float("nan")
+    )
+    replace(model, cells={**model.cells, "gift": {**model.cells["gift"], "active/value.Z": cell}}).save(tmp_path)
+    text = (tmp_path / "model.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=refuse)["cells"]["gift"][-1]["error"] is None
+    again = ActionResponseModel.load(tmp_path).cells["gift"]["active/value.Z"]
+    assert np.isnan(again.error) and np.isnan(again.variance) and again.mean == cell.mean
+    assert ActionResponseModel.load(tmp_path).actions["gift"].placebo_effect is None
 
 
 def test_training_does_not_depend_on_the_order_of_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs, inputs_of, restate
-from ml.segments import SegmentSpec, fit_layers, micro_segment_id
+from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
 from ml.value import ValueSpec
 
 ENGINE = DuckDB(threads=2)
@@ -70,6 +70,17 @@ def test_strings_begin_with_the_stage_and_have_their_id(facts: Facts, models: Mo
     for row in restate(ENGINE, facts.snapshot_of(DAY), models).select(range(5)).to_pylist():
         assert row["micro_segment"].split("/")[0] == row["stage"]
         assert row["micro_segment_id"] == micro_segment_id(row["micro_segment"])
+
+
+def test_strings_are_those_of_the_published_micro_segments(facts: Facts, models: Models) -> None:
+    inputs = inputs_of(ENGINE, facts.snapshot_of(DAY), models)
+    for layers in (models.specs.segments.layers, models.specs.segments.layers[2:0:-1]):
+        spec = replace(models.specs.segments, layers=layers)
+        published = micro_segments(ENGINE, inputs, assign(inputs, models.layers), spec)
+        primary = published.filter(published["is_primary"])
+        found = restate(ENGINE, facts.snapshot_of(DAY), replace(models, specs=replace(models.specs, segments=spec)))
+        assert found["micro_segment"].to_pylist() == primary["micro_segment"].to_pylist()
+        assert found["micro_segment_id"].to_pylist() == primary["micro_segment_id"].to_pylist()
 
 
 def test_before_there_is_a_model_the_string_is_the_stage(facts: Facts, models: Models) -> None:

@@ -36,6 +36,7 @@ DAYS = 66
 NEWEST = date(2024, 3, 6)
 WEEK = date(2024, 2, 26)
 T = TypeVar("T")
+SHOWN = "[...document.querySelectorAll('.seg tbody')].filter(body => body.offsetParent)"
 
 PROJECT = """\
 name: shop
@@ -132,7 +133,9 @@ def stop(servers: Servers, how: signal.Signals) -> None:
 def servers(home: Path) -> Iterator[Servers]:
     made = start(home, home.parent / "said")
     try:
-        eventually("both servers", lambda: made.process.poll() is not None or "Ctrl-C" in made.said.read_text(), seconds=150)
+        eventually(
+            "both servers", lambda: made.process.poll() is not None or "Ctrl-C" in made.said.read_text(), seconds=150
+        )
         assert made.process.poll() is None, made.said.read_text() + (home / "ui.log").read_text()[-3000:]
         yield made
     finally:
@@ -209,9 +212,9 @@ def test_the_asset_graph_shows_every_group_of_the_chain(servers: Servers, see: C
     see(f"{servers.dagster}/asset-groups", "Global asset lineage", *OWNERS)
 
 
-def test_the_catalog_names_the_projects_assets(servers: Servers, see: Callable[..., str]) -> None:
-    see(f"{servers.dagster}/locations/microseg_assets.definitions/asset-groups/segments/lineage",
-        "layer_models", "layer_assignments", "micro_segments", "micro_segment_profiles", "audiences")  # fmt: skip
+def test_the_lineage_of_an_asset_shows_what_it_reads_and_its_readers(servers: Servers, see: Callable[..., str]) -> None:
+    neighbours = ("layer_assignments", "lifecycle_stages", "movements", "action_plan")
+    see(f"{servers.dagster}/assets/shop/micro_segments?view=lineage", "micro_segments", *neighbours)
 
 
 def test_a_materialized_day_shows_its_metadata(servers: Servers, see: Callable[..., str]) -> None:
@@ -247,9 +250,7 @@ def atlas(home: Path, browser: Chrome, tmp_path: Path) -> Chrome:
 
 def names(atlas: Chrome) -> list[str]:
     """Names of the micro-segments that are shown, in their order."""
-    shown: list[str] = atlas.execute_script(
-        "return [...document.querySelectorAll('.seg tbody')].filter(b => b.offsetParent).map(b => b.rows[0].cells[0].textContent.trim())"
-    )
+    shown: list[str] = atlas.execute_script(f"return {SHOWN}.map(b => b.rows[0].cells[0].textContent.trim())")
     return shown
 
 
@@ -268,9 +269,7 @@ def test_the_filter_leaves_what_has_the_word_and_clearing_it_brings_all_back(atl
     word = before[0].split()[0].strip(":,").lower()
     box = atlas.find_element(By.ID, "filter")
     box.send_keys(word)
-    texts = atlas.execute_script(
-        "return [...document.querySelectorAll('.seg tbody')].filter(b => b.offsetParent).map(b => b.textContent.toLowerCase())"
-    )
+    texts = atlas.execute_script(f"return {SHOWN}.map(b => b.textContent.toLowerCase())")
     assert texts and all(word in text for text in texts)
     assert atlas.find_element(By.ID, "found").text == f"{len(texts)} shown"
     box.send_keys("nobody has this")
@@ -283,7 +282,9 @@ def test_the_filter_leaves_what_has_the_word_and_clearing_it_brings_all_back(atl
 def test_a_press_on_a_heading_sorts_and_another_one_turns_it_round(atlas: Chrome) -> None:
     from selenium.webdriver.common.by import By
 
-    table = max(atlas.find_elements(By.CSS_SELECTOR, "table.seg"), key=lambda t: len(t.find_elements(By.TAG_NAME, "tbody")))
+    table = max(
+        atlas.find_elements(By.CSS_SELECTOR, "table.seg"), key=lambda t: len(t.find_elements(By.TAG_NAME, "tbody"))
+    )
 
     def customers() -> list[float]:
         shown = atlas.execute_script(
@@ -294,6 +295,7 @@ def test_a_press_on_a_heading_sorts_and_another_one_turns_it_round(atlas: Chrome
     given = customers()
     assert len(set(given)) > 1
     heading = next(h for h in table.find_elements(By.CSS_SELECTOR, "thead button") if h.text.startswith("Customers"))
+    atlas.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", heading)
     heading.click()
     assert customers() == sorted(given, reverse=True)
     heading.click()
