@@ -150,16 +150,18 @@ def schema() -> None:
 
 
 @main.command()
-@_project_option
+@click.option("--project", "-p", metavar="NAME|FILE[,…]", help="Projects to show. [default: all that have state]")
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow's UI.")
-def ui(project: str, port: int, mlflow_port: int) -> None:
+def ui(project: str | None, port: int, mlflow_port: int) -> None:
     """Dagster's UI and MLflow's UI over this state, on 127.0.0.1, until Ctrl-C."""
     from microseg_assets.home import Home
-    from microseg_assets.ui import serve
+    from microseg_assets.ui import projects_with_state, serve
 
     with _clear_errors():
-        serve(project, Home.from_environment(), port=port, mlflow_port=mlflow_port)
+        home = Home.from_environment()
+        named = project or os.environ.get("MICROSEG_PROJECT") or ",".join(projects_with_state(home)) or DEFAULT
+        serve(named, home, port=port, mlflow_port=mlflow_port)
 
 
 if __name__ == "__main__":

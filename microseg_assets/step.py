@@ -229,6 +229,11 @@ class Step:
             if day in with_rows or day.isoformat() in present:
                 self.quarantine(table, day, self.of_days(refused, [day]))
 
+    def withdraw(self, day: date) -> None:
+        """Take a refused day out of sight, with the facts summed from it, so that no later day builds on them."""
+        for table in (self.stored.table, tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
+            self.chain.lake.remove(table, day)
+
     # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self, name: str, key: date, passed: bool, *, warn: bool = False, stop: bool = True, **notes: Any) -> None:

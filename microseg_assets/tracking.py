@@ -146,7 +146,9 @@ class Tracking:
             return known
         signature = example = None
         if training.example is not None and training.model is not None:
-            example = training.example.reset_index(drop=True)
+            # Whole numbers as doubles: most counts of a snapshot can be missing, which an integer schema refuses.
+            whole = training.example.select_dtypes("integer").columns
+            example = training.example.reset_index(drop=True).astype(dict.fromkeys(whole, "float64"))
             signature = infer_signature(example, training.model.predict(example))
         with quiet():
             info = mlflow.pyfunc.log_model(

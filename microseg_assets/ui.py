@@ -16,10 +16,25 @@ from pathlib import Path
 import click
 
 from microseg_assets.home import Home
-from microseg_assets.project import ProjectError, load
+from microseg_assets.project import ProjectError, find, load
 
 ADDRESS = "127.0.0.1"
 PATIENCE = 120  # seconds until a server that does not answer is given up
+
+
+def projects_with_state(home: Home) -> list[str]:
+    """Names of the projects whose tables lie in the lake and whose file can be found."""
+    root = Path(home.lake_root)
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    return [name for name in names if _is_known(name)]
+
+
+def _is_known(name: str) -> bool:
+    try:
+        find(name)
+    except ProjectError:
+        return False
+    return True
 
 
 def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:

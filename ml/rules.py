@@ -69,7 +69,8 @@ def scalar(expression: str, columns: Collection[str] | None = None, parameters: 
     try:
         parsed = sqlglot.parse(expression, read="duckdb")
     except SqlglotError as error:
-        raise RuleError(f"{expression!r} is not a SQL expression: {str(error).splitlines()[0]}") from None
+        where = next((f" near character {e['col']}" for e in getattr(error, "errors", ()) if e.get("col")), "")
+        raise RuleError(f"{expression!r} is not a SQL expression: it breaks off or goes wrong{where}") from None
     if len(parsed) != 1 or parsed[0] is None:
         raise RuleError(f"{expression!r} must be exactly one expression")
     tree = parsed[0]

@@ -38,7 +38,7 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
                 verdict = result.verdicts[day]
                 step.check(CHECK, day, verdict.passed, stop=False, **_notes(verdict))
                 if not verdict.passed:
-                    step.chain.lake.remove(accepted, day)
+                    step.withdraw(day)
                     refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
         if refused:
             step.refuse(
