@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from ml.engine import Engine
 
 
-def data_docs(engine: Engine, table: Table, rows: pa.Table, day: date, spec: ValidationSpec, folder: Path) -> Path:
-    """Write the page of one table and day into `folder`, which is made if need be, and return its path.
+def data_docs(engine: Engine, table: Table, rows: pa.Table, day: date, spec: ValidationSpec) -> str:
+    """The page of one table and day, as HTML.
 
     Parameters
     ----------
@@ -35,8 +34,4 @@ def data_docs(engine: Engine, table: Table, rows: pa.Table, day: date, spec: Val
     meta["run_id"] = {"run_name": f"{table.name}, {day.isoformat()}", "run_time": f"{day.isoformat()}T00:00:00+00:00"}
     renderer: Any = importlib.import_module("great_expectations.render.renderer")
     view: Any = importlib.import_module("great_expectations.render.view")
-    page = view.DefaultJinjaPageView().render(renderer.ValidationResultsPageRenderer().render(result))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{table.name}-{day.isoformat()}.html"
-    path.write_text(str(page), encoding="utf-8")
-    return path
+    return str(view.DefaultJinjaPageView().render(renderer.ValidationResultsPageRenderer().render(result)))

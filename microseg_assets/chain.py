@@ -16,7 +16,9 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
+from expectations.docs import data_docs
 from microseg_assets import metadata, progress
 from microseg_assets.lake import Lake, MissingPartitions
 from microseg_assets.partitions import Calendar, Reach
@@ -40,6 +42,7 @@ OWNERS = {
     "actions": "team:marketing-science",
     "report": "team:marketing-science",
 }
+DATA_DOCS = "data-docs.html"
 FAMILIES = ("value", "lifecycle", "layers", "transitions", "action-response")
 RESTATING = ("value", "lifecycle", "layers")  # the families whose models decide a customer's micro-segment
 Body = Callable[[Step], None]
@@ -215,6 +218,11 @@ class Chain:
         """Facts summed from the accepted rows of some days."""
         accepted = {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
         return Facts.from_rows(self.engine, self.project.feature_spec, **accepted)
+
+    def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
+        """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
+        page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation)
+        return self.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
 
     def remedy(self, name: str, keys: Sequence[str]) -> str:
         """The command and the job that make missing partitions of an asset."""

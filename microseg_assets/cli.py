@@ -140,6 +140,27 @@ def check(project: str) -> None:
 
 
 @main.command()
+@click.argument("table", type=click.Choice(["transactions", "customers", "events", "exposures", "balances"]))
+@_day_option("--day", "The day. [required]")
+@_project_option
+def docs(table: str, day: Any, project: str) -> None:
+    """Write Great Expectations' page of what a day delivered and what was expected of it.
+
+    For a day that was refused the page is there already; the asset's check links to it.
+    """
+    from microseg_assets.assets.ingest import raw_name
+    from microseg_assets.home import Home
+    from microseg_assets.runs import chain_of
+
+    if day is None:
+        raise click.UsageError("say which day: --day YYYY-MM-DD")
+    with _clear_errors():
+        chain = chain_of(project, Home.from_environment())
+        raw = chain.lake.files(chain.stored[raw_name(table)].table, [day.date()])
+        click.echo(chain.data_docs(table, day.date(), chain.engine.query("SELECT * FROM raw", raw=raw)))
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the project file, for editors."""
     import json

@@ -164,10 +164,10 @@ class Lake:
             start += count
         return written
 
-    def put_file(self, table: Table, key: date | str, name: str, content: bytes) -> str:
+    def put_file(self, table: Table, key: date | str, name: str, content: bytes, /, **fixed: str) -> str:
         """Put a file for people beside a partition's rows; returns its URL."""
         filesystem, _ = self._filesystem
-        folder = self._folder(table.name, {table.dimensions[-1]: str(key)})
+        folder = self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})
         filesystem.makedirs(folder, exist_ok=True)
         path = f"{folder}/{name}"
         if self._is_local:
@@ -179,9 +179,9 @@ class Lake:
         filesystem.pipe_file(path, content)
         return self._url(path)
 
-    def remove(self, table: Table, key: date | str, /, **fixed: str) -> None:
-        """Take a partition out of sight, if it is there."""
+    def remove(self, table: Table, key: date | str, name: str = FILE, /, **fixed: str) -> None:
+        """Take a partition, or a file beside its rows, out of sight, if it is there."""
         filesystem, _ = self._filesystem
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{name}"
         if filesystem.exists(path):
             filesystem.rm_file(path)

@@ -12,7 +12,7 @@ import dagster as dg
 
 from expectations import Verdict, validate
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import DATA_DOCS, Chain, Step
 from microseg_assets.partitions import Reach
 from ml import tables
 
@@ -36,8 +36,11 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
             step.write(step.of_days(result.accepted, good), good)
             for day in days:
                 verdict = result.verdicts[day]
-                step.check(CHECK, day, verdict.passed, stop=False, **_notes(verdict))
-                if not verdict.passed:
+                docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))
+                step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
+                if verdict.passed:
+                    chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
+                else:
                     step.withdraw(day)
                     refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
         if refused:

@@ -211,13 +211,12 @@ def test_rows_of_another_day_are_a_mistake_of_the_caller() -> None:
         validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, [line(day=DAYS[1])]), [FIRST], SPEC)
 
 
-def test_the_page_shows_what_was_expected_and_what_came(tmp_path: Any) -> None:
+def test_the_page_shows_what_was_expected_and_what_came() -> None:
     from expectations.docs import data_docs
 
     rows = delivered(TRANSACTIONS, [line(amount=math.nan), line(), line(day=DAYS[1])])
-    page = data_docs(ENGINE, TRANSACTIONS, rows, FIRST, SPEC, tmp_path / "docs")
-    text = page.read_text(encoding="utf-8")
-    assert page.name == "transactions-2017-01-01.html"
+    text = data_docs(ENGINE, TRANSACTIONS, rows, FIRST, SPEC)
+    assert "transactions, 2017-01-01" in text
     assert "amount: not finite" in text and "2017-01-02" not in text
 
 

@@ -98,6 +98,13 @@ def test_refused_rows_are_in_quarantine_with_the_rule(refused: tuple[Shop, str])
     assert all('"n/a"' in row["row"] and row["source"].endswith("transactions.csv") for row in rows)
 
 
+def test_a_refused_day_has_a_page_that_says_why(refused: tuple[Shop, str]) -> None:
+    shop, _ = refused
+    page = shop.home.folder / f"lake/shop/quarantine/table=transactions/day={SUNDAY}/data-docs.html"
+    assert "amount" in page.read_text(encoding="utf-8") and f"{SUNDAY}" in page.read_text(encoding="utf-8")
+    assert not page.parent.with_name(f"day={FRIDAY}").joinpath(page.name).exists()
+
+
 def test_nothing_downstream_ran_in_the_refused_run(refused: tuple[Shop, str]) -> None:
     shop, _ = refused
     assert max(shop.days("customer_days")) == max(shop.days("customer_features")) == FRIDAY
