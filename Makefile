@@ -11,7 +11,7 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test lint format clean distclean
+.PHONY: help venv demo ui test evidence lint format clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ ui: venv ## Dagster's and MLflow's pages over the state that is there
 
 test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+evidence: venv ## the worlds that claims are tested in, beside what the design says about them
+	@$(BIN)/python -m ml.simulate.evidence
 
 lint: venv ## style, formatting, types
 	@$(BIN)/ruff check .

@@ -22,6 +22,8 @@ _CONVERSIONS = {
 }  # fmt: skip
 _PROBABILITIES = {"propensity"}
 _AT_LEAST_ZERO = {"discount", "cost"}
+# Money and units are summed as decimals with 14 digits before the point; a line must leave room for many.
+_SUMMABLE = 1e12
 # Sums of decimals in floating point miss zero by less than this.
 _ROUNDING = 1e-6
 
@@ -65,6 +67,9 @@ class ValidationSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.max_refused_share < 1:
             raise ValueError(f"max_refused_share is {self.max_refused_share}: write a share from 0 up to, but not, 1")
+        for name in ("amount_limit", "quantity_limit"):
+            if not 0 < getattr(self, name) <= _SUMMABLE:
+                raise ValueError(f"{name} is {getattr(self, name):g}: it must lie above 0 and at most at {_SUMMABLE:g}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def _column_rules(table: Table, column: Column, spec: ValidationSpec) -> list[Ro
         rules.append(RowRule(f"{name}: missing", name, f"{sql} IS NULL{blank}", required=True))
     if column.type == "double":
         rules.append(RowRule(f"{name}: not finite", name, f"isnan({sql}) OR isinf({sql})"))
-        limit = {"amount": spec.amount_limit, "quantity": spec.quantity_limit}.get(name)
+        limit = spec.quantity_limit if name == "quantity" else spec.amount_limit if column.unit == "currency" else None
         if limit is not None:
             rules.append(RowRule(f"{name}: beyond ±{limit:,.10g}", name, f"abs({sql}) > {limit!r}", -limit, limit))
         if name in _PROBABILITIES:

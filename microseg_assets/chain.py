@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from graphlib import TopologicalSorter
@@ -30,6 +30,7 @@ from ml import tables
 from ml.engine import Engine
 from ml.features import Facts
 from ml.restate import Models
+from ml.segments import SegmentSpec
 
 OWNERS = {
     "ingest": "team:data-engineering",
@@ -203,7 +204,15 @@ class Chain:
         chosen: dict[str, Any] = {
             family: None if family in without else self.choice(family, week).model for family in RESTATING
         }
-        return Models(**chosen, specs=self.project.specs)
+        return Models(**chosen, specs=replace(self.project.specs, segments=self._segments(chosen["layers"])))
+
+    def segments_in_force(self, week: date | None) -> SegmentSpec:
+        """The layers of the model in force: what the project file says anew counts from the next training week on."""
+        return self._segments(self.choice("layers", week).model)
+
+    def _segments(self, model: Any) -> SegmentSpec:
+        spec = self.project.segments
+        return spec if model is None else replace(spec, layers=model.layers)
 
     def same_models(self, left: date | None, right: date | None) -> bool:
         """Whether two weeks chose the same versions of the models that decide a customer's micro-segment."""

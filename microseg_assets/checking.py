@@ -1,11 +1,84 @@
-"""`microseg check`: what a project file and its sources amount to, before anything runs."""
+"""`microseg check`: what a project file and its sources amount to, before anything runs.
+
+Belongs here: what is told, and what of it is a problem. Does not belong here: reading rows (see `sources`) and when a
+row is refused (see `expectations`).
+"""
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from fnmatch import fnmatchcase
+
 import click
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from microseg_assets import project as projects
+from microseg_assets.project import Project
+from microseg_assets.sources import Problem, Source, SourceError
 from ml import tables
+from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
+
+SAMPLED = 50_000  # rows of the newest days that are judged; one day is judged whatever its size
+SHOWN = 3
+WIDTH = 116
+CELL = 19
+# What each feature lives on: its input table, and the optional column of it where it needs one.
+NEEDS: Mapping[str, tuple[str, str]] = {
+    "items_90d": ("transactions", "quantity"),
+    "discount_share_90d": ("transactions", "discount"),
+    "categories_90d": ("transactions", "category"),
+    "top_category_90d": ("transactions", "category"),
+    "top_category_share_90d": ("transactions", "category"),
+    "share_*": ("transactions", "category"),
+    "events_28d": ("events", ""),
+    "events_90d": ("events", ""),
+    "days_since_event": ("events", ""),
+    "exposures_28d": ("exposures", ""),
+    "exposures_90d": ("exposures", ""),
+    "days_since_exposure": ("exposures", ""),
+    "balance": ("balances", ""),
+}
+LOST = {
+    "customers": "no attributes; a customer is known from the first purchase or event on",
+    "events": "no features of visits and clicks",
+    "exposures": "no effects of actions, so the plan hands out nothing",
+    "balances": "nobody is known to have something left",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a source delivers.
+
+    Parameters
+    ----------
+    problems : what makes it unusable; nothing else is known then
+    days : day to rows, inside the calendar or not
+    undated : why rows have no day, with how many
+    newest : rows of the newest days, as delivered
+    refused : rule to how many of `newest` it refuses
+    """
+
+    problems: Sequence[Problem] = ()
+    days: Mapping[date, int] = field(default_factory=dict)
+    undated: Mapping[str, int] = field(default_factory=dict)
+    newest: pa.Table | None = None
+    refused: Mapping[str, int] = field(default_factory=dict)
+    accepted: pa.Table | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(self.days.values()) + sum(self.undated.values())
+
+    def fills(self, column: str) -> bool:
+        """Whether any of the newest rows brings a column."""
+        return self.newest is not None and self.newest[column].null_count < self.newest.num_rows
 
 
 def report(name: str) -> int:
@@ -17,29 +90,300 @@ def report(name: str) -> int:
         If the project file itself cannot be used.
     """
     project = projects.load(name)
-    problems: list[str] = []
-    click.echo(f"{project.name}: {project.path}")
-    click.echo(f"  days {project.start} … {project.end or 'today'}, {project.time_zone}, {project.currency}\n")
-    for table in tables.INPUTS:
-        source = project.source(table)
-        if source is None:
-            click.echo(f"  {table:14} off: the project file maps no {table}")
-            continue
-        found = source.check()
-        problems += [project.located(f"tables.{problem.key}", problem.message) for problem in found]
-        if found:
-            click.echo(f"  {table:14} {len(found)} problem(s), see below")
-            continue
-        days = [row for row in source.counts_by_day().to_pylist() if row["day"] is not None]
-        undated = source.undated().num_rows
-        rows = sum(row["rows"] for row in days)
-        span = f"{days[0]['day']} … {days[-1]['day']}" if days else "no day"
-        click.echo(
-            f"  {table:14} {rows + undated:>12,} rows, {span}"
-            + (f", {undated:,} outside the calendar" if undated else "")
-        )
-    layers = ", ".join(layer.name for layer in project.segments.layers)
-    click.echo(f"\n  {len(project.features_table.names) - 1} features; layers {layers}")
-    for problem in problems:
+    found = {table: find(project, table) for table in tables.INPUTS if project.source(table) is not None}
+    for line in told(project, found):
+        click.echo(line)
+    wrong = list(problems(project, found))
+    for problem in wrong:
         click.echo(f"microseg: {problem}", err=True)
-    return 2 if problems else 0
+    return 2 if wrong else 0
+
+
+# ── finding ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find(project: Project, table: str) -> Finding:
+    """Read a source: its days from all rows, everything else from the newest ones."""
+    source = project.source(table)
+    assert source is not None
+    if wrong := [problem for problem in source.check() if problem.is_error]:
+        return Finding(wrong)
+    try:
+        days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
+        without_day = days.pop(None, 0)
+        undated: Counter[str] = Counter()
+        if without_day or not _is_parquet(source):
+            undated.update(source.undated()["problem"].to_pylist())
+        inside = [day for day in sorted(days) if project.end is None or day <= project.end]
+        if not inside:
+            return Finding(days=days, undated=undated)
+        newest = source.rows(_sampled_from(inside, days), inside[-1])
+    except SourceError as error:
+        return Finding([Problem(f"{table}.path", str(error))])
+    accepted, refused = _judged(project, table, newest)
+    return Finding((), days, undated, newest, refused, accepted)
+
+
+def _is_parquet(source: Source) -> bool:
+    """Whether no line of the files can fail to be a row."""
+    spec = source.spec
+    names = [name for names in spec.locations.values() for name in names]
+    return spec.format == "parquet" or (spec.format == "auto" and all(n.endswith((".parquet", ".pq")) for n in names))
+
+
+def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
+    first, rows = ordered[-1], days[ordered[-1]]
+    for day in reversed(ordered[:-1]):
+        rows += days[day]
+        if rows > SAMPLED:
+            break
+        first = day
+    return first
+
+
+def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The accepted ones of delivered rows, and rule to the number of refused ones; warnings refuse as well."""
+    from expectations.validation import judge_rows
+    from ml.engine import DuckDB
+
+    spec = replace(project.validation, severity={})
+    by = pa.array(judge_rows(DuckDB(), project.inputs[table], rows, spec)["refused_by"], pa.string(), from_pandas=True)
+    counts = Counter(rule for rule in by.to_pylist() if rule)
+    return rows.filter(pc.is_null(by)), dict(counts.most_common())
+
+
+# ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def problems(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+    """Everything that keeps days from being made, one sentence each, with file and line."""
+    for table, finding in found.items():
+        for problem in finding.problems:
+            yield project.located(f"tables.{problem.key}", problem.message)
+        if finding.problems:
+            continue
+        if finding.newest is None:
+            why = f"{_most(finding.undated)}" if finding.undated else "the source is empty"
+            yield project.located(
+                f"tables.{table}",
+                f"no row lies in the project's days {_span(project)} ({why}): correct start, end or the stamp",
+            )
+        elif (share := _counting(project, finding)) > project.validation.max_refused_share:
+            yield project.located(
+                f"tables.{table}",
+                f"{share:.1%} of the newest rows would be refused ({_most(finding.refused)}), and their days with "
+                f"them, since validation.max_refused_share is {project.validation.max_refused_share:.0%}: correct the "
+                "mapping, leave such rows out by `where`, or raise the limit",
+            )
+
+
+def _counting(project: Project, finding: Finding) -> float:
+    """Share of the newest rows that are refused under a rule that counts."""
+    severity = project.validation.severity
+    counting = sum(n for rule, n in finding.refused.items() if severity.get(rule, "error") == "error")
+    return counting / max(finding.newest.num_rows if finding.newest is not None else 0, 1)
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{n:,}: {reason}" for reason, n in sorted(reasons.items(), key=lambda one: -one[1])[:3])
+
+
+# ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+    """The report."""
+    yield f"{project.name}: {project.path}"
+    yield f"  days {_span(project)}, {project.time_zone}, {project.currency}"
+    yield ""
+    for table in tables.INPUTS:
+        yield from _table(table, found.get(table))
+    readable = {table: one for table, one in found.items() if one.accepted is not None}
+    if readable:
+        yield ""
+        yield _title("The newest rows, as they are mapped (times in UTC)")
+        for table, one in readable.items():
+            yield from _rows(project.inputs[table], one)
+    yield ""
+    yield from _features(project, found)
+    yield ""
+    yield from _stages(project)
+    yield from _models(project, found)
+
+
+def _span(project: Project) -> str:
+    return f"{project.start} … {project.end or 'today'}"
+
+
+def _title(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def _table(table: str, finding: Finding | None) -> Iterator[str]:
+    if finding is None:
+        yield f"  {table:13} off: the project file maps no {table}: {LOST[table]}"
+        return
+    if finding.problems:
+        yield f"  {table:13} {len(finding.problems)} problem(s), see below"
+        return
+    days, outside = sorted(finding.days), sum(finding.undated.values())
+    stamp = tables.INPUTS[table].stamp or ""
+    if not days:
+        span = "no day"
+    elif finding.newest is not None and len(days) == 1 and not finding.fills(stamp):
+        span = f"known from the first day on, since no {stamp} is mapped"
+    else:
+        span = f"{days[0]} … {days[-1]}"
+    line = f"  {table:13} {finding.rows:>11,} rows, {span}" + (f", {outside:,} outside the calendar" if outside else "")
+    yield line + _judgement(finding)
+    for reason, rows in sorted(finding.undated.items(), key=lambda one: -one[1])[:3]:
+        yield f"{'':28}{rows:,} go to quarantine: {reason}"
+    for rule, rows in list(finding.refused.items())[:4]:
+        yield f"{'':28}{rows:,} would be refused: {rule}"
+
+
+def _judgement(finding: Finding) -> str:
+    """What became of the newest rows, in half a line."""
+    if finding.newest is None:
+        return ""
+    judged, refused = finding.newest.num_rows, sum(finding.refused.values())
+    who = f"{pc.count_distinct(finding.newest['customer_id']).as_py():,} customers"
+    verdict = f"{refused / judged:.1%} refused" if refused else "none refused"
+    if judged == sum(finding.days.values()):
+        return f"; {who}, {verdict}"
+    count = pc.count_distinct(finding.newest["day"]).as_py()
+    return f"; newest {f'{count} days' if count > 1 else 'day'}: {judged:,} rows, {who}, {verdict}"
+
+
+def _rows(table: tables.Table, finding: Finding) -> Iterator[str]:
+    assert finding.accepted is not None
+    count = finding.accepted.num_rows
+    rows = finding.accepted.take(sorted({count * (2 * i + 1) // (2 * SHOWN) for i in range(SHOWN)}) if count else [])
+    names = [name for name in table.names if name in finding.accepted.column_names and finding.fills(name)]
+    columns: list[list[str]] = []
+    for name in names:
+        column = [name, *map(_cell, rows[name].to_pylist())]
+        width = max(map(len, column))
+        if sum(max(map(len, one)) + 2 for one in columns) + width + 16 > WIDTH:
+            columns.append(["…"] * len(column))
+            break
+        is_number = table[name].type in ("double", "bigint")
+        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in column])
+    for i in range(rows.num_rows + 1):
+        yield f"  {table.name if i == 0 else '':13} {'  '.join(column[i] for column in columns)}".rstrip()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        value = value.isoformat(" ", "seconds")
+    text = "–" if value is None else f"{value:.10g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
+
+
+def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+    names = [name for name in project.features_table.names if name != "customer_id"]
+    empty = {name: why for name in names if (why := lacking(name, project, found))}
+    alive = [name for name in names if name not in empty]
+    yield _title(f"{len(alive)} features" + (f"; {len(empty)} more stay empty" if empty else ""))
+    yield from _wrapped(", ".join(alive))
+    for why in dict.fromkeys(empty.values()):
+        yield from _wrapped(f"empty, {why}: " + ", ".join(name for name in empty if empty[name] == why))
+    layers = project.segments.layers
+    yield _title(f"{len(layers)} layers, cut inside each stage")
+    known = {*alive, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS}
+    for layer in layers:
+        used = list(layer.present([*names, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS]))
+        rules = [rule.name for rule in layer.rules]
+        live = [name for name in used if name in known]
+        if layer.method == "rules":
+            yield f"  {layer.name:13} {', '.join(rules)}, others"
+        elif live:
+            lost = (
+                f" (without {', '.join(name for name in used if name not in known)})" if len(live) < len(used) else ""
+            )
+            yield from _wrapped(f"{layer.name:13} at most {layer.k}, by {', '.join(_folded(live))}{lost}")
+        else:
+            yield f"  {layer.name:13} off: nothing of it is delivered"
+    audiences = ", ".join(audience.name for audience in project.audiences)
+    yield from _wrapped(f"{'audiences':13} {audiences or 'none'}")
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    """Names with those of a long pattern told as one."""
+    shares = [name for name in names if name.startswith("share_")]
+    if len(shares) < 3:
+        return list(names)
+    return [name for name in names if name not in shares] + [f"{len(shares)} of share_*"]
+
+
+def lacking(feature: str, project: Project, found: Mapping[str, Finding]) -> str:
+    """Why a feature stays empty; nothing if it does not."""
+    if feature in {attribute.name for attribute in project.attributes}:
+        table, column = "customers", feature
+    else:
+        needs = next((need for pattern, need in NEEDS.items() if fnmatchcase(feature, pattern)), None)
+        if needs is None:
+            return ""
+        table, column = needs
+    finding = found.get(table)
+    if finding is None:
+        return f"since there are no {table}"
+    if finding.newest is None or not column or finding.fills(column):
+        return ""
+    return f"since {table} bring no {column}"
+
+
+def _stages(project: Project) -> Iterator[str]:
+    lifecycle, actions = project.lifecycle, project.actions
+    rules = lifecycle.rules()
+    values = {"churn_after": lifecycle.churn_after_days, "new_for": lifecycle.new_for_days}
+    yield _title(f"{len(rules)} stages, the first whose rule holds")
+    for rule in rules:
+        when = re.sub(r"\$(\w+)", lambda found: str(values.get(found[1], found[0])), rule.when)
+        subs = ", ".join(sub.name for sub in lifecycle.sub_rules() if sub.stage == rule.name)
+        yield f"  {rule.name:13} {'everybody else' if when == 'true' else when:32} {subs}".rstrip()
+    yield ""
+    if not actions.actions:
+        yield _title("No actions") + ": none is declared, so nothing can be planned"
+        return
+    yield _title(f"{len(actions.actions)} actions")
+    for action in actions.actions:
+        stages = f", for {', '.join(action.eligible_stages)}" if action.eligible_stages else ""
+        capacity = f", at most {action.capacity:,} a cycle" if action.capacity is not None else ""
+        yield f"  {action.name:13} {action.cost:g} {project.currency} each{stages}{capacity}"
+
+
+def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+    """From when on there can be models, and what is declared but not delivered."""
+    bought, exposed = found.get("transactions"), found.get("exposures")
+    if bought is None or bought.newest is None:
+        return
+    yield ""
+    yield _title("Worth knowing")
+    value = project.value
+    asked = value.warm_up_days + value.horizon_days
+    first = min(bought.days) + timedelta(days=asked)
+    last = project.end or max(bought.days)
+    yield from _wrapped(
+        f"value is learnt in the week of {first} at the earliest, after {asked} days of data; "
+        "until then it is spend as it was"
+        if first <= last
+        else f"no model of value will be learnt: {asked} days of data are asked for (value.warm_up_days, "
+        f"value.horizon_days), and there are {(last - min(bought.days)).days + 1}"
+    )
+    if project.features.categories and bought.fills("category"):
+        there = {str(one).lower() for one in pc.unique(bought.newest["category"]).to_pylist()}
+        gone = [name for name in project.features.categories if name.lower() not in there]
+        if gone:
+            yield from _wrapped(f"features.categories: none of the newest rows is of {', '.join(gone)}")
+    if exposed is not None and exposed.newest is not None:
+        seen = {one for one in pc.unique(exposed.newest["action"]).to_pylist() if one} - {"control"}
+        strange = sorted(seen - {action.name for action in project.actions.actions})
+        if strange:
+            yield from _wrapped(
+                f"actions: {', '.join(strange)} is delivered but not declared: it is measured, never planned"
+            )
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 4, break_long_words=False)

@@ -130,6 +130,24 @@ def show(what: str, customer: str | None, project: str, day: Any) -> None:
 
 
 @main.command()
+@click.argument("name")
+@click.argument("data", nargs=-1)
+@click.option("--folder", default=".", type=click.Path(file_okay=False), help="Where to write it. [default: here]")
+def new(name: str, data: tuple[str, ...], folder: str) -> None:
+    """Write NAME.yaml, a commented project file to start from.
+
+    DATA are files, folders or patterns (CSV, JSON lines, Parquet). They are looked at, and the file is filled in with
+    what they seem to hold, each line with its evidence.
+    """
+    from pathlib import Path
+
+    from microseg_assets import starting
+
+    with _clear_errors():
+        starting.new(name, data, Path(folder))
+
+
+@main.command()
 @click.argument("project")
 def check(project: str) -> None:
     """Read a project file and its sources; print what was found and every problem at once."""

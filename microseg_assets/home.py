@@ -8,6 +8,7 @@ projects/   project files made by `microseg new` and the simulator
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Home:
         self.dagster.mkdir(parents=True, exist_ok=True)
         settings = self.dagster / "dagster.yaml"
         if not settings.exists():
-            settings.write_text(_INSTANCE.format(base_dir=self.dagster / "storage"), encoding="utf-8")
+            settings.write_text(_INSTANCE.format(base_dir=json.dumps(str(self.dagster / "storage"))), encoding="utf-8")
         os.environ["DAGSTER_HOME"] = str(self.dagster)
         os.environ["MICROSEG_HOME"] = str(self.folder)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import types
 import typing
@@ -28,6 +29,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from expectations import ValidationSpec
@@ -84,9 +86,19 @@ class Tables(Section):
     @classmethod
     def _new_names(cls, customers: TableSpec | None) -> TableSpec | None:
         if customers is not None:
+            taken = {name.lower() for name in (*input_columns(), *_TAKEN)}
+            for name in customers.attributes:
+                if not _NAME.fullmatch(name):
+                    raise ValueError(f"attribute {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
+                if name.lower() in taken:
+                    raise ValueError(f"attribute {name!r} is called like a column of the chain: choose another name")
             input_table("customers", customers)
             features_table(FeatureSpec(attributes=_attributes(customers)))
         return customers
+
+
+_TAKEN = {"day", "table", "rule", "row", "source", "problem", "delivered"}
+_NAME = re.compile(r"[^\W\d]\w{0,60}")
 
 
 def _attributes(customers: TableSpec | None) -> tuple[Attribute, ...]:
@@ -98,6 +110,12 @@ class Schedule(Section):
 
     hour: int = Field(default=5, ge=0, le=23)
     minute: int = Field(default=0, ge=0, le=59)
+
+    @model_validator(mode="after")
+    def _room_for_training(self) -> Schedule:
+        if self.hour * 60 + self.minute + 30 >= 24 * 60:
+            raise ValueError("on Mondays training follows half an hour later, the same day: choose a time before 23:30")
+        return self
 
 
 class Project(Section):

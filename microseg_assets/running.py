@@ -55,8 +55,10 @@ def materialize(project: str, first: date, last: date, home: Home, *, only_missi
     path = str(find(project).absolute())
     chain = chain_of(path, home)
     problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
-    if problems:
-        raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in problems))
+    if errors := [p for p in problems if p.is_error]:
+        raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in errors))
+    for warning in problems:
+        click.echo(f"  warning: {chain.project.located(f'tables.{warning.key}', warning.message)}", err=True)
     try:
         runs = plan(chain, first, last, only_missing=only_missing)
     except ValueError as error:

@@ -66,14 +66,14 @@ def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -
             f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
             f"{calendar.newest_day}: choose days between them"
         )
-    there = _made(chain, "segment_atlas")
+    featured = _made(chain, "customer_features")
+    there = _made(chain, "segment_atlas") & featured
     before = [day for day in there if day < first]
     start = max(before) + timedelta(days=1) if before else first
     days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
     if not days:
         return []
     runs = []
-    featured = _made(chain, "customer_features")
     to_features = [
         d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
     ]

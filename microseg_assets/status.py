@@ -66,7 +66,9 @@ def _stale(
     for upstream, reach in chain.reads[name].items():
         newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
-            if newest.get(key, 0.0) > stamp:
+            if reach == Reach.SAME_DAY and key not in made[upstream]:
+                found.setdefault(key, f"{upstream} is gone")
+            elif newest.get(key, 0.0) > stamp:
                 found.setdefault(key, f"{upstream} was made after it")
             elif tainted.get(key):
                 found.setdefault(key, f"{upstream} is stale")

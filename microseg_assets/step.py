@@ -230,9 +230,16 @@ class Step:
                 self.quarantine(table, day, self.of_days(refused, [day]))
 
     def withdraw(self, day: date) -> None:
-        """Take a refused day out of sight, with the facts summed from it, so that no later day builds on them."""
+        """Take a refused day out of sight, with the facts summed from it and every snapshot that contains them.
+
+        What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
+        """
+        lake = self.chain.lake
         for table in (self.stored.table, tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
-            self.chain.lake.remove(table, day)
+            lake.remove(table, day)
+        for key in lake.keys(self.project.features_table):
+            if key >= day.isoformat():
+                lake.remove(self.project.features_table, key)
 
     # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -329,7 +336,7 @@ class Step:
             "incumbent": training.incumbent_score,
         }
         newest = max(self.chain.lake.keys(tables.MODEL_CHOICES, family=family), default="")
-        if version and week.start.isoformat() >= newest:
+        if week.start.isoformat() >= newest:
             tracking.set_champion(family, version)
         shown = {name: float(value) for name, value in training.metrics.items() if value == value}
         self.write_week(

@@ -93,9 +93,7 @@ class Tracking:
     def model_name(self, family: str) -> str:
         return f"{self.project}.{family}"
 
-    def record(
-        self, family: str, week: date, training: Training, *, spec: Any, tags: Mapping[str, str], upstream: str = ""
-    ) -> Recorded:
+    def record(self, family: str, week: date, training: Training, *, spec: Any, tags: Mapping[str, str]) -> Recorded:
         """Log one week's fit as a run; register its model, if there is one.
 
         The same fit recorded again (a week materialized twice) gets no second version: a model is known by the
@@ -130,17 +128,15 @@ class Tracking:
                 folder = Path(scratch) / "model"
                 folder.mkdir()
                 save(training.model, family, folder)
-                version = self._register(client, family, week, training, folder, upstream)
+                version = self._register(client, family, week, training, folder)
             url = self.run_url(run.info.run_id, experiment)
             return Recorded(run.info.run_id, url, self.model_name(family) if version else None, version)
 
-    def _register(
-        self, client: MlflowClient, family: str, week: date, training: Training, folder: Path, upstream: str
-    ) -> int:
+    def _register(self, client: MlflowClient, family: str, week: date, training: Training, folder: Path) -> int:
         import mlflow
         from mlflow.models import infer_signature
 
-        name, mark = self.model_name(family), fingerprint(folder, upstream)
+        name, mark = self.model_name(family), fingerprint(folder)
         known = self._known_version(client, name, mark)
         if known is not None:
             return known
@@ -178,9 +174,13 @@ class Tracking:
         found = client.search_model_versions(f"name = '{name}' and tag.fingerprint = '{mark}'")
         return max((int(v.version) for v in found), default=None)
 
-    def set_champion(self, family: str, version: int) -> None:
-        """Let the `champion` alias mirror the newest choice."""
-        self._client().set_registered_model_alias(self.model_name(family), "champion", str(version))
+    def set_champion(self, family: str, version: int | None) -> None:
+        """Let the `champion` alias mirror the newest choice; without one there is no champion."""
+        client, name = self._client(), self.model_name(family)
+        if version is not None:
+            client.set_registered_model_alias(name, "champion", str(version))
+        elif client.search_registered_models(f"name = '{name}'"):
+            client.delete_registered_model_alias(name, "champion")
 
     def load(self, model_name: str, version: int) -> Model:
         """The model of a registered version; loaded once a process."""

@@ -54,16 +54,18 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "segments",
         writes=tables.MICRO_SEGMENTS,
-        reads={"lifecycle_stages": Reach.SAME_DAY, "layer_assignments": Reach.SAME_DAY},
+        reads={
+            "lifecycle_stages": Reach.SAME_DAY,
+            "layer_assignments": Reach.SAME_DAY,
+            "layer_models": Reach.LAST_ENDED_WEEK,
+        },
         checks={"one_primary_per_known_customer": "Each known customer has exactly one primary micro-segment."},
     )
     def micro_segments(step: Step) -> None:
         """Stage and primary clusters as one string with an id; secondary micro-segments with their weights."""
-        for _, days in step.in_force():
-            stages = step.read("lifecycle_stages", days)
-            rows = segments.micro_segments(
-                step.engine, stages, step.read("layer_assignments", days), step.project.segments
-            )
+        for week, days in step.in_force():
+            stages, assignments = step.read("lifecycle_stages", days), step.read("layer_assignments", days)
+            rows = segments.micro_segments(step.engine, stages, assignments, chain.segments_in_force(week))
             primary = step.primary(rows)
             step.check_counts(
                 "one_primary_per_known_customer", days, step.counts(stages, days), step.counts(primary, days)

@@ -73,4 +73,6 @@ def _notes(verdict: Verdict) -> dict[str, Any]:
 
 
 def _broken(verdict: Verdict) -> str:
-    return "; ".join(verdict.failed_expectations)
+    """Which rules refused how many rows, or which expectation failed where no rule did."""
+    rules = [f"{rule} ×{count:,}" for rule, count in sorted(verdict.rules.items(), key=lambda item: -item[1])]
+    return "; ".join(rules or verdict.failed_expectations) if not verdict.passed else ""

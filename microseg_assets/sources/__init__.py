@@ -1,4 +1,4 @@
-"""Files, folders → rows of a day, mapped to the contract of their table.
+"""Files, folders, databases → rows of a day, mapped to the contract of their table.
 
 Belongs here: finding the files, reading them whatever their state, the user's query and column mapping, what a stamp
 means and which day a row belongs to. Does not belong here: whether a row is acceptable (see `expectations`), and
@@ -16,9 +16,10 @@ value means, `rows` writes the one query, and a `Source` returns its rows.
 
 from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
-from microseg_assets.sources.source import Source
-from microseg_assets.sources.spec import Problem, SourceError, SourceSpec, TableSpec, input_table
+from microseg_assets.sources.source import Drift, Source
+from microseg_assets.sources.spec import BEFORE_START, Problem, SourceError, SourceSpec, TableSpec, input_table
 
 __all__ = [
-    "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query", "input_table", "locate",
+    "BEFORE_START", "Drift", "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query",
+    "input_table", "locate",
 ]  # fmt: skip

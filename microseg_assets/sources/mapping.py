@@ -7,7 +7,7 @@ here: converting values (see `values`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -16,14 +16,13 @@ import duckdb
 from sqlglot import exp
 
 from microseg_assets.sources.locate import first_line
-from microseg_assets.sources.query import as_numbers
+from microseg_assets.sources.query import as_numbers, check_words, with_fields
 from microseg_assets.sources.read import FILE, SOURCE, described
-from microseg_assets.sources.spec import TableSpec
 from ml.engine import quoted
 from ml.rules import RuleError, nearest, scalar
 from ml.tables import Column, Table
 
-Tell: TypeAlias = Callable[[str, str], None]  # key under the table, and one sentence
+Tell: TypeAlias = Callable[..., None]  # key under the table, one sentence, and a severity if it is not an error
 
 _NUMBER = r"VARCHAR|JSON|BOOLEAN|NULL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE|BIGNUM|VARINT"
 _TIME = r"VARCHAR|DATE|TIMESTAMP.*|NULL"
@@ -31,6 +30,10 @@ _TIME = r"VARCHAR|DATE|TIMESTAMP.*|NULL"
 _FITTING = {
     "double": _NUMBER, "bigint": _NUMBER, "boolean": _NUMBER, "date": _TIME, "timestamp": _TIME, "string": r".*",
 }  # fmt: skip
+
+
+class Vanished(RuleError):
+    """A source column that is not there, behind a column of the contract that a business need not bring."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,35 @@ class Relation:
         RuleError
             If it means nothing here.
         """
-        texts = {name.lower() for name, type_ in self.columns.items() if type_ == "VARCHAR"}
-        tree = as_numbers(scalar(expression, self.columns), texts)
-        sql = tree.sql("duckdb")
+        try:
+            sql, uses = self._checked(expression)
+        except RecursionError:
+            raise RuleError(f"{expression[:40]!r} … is nested too deeply: write it shorter") from None
         try:
             type_ = described(self.connection, f"SELECT ({sql}) AS x FROM ({self.sql})")["x"]
         except duckdb.Error as error:
             raise RuleError(f"{expression!r} cannot be computed: {first_line(error)}") from None
+        return sql, type_.strip('"'), uses
+
+    def _checked(self, expression: str) -> tuple[str, tuple[str, ...]]:
+        texts = {name.lower() for name, type_ in self.columns.items() if type_ in ("VARCHAR", "JSON")}
+        tree = scalar(expression, self.columns)
+        for node in tree.walk():
+            check_words(node)
+        tree = with_fields(as_numbers(tree, texts), texts)
+        sql = tree.sql("duckdb", comments=False)
+        scalar(sql, self.columns)  # what runs is what sqlglot has written, so that is what must be acceptable
         known = {name.lower(): name for name in self.columns}
         uses = dict.fromkeys(known[column.parts[0].name.lower()] for column in tree.find_all(exp.Column))
-        return sql, type_.strip('"'), tuple(uses)
+        return sql, tuple(uses)
 
 
 @dataclass(frozen=True)
 class Mapped:
     """A column of the contract, the SQL of its raw value and DuckDB's type of that.
 
-    `uses` are the source columns of an expression; it is empty for a column that is taken as it is, which cannot fail.
+    `uses` are the source columns of an expression; it is empty for a column that is taken as it is, which cannot fail:
+    that is `source`.
     """
 
     column: Column
@@ -78,28 +93,53 @@ class Mapped:
     type: str
     is_calculated: bool = False
     uses: tuple[str, ...] = ()
+    source: str = ""
 
 
-def mapping(table: Table, spec: TableSpec, relation: Relation, tell: Tell) -> list[Mapped]:
-    """Every column of the contract that can be bound; what cannot is told."""
-    for name in spec.columns:
+def mapping(
+    table: Table,
+    columns: Mapping[str, str | bool | int | float],
+    relation: Relation,
+    tell: Tell,
+    *,
+    wanted: Collection[str] = (),
+    is_counted: bool = False,
+) -> list[Mapped]:
+    """Every column of the contract that can be bound; what cannot is told.
+
+    Parameters
+    ----------
+    columns : contract column to source column, expression or constant
+    wanted : optional columns that are missed where the source does not hold them, although nothing maps them
+    is_counted : whether stamps are numbers
+    """
+    for name in columns:
         if name not in table.names:
             tell(f"columns.{name}", f"{table.name} has no column {name!r}; {nearest(name, table.names)}")
     found = []
+    known = {name.lower() for name in relation.columns}
     for column in table.columns:
         try:
-            found.append(_mapped(column, spec.columns.get(column.name), relation))
+            if column.name in wanted and column.name not in columns and column.name.lower() not in known:
+                raise Vanished(f"the source has no column {column.name!r}; {nearest(column.name, relation.columns)}")
+            found.append(_mapped(column, columns.get(column.name), relation, is_counted))
+        except Vanished as missing:
+            tell(f"columns.{column.name}", f"{missing}; {column.name} stays empty", "warning")
+            found.append(Mapped(column, "NULL", "NULL"))
         except RuleError as error:
             tell(f"columns.{column.name}", str(error))
     return found
 
 
-def _mapped(column: Column, given: str | bool | int | float | None, relation: Relation) -> Mapped:
+def _mapped(column: Column, given: str | bool | int | float | None, relation: Relation, is_counted: bool) -> Mapped:
     expression = column.name if given is None else str(given).lower() if isinstance(given, bool) else str(given).strip()
     taken = next((name for name in relation.columns if name.lower() == expression.lower()), None)
     if taken is not None:
-        mapped = Mapped(column, quoted(taken), relation.columns[taken].strip('"'))
+        mapped = Mapped(column, quoted(taken), relation.columns[taken].strip('"'), source=taken)
     elif given is not None:
+        if not column.required and (lost := _lost(expression, relation)):
+            meant = f" (write \"'{lost}'\" if that text is meant)" if lost == expression else ""
+            raise Vanished(f"the source has no column {lost!r}{meant}; {nearest(lost, relation.columns)}")
         sql, type_, uses = relation.bind(expression)
         mapped = Mapped(column, sql, type_, True, uses)
     elif column.required:
@@ -107,12 +147,25 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
         raise RuleError(f"no source column holds {column.name}: map it to one; {listed}")
     else:
         mapped = Mapped(column, "NULL", "NULL")
-    if not re.fullmatch(_FITTING[column.type], mapped.type):
+    is_count = is_counted and column.type == "timestamp"
+    if not re.fullmatch(_NUMBER if is_count else _FITTING[column.type], mapped.type):
         remedy = "map another column"
-        if column.type == "timestamp":
-            remedy = "write to_timestamp(…) for seconds since 1970, epoch_ms(…) for milliseconds"
+        if is_count:
+            remedy = "leave the key stamp out, which says that it is a number"
+        elif column.type == "timestamp":
+            remedy = "set the key stamp to epoch_s or epoch_ms, or write to_timestamp(…) for seconds since 1970"
         raise RuleError(f"{expression} is of type {mapped.type}, but {column.name} is a {column.type}: {remedy}")
     return mapped
+
+
+def _lost(expression: str, relation: Relation) -> str:
+    """A column that an expression uses and the source does not have; empty if there is none."""
+    known = {name.lower() for name in relation.columns}
+    try:
+        roots = [column.parts[0].name for column in scalar(expression).find_all(exp.Column)]
+    except RecursionError:
+        return ""  # told when it is bound
+    return next((root for root in roots if root.lower() not in known), "")
 
 
 def predicate(where: str, relation: Relation, tell: Tell) -> str:

@@ -1,25 +1,26 @@
-"""A plan: the files found, the query accepted and the mapping bound, so that rows can be asked for.
+"""A plan: the files or the database found, the query accepted and the mapping bound, so that rows can be asked for.
 
 Belongs here: putting these together, and telling everything that is wrong at once. Does not belong here: the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
 
+from microseg_assets.sources.database import Database, Fetch, attach, database, fetch
 from microseg_assets.sources.locate import copies, first_line, locate
 from microseg_assets.sources.mapping import Mapped, Relation, Tell, mapping, predicate
-from microseg_assets.sources.query import checked_query
-from microseg_assets.sources.read import FILE, SOURCE, create_view, described, format_of_all, text
-from microseg_assets.sources.spec import Problem, SourceError, TableSpec
-from microseg_assets.sources.values import Zones
+from microseg_assets.sources.query import checked_query, database_query, table_query
+from microseg_assets.sources.read import FILE, SOURCE, create_view, described, format_of_all, literal, text
+from microseg_assets.sources.spec import Problem, Severity, SourceError, SourceSpec, TableSpec
+from microseg_assets.sources.values import Clock, counted
 from ml.engine import quoted
 from ml.rules import RuleError
 from ml.tables import Table
@@ -30,7 +31,7 @@ class Target:
     """What rows become: a contract, in the days of a project that begins at `start` and whose file lies in `base`."""
 
     table: Table
-    zones: Zones
+    clock: Clock
     start: date
     base: Path
 
@@ -44,6 +45,7 @@ class Plan:
     mapped : one for each column of the contract
     where : the SQL of the predicate on delivered rows; empty if there is none
     copies : files that were delivered before
+    fetch : what must be fetched from a database before rows can be asked for
     """
 
     target: Target
@@ -51,6 +53,16 @@ class Plan:
     mapped: tuple[Mapped, ...]
     where: str
     copies: tuple[str, ...]
+    fetch: Fetch | None = None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What has been opened for a source, before any SQL of the user has run: the files of each view, or a database."""
+
+    files: dict[str, list[str]]
+    database: Database | None = None
+    tables: Collection[str] = ()  # of a database that is attached
 
 
 @contextmanager
@@ -68,31 +80,45 @@ def plan(
 ) -> Plan | None:
     """The plan; None if something keeps it from being made. What is wrong is added to `problems` either way."""
 
-    def tell(key: str, message: str) -> None:
-        problems.append(Problem(f"{target.table.name}.{key}", message))
+    def tell(key: str, message: str, severity: Severity = "error") -> None:
+        problems.append(Problem(f"{target.table.name}.{key}", message, severity))
 
     if not _is_declared(spec, tell):
         return None
-    files = _views(connection, spec, target.base, tell)
+    target = replace(target, clock=_clock(spec, target.clock, tell))
+    opened = _opened(connection, spec, target.base, tell)
     if problems:
         return None
+    _lock(connection, opened)
     try:
-        relation = _relation(connection, spec, target.base, files)
+        relation, fetched = _relation(connection, spec, target.base, opened)
     except RuleError as error:
-        tell("query", str(error))
+        tell("table" if spec.table else "query", str(error))
         return None
-    mapped = mapping(target.table, spec, relation, tell)
+    except SourceError as error:
+        tell("connection", str(error))
+        return None
+    is_counted = target.clock.counted is not None
+    mapped = mapping(
+        target.table, spec.columns, relation, tell, wanted=spec.attributes, is_counted=is_counted
+    )  # who declares an attribute means to bring it
     where = predicate(spec.where, relation, tell)
-    again = tuple(copies(files["rows"])) if spec.path else ()
-    return Plan(target, relation, tuple(mapped), where, again)
+    again = tuple(copies(opened.files["rows"])) if spec.path else ()
+    return Plan(target, relation, tuple(mapped), where, again, fetched)
 
 
-def _is_declared(spec: TableSpec, tell: Tell) -> bool:
+def _is_declared(spec: SourceSpec, tell: Tell) -> bool:
     """Whether the spec says where rows are, in one of the ways there are."""
-    if spec.connection:
-        tell("connection", "databases are not read yet: export the table to a file and name that in path")
+    if spec.connection and (spec.path or spec.files):
+        tell("connection", "a database stands alone: leave path and files out, or the connection")
+    elif spec.connection and bool(spec.table) == bool(spec.query):
+        tell("connection", "name a table of the database in table, or a SELECT in query; one of the two")
+    elif spec.connection:
+        return True
+    elif spec.table:
+        tell("table", "a table is one of a database: name that in connection")
     elif not spec.path and not spec.files:
-        tell("path", "no file is named: set path, or files and query")
+        tell("path", "no file is named: set path, or files and query, or connection and table")
     elif spec.path and (spec.files or spec.query):
         tell("path", "path stands alone: name the files of a query in files, or leave the query out")
     else:
@@ -100,13 +126,41 @@ def _is_declared(spec: TableSpec, tell: Tell) -> bool:
     return False
 
 
-def _views(connection: duckdb.DuckDBPyConnection, spec: TableSpec, base: Path, tell: Tell) -> dict[str, list[str]]:
-    """A view ``__name`` of each location, and for a query one without the file's name; the files of each."""
+def _clock(spec: TableSpec, clock: Clock, tell: Tell) -> Clock:
+    """The target's clock, with what stamps count; what is wrong with that or the zone is told."""
+    if not _is_zone(clock.naive):
+        tell("time_zone", f"{clock.naive!r} is not a time zone: write one like Europe/Berlin or UTC")
+        return clock
+    try:
+        return replace(clock, counted=counted(spec.stamp, clock.naive, clock.project))
+    except ValueError as error:
+        tell("stamp", str(error))
+        return clock
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        return bool(ZoneInfo(name))
+    except (KeyError, ValueError, OSError):
+        return False
+
+
+def _opened(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, tell: Tell) -> _Opened:
+    """The database, or a view ``__name`` of each location, and for a query one without the file's name."""
+    if not spec.connection:
+        return _Opened(_views(connection, spec, base, tell))
+    try:
+        found = database(spec.connection, base)
+        return _Opened({}, found, attach(connection, found, "__database") if found.kind == "duckdb" else ())
+    except SourceError as error:
+        tell("connection", str(error))
+        return _Opened({})
+
+
+def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, tell: Tell) -> dict[str, list[str]]:
     found = {}
     if len(spec.files) > 1 and not spec.query:
         tell("query", "several files need a query that says how they belong together")
-    if spec.time_zone and not _is_zone(spec.time_zone):
-        tell("time_zone", f"{spec.time_zone!r} is not a time zone: write one like Europe/Berlin or UTC")
     for name, locations in spec.locations.items():
         key = "path" if spec.path else f"files.{name}"
         if not (name.isascii() and name.isidentifier()) or name.startswith("__"):
@@ -125,44 +179,73 @@ def _views(connection: duckdb.DuckDBPyConnection, spec: TableSpec, base: Path, t
     return found
 
 
-def _is_zone(name: str) -> bool:
-    try:
-        return bool(ZoneInfo(name))
-    except (KeyError, ValueError, OSError):
-        return False
+def _lock(connection: duckdb.DuckDBPyConnection, opened: _Opened) -> None:
+    """From here on DuckDB opens no file but those of the views, whatever SQL it is given; this cannot be undone."""
+    names = {form for files in opened.files.values() for name in files for form in (name, literal(name))}
+    connection.execute(f"SET allowed_paths = [{', '.join(map(text, sorted(names)))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _relation(
-    connection: duckdb.DuckDBPyConnection, spec: TableSpec, base: Path, files: dict[str, list[str]]
-) -> Relation:
-    """The source's rows with `SOURCE`: the file as the project names it or, behind a query, its files.
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, opened: _Opened
+) -> tuple[Relation, Fetch | None]:
+    """The source's rows with `SOURCE`: the file as the project names it or, behind a query, its files; and what must be
+    fetched before they are there.
 
     Raises
     ------
     RuleError
         If the query cannot be accepted or bound.
+    SourceError
+        If a database does not answer.
     """
+    if opened.database is not None:
+        return _of_database(connection, spec, opened.database, opened.tables)
     if spec.path:
         label = ", ".join(spec.locations["rows"])
         prefix = f"{base}/"
         inner = f"{FILE}[{len(prefix) + 1}:]"
         source = f"CASE WHEN starts_with({FILE}, {text(prefix)}) THEN {inner} ELSE {FILE} END"
-        return Relation(
-            connection, f"SELECT *, {text(label) if len(files['rows']) == 1 else source} AS {SOURCE} FROM __rows", label
-        )
+        one = text(label) if len(opened.files["rows"]) == 1 else source
+        return Relation(connection, f"SELECT *, {one} AS {SOURCE} FROM __rows", label), None
     if not spec.query:
         ((name, label),) = spec.files.items()
-        return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM {quoted(name)}", label)
-    label = f"query over {', '.join(spec.files)}"
-    functions = connection.sql(
-        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() "
-        "WHERE function_type IN ('scalar', 'aggregate', 'macro')"
-    ).fetchall()
-    query = checked_query(spec.query, spec.files, [name for (name,) in functions]).sql("duckdb")
+        return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM {quoted(name)}", label), None
+    query = checked_query(spec.query, spec.files, _functions(connection)).sql("duckdb", comments=False)
+    hint = "columns of CSV and JSON files are text: CAST(x AS DOUBLE) where needed"
+    return _bound(connection, query, f"query over {', '.join(spec.files)}", hint), None
+
+
+def _of_database(
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, found: Database, tables: Collection[str]
+) -> tuple[Relation, Fetch | None]:
+    label = f"{spec.table or 'query'} of {found.label}"
+    functions = _functions(connection) if found.kind == "duckdb" else ()
+    if spec.table:
+        select = table_query(spec.table, found.kind, tables)
+    else:
+        select = database_query(spec.query, found.kind, tables, functions)
+    if found.kind == "duckdb":
+        return _bound(connection, select, label, "correct the query"), None
+    fetched = fetch(found, select, "__rows")
+    fetched.create(connection)
+    return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM __rows", label), fetched
+
+
+def _bound(connection: duckdb.DuckDBPyConnection, query: str, label: str, hint: str) -> Relation:
+    """The rows of a query that DuckDB itself runs."""
     sql = f"SELECT *, {text(label)} AS {SOURCE} FROM ({query})"
     try:
         described(connection, sql)
     except duckdb.Error as error:
-        hint = "columns of CSV and JSON files are text: CAST(x AS DOUBLE) where needed"
         raise RuleError(f"{first_line(error)}; {hint}") from None
     return Relation(connection, sql, label)
+
+
+def _functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    found = connection.sql(
+        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() "
+        "WHERE function_type IN ('scalar', 'aggregate', 'macro')"
+    ).fetchall()
+    return [name for (name,) in found]

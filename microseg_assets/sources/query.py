@@ -1,11 +1,14 @@
 """The user's SQL: what a source's query may say, and how text columns are calculated with.
 
+A query is parsed, checked as a tree, and written anew from that tree: what runs is what was checked.
+
 Belongs here: accepting and rewriting SQL as a tree. Does not belong here: scalar expressions in general (see
 `ml.rules`), and running anything.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import sqlglot
@@ -19,12 +22,20 @@ from ml.rules import RuleError, nearest
 _CHANGING = {
     "random", "setseed", "now", "today", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "getenv", "current_setting",
     "getvariable", "nextval", "currval", "get_current_timestamp", "transaction_timestamp", "version",
-    "current_localtimestamp", "current_localtime", "txid_current",
+    "current_localtimestamp", "current_localtime", "txid_current", "clock_timestamp", "statement_timestamp",
+    "timeofday", "changes", "total_changes", "last_insert_rowid", "randomblob", "random_normal", "lastval",
 }  # fmt: skip
+# Functions of a database's server that read its files, run SQL given as text, change its state or wait.
+_OF_THE_SERVER = re.compile(
+    r"pg_.*|lo_.*|dblink.*|.*_to_xml.*|set_config|setval|load_extension|readfile|writefile|edit|fts3_tokenizer|inet_.*"
+    r"|ts_stat|crosstab.*|connectby|xpath_table|http.*|plan_.*|txid_.*|xmlparse|file_.*|sqlite_.*"
+)
+_MOMENTS = {"now", "today", "tomorrow", "yesterday"}  # texts that a cast makes the time it is
 _REFUSED = (
     exp.Rand, exp.Randn, exp.Uuid, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime,
-    exp.CurrentTimestampLTZ, exp.Localtime, exp.Localtimestamp, exp.Into, exp.DML, exp.DDL, exp.Command,
+    exp.CurrentTimestampLTZ, exp.Localtime, exp.Localtimestamp, exp.CurrentVersion,
 )  # fmt: skip
+_WRITES = (exp.Into, exp.DML, exp.DDL, exp.Command, exp.Lock, exp.Set, exp.Attach, exp.Detach, exp.Pragma, exp.Copy)
 _ARITHMETIC = (
     exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.Abs, exp.Round, exp.Floor, exp.Ceil, exp.Pow,
     exp.Sqrt, exp.Ln, exp.Log, exp.Exp,
@@ -54,34 +65,145 @@ def checked_query(query: str, files: Collection[str], functions: Collection[str]
     RuleError
         If it is anything else, or its answer would change from one minute to the next.
     """
+    tree = _select(query, "duckdb")
+    own = _own_names(tree)
+    known = own | {name.lower() for name in files}
+    for node in tree.walk():
+        if isinstance(node, exp.Table):
+            _check_table(node, known, files, "not declared in files")
+        else:
+            _check_steady(node, "duckdb")
+            _check_function(node, functions)
+    for cast in [node for node in tree.find_all(exp.Cast) if type(node) is exp.Cast]:
+        cast.replace(exp.TryCast(**cast.args))
+    _select(tree.sql("duckdb", comments=False), "duckdb")
+    return tree
+
+
+def database_query(query: str, dialect: str, tables: Collection[str] = (), functions: Collection[str] = ()) -> str:
+    """Parse a query of a database: exactly one SELECT that only reads tables.
+
+    Parameters
+    ----------
+    query : in the database's own SQL
+    dialect : as sqlglot calls it
+    tables : those that there are, in lower case, with their schema or without; any, if empty
+    functions : scalar and aggregate functions that the database knows; any harmless ones, if empty
+
+    Returns
+    -------
+    The query, as the database is to run it.
+
+    Raises
+    ------
+    RuleError
+        If it is anything else, or its answer would change from one minute to the next.
+    """
+    tree = _select(query, dialect)
+    known = _own_names(tree) | set(tables)
+    for node in tree.walk():
+        if isinstance(node, exp.Table):
+            _check_table(node, known if tables else None, tables, "not a table of the database")
+        else:
+            _check_steady(node, dialect)
+            _check_function(node, functions)
+    written = tree.sql(dialect, comments=False)
+    _select(written, dialect)
+    return written
+
+
+def table_query(name: str, dialect: str, tables: Collection[str] = ()) -> str:
+    """The query for all rows of a table of a database, ``orders`` or ``sales.orders``.
+
+    Raises
+    ------
+    RuleError
+        If this is not the name of one.
+    """
     try:
-        parsed = sqlglot.parse(query, read="duckdb")
-    except SqlglotError as error:
+        table = sqlglot.parse_one(name, read=dialect, into=exp.Table)
+    except SqlglotError:
+        table = exp.Table()
+    if not isinstance(table.this, exp.Identifier) or {k for k, v in table.args.items() if v} - {"this", "db"}:
+        raise RuleError(f"{name!r} is not the name of a table: write orders or sales.orders; a SELECT goes into query")
+    return database_query(exp.select("*").from_(table).sql(dialect), dialect, tables)
+
+
+def _select(query: str, dialect: str) -> exp.Query:
+    """The tree of the one SELECT that a query is, without anything in it that writes.
+
+    Raises
+    ------
+    RuleError
+        If it is anything else.
+    """
+    try:
+        parsed = sqlglot.parse(query, read=dialect)
+    except (SqlglotError, RecursionError) as error:
         raise RuleError(f"the query is not SQL: {first_line(error)}") from None
+    parsed = [tree for tree in parsed if tree is not None and not isinstance(tree, exp.Semicolon)]
     if len(parsed) != 1 or not isinstance(parsed[0], (exp.Select, exp.SetOperation)):
         raise RuleError("the query must be exactly one SELECT")
-    tree = parsed[0]
+    for node in parsed[0].walk():
+        if isinstance(node, _WRITES):
+            raise RuleError(
+                f"the query contains {node.sql(dialect)[:60]}: it must be exactly one SELECT that only reads"
+            )
+        check_words(node)
+    return parsed[0]
+
+
+def _own_names(tree: exp.Query) -> set[str]:
+    """What the query's own WITH calls its parts."""
     own = {cte.alias for cte in tree.find_all(exp.CTE)}
     for name in own:
         if not (name.isascii() and name.isidentifier()):
             raise RuleError(f"the query calls a WITH {name!r}: use letters, digits and underscores")
-    known = {name.lower() for name in own | set(files)}
-    for node in tree.walk():
-        if isinstance(node, exp.Table):
-            _check_table(node, known, files)
-        elif isinstance(node, _REFUSED) or (isinstance(node, exp.Anonymous) and node.name.lower() in _CHANGING):
-            raise RuleError(f"the query uses {node.sql('duckdb')}, whose answer changes: a day must stay the same")
-        elif isinstance(node, exp.Anonymous) and functions and node.name.lower() not in functions:
-            raise RuleError(f"the query calls {node.name}(), which is not a function; {nearest(node.name, functions)}")
-    for cast in [node for node in tree.find_all(exp.Cast) if type(node) is exp.Cast]:
-        cast.replace(exp.TryCast(**cast.args))
-    return tree
+    return {name.lower() for name in own}
 
 
-def _check_table(node: exp.Table, known: Collection[str], files: Collection[str]) -> None:
-    if not isinstance(node.this, exp.Identifier) or node.args.get("db") or node.name.lower() not in known:
+def _check_steady(node: exp.Expr, dialect: str) -> None:
+    is_changing = isinstance(node, _REFUSED) or (isinstance(node, exp.Anonymous) and node.name.lower() in _CHANGING)
+    if isinstance(node, exp.Literal) and node.is_string and node.name.strip().lower() in _MOMENTS:
+        is_changing = isinstance(node.parent, exp.Cast) or (dialect == "sqlite" and isinstance(node.parent, exp.Func))
+    if is_changing:
+        raise RuleError(f"the query uses {node.sql(dialect)}, whose answer changes: a day must stay the same")
+
+
+def _check_function(node: exp.Expr, functions: Collection[str]) -> None:
+    if not isinstance(node, exp.Anonymous):
+        return
+    name = node.name.lower()
+    if functions and name not in functions:
+        raise RuleError(f"the query calls {node.name}(), which is not a function; {nearest(node.name, functions)}")
+    if not functions and _OF_THE_SERVER.fullmatch(name):
+        raise RuleError(f"the query calls {node.name}(), which is not allowed: a query only reads tables")
+
+
+def _check_table(node: exp.Table, known: Collection[str] | None, listed: Collection[str], otherwise: str) -> None:
+    """A name that is `known`, or any name if that is None; never a function."""
+    name = ".".join(part.name for part in (node.args.get("db"), node.this) if isinstance(part, exp.Identifier)).lower()
+    is_name = isinstance(node.this, exp.Identifier) and not node.args.get("catalog")
+    if not is_name or (known is not None and name not in known):
         what = node.sql("duckdb")
-        raise RuleError(f"the query reads {what}, which is not declared in files; {nearest(node.name or what, files)}")
+        raise RuleError(f"the query reads {what}, which is {otherwise}; {nearest(node.name or what, listed)}")
+
+
+def check_words(node: exp.Expr) -> None:
+    """Types and units are words: sqlglot writes some of them as they were given.
+
+    Raises
+    ------
+    RuleError
+        If one is not.
+    """
+    word = ""
+    if isinstance(node, exp.DataType) and node.args.get("kind"):
+        word = str(node.args["kind"])
+    elif isinstance(node, exp.Var):
+        word = node.name
+    if not re.fullmatch(r"[\w.\- ]*", word.replace('"', "") if isinstance(node, exp.DataType) else word, re.ASCII):
+        raise RuleError(f"{word!r} is no type or unit")
 
 
 def as_numbers(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
@@ -92,12 +214,35 @@ def as_numbers(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
     tree : a scalar expression, for example ``retail_disc + coupon_disc``
     texts : names of text columns, in lower case
     """
-    for column in [c for c in tree.find_all(exp.Column) if c.name.lower() in texts and _counts(c)]:
+    for column in [c for c in tree.find_all(exp.Column) if c.parts[0].name.lower() in texts and _counts(c)]:
         trimmed = exp.Nullif(this=exp.Trim(this=column.copy()), expression=exp.Literal.string(""))
         number = exp.Cast(this=trimmed, to=exp.DataType.build("double"))
         if column is tree:
             return number
         column.replace(number)
+    return tree
+
+
+def with_fields(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
+    """The expression with ``device.os`` read from the JSON that a text column `device` holds.
+
+    Parameters
+    ----------
+    tree : a scalar expression
+    texts : names of text columns, in lower case
+    """
+    for column in [c for c in tree.find_all(exp.Column) if len(c.parts) > 1 and c.parts[0].name.lower() in texts]:
+        whole: exp.Expr = column
+        names = [part.name for part in column.parts[1:]]
+        while isinstance(whole.parent, exp.Dot) and isinstance(whole.parent.expression, exp.Identifier):
+            whole = whole.parent
+            names.append(whole.expression.name)
+        pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+        root = exp.Column(this=column.parts[0].copy())
+        field = exp.Anonymous(this="json_extract_string", expressions=[root, exp.Literal.string(pointer)])
+        if whole is tree:
+            return field
+        whole.replace(field)
     return tree
 
 

@@ -146,7 +146,11 @@ def _header(name: str) -> tuple[tuple[str, ...], str]:
     return names, delimiter
 
 
+def literal(name: str) -> str:
+    """A file as DuckDB must be given it: a path is a pattern to it, in brackets its signs stand for themselves."""
+    return name if is_url(name) else re.sub(r"[*?[]", r"[\g<0>]", name)
+
+
 def _listed(files: Sequence[str]) -> str:
-    """The files as a SQL list. A path is a pattern to DuckDB: in brackets its signs stand for themselves."""
-    literal = (name if is_url(name) else re.sub(r"[*?[]", r"[\g<0>]", name) for name in files)
-    return f"[{', '.join(map(text, literal))}]"
+    """The files as a SQL list."""
+    return f"[{', '.join(text(literal(name)) for name in files)}]"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.plan import Plan
 from microseg_assets.sources.read import FILE, SOURCE, text
-from microseg_assets.sources.values import FAILS, Zones, day, failure, value
+from microseg_assets.sources.spec import BEFORE_START
+from microseg_assets.sources.values import FAILS, Clock, day, failure, value
 from ml.engine import quoted
 
 
@@ -52,8 +53,8 @@ class _Term:
     def value(self) -> str:
         return f"v_{self.number}"
 
-    def typed(self, zones: Zones) -> str:
-        return f"{value(self.mapped, self.raw, zones)} AS {self.value}"
+    def typed(self, clock: Clock) -> str:
+        return f"{value(self.mapped, self.raw, clock)} AS {self.value}"
 
     @property
     def faults(self) -> list[_Fault]:
@@ -82,19 +83,6 @@ def days_of(plan: Plan) -> str:
     return f"WITH {_dated(plan)} SELECT day, count(*) AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
 
 
-def pruning(plan: Plan) -> str:
-    """A condition on the stamp as it lies in the file, so that Parquet row groups of other days are not read.
-
-    Its parameters `from` and `to` must leave room for every time zone; empty where stamps are calculated or may be
-    missing.
-    """
-    stamp = next((m for m in plan.mapped if m.column.name == plan.target.table.stamp), None)
-    if stamp is None or not stamp.column.required or stamp.is_calculated:
-        return ""
-    is_stamp = stamp.type == "DATE" or stamp.type.startswith("TIMESTAMP")
-    return " AND __raw_stamp >= $from AND __raw_stamp < $to" if is_stamp else ""
-
-
 def _dated(plan: Plan) -> str:
     """CTEs up to `__dated`: one row per delivered row."""
     terms = [_Term(mapped, number) for number, mapped in enumerate(plan.mapped)]
@@ -105,7 +93,7 @@ def _dated(plan: Plan) -> str:
     faults += [fault for term in terms for fault in term.faults]
     dated, undated = _day_and_faults(plan, stamp, faults)
     problem = " ".join(f"WHEN {fault.condition} THEN {fault.says}" for fault in undated + faults)
-    local = day(stamp.value, plan.target.zones) if stamp else "NULL::DATE"
+    local = day(stamp.value, plan.target.clock) if stamp else "NULL::DATE"
     steps = {
         "__delivered": plan.relation.sql,
         "__lifted": _select(
@@ -117,7 +105,7 @@ def _dated(plan: Plan) -> str:
         ),
         "__kept": "FROM __lifted" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
         "__raw": _select("__kept", "*", *(term.delivered for term in terms)),
-        "__typed": _select("__raw", "*", *(term.typed(plan.target.zones) for term in terms)),
+        "__typed": _select("__raw", "*", *(term.typed(plan.target.clock) for term in terms)),
         "__located": _select("__typed", "*", f"{local} AS local"),
         "__told": _select(
             "__located", "*", f"{dated} AS day", f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem"
@@ -172,6 +160,6 @@ def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tu
     reasons = [
         *(fault for fault in faults if fault.column == name),
         _Fault("local IS NULL", text(f"{name}: missing")),
-        _Fault(f"local < {first}", text(f"{name}: before the first day ({start})")),
+        _Fault(f"local < {first}", text(f"{name}: {BEFORE_START} ({start})")),
     ]
     return f"CASE WHEN local >= {first} THEN local END", reasons

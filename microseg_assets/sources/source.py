@@ -6,9 +6,10 @@ Belongs here: what a caller may ask. Does not belong here: how it is found out (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,22 @@ import pyarrow as pa
 
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
-from microseg_assets.sources.rows import days_of, pruning, rows_of
+from microseg_assets.sources.rows import days_of, rows_of
 from microseg_assets.sources.spec import Problem, SourceError, TableSpec
-from microseg_assets.sources.values import Zones
+from microseg_assets.sources.values import Clock
+from microseg_assets.sources.window import of_days, of_no_day, pruning
 from ml.tables import Table
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Columns that a source has gained, which changes nothing, and those that it has lost."""
+
+    new: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.vanished)
 
 
 class Source:
@@ -39,14 +52,28 @@ class Source:
 
     def __init__(self, table: Table, spec: TableSpec, *, project_zone: str, start: date, base: Path) -> None:
         self.spec = spec
-        self.target = Target(table, Zones(spec.time_zone or project_zone, project_zone), start, Path(base))
+        self.target = Target(table, Clock(spec.time_zone or project_zone, project_zone), start, Path(base))
 
     def check(self) -> list[Problem]:
-        """Everything that makes the source unusable, all at once; nothing if it can be read."""
+        """Everything that is wrong with the source, all at once; it can be read if none of it is an error."""
         problems: list[Problem] = []
         with connected() as connection:
             plan(connection, self.spec, self.target, problems)
         return problems
+
+    def columns(self) -> dict[str, str]:
+        """The columns as they are delivered, and DuckDB's types of them; of a text file every one is text."""
+        with self._planned() as ready:
+            return dict(ready.relation.columns)
+
+    def drift(self, previous: Collection[str]) -> Drift:
+        """What has become of the delivered columns since they were `previous`, as `columns` gave them then."""
+        now = {name.lower(): name for name in self.columns()}
+        then = {name.lower(): name for name in previous}
+        return Drift(
+            tuple(name for key, name in now.items() if key not in then),
+            tuple(name for key, name in then.items() if key not in now),
+        )
 
     def rows(self, first: date, last: date) -> pa.Table:
         """Delivered rows of the days `first` to `last`, both included.
@@ -59,20 +86,21 @@ class Source:
             the values as they came, where there is a problem). Ordered by day, stamp and all other columns.
         """
         with self._planned() as ready:
-            days: dict[str, Any] = {"first": first, "last": last}
-            if pruned := pruning(ready):
-                days |= {"from": first - timedelta(days=2), "to": last + timedelta(days=3)}
-            return _run(ready, rows_of(ready, f"day BETWEEN $first AND $last{pruned}"), days).cast(_schema(ready))
+            _fetch(ready, of_days(ready, first, last))
+            condition = f"day BETWEEN $first AND $last{pruning(ready, first, last)}"
+            return _run(ready, rows_of(ready, condition), {"first": first, "last": last}).cast(_schema(ready))
 
     def undated(self) -> pa.Table:
         """All delivered rows that belong to no day of the project, and lines that are no rows; `day` is missing."""
         with self._planned() as ready:
+            _fetch(ready, of_no_day(ready))
             rows = _run(ready, rows_of(ready, "day IS NULL")).cast(_schema(ready))
             return pa.concat_tables([rows, _broken_lines(ready)])
 
     def counts_by_day(self) -> pa.Table:
         """`day` and `rows`: how many rows each day was delivered; the undated ones stand under a missing day."""
         with self._planned() as ready:
+            _fetch(ready)
             return _run(ready, days_of(ready))
 
     @contextmanager
@@ -80,9 +108,20 @@ class Source:
         problems: list[Problem] = []
         with connected() as connection:
             ready = plan(connection, self.spec, self.target, problems)
-            if ready is None or problems:
-                raise SourceError("\n".join(map(str, problems)))
+            errors = [problem for problem in problems if problem.is_error]
+            if ready is None or errors:
+                raise SourceError("\n".join(map(str, errors)))
             yield ready
+
+
+def _fetch(ready: Plan, condition: str = "") -> None:
+    """Fetch the rows of a database for which a condition holds; there is nothing to fetch from files."""
+    if ready.fetch is None:
+        return
+    try:
+        ready.fetch.fill(ready.relation.connection, condition)
+    except SourceError as error:
+        raise SourceError(f"{ready.target.table.name}: {error}") from None
 
 
 def _run(ready: Plan, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:

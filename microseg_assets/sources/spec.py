@@ -12,6 +12,10 @@ from ml.tables import INPUTS, Column, Table
 
 Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
 AttributeType: TypeAlias = Literal["string", "double", "boolean"]
+Severity: TypeAlias = Literal["error", "warning"]
+
+
+BEFORE_START = "before the first day"  # how a row is called that is older than the project
 
 
 class SourceError(ValueError):
@@ -20,10 +24,18 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a source: where it is declared, and what is wrong and what to do in one sentence."""
+    """One thing that is wrong with a source: where it is declared, and what is wrong and what to do in one sentence.
+
+    A warning does not keep the source from being read.
+    """
 
     key: str
     message: str
+    severity: Severity = "error"
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == "error"
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}"
@@ -38,9 +50,13 @@ class SourceSpec:
     path : a file, a folder, or a pattern (``sales/*.csv``), or several of them: all rows of all files. Relative to the
         project file's folder, absolute, ``package://name/inner/path``, or any fsspec URL.
     files : name to location, for `query`
-    query : one SELECT in DuckDB's SQL over the names in `files`
+    query : one SELECT over the names in `files`, in DuckDB's SQL; or in a database, in its own
     format : by the file's suffix, unless said otherwise
-    connection : a database; not read yet
+    connection : a database that is only read: ``postgresql://user@host/name``, ``sqlite:///shop.sqlite`` or
+        ``duckdb:///shop.duckdb``, where a file is relative to the project file's folder. ``${NAME}`` stands for an
+        environment variable, so that a password stands in none of our files; PostgreSQL's own variables, such as
+        ``PGPASSWORD``, are heeded too. Beside it stands `table` or `query`.
+    table : a table or view of the database, ``orders`` or ``sales.orders``
     """
 
     path: str | tuple[str, ...] = ()
@@ -48,6 +64,7 @@ class SourceSpec:
     query: str = ""
     format: Format | Literal["auto"] = "auto"
     connection: str = ""
+    table: str = ""
 
     @property
     def locations(self) -> dict[str, tuple[str, ...]]:
@@ -68,12 +85,16 @@ class TableSpec(SourceSpec):
     where : a scalar predicate over source columns; rows for which it does not hold are not delivered
     time_zone : of stamps that do not say their own; the project's by default. A pure date is midnight in the
         project's zone, whatever stands here.
+    stamp : what the stamp's column holds: ``auto`` for stamps, ISO texts and dates; for numbers ``epoch_s``,
+        ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
+        (seconds, minutes, hours, days or weeks that have passed; the start is in `time_zone`)
     attributes : for `customers` only: columns of its own, name to type
     """
 
     columns: dict[str, str | bool | int | float] = field(default_factory=dict)
     where: str = ""
     time_zone: str | None = None
+    stamp: str = "auto"
     attributes: dict[str, AttributeType] = field(default_factory=dict)
 
 

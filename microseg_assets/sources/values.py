@@ -6,7 +6,10 @@ which column it is (see `mapping`). A value that has no meaning is NULL, never a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.read import text
@@ -28,12 +31,60 @@ _SANE_STAMPS = "BETWEEN TIMESTAMP '0002-01-01' AND TIMESTAMP '9998-12-31'"
 _SANE_YEARS = r"^\s*(000[2-9]|00[1-9]|0[1-9]|[1-8]|9[0-8]|99[0-8]|999[0-8])"
 
 
+# Of a count in microseconds, so that what is far beyond any calendar is no time rather than an error.
+_SANE_COUNTS = "BETWEEN -6.2e16 AND 2.533e17"  # years 6 to 9996
+_COUNTS = {"epoch_s": 1e6, "epoch_ms": 1e3, "epoch_us": 1.0, "epoch_ns": 1e-3}
+_UNITS = {"seconds": 1e6, "minutes": 6e7, "hours": 3.6e9, "days": 8.64e10, "weeks": 6.048e11}
+_SINCE = re.compile(rf"({'|'.join(_UNITS)}) since (\S.*)")
+
+
 @dataclass(frozen=True)
-class Zones:
-    """The zone of stamps that do not say their own, and the one whose days are the project's."""
+class Counted:
+    """Stamps that are numbers: microseconds of one unit, and from 1970 to where they count from."""
+
+    factor: float
+    since: int = 0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What stamps mean: the zone of those that do not say their own, the one whose days are the project's, and what
+    they count where they are numbers.
+
+    Where clocks are set back, an hour stands twice: a stamp in it is taken for the later one, after the change. Where
+    they are set forward, an hour does not exist: a stamp in it is taken as if the clocks had not been set, so 02:30 is
+    the moment that is called 03:30. Both are the same on every run, and neither leaves its calendar day.
+    """
 
     naive: str
     project: str
+    counted: Counted | None = None
+
+
+def counted(stamp: str, naive: str, project: str) -> Counted | None:
+    """What the key `stamp` says of stamps; None where they are stamps indeed.
+
+    Raises
+    ------
+    ValueError
+        If it says nothing.
+    """
+    if stamp in ("", "auto"):
+        return None
+    if stamp in _COUNTS:
+        return Counted(_COUNTS[stamp])
+    found = _SINCE.fullmatch(stamp.strip())
+    try:
+        if found is None:
+            raise ValueError
+        start = datetime.fromisoformat(found[2].strip())
+    except ValueError:
+        known = f"{', '.join(_COUNTS)}, or such as 'hours since 2017-01-01 00:00'"
+        raise ValueError(f"{stamp!r} does not say what stamps count: write {known}") from None
+    if start.tzinfo is None:
+        is_day = re.fullmatch(_DAY, found[2].strip())
+        start = start.replace(tzinfo=ZoneInfo(project if is_day else naive), fold=1)
+    return Counted(_UNITS[found[1]], (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
 
 
 def trimmed(raw: str) -> str:
@@ -41,7 +92,7 @@ def trimmed(raw: str) -> str:
     return f"trim({raw}, {_WHITE})"
 
 
-def value(mapped: Mapped, raw: str, zones: Zones) -> str:
+def value(mapped: Mapped, raw: str, clock: Clock) -> str:
     """The typed value of a raw one."""
     kind, type_ = mapped.column.type, mapped.type
     if type_ == "NULL":
@@ -49,7 +100,7 @@ def value(mapped: Mapped, raw: str, zones: Zones) -> str:
     if kind == "string":
         return _string(mapped, raw)
     if kind == "timestamp":
-        return _stamp(raw, type_, zones)
+        return _count(raw, type_, clock.counted) if clock.counted else _stamp(raw, type_, clock)
     if type_ == SQL[kind]:
         return raw
     given = f"nullif({trimmed(raw)}, '')" if type_ in _TEXTS else raw
@@ -64,11 +115,11 @@ def failure(mapped: Mapped, raw: str, value: str) -> str:
     return f"{value} IS NULL AND {raw} IS NOT NULL{blank}"
 
 
-def day(stamp: str, zones: Zones) -> str:
+def day(stamp: str, clock: Clock) -> str:
     """The project's calendar day of a stamp in UTC."""
-    if zones.project == "UTC":
+    if clock.project == "UTC":
         return f"CAST({stamp} AS DATE)"
-    return f"CAST(timezone({text(zones.project)}, timezone('UTC', {stamp})) AS DATE)"
+    return f"CAST(timezone({text(clock.project)}, timezone('UTC', {stamp})) AS DATE)"
 
 
 def _string(mapped: Mapped, raw: str) -> str:
@@ -83,26 +134,32 @@ def _string(mapped: Mapped, raw: str) -> str:
     return f"CAST({raw} AS VARCHAR)"
 
 
-def _stamp(raw: str, type_: str, zones: Zones) -> str:
+def _stamp(raw: str, type_: str, clock: Clock) -> str:
     """In UTC. A text is a day, a stamp without a zone, or one with an offset; anything else is no time."""
     if type_ in _TEXTS:
         given = trimmed(raw)
         found = (
             f"CASE WHEN regexp_full_match({given}, '{_DAY}') "
-            f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', zones.project)} "
+            f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', clock.project)} "
             f"WHEN regexp_full_match({given}, '{_DAY}[T ][0-9:.,]+') "
-            f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', zones.naive)} "
+            f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', clock.naive)} "
             f"WHEN regexp_matches({given}, '^{_DAY}[T ]') "
             f"THEN timezone('UTC', TRY_CAST({given} AS TIMESTAMPTZ)) END"
         )
         return f"CASE WHEN regexp_matches({raw}, '{_SANE_YEARS}') THEN {found} END"
     if type_ == "DATE":
-        found = _utc(f"CAST({raw} AS TIMESTAMP)", zones.project)
+        found = _utc(f"CAST({raw} AS TIMESTAMP)", clock.project)
     elif type_ == "TIMESTAMP WITH TIME ZONE":
         found = f"timezone('UTC', {raw})"
     else:
-        found = _utc(f"TRY_CAST({raw} AS TIMESTAMP)", zones.naive)
+        found = _utc(f"TRY_CAST({raw} AS TIMESTAMP)", clock.naive)
     return f"CASE WHEN {raw} {_SANE_STAMPS} THEN {found} END"
+
+
+def _count(raw: str, type_: str, of: Counted) -> str:
+    given = f"nullif({trimmed(raw)}, '')" if type_ in _TEXTS else raw
+    count = f"TRY_CAST({given} AS DOUBLE) * {of.factor!r} + {of.since}"
+    return f"CASE WHEN {count} {_SANE_COUNTS} THEN make_timestamp(CAST(round({count}) AS BIGINT)) END"
 
 
 def _utc(stamp: str, zone: str) -> str:

@@ -60,8 +60,9 @@ def _counts(outcomes: pa.Table) -> dict[tuple[str, str], tuple[int, int]]:
         action, design = key
         peers = frame[(frame["action"] == CONTROL) & (frame["design"] == design)]
         counts[str(action), str(design)] = (
-            len(group), int(peers["campaign_id"].isin(pd.unique(group["campaign_id"])).sum())
-        )  # fmt: skip
+            int(group["campaign_id"].isin(pd.unique(peers["campaign_id"])).sum()),
+            int(peers["campaign_id"].isin(pd.unique(group["campaign_id"])).sum()),
+        )
     return counts
 
 
@@ -161,6 +162,8 @@ def _arms(
         treated = (arm == action) & (design == kind)
         campaigns = rows["campaign_id"].isin(rows.loc[treated, "campaign_id"].unique()).to_numpy()
         control = (arm == CONTROL) & (design == kind) & campaigns
+        # A campaign without controls has no contrast of its own; borrowed from others it would measure the season.
+        treated &= rows["campaign_id"].isin(rows.loc[control, "campaign_id"].unique()).to_numpy()
         if min(treated.sum(), control.sum()) >= spec.min_fit:
             found[action] = (treated, control)
     return found
@@ -182,7 +185,7 @@ def _known_chance(rows: pd.DataFrame, treated: NDArray[np.bool_], control: NDArr
     of_control = campaign.map(own[control].groupby(campaign[control]).mean())
     chance_1 = own.where(treated, of_treated)
     chance_0 = own.where(control, of_control)
-    # A campaign with one arm only has no contrast of its own; its rows count at even odds of the model's predictions.
+    # Rows outside of the question have no chance of either arm; their number is not read.
     return np.asarray((chance_1 / (chance_1 + chance_0)).fillna(0.5), dtype=np.float64)
 
 

@@ -51,7 +51,7 @@ SELECT customer_id, day, micro_segment_id,
        CASE WHEN is_holdout THEN $holdout_share
             WHEN is_served THEN (1 - $holdout_share) * served / candidates
             WHEN is_candidate AND served > 0 THEN (1 - $holdout_share) * (candidates - served) / candidates
-            ELSE 1.0 END AS propensity,
+            ELSE 1 - $holdout_share END AS propensity,
        CASE WHEN is_served THEN value ELSE 0.0 END AS expected_incremental_value,
        CASE WHEN is_served THEN ci_low ELSE 0.0 END AS ci_low,
        CASE WHEN is_served THEN cost ELSE 0.0 END AS cost,

@@ -45,7 +45,7 @@ def plan(
     that day: the holdout is fixed for the cycle, offers follow the newest effects.
 
     `propensity` is the chance with which the row came about: the holdout share for the held out; its complement for the
-    served, times the share of their micro-segment that could be served; 1 where the plan abstains. `ci_low` is the
+    rest, times the share of their micro-segment that could be served where capacity or budget ends. `ci_low` is the
     lower end of the 90 % interval of the expected incremental value, cost subtracted. Held-out customers come back as
     exposures to `control`; give them the `campaign_id` of the customers they are compared with.
 

@@ -31,6 +31,14 @@ class ActionSpec:
     eligible_stages: tuple[str, ...] = ()
     capacity: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (CONTROL, NONE, ALL):
+            raise ValueError(f"an action cannot be called {self.name!r}: choose another name")
+        if self.cost < 0:
+            raise ValueError(f"the cost of {self.name} is {self.cost}; it must be at least 0")
+        if self.capacity is not None and self.capacity < 0:
+            raise ValueError(f"the capacity of {self.name} is {self.capacity}; it must be at least 0")
+
 
 @dataclass(frozen=True)
 class ActionsSpec:
@@ -77,3 +85,22 @@ class ActionsSpec:
     trees: int = 40
     margin: float = 0.01
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("holdout_share", "smallest_effect_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: write a share, such as 0.05 for five percent")
+        for name in ("outcome_window_days", "cycle_days", "min_treated", "min_control", "min_fit", "max_rows", "trees"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.folds < 2:
+            raise ValueError(f"folds is {self.folds}; cross-fitting needs at least 2")
+        for name in ("propensity_clip", "overlap"):
+            low, high = getattr(self, name)
+            if not 0 < low < high < 1:
+                raise ValueError(f"{name} is {low}, {high}: write the lower and the upper chance, between 0 and 1")
+        if self.budget is not None and self.budget < 0:
+            raise ValueError(f"budget is {self.budget}; it must be at least 0")
+        names = [action.name for action in self.actions]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"action {min(twice)!r} is declared twice: delete one")

@@ -212,6 +212,17 @@ def _cross_fitted_loss(scores: Scores, micro_segments: NDArray[Any], spec: Actio
     return _loss(guess[scores.kept], scores.score[scores.kept])
 
 
+def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -> str:
+    """What is now said differently of the same exposures: a correction must never wait for a better loss."""
+    for action in sorted({*model.actions, *incumbent.actions}):
+        now, before = model.actions.get(action), incumbent.actions.get(action)
+        if now is None or before is None:
+            return f"{action} {'is no longer' if now is None else 'is newly'} measured"
+        if (now.design, now.placebo) != (before.design, before.placebo):
+            return f"the evidence of {action} is judged differently: {now.design}, placebo {now.placebo}"
+    return ""
+
+
 def _decide(
     model: ActionResponseModel,
     incumbent: ActionResponseModel | None,
@@ -233,6 +244,8 @@ def _decide(
         told = {a: _told(incumbent.cells[a], micro_segments[a][kept[a]]) for a in shared}
         losses = [_loss(told[a], scores[a].score[kept[a]]) for a in shared]
         older = float(np.mean(losses))
+    if verdict := _other_verdict(model, incumbent):
+        return "challenger", verdict, challenger, older
     fresh = int(((rows["action"] != CONTROL) & (rows["exposed_on"] > incumbent.newest)).sum())
     if fresh:
         reason = f"{fresh:,} exposures matured since the incumbent, the newest of {model.newest}: all evidence counts"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from ml import tables
-from ml.engine import Engine, Input, sql_of
+from ml.engine import Engine, Input, quoted, sql_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FeatureSpec:
 
 def category_column(category: str) -> str:
     """The feature that holds a category's revenue share: ``share_meat_pckgd`` for ``MEAT-PCKGD``."""
-    return "share_" + re.sub(r"[^a-z0-9]+", "_", category.lower()).strip("_")
+    return "share_" + re.sub(r"[^\w]+", "_", category.lower()).strip("_")
 
 
 def features_table(spec: FeatureSpec) -> tables.Table:
@@ -91,7 +91,7 @@ class Facts:
             balances=balances,
         )
         categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
-        names = ", ".join(["customer_id", "day", *(f'"{a.name}"' for a in spec.attributes)])
+        names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
         return cls(engine, spec, days, categories, attributes)
 

@@ -6,6 +6,7 @@ how a layer is fitted (see `layers`) or what an audience's rule selects (see `au
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -57,6 +58,16 @@ class LayerSpec:
     k: int = 3
     rules: tuple[LayerRule, ...] = ()
     membership_threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise ValueError(f"layer name {self.name!r}: letters, digits, - and _ only, for it stands in strings")
+        if self.k < 1:
+            raise ValueError(f"k of layer {self.name} is {self.k}; it must be at least 1")
+        if not 0 < self.membership_threshold <= 1:
+            raise ValueError(f"membership_threshold of layer {self.name} must lie above 0 and at most at 1")
+        if self.method == "quantiles" and not self.features:
+            raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
     def applies_to(self, stage: str) -> bool:
         return not self.stages or stage in self.stages
@@ -150,6 +161,11 @@ class SegmentSpec:
     margin: float = 0.01
     outcome_window_days: int = 28
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("min_cluster_customers", "max_rows", "outcome_window_days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def input_columns(features: Collection[str] = ()) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ class Table:
     def plus(self, columns: Iterable[Column]) -> Table:
         """The same table with a project's own columns behind the declared ones."""
         extra = tuple(columns)
-        taken = set(self.names) & {column.name for column in extra}
+        names = [column.name for column in extra]
+        taken = {name for name in names if name in self.names or names.count(name) > 1}
         if taken:
             raise ValueError(f"{self.name} already has {', '.join(sorted(taken))}: choose another name")
         return replace(self, columns=self.columns + extra)

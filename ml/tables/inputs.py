@@ -59,7 +59,12 @@ EXPOSURES = Table(
         _c("action", "string", "which action; `control` is left alone on purpose", required=True),
         _c("campaign_id", "string", "the campaign it belongs to"),
         _c("channel", "string", "how it reached the customer"),
-        _c("propensity", "double", "chance with which this action was assigned", "0 to 1"),
+        _c(
+            "propensity",
+            "double",
+            "chance with which the row's own arm was assigned: the action, or control",
+            "0 to 1",
+        ),
         _c("cost", "double", "what it cost", "currency"),
         _c("is_holdout", "boolean", "kept back on purpose"),
         _c("randomised", "boolean", "whether chance alone chose the action"),

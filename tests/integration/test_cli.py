@@ -228,7 +228,7 @@ def test_the_environment_names_the_project_where_no_option_does(desk: Desk, monk
 @pytest.mark.parametrize("named", ["nothing_like_it", "shop.yaml,nothing_like_it"])
 def test_a_code_location_of_an_unknown_project_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("MICROSEG_PROJECT", named)
-    with pytest.raises(ValueError, match="there is no project 'nothing_like_it'; known here: complete_journey"):
+    with pytest.raises(ValueError, match="there is no project 'nothing_like_it'; known here: cdnow, complete_journey"):
         defs()
     assert not desk.home.exists()
 

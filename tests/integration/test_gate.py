@@ -155,6 +155,7 @@ def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop
         assert FRIDAY not in home.days("transactions")
         assert FRIDAY - timedelta(days=1) in home.days("transactions"), "yesterday stays intact"
         assert FRIDAY not in home.days("customer_days"), "later days would build on what was summed from it"
+        assert FRIDAY not in home.days("customer_features"), "value to atlas would be made of it again"
         refusal = alone(home, "to_features", "customer_days", FRIDAY)
         (named,) = re.findall(r"microseg (run [^(]*)", said(refusal))
         command = shlex.split(named)

@@ -199,7 +199,7 @@ MISTAKES = {
     ),
     "an attribute that has a feature's name": (
         BASE + "  customers:\n    path: b.csv\n    attributes: {recency_days: double}\n",
-        "F:6: 'tables.customers': customer_features already has recency_days: choose another name",
+        "F:6: 'tables.customers': attribute 'recency_days' is called like a column of the chain: choose another name",
     ),
     "a key that stands twice": (
         BASE + "value: {margin: 0.1}\ncurrency: EUR\nvalue: {margin: 0.2}\n",
@@ -253,10 +253,10 @@ def test_every_mistake_of_a_file_is_told_at_once(file: Path) -> None:
     ("name", "remedy"),
     [
         ("complete_jurney", "there is no project 'complete_jurney'; did you mean 'complete_journey'?"),
-        ("", "there is no project ''; known here: complete_journey"),
+        ("", "there is no project ''; known here: cdnow, complete_journey"),
         (
             "nowhere/shop.yaml",
-            "nowhere/shop.yaml: there is no such project file; give a path or one of complete_journey",
+            "nowhere/shop.yaml: there is no such project file; give a path or one of cdnow, complete_journey",
         ),
     ],
 )

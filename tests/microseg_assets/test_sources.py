@@ -283,7 +283,15 @@ def test_a_query_may_only_read_its_files(tmp_path: Path, query: str, says: str) 
         (TableSpec(), "no file is named"),
         (TableSpec(path="a.csv", query="SELECT 1"), "path stands alone"),
         (TableSpec(files={"a": "a.csv", "b": "a.csv"}), "several files need a query"),
-        (TableSpec(connection="postgresql://x"), "databases are not read yet"),
+        (TableSpec(connection="oracle://x", table="t"), "oracle:// is no database that is read: write postgresql"),
+        (TableSpec(connection="sqlite:///gone.sqlite", table="t"), r"there is no file gone\.sqlite"),
+        (TableSpec(connection="duckdb:///a.csv", table="t"), "cannot be opened as a DuckDB database"),
+        (TableSpec(connection="sqlite:///a.csv", table="t"), "file is not a database"),
+        (TableSpec(connection="sqlite:///${NO_SUCH_FOLDER}/a.db", table="t"), "NO_SUCH_FOLDER is not set"),
+        (TableSpec(connection="sqlite:///a.csv"), "name a table of the database in table, or a SELECT in query"),
+        (TableSpec(connection="sqlite:///a.csv", table="t", query="SELECT 1"), "one of the two"),
+        (TableSpec(connection="sqlite:///a.csv", path="a.csv"), "a database stands alone"),
+        (TableSpec(path="a.csv", stamp="epoch"), "'epoch' does not say what stamps count: write epoch_s"),
         (TableSpec(path="a.xlsx"), "unknown suffix"),
     ],
 )
@@ -375,3 +383,54 @@ def test_complete_journey_is_read_whole() -> None:
     assert (rows.num_rows, undated.num_rows) == (6442, 147)
     assert set(undated["problem"].to_pylist()) == {"exposed_at: before the first day (2017-01-01)"}
     assert set(rows["action"].to_pylist()) == {"type_a", "type_b", "type_c"}
+
+
+# ---------------------------------------------------------------- a schema that drifts
+
+
+def test_a_column_the_source_has_lost_is_a_warning_where_it_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("customer_id,age\n1,30\n")
+    spec = TableSpec(
+        path="c.csv",
+        columns={"region": "upper(area)", "registered_at": "since"},
+        attributes={"age": "double", "region": "string", "income": "double"},
+    )
+    of = source(spec, tmp_path, table="customers")
+    told = {problem.key: problem for problem in of.check()}
+    assert {key.rpartition(".")[2] for key in told} == {"region", "registered_at", "income"}
+    assert not any(problem.is_error for problem in told.values())
+    assert "has no column 'area'" in (said := told["customers.columns.region"].message) and "region stays empty" in said
+    (row,) = of.rows(START, FAR).to_pylist()
+    assert (row["age"], row["region"], row["income"], row["problem"]) == (30.0, None, None, None)
+
+
+def test_a_column_the_source_has_lost_is_an_error_where_nothing_works_without(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", [{k: v for k, v in line.items() if k not in ("paid", "kind")} for line in LINES])
+    of = source(TableSpec(path="a.csv", columns=COLUMNS, where="off_c > 1"), tmp_path)
+    severities = {problem.key.removeprefix("transactions."): problem.severity for problem in of.check()}
+    assert severities == {"columns.amount": "error", "columns.category": "warning", "where": "error"}
+    for read in (lambda: of.rows(START, FAR), of.undated, of.counts_by_day, of.columns):
+        with pytest.raises(SourceError) as error:
+            read()
+        assert "category" not in str(error.value), "a warning is no reason to stop"
+
+
+def test_what_is_wrong_with_an_expression_stays_an_error_behind_any_column(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", LINES)
+    for wrong in ("paid +", "(SELECT 1)", "nothing(paid)", "read_text('x')", "gone; SELECT 1"):
+        problems = source(TableSpec(path="a.csv", columns=COLUMNS | {"category": wrong}), tmp_path).check()
+        assert [p.severity for p in problems] == ["error"], wrong
+
+
+def test_new_columns_pass_and_both_are_reported(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", LINES)
+    of = source(TableSpec(path="a.csv", columns=COLUMNS), tmp_path)
+    before, rows = of.columns(), everything(of)
+    assert before == dict.fromkeys(LINES[0], "VARCHAR") and not of.drift(before)
+    write(tmp_path / "a.csv", [{"loyalty": "gold", **line} for line in LINES])
+    assert everything(of).equals(rows) and of.check() == []
+    assert of.drift(before).new == ("loyalty",) and of.drift(before).vanished == ()
+    write(tmp_path / "a.csv", [{k.upper(): v for k, v in line.items() if k != "kind"} for line in LINES])
+    assert of.drift(before).new == () and of.drift(before).vanished == ("kind",)
+    assert [problem.severity for problem in of.check()] == ["warning"]
+    assert set(everything(of)["category"].to_pylist()) == {None}

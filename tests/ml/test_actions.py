@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -27,10 +27,12 @@ from ml.actions import (
     plan,
     plan_summary,
     train,
+    training,
 )  # fmt: skip
 from ml.actions.cells import cells_of, parent_of
 from ml.actions.diagnostics import placebo_verdict
 from ml.actions.learners import Z90, Scores, clustered
+from ml.actions.response import ActionEvidence
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleSpec
@@ -543,3 +545,31 @@ def test_a_proven_effect_is_planned_where_it_pays() -> None:
     gifted = table[table["action"] == "gift"]
     assert set(gifted["micro_segment_id"]) >= {micro_segment_id("active/value.A")}
     assert (gifted["ci_low"] > 0).all() and not (table["action"] == "note").any()
+
+
+def test_a_campaign_without_controls_lends_nobody_its_season() -> None:
+    """Treated rows without controls of their own would be compared with another season's: that measures the season."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "action": ["gift"] * 30 + ["control"] * 30 + ["gift"] * 500,
+            "design": "randomised",
+            "campaign_id": ["spring"] * 60 + ["christmas"] * 500,
+        }
+    )
+    treated, control = estimation._arms(frame, {"gift": "randomised"}, ActionsSpec())["gift"]
+    assert treated.sum() == control.sum() == 30
+    counts = estimation._counts(pa.Table.from_pandas(frame))
+    assert counts["gift", "randomised"] == (30, 30)
+
+
+def test_a_correction_of_the_design_replaces_the_incumbent_at_once() -> None:
+    """The same exposures, now known not to be randomised: the old verdict must not stay in force."""
+    kept = training._other_verdict
+    numbers: dict[str, Any] = {f.name: 0.0 for f in fields(ActionEvidence)}
+    evidence = ActionEvidence(**numbers | {"design": "randomised", "placebo": "not needed"})
+    corrected = replace(evidence, design="observational", placebo="cannot tell")
+    model = ActionResponseModel({"gift": evidence}, {}, {}, (), date(2024, 1, 1), 10)
+    assert kept(model, model) == ""
+    assert "gift is judged differently" in kept(replace(model, actions={"gift": corrected}), model)

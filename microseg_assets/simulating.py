@@ -1,0 +1,76 @@
+"""`microseg simulate`: a made-up business as files, with a project file that runs as it is, and the truth beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from microseg_assets import project as projects
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def simulate(
+    preset: Literal["retail", "gaming"],
+    *,
+    customers: int = 2_000,
+    days: int = 364,
+    seed: int = 0,
+    folder: Path,
+    start: date = date(2024, 1, 1),
+    format: Literal["parquet", "csv"] = "parquet",
+    randomised: bool = True,
+    workers: int = 2,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Path:
+    """Write a business into a folder: a subfolder per table, `truth/`, and the project file.
+
+    Parameters
+    ----------
+    randomised : whether chance alone chose who was given what in campaigns; else the better customers were
+    workers : blocks of customers that are drawn at a time; the bytes do not depend on it
+    told : called with the blocks that are done, and how many there are
+
+    Returns
+    -------
+    The project file, for `microseg run --project FILE`. The same arguments give the same bytes.
+
+    Raises
+    ------
+    ProjectError
+        If the business cannot be, or the folder holds what is not an earlier simulation's.
+    """
+    from ml.simulate.business import BusinessSpec, write_business
+
+    value = _value_settings(days)
+    try:
+        spec = BusinessSpec(
+            preset, customers, days, start.isoformat(), seed, randomised=randomised, horizon_days=value["horizon"]
+        )
+        write_business(spec, folder, format=format, workers=workers, told=told)
+    except (ValueError, FileExistsError) as error:
+        raise projects.ProjectError(str(error)) from None
+    name = f"simulated_{preset}"
+    text = (_TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
+    file = folder / f"{name}.yaml"
+    how = "" if randomised else "; the better customers were likelier to be treated"
+    end = start + timedelta(days=days - 1)
+    given = {"name": name, "customers": f"{customers:,}", "days": days, "seed": seed, "start": start, "end": end}
+    file.write_text(Template(text).substitute(given, how=how, **value), encoding="utf-8")
+    return file
+
+
+def _value_settings(days: int) -> dict[str, int]:
+    """The longest horizon whose training fits into the first three quarters of the days, if any does.
+
+    Training needs the warm-up, the days between its snapshots, and the horizon of the last one.
+    """
+    found = {}
+    for horizon, warm_up, snapshots, step in ((90, 90, 4, 28), (56, 28, 3, 28), (28, 14, 2, 14)):
+        found = {"horizon": horizon, "warm_up": warm_up, "snapshots": snapshots, "step": step}
+        if warm_up + (snapshots - 1) * step + horizon <= 0.75 * days:
+            break
+    return found

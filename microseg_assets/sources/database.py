@@ -1,0 +1,271 @@
+"""A table or a query of a database, as a table of DuckDB.
+
+Belongs here: opening a database so that nothing can be written, and fetching the rows of one SELECT. Does not belong
+here: what that SELECT may say (see `query`), and what its columns mean (see `mapping`).
+
+PostgreSQL casts every value to text, and what is fetched becomes the type of its column here: so nothing depends on
+what a driver makes of a value, and what has no like in DuckDB stays text. SQLite gives each *value* a type and its
+columns none that hold, so there every column is text, as in a CSV file. A DuckDB file is attached and not fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
+
+import duckdb
+import pyarrow as pa
+
+from microseg_assets.sources.locate import first_line
+from microseg_assets.sources.spec import SourceError
+from ml.engine import quoted
+
+Kind: TypeAlias = Literal["postgres", "sqlite", "duckdb"]
+
+_SCHEMES: dict[str, Kind] = {
+    "postgresql": "postgres", "postgres": "postgres", "postgresql+psycopg2": "postgres", "sqlite": "sqlite",
+    "duckdb": "duckdb",
+}  # fmt: skip
+_SUFFIXES: dict[str, Kind] = {".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
+_WAYS = "write postgresql://user@host/name, sqlite:///file.sqlite or duckdb:///file.duckdb"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+# PostgreSQL's types that DuckDB has too, by their number in its catalog.
+_TYPES = {
+    16: "BOOLEAN", 20: "BIGINT", 21: "BIGINT", 23: "BIGINT", 26: "BIGINT", 700: "DOUBLE", 701: "DOUBLE",
+    1700: "DOUBLE", 1082: "DATE", 1114: "TIMESTAMP", 1184: "TIMESTAMP WITH TIME ZONE",
+}  # fmt: skip
+_BATCH = 50_000  # rows on their way at a time
+_PATIENCE = 20  # seconds until a server that does not answer is given up
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a database is, and how to speak of it: `label` names it without a password, `secret` is that.
+
+    `address` is a URL for a server and a path for a file.
+    """
+
+    kind: Kind
+    address: str
+    label: str
+    secret: str = ""
+
+    def said(self, error: BaseException) -> str:
+        """What an error says, in one line that gives no password away."""
+        line = first_line(getattr(error, "orig", None) or error)
+        return line.replace(self.secret, "***") if self.secret else line
+
+    def __repr__(self) -> str:
+        return f"Database({self.label})"
+
+
+def database(connection: str, base: Path) -> Database:
+    """The database that a project file names.
+
+    Raises
+    ------
+    SourceError
+        If it names none, an environment variable is not set, or there is no such file.
+    """
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise SourceError(f"the environment variable {found[1]} is not set: export it before the run")
+        return quote(os.environ[found[1]], safe="") if "://" in connection[: found.start()] else os.environ[found[1]]
+
+    given = _VARIABLE.sub(variable, connection).strip()
+    scheme, is_url, _ = given.partition("://")
+    kind = _SCHEMES.get(scheme.lower()) if is_url else _SUFFIXES.get(Path(given).suffix.lower())
+    if kind is None:
+        what = f"{scheme}:// is no database that is read" if is_url else "this is no database that is read"
+        raise SourceError(f"{what}: {_WAYS}")
+    if kind == "postgres":
+        return _server(given)
+    name = unquote(given.split("://", 1)[1].removeprefix("/")) if is_url else given
+    path = (base / Path(name).expanduser()).absolute()
+    if not path.is_file():
+        raise SourceError(f"there is no file {name} (looked for {path}): put it there or correct the connection")
+    return Database(kind, str(path), name)
+
+
+def _server(given: str) -> Database:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(given)
+        secret = unquote(urlsplit(given).password or "")
+    except (ArgumentError, ValueError):
+        raise SourceError(f"this is no address of a PostgreSQL server: {_WAYS}") from None
+    label = f"{url.host or 'localhost'}/{url.database or ''}"
+    url = url.set(drivername="postgresql+psycopg2")
+    return Database("postgres", url.render_as_string(hide_password=False), label, str(url.password or secret))
+
+
+def attach(connection: duckdb.DuckDBPyConnection, of: Database, name: str) -> dict[str, None]:
+    """Attach a DuckDB file so that its tables stand under their own names; returns these, in lower case.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be opened.
+    """
+    try:
+        connection.execute(f"ATTACH {_literal(of.address)} AS {quoted(name)} (TYPE duckdb, READ_ONLY)")
+        connection.execute(f"USE {quoted(name)}")
+    except duckdb.Error as error:
+        raise SourceError(f"{of.label} cannot be opened as a DuckDB database: {of.said(error)}") from None
+    found = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 UNION ALL "
+        "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 AND NOT internal ORDER BY ALL",
+        [name],
+    ).fetchall()
+    return dict.fromkeys(n for s, t in found for n in ((f"{s}.{t}", t) if s == "main" else (f"{s}.{t}",)))
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """The rows of one SELECT of PostgreSQL or SQLite, and where in DuckDB they go.
+
+    Parameters
+    ----------
+    columns : the names, and the types they have in DuckDB
+    into : name of the temporary table
+    """
+
+    database: Database
+    select: str
+    columns: dict[str, str]
+    into: str
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The table without rows, to bind expressions to."""
+        declared = ", ".join(f"{quoted(name)} {type_}" for name, type_ in self.columns.items())
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(self.into)} ({declared})")
+
+    def fill(self, connection: duckdb.DuckDBPyConnection, condition: str = "") -> None:
+        """Fetch the rows for which a condition in the database's own SQL holds; all of them without one.
+
+        Raises
+        ------
+        SourceError
+            If the database does not give them.
+        """
+        failures: list[BaseException] = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from self._batches(condition)
+            except Exception as error:
+                failures.append(error)
+                raise
+
+        schema = pa.schema([(name, pa.string()) for name in self.columns])
+        typed = (
+            quoted(name) if type_ == "VARCHAR" else f"TRY_CAST({_plain(quoted(name), type_)} AS {type_})"
+            for name, type_ in self.columns.items()
+        )
+        connection.register("__batches", pa.RecordBatchReader.from_batches(schema, batches()))
+        try:
+            self.create(connection)
+            connection.execute(f"INSERT INTO {quoted(self.into)} SELECT {', '.join(typed)} FROM __batches")
+        except duckdb.Error as error:
+            said = self.database.said(failures[0] if failures else error)
+            raise SourceError(f"{self.database.label} cannot be read: {said}") from None
+        finally:
+            connection.unregister("__batches")
+
+    def _batches(self, condition: str) -> Iterator[pa.RecordBatch]:
+        as_text = "{}::text" if self.database.kind == "postgres" else "{}"
+        listed = ", ".join(as_text.format(f"q.{quoted(name)}") for name in self.columns)
+        sql = f"SELECT {listed} FROM ({self.select}) AS q" + (f" WHERE {condition}" if condition else "")
+        with _reading(self.database) as connection:
+            result = connection.exec_driver_sql(sql, execution_options={"yield_per": _BATCH})
+            for rows in result.partitions(_BATCH):
+                texts = [pa.array(_texts(values), pa.string()) for values in zip(*rows, strict=True)]
+                yield pa.record_batch(texts, names=list(self.columns))
+
+
+def fetch(of: Database, select: str, into: str) -> Fetch:
+    """What is fetched for a SELECT of PostgreSQL or SQLite, by asking for its columns.
+
+    Raises
+    ------
+    SourceError
+        If the database cannot be reached or refuses it.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with _reading(of) as connection:
+            result = connection.exec_driver_sql(f"SELECT * FROM ({select}) AS q LIMIT 0")
+            told = list(result.cursor.description)
+            result.close()
+    except SQLAlchemyError as error:
+        raise SourceError(f"{of.label} does not answer: {of.said(error)}") from None
+    names = [column[0] for column in told]
+    lower = [name.lower() for name in names]
+    if twice := sorted({name for name in names if lower.count(name.lower()) > 1}):
+        raise SourceError(f"{of.label}: two columns are called {twice[0]!r}: give each a name of its own with AS")
+    types = [_TYPES.get(column[1], "VARCHAR") if of.kind == "postgres" else "VARCHAR" for column in told]
+    return Fetch(of, select, dict(zip(names, types, strict=True)), into)
+
+
+@contextmanager
+def _reading(of: Database) -> Iterator[Any]:
+    """A connection inside of one read-only transaction, which sees one state of the database."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    if of.kind == "sqlite":
+        url, arguments = f"sqlite:///file:{quote(of.address)}?mode=ro&uri=true", {}
+    else:
+        url, arguments = of.address, {"connect_timeout": _PATIENCE}
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    options: dict[str, Any] = {"no_parameters": True, "max_row_buffer": _BATCH}
+    if of.kind == "postgres":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    try:
+        with engine.connect().execution_options(**options) as connection:
+            if of.kind == "postgres":
+                for setting in ("timezone = 'UTC'", "datestyle = 'ISO, YMD'", "extra_float_digits = 1"):
+                    connection.exec_driver_sql(f"SET LOCAL {setting}")
+            else:
+                connection.exec_driver_sql("PRAGMA query_only = true")
+                driver: Any = connection.connection.driver_connection
+                driver.text_factory = _decoded
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    """SQLite's values as texts; those of PostgreSQL are so already."""
+    return [value if value is None or type(value) is str else _text(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return repr(value)  # of a float: the shortest text that means just this number
+
+
+def _plain(value: str, type_: str) -> str:
+    """PostgreSQL writes years before Christ at the end of a stamp, DuckDB behind the day."""
+    if type_ == "DATE" or type_.startswith("TIMESTAMP"):
+        return f"regexp_replace({value}, '^(\\S+)(.*) BC$', '\\1 (BC)\\2')"
+    return value
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,254 @@
+"""A column as it was delivered, and how to read it as numbers or stamps.
+
+Belongs here: pure functions of a column's type and a few of its values. Does not belong here: what the column is for
+(see `guesses`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+
+from ml.engine import quoted
+
+_NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE")
+TYPED_STAMP = re.compile(r"DATE|TIMESTAMP.*")
+_AGREED = 0.98  # share of the values that must be what a column is taken for
+# A stamp of the years 1990 to 2100, in seconds since 1970.
+_EPOCH = (631_152_000, 4_102_444_800)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A column as it was delivered.
+
+    Parameters
+    ----------
+    type : DuckDB's; text for CSV and JSON lines
+    rows, missing, distinct : of the rows that were looked at
+    values : some hundred different values as text, none of them missing
+    """
+
+    name: str
+    type: str
+    rows: int
+    missing: int
+    distinct: int
+    values: tuple[str, ...]
+
+    @property
+    def is_text(self) -> bool:
+        return self.type == "VARCHAR"
+
+    @property
+    def is_unique(self) -> bool:
+        return self.distinct == self.rows - self.missing > 0
+
+    @property
+    def sql(self) -> str:
+        """The column in an expression."""
+        return self.name if re.fullmatch(r"[A-Za-z_]\w*", self.name, re.ASCII) else quoted(self.name)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a column of the contract is read.
+
+    Parameters
+    ----------
+    expression : the mapping to write
+    uses : names of the source columns in it
+    note : how the values are written, where that is worth a word; `doubt` is what only the user can know
+    stamp : what the numbers of a stamp's column count, as the key `stamp` of a table says it
+    """
+
+    expression: str
+    uses: tuple[str, ...]
+    note: str = ""
+    doubt: str = ""
+    stamp: str = ""
+
+
+# ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_MONEY = r"(?:€|\$|£|EUR|USD|GBP|CHF|kr)?"
+_NUMBER = re.compile(rf"\s*{_MONEY}\s*[-+−]?\s*{_MONEY}\s*\d[\d.,'’\s]*{_MONEY}\s*")
+_PLAIN = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of numbers: the expression that reads them, how they are written, and what they are like."""
+
+    expression: str
+    note: str
+    least: float
+    most: float
+    is_whole: bool
+    doubt: str = ""
+
+
+def number(seen: Seen) -> Number | None:
+    """How to read a column as numbers; None if it holds none."""
+    if not seen.values or not (seen.is_text or _NUMERIC.fullmatch(seen.type)):
+        return None
+    if not seen.is_text:
+        return _as_number(seen, seen.sql, "", [float(v) for v in seen.values])
+    if agree(_PLAIN, seen.values):
+        return _as_number(seen, seen.sql, "", [float(v) for v in seen.values if _PLAIN.fullmatch(v)])
+    if not agree(_NUMBER, seen.values):
+        return None
+    written = [re.sub(r"[^\d.,-]", "", v.replace("−", "-")) for v in seen.values if _NUMBER.fullmatch(v)]
+    style = _style(written)
+    if style is None:
+        return None
+    decimal, thousands, doubt = style
+    inner = seen.sql
+    notes = []
+    if any(re.search(r"[^\d.,-]", v) for v in seen.values):
+        inner = f"regexp_replace({inner}, '[^0-9.,-]', '', 'g')"
+        notes.append("with signs around the number")
+    if thousands and any(thousands in v for v in written):
+        inner = f"replace({inner}, '{thousands}', '')"
+    if decimal == ",":
+        inner = f"replace({inner}, ',', '.')"
+        notes.insert(0, "written with a decimal comma")
+    elif thousands == ",":
+        notes.insert(0, "written with commas between thousands")
+    if seen.missing:
+        inner = f"nullif({inner}, '')"
+    values = [float(v.replace(thousands, "").replace(decimal, ".")) for v in written if v.strip("-.,")]
+    return _as_number(seen, f"CAST({inner} AS DOUBLE)", ", ".join(notes), values, doubt)
+
+
+def agree(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
+    return sum(bool(pattern.fullmatch(value)) for value in values) >= _AGREED * len(values)
+
+
+def _style(written: Sequence[str]) -> tuple[str, str, str] | None:
+    """The decimal sign, the sign between thousands, and a doubt about them; None if no one style fits."""
+    both = [v for v in written if "," in v and "." in v]
+    if both:
+        comma = sum(v.rfind(",") > v.rfind(".") for v in both)
+        if comma not in (0, len(both)):
+            return None
+        return (",", ".", "") if comma else (".", ",", "")
+    commas = [v for v in written if "," in v]
+    if not commas:
+        grouped = [v for v in written if v.count(".") > 1]
+        if not grouped:
+            return (".", ",", "")
+        return (",", ".", "") if all(re.fullmatch(r"-?\d{1,3}(\.\d{3})+", v) for v in grouped) else None
+    grouped = [v for v in commas if re.fullmatch(r"-?\d{1,3}(,\d{3})+", v)]
+    if len(grouped) < len(commas):
+        return (",", ".", "")
+    return (".", ",", "the comma is taken for one between thousands, not for a decimal comma")
+
+
+def _as_number(seen: Seen, expression: str, note: str, values: Sequence[float], doubt: str = "") -> Number | None:
+    finite = [v for v in values if v == v and abs(v) != float("inf")]
+    if not finite:
+        return None
+    return Number(expression, note, min(finite), max(finite), all(v == int(v) for v in finite), doubt)
+
+
+# ── stamps ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_ISO_DAY = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*")
+ISO = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:[\d:.,]+\s*(Z|UTC|[+-]\d{2}:?\d{0,2})?)?\s*")
+_OFFSET = re.compile(r".*(Z|UTC|\d[+-]\d{2}:?\d{0,2})\s*")
+CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
+_DATES = (
+    "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%Y/%m/%d", "%Y.%m.%d", "%d-%m-%Y",
+    "%m-%d-%Y", "%Y%m%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
+)  # fmt: skip
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", "%H%M%S")
+_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_SWAPPED = str.maketrans({"d": "m", "m": "d"})
+
+
+def stamp(seen: Seen) -> Reading | None:
+    """How to read a column as stamps; None if it holds none."""
+    name = seen.name
+    if TYPED_STAMP.fullmatch(seen.type):
+        note = {"DATE": "days", "TIMESTAMP WITH TIME ZONE": "stamps that say their zone"}.get(seen.type, "stamps")
+        return Reading(name, (name,), note)
+    if not seen.values or not (seen.is_text or _NUMERIC.fullmatch(seen.type)):
+        return None
+    if seen.is_text and agree(ISO, seen.values):
+        if agree(_ISO_DAY, seen.values):
+            return Reading(name, (name,), "days")
+        says_zone = all(_OFFSET.fullmatch(v) for v in seen.values)
+        return Reading(name, (name,), "stamps that say their zone" if says_zone else "stamps")
+    texts = [v.strip().removesuffix(".0") for v in seen.values]
+    found = _format(texts[:300])
+    if found is not None:
+        return _by_format(seen, *found)
+    return _epoch(seen, texts)
+
+
+def _format(texts: Sequence[str]) -> tuple[str, str] | None:
+    """The format that the texts are written in, and what is doubtful about it."""
+    for date, time in product(_DATES, _TIMES):
+        if _all_read(texts, date + time):
+            swapped = date.translate(_SWAPPED)
+            both_ways = swapped != date and swapped in _DATES and _all_read(texts, swapped + time)
+            if both_ways and "%p" in time:
+                date = swapped if date.startswith("%d") else date
+            said = (
+                f"day and month can be told apart in no value: this reads {'day' if date[1] == 'd' else 'month'} first"
+            )
+            return date + time, said if both_ways else ""
+    return None
+
+
+def _all_read(texts: Sequence[str], form: str) -> bool:
+    wrong, allowed = 0, (1 - _AGREED) * len(texts)
+    for text in texts:
+        try:
+            year = datetime.strptime(text, form).year  # noqa: DTZ007
+        except ValueError:
+            year = 0
+        wrong += not 1980 <= year <= 2100
+        if wrong > allowed:
+            return False
+    return bool(texts)
+
+
+def _by_format(seen: Seen, form: str, doubt: str) -> Reading:
+    is_day = not any(sign in form for sign in ("%H", "%I"))
+    text = seen.sql if seen.is_text else f"CAST({seen.sql} AS VARCHAR)"
+    text = f"trim({text})" if any(v != v.strip() for v in seen.values) else text
+    if seen.is_text and any(v.endswith(".0") for v in seen.values):
+        text = f"replace({text}, '.0', '')"
+    parsed = f"strptime({text}, '{form}')"
+    expression = f"CAST({parsed} AS DATE)" if is_day else parsed
+    return Reading(
+        expression, (seen.name,), f"{'days' if is_day else 'stamps'} such as {seen.values[0].strip()}", doubt
+    )
+
+
+def _epoch(seen: Seen, texts: Sequence[str]) -> Reading | None:
+    if not agree(_PLAIN, texts):
+        return None
+    numbers = [float(v) for v in texts if _PLAIN.fullmatch(v)]
+    for factor, unit in ((1, "s"), (1_000, "ms"), (1_000_000, "us"), (1_000_000_000, "ns")):
+        if all(_EPOCH[0] <= v / factor <= _EPOCH[1] for v in numbers):
+            return Reading(seen.name, (seen.name,), f"{_UNITS[unit]} since 1970", stamp=f"epoch_{unit}")
+    return None
+
+
+def with_clock(reading: Reading, clock: Seen) -> Reading:
+    """A day and a time of day, in columns of their own, as one stamp."""
+    form = "%H:%M:%S" if all(v.count(":") == 2 for v in clock.values) else "%H:%M"
+    day = reading.expression
+    inner = re.fullmatch(r"CAST\(strptime\((.*), '(.*)'\) AS DATE\)", day)
+    if inner:
+        expression = f"strptime({inner[1]} || ' ' || {clock.sql}, '{inner[2]} {form}')"
+    else:
+        name = day if re.fullmatch(r"[A-Za-z_]\w*", day, re.ASCII) else quoted(day)
+        expression = f"strptime(CAST({name} AS VARCHAR) || ' ' || {clock.sql}, '%Y-%m-%d {form}')"
+    return Reading(expression, (*reading.uses, clock.name), f"day and time of day such as {clock.values[0].strip()}")

@@ -1,0 +1,286 @@
+"""What a table that nobody has prepared seems to hold.
+
+Belongs here: pure functions of its columns and its file's name. A guess is made only where name and content agree; what
+is merely possible is left to the user. Does not belong here: reading files (see `looking`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from microseg_assets.starting.columns import (
+    CLOCK,
+    ISO,
+    TYPED_STAMP,
+    Number,
+    Reading,
+    Seen,
+    agree,
+    number,
+    stamp,
+    with_clock,
+)
+from microseg_assets.starting.names import (
+    BOUGHT,
+    FILES,
+    NAMES,
+    NOT_REVENUE,
+    PRICE,
+    RATE,
+    TIME_OF_DAY,
+    UNIT_PRICE,
+    plain,
+    rank,
+)
+from ml.tables import INPUTS
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a file would be as a table.
+
+    Parameters
+    ----------
+    columns : contract column to reading; `lacks` are required ones that nothing seems to hold
+    stamp : what the numbers in the stamp's column count; empty for stamps and dates
+    where, where_note : which rows belong to the table, and why not all
+    attributes : for customers: source column to type
+    kind : the column that tells purchases from other events in a mixed log
+    score : how likely it is
+    """
+
+    table: str
+    columns: Mapping[str, Reading]
+    lacks: tuple[str, ...] = ()
+    stamp: str = ""
+    where: str = ""
+    where_note: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    score: float = 0.0
+
+
+def guesses(file: str, columns: Sequence[Seen]) -> list[Guess]:
+    """What a file could be, the likeliest first; those that lack nothing before those that do.
+
+    Parameters
+    ----------
+    file : its name without folder and suffix
+    """
+    found = [guess for guess in (_guess(table, file, columns) for table in INPUTS) if guess is not None]
+    return sorted(found, key=lambda guess: (len(guess.lacks), -guess.score))
+
+
+def _guess(table: str, file: str, columns: Sequence[Seen]) -> Guess | None:
+    who = best(columns, NAMES["any"]["customer_id"], lambda seen: _is_id(seen) and seen.missing < 0.9 * seen.rows)
+    if who is None:
+        return None
+    if table == "customers" and not who.is_unique:
+        return None
+    others = [seen for seen in columns if seen is not who]
+    read = {"customer_id": Reading(who.name, (who.name,))}
+    read |= {"transactions": _transactions, "customers": _customers}.get(table, _other)(table, file, others)
+    contract = INPUTS[table]
+    lacks = tuple(c.name for c in contract.columns if c.required and c.name not in read)
+    where, note, kind = "", "", _kind(table, columns)
+    if who.missing > 0.01 * who.rows:
+        where = f"trim(coalesce(CAST({who.sql} AS VARCHAR), '')) <> ''"
+        note = f"{who.missing / who.rows:.1%} of the rows name no customer; with them, days would be refused"
+    if kind is not None and (bought := [v for v in kind.values if re.fullmatch(BOUGHT, plain(v))]):
+        only = f"{kind.sql} = {_sql_text(bought[0])}"
+        where = f"{only} AND {where}" if where else only
+        note = f"the other rows tell of {', '.join(sorted(set(kind.values) - {bought[0]})[:4])}" + (
+            f"; {note}" if note else ""
+        )
+    attributes = _attributes(others, read) if table == "customers" else {}
+    # The stamp and the customer say little: what sets the tables apart are their other columns, and the file's name.
+    telling = [name for name in read if name not in ("customer_id", contract.stamp)]
+    score = len(telling) + 4 * bool(re.search(FILES[table], plain(file))) + 0.5 * len(attributes)
+    score += 3 * ("amount" in read and "occurred_at" in read)
+    counts = read[contract.stamp].stamp if contract.stamp in read else ""
+    return Guess(table, read, lacks, counts, where, note, attributes, kind.name if kind else "", score)
+
+
+def _kind(table: str, columns: Sequence[Seen]) -> Seen | None:
+    """The column that tells purchases from the other rows of a mixed log."""
+    if table != "transactions":
+        return None
+    seen = best(columns, NAMES["events"]["event_type"], _is_kind)
+    is_mixed = seen is not None and seen.distinct > 1 and any(re.fullmatch(BOUGHT, plain(v)) for v in seen.values)
+    return seen if is_mixed else None
+
+
+def _sql_text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _is_id(seen: Seen) -> bool:
+    as_number = number(seen)
+    is_nested = any(value.startswith(("{", "[")) for value in seen.values)
+    return not is_nested and (as_number is None or as_number.is_whole) and seen.distinct > 1
+
+
+def _transactions(table: str, file: str, columns: Sequence[Seen]) -> dict[str, Reading]:
+    names = NAMES["transactions"]
+    read = dict(_stamped("occurred_at", names["occurred_at"], columns))
+    free = [seen for seen in columns if not any(seen.name in reading.uses for reading in read.values())]
+    quantity = best(free, names["quantity"], number)
+    read |= _amount(free, quantity)
+    for name in ("transaction_id", "order_id", "product_id"):
+        fits = _is_unique_id if name == "transaction_id" else _is_id
+        left = [seen for seen in free if not any(seen.name in reading.uses for reading in read.values())]
+        if (seen := best(left, names[name], fits)) is not None:
+            read[name] = Reading(seen.name, (seen.name,))
+    left = [seen for seen in free if not any(seen.name in r.uses for n, r in read.items() if n != "amount")]
+    if (seen := best(left, names["category"], _is_category)) is not None:
+        read["category"] = Reading(seen.name, (seen.name,))
+    for name, seen in (("quantity", quantity), ("margin", best(left, names["margin"], _is_sum))):
+        if seen is not None and (found := number(seen)) is not None:
+            read[name] = Reading(_bare(seen, found), (seen.name,), found.note, found.doubt)
+    return read | _discount(left)
+
+
+def _bare(seen: Seen, found: Number) -> str:
+    """A column that is taken as it is stands under its name; only in an expression it needs quotes."""
+    return seen.name if found.expression == seen.sql else found.expression
+
+
+def _is_unique_id(seen: Seen) -> bool:
+    """A repeated transaction_id is refused as a duplicate: only what never repeats may be one."""
+    return _is_id(seen) and seen.is_unique and not seen.missing
+
+
+def _is_sum(seen: Seen) -> bool:
+    return number(seen) is not None and not RATE.search(plain(seen.name))
+
+
+def _is_category(seen: Seen) -> bool:
+    return 2 <= seen.distinct <= 500 and not TYPED_STAMP.fullmatch(seen.type)
+
+
+def _amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading]:
+    sums = [seen for seen in columns if seen is not quantity and not NOT_REVENUE.search(plain(seen.name))]
+    single = best(columns, UNIT_PRICE, number)
+    whole = best([seen for seen in sums if seen is not single], NAMES["transactions"]["amount"], number)
+    is_price = whole is not None and rank(whole.name, PRICE) is not None
+    if quantity is not None and (whole is None or is_price):
+        price, of = single or whole, number(quantity)
+        if price is not None and of is not None and (paid := number(price)) is not None:
+            doubt = "" if price is single else f"{price.name} is taken for the price of one piece, not of the line"
+            uses = (price.name, quantity.name)
+            note = ", ".join(filter(None, ("the price of a piece, times pieces", paid.note)))
+            return {"amount": Reading(f"{paid.expression} * {of.expression}", uses, note, doubt)}
+    seen = whole or single
+    found = number(seen) if seen is not None else None
+    if seen is None or found is None:
+        return {}
+    gross = re.search(r"gross|brutto|ttc", plain(seen.name))
+    doubt = found.doubt or ("this is gross: net revenue is wanted" if gross else "")
+    return {"amount": Reading(_bare(seen, found), (seen.name,), found.note, doubt)}
+
+
+def _discount(columns: Sequence[Seen]) -> dict[str, Reading]:
+    """The sum of all columns that hold what the customer was spared, in currency and not below 0."""
+    terms, uses, notes = [], [], []
+    for seen in columns:
+        found = number(seen) if rank(seen.name, NAMES["transactions"]["discount"]) is not None else None
+        if found is None or not _is_sum(seen):
+            continue
+        if found.most <= 1 and not found.is_whole and found.least >= 0:
+            continue  # a share of the price, not money
+        negative = found.least < 0 and found.most <= 0
+        if found.least < 0 and not negative:
+            continue
+        if negative:
+            notes.append("delivered as negative amounts")
+        term = f"-{found.expression}" if negative else found.expression
+        terms.append(term if not seen.missing else f"coalesce({term}, 0)")
+        uses.append(seen.name)
+    if not terms:
+        return {}
+    alone = len(terms) == 1 and terms[0] == next(s.sql for s in columns if s.name == uses[0])
+    return {"discount": Reading(uses[0] if alone else " + ".join(terms), tuple(uses), ", ".join(dict.fromkeys(notes)))}
+
+
+def _stamped(name: str, patterns: Sequence[str], columns: Sequence[Seen]) -> Iterator[tuple[str, Reading]]:
+    """The stamp, completed by a time of day from another column where it has none."""
+    seen = best(columns, patterns, lambda one: stamp(one) is not None)
+    if seen is None:
+        readable = [one for one in columns if not one.is_text or agree(ISO, one.values)]
+        found = [one for one in readable if one.values and (r := stamp(one)) is not None and "since" not in r.note]
+        seen = found[0] if len(found) == 1 else None
+    reading = stamp(seen) if seen is not None else None
+    if seen is None or reading is None:
+        return
+    if reading.note.startswith("days"):
+        clock = best(columns, TIME_OF_DAY, lambda one: one.is_text and one.values and agree(CLOCK, one.values))
+        if clock is not None and clock is not seen:
+            reading = with_clock(reading, clock)
+    yield name, reading
+
+
+def _customers(table: str, file: str, columns: Sequence[Seen]) -> dict[str, Reading]:
+    seen = best(columns, NAMES["customers"]["registered_at"], lambda one: stamp(one) is not None)
+    reading = stamp(seen) if seen is not None else None
+    return {"registered_at": reading} if reading is not None else {}
+
+
+def _other(table: str, file: str, columns: Sequence[Seen]) -> dict[str, Reading]:
+    read: dict[str, Reading] = {}
+    for column in INPUTS[table].columns[1:]:
+        free = [seen for seen in columns if not any(seen.name in reading.uses for reading in read.values())]
+        patterns = NAMES[table][column.name]
+        if column.type == "timestamp":
+            read |= dict(_stamped(column.name, patterns, free))
+        elif column.type == "double":
+            seen = best(free, patterns, number)
+            if seen is not None and (found := number(seen)) is not None:
+                read[column.name] = Reading(_bare(seen, found), (seen.name,), found.note, found.doubt)
+        elif column.type == "boolean":
+            if (seen := best(free, patterns, _is_boolean)) is not None:
+                read[column.name] = Reading(seen.name, (seen.name,))
+        elif (seen := best(free, patterns, _is_kind if column.required else _is_label)) is not None:
+            read[column.name] = Reading(seen.name, (seen.name,))
+    if table == "events" and "event_type" not in read and re.search(FILES["events"], plain(file)):
+        word = re.sub(r"s$", "", plain(file))
+        read["event_type"] = Reading(f"'{word}'", (), "the same for every row, after the file's name")
+    return read
+
+
+def _is_boolean(seen: Seen) -> bool:
+    return seen.type == "BOOLEAN" or {v.strip().lower() for v in seen.values} <= {"true", "false", "t", "f", "0", "1"}
+
+
+def _is_label(seen: Seen) -> bool:
+    return bool(seen.values)
+
+
+def _is_kind(seen: Seen) -> bool:
+    """Few different values: what happened, or which action."""
+    as_number = number(seen)
+    return bool(seen.values) and seen.distinct <= 200 and (as_number is None or as_number.is_whole)
+
+
+def _attributes(columns: Sequence[Seen], read: Mapping[str, Reading]) -> dict[str, str]:
+    """Source columns that describe a customer, with the type to give them: names and free texts are none."""
+    found = {}
+    for seen in columns:
+        if any(seen.name in reading.uses for reading in read.values()) or stamp(seen) is not None:
+            continue
+        if seen.type == "BOOLEAN" or (seen.distinct == 2 and _is_boolean(seen)):
+            found[seen.name] = "boolean"
+        elif 2 <= seen.distinct <= 40 and len(max(seen.values, key=len)) <= 60:
+            found[seen.name] = "string"
+        elif (as_number := number(seen)) is not None and as_number.expression == seen.sql and not seen.is_unique:
+            found[seen.name] = "double"
+    return found
+
+
+def best(
+    columns: Sequence[Seen], patterns: Sequence[str], fits: Callable[[Seen], object] = lambda _: True
+) -> Seen | None:
+    """The column whose name is surest among those whose content fits; the first of equals."""
+    ranked = [(place, i) for i, seen in enumerate(columns) if (place := rank(seen.name, patterns)) is not None]
+    return next((columns[i] for _, i in sorted(ranked) if fits(columns[i])), None)

@@ -1,0 +1,170 @@
+"""A look at files: which belong together, and what their columns look like.
+
+Belongs here: reading a part of what is there. Does not belong here: what it is taken for (see `guesses`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import duckdb
+
+from microseg_assets.sources import SourceError, locate
+from microseg_assets.sources.locate import first_line, is_url
+from microseg_assets.sources.plan import connected
+from microseg_assets.sources.read import FILE, create_view, format_of_all
+from microseg_assets.starting.columns import Seen
+from microseg_assets.starting.guesses import guesses
+from ml.engine import quoted
+
+LOOKED_AT = 200_000  # rows of a file that guesses are made from
+COUNTED = 5_000_000  # rows up to which a table is read whole to count its values
+VALUES = 400
+CATEGORIES = 8
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files that hold one table.
+
+    Parameters
+    ----------
+    location : as the project file names them
+    rows : all of them
+    columns : as they look in the first `LOOKED_AT` rows
+    broken : how many lines of these are no rows, and why the first one is none
+    """
+
+    location: str | tuple[str, ...]
+    files: tuple[str, ...]
+    rows: int
+    columns: tuple[Seen, ...]
+    broken: tuple[int, str] = (0, "")
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        first = self.location if isinstance(self.location, str) else self.location[0]
+        return first.rstrip("/").rpartition("/")[2].partition(".")[0].partition("*")[0] or first
+
+    @property
+    def label(self) -> str:
+        return (
+            self.location if isinstance(self.location, str) else f"{self.location[0]} and {len(self.location) - 1} more"
+        )
+
+
+def look(data: Sequence[str], folder: Path) -> list[Delivery]:
+    """What lies at the given locations, files with the same columns taken together."""
+    found = []
+    with connected() as connection:
+        for given in data:
+            found += [_looked_at(connection, files, location) for location, files in _groups(connection, given, folder)]
+    return found
+
+
+def _groups(
+    connection: duckdb.DuckDBPyConnection, given: str, folder: Path
+) -> list[tuple[str | tuple[str, ...], list[str]]]:
+    """The location to write, and the files, of each set of files that have their columns in common."""
+    files = locate(given, Path.cwd())
+    if len(files) == 1:
+        return [(given if "://" in given else _from(folder, files[0]), files)]
+    below = given if given.startswith("package://") else ""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in files:
+        create_view(connection, "__one", [name], format_of_all([name]))
+        columns = connection.sql("FROM __one").columns
+        alike.setdefault((format_of_all([name]), *columns), []).append(name)
+    if len(alike) == 1:
+        return [(given if "://" in given else _from(folder, str(Path(given).expanduser().absolute())), files)]
+    if below:  # as the package names them, wherever it is installed
+        start = len(_common(files).rpartition("/")[0])
+        alike = {key: [f"{below.rstrip('/')}{name[start:]}" for name in same] for key, same in alike.items()}
+        return [(same[0] if len(same) == 1 else tuple(same), _located(same)) for same in alike.values()]
+    return [(_together(same, folder), same) for same in alike.values()]
+
+
+def _located(names: Sequence[str]) -> list[str]:
+    return [file for name in names for file in locate(name, Path.cwd())]
+
+
+def _together(files: Sequence[str], folder: Path) -> str | tuple[str, ...]:
+    """One pattern for several files, if it matches no other; else all of them."""
+    if len(files) > 1 and not is_url(files[0]):
+        start = re.match(r".*[/_\-]", re.sub(r"\d[\d_\-]*$", "", _common(files)))
+        end = _common([name[::-1] for name in files])[::-1]
+        pattern = f"{start[0] if start else ''}*{end[end.find('.') :] if '.' in end else ''}"
+        if "/" in pattern and sorted(files) == locate(pattern, Path("/")):
+            return _from(folder, pattern)
+    each = tuple(name if is_url(name) else _from(folder, name) for name in files)
+    return each[0] if len(each) == 1 else each
+
+
+def _common(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
+def _from(folder: Path, name: str) -> str:
+    """A path as the project file may write it: relative where it lies below that file."""
+    path, base = Path(name).absolute(), folder.absolute()
+    return path.relative_to(base).as_posix() or "." if path.is_relative_to(base) else str(path)
+
+
+def _looked_at(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[str], location: str | tuple[str, ...]
+) -> Delivery:
+    create_view(connection, "__rows", files, format_of_all(files))
+    try:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT * EXCLUDE ({FILE}) FROM __rows LIMIT {LOOKED_AT}"
+        )
+        broken = _broken(connection)
+        described = connection.sql("FROM looked_at")
+        columns = dict(zip(described.columns, map(str, described.types), strict=True))
+        seen = tuple(_seen(connection, name, type_) for name, type_ in columns.items())
+        rows = seen[0].rows if seen else 0
+        if rows == LOOKED_AT:
+            ((rows,),) = connection.sql("SELECT count(*) FROM __rows").fetchall()
+            if rows <= COUNTED:
+                likely = {name for guess in guesses("", seen)[:1] for r in guess.columns.values() for name in r.uses}
+                seen = tuple(_counted(connection, one) if one.name in likely else one for one in seen)
+        frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
+    except duckdb.Error as error:
+        raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
+    return Delivery(location, tuple(files), rows, seen, broken, frequent)
+
+
+def _broken(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+    if not connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
+        return 0, ""
+    told = "SELECT count(DISTINCT (scan_id, file_id, line)), min_by(error_message, line), min(line) FROM reject_errors"
+    ((lines, reason, line),) = connection.sql(told).fetchall()
+    connection.execute("DELETE FROM reject_errors")
+    return (lines, f"line {line}: {first_line(ValueError(reason))}") if lines else (0, "")
+
+
+def _seen(connection: duckdb.DuckDBPyConnection, name: str, type_: str, table: str = "looked_at") -> Seen:
+    value = f"nullif(trim(CAST({quoted(name)} AS VARCHAR)), '')"
+    counts = f"SELECT count(*), count({value}), count(DISTINCT {value}) FROM {table}"
+    ((rows, filled, distinct),) = connection.sql(counts).fetchall()
+    some = f"SELECT DISTINCT CAST({quoted(name)} AS VARCHAR) AS v FROM {table} WHERE {value} IS NOT NULL"
+    values = connection.sql(f"SELECT v FROM ({some}) ORDER BY md5(v) LIMIT {VALUES}").fetchall()
+    return Seen(name, type_, rows, rows - filled, distinct, tuple(v for (v,) in values))
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, seen: Seen) -> Seen:
+    column = quoted(seen.name)
+    counts = f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM __rows"
+    ((rows, filled, distinct),) = connection.sql(counts).fetchall()
+    return replace(seen, rows=rows, missing=rows - filled, distinct=distinct)
+
+
+def _frequent(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:
+    value = f"trim(CAST({quoted(name)} AS VARCHAR))"
+    query = f"SELECT {value} FROM looked_at WHERE {value} <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {CATEGORIES}"
+    return tuple(v for (v,) in connection.sql(query).fetchall())

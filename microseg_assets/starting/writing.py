@@ -1,0 +1,312 @@
+"""The project file as text, each line with its evidence.
+
+Belongs here: words and YAML. Does not belong here: any guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import yaml
+
+from microseg_assets.starting.choosing import Found, attribute_names, calendar
+from microseg_assets.starting.columns import Reading, Seen
+from microseg_assets.starting.guesses import guesses
+from microseg_assets.starting.looking import LOOKED_AT, Delivery
+from microseg_assets.starting.names import plain
+from ml.features import category_column
+from ml.tables import INPUTS
+
+# What YAML does not allow, or takes for the end of a line; values escape it, and comments do without.
+_UNWRITABLE = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\r\x85\u2028\u2029\ufeff]")
+WITHOUT = {
+    "customers": "who they are: registration, age, region. Without it: no attributes, known since the first purchase",
+    "events": "what they do beside buying: visits, clicks, redemptions. Without it: no engagement beside purchases",
+    "exposures": "who was given which action, or held out. Without it: no effects of actions and nothing to plan",
+    "balances": "points, credit, deposits. Without it: nobody is known to have something left",
+}
+
+
+def written(name: str, found: Mapping[str, Found], unused: Sequence[Delivery]) -> str:
+    """The project file."""
+    bought = found.get("transactions")
+    lines = [
+        "# Written by `microseg new`: a start, to be read and corrected. A line marked TODO wants your answer.",
+        "# What every key means: docs/your-own-data.md; for completion in an editor: `microseg schema`.",
+        f"name: {name}",
+        f"title: {_yaml(name.replace('_', ' ').capitalize())}",
+        "time_zone: UTC # TODO the zone whose calendar days count, such as Europe/Berlin; " + _about_zone(bought),
+        *_currency(bought),
+        *_days(bought),
+        "",
+        "tables:",
+    ]
+    for table in INPUTS:
+        if table in found:
+            lines += _table(table, found[table])
+        elif table == "transactions":
+            lines += _no_transactions()
+        else:
+            lines += [f"  # {table}: # {WITHOUT[table]}", ""]
+    for delivery in unused:
+        lines += _unused(delivery)
+    return _UNWRITABLE.sub("?", "\n".join([*lines, *_settings(found)]).rstrip()) + "\n"
+
+
+def _about_zone(bought: Found | None) -> str:
+    reading = bought.guess.columns.get("occurred_at") if bought else None
+    note = reading.note if reading else ""
+    if "say their zone" in note or "since 1970" in note:
+        return "the stamps say their own zone"
+    if note.startswith("days"):
+        return "the data have days only, which no zone moves"
+    return "stamps that do not say their zone are read in it, unless a table has a time_zone of its own"
+
+
+def _currency(bought: Found | None) -> list[str]:
+    for seen in bought.delivery.columns if bought else ():
+        codes = {v.strip().upper() for v in seen.values}
+        if (
+            len(codes) == 1
+            and seen.is_text
+            and re.fullmatch(r"[A-Z]{3}", min(codes))
+            and re.search("curr|waehr|devise", plain(seen.name))
+        ):
+            return [f"currency: {min(codes)} # {seen.name} says nothing else"]
+    uses = bought.guess.columns["amount"].uses if bought and "amount" in bought.guess.columns else ()
+    signs = " ".join(
+        [*uses, *(v for s in (bought.delivery.columns if bought else ()) if s.name in uses for v in s.values[:20])]
+    )
+    for pattern, code in (("€|eur", "EUR"), (r"\$|usd|dollar", "USD"), ("£|gbp", "GBP"), ("chf", "CHF")):
+        if re.search(rf"(?<![a-z])({pattern})(?![a-z])", signs.lower().replace("_", " ")):
+            return [f"currency: {code} # as {', '.join(uses)} says"]
+    return ["currency: EUR # TODO what the amounts are in"]
+
+
+def _days(bought: Found | None) -> list[str]:
+    if bought is None or not bought.days:
+        return [
+            "start: 2024-01-01 # TODO the first day with complete data",
+            "# end: 2024-12-31 # the last day, of data that have ended",
+        ]
+    first, last, stray = calendar(bought.days)
+    aside = (
+        f"; {counted(stray)} far away from the others, such as {_stray(bought.days, first, last)}, not counted"
+        if stray
+        else ""
+    )
+    lines = [f"start: {first} # the first day with purchases{aside}; later, if the first ones are incomplete"]
+    if (_today() - last).days <= 2:
+        return [*lines, "# end: the last day of data that have ended; these seem to go on"]
+    return [*lines, f"end: {last} # the last one; remove this line when new days are delivered"]
+
+
+def _today() -> date:
+    return date.today()  # noqa: DTZ011
+
+
+def _stray(days: Mapping[date, int], first: date, last: date) -> date:
+    return next(day for day in sorted(days) if not first <= day <= last)
+
+
+def _table(table: str, found: Found) -> list[str]:
+    guess, delivery = found.guess, found.delivery
+    lines = [f"  {table}: # {counted(delivery.rows)}{span(found)}"]
+    location = delivery.location
+    lines.append(
+        f"    path: {_yaml(location) if isinstance(location, str) else '[' + ', '.join(map(_yaml, location)) + ']'}"
+    )
+    if len(delivery.files) > 1:
+        lines[-1] += f" # {len(delivery.files)} files with the same columns"
+    broken, first = delivery.broken
+    if broken:
+        lines.append(f"    # Lines that are no rows go to quarantine: {broken:,} were met, the first in {first:.80}")
+    if found.undated:
+        lines.append(f"    # {counted(found.undated)} have no day and go to quarantine; `microseg check` says why")
+    lines += [f"    # TODO {problem}" for problem in found.problems]
+    if guess.stamp:
+        lines.append(f"    stamp: {guess.stamp}")
+    if guess.where:
+        lines.append(f"    where: {_yaml(guess.where)} # {guess.where_note}")
+    lines.append("    columns:")
+    for column in INPUTS[table].columns:
+        reading = guess.columns.get(column.name)
+        if reading is not None:
+            lines.append(f"      {column.name}: {_yaml(reading.expression)}{_evidence(column.name, reading, delivery)}")
+        elif column.name in guess.lacks:
+            seen = " ".join(", ".join(one.name for one in delivery.columns).split())
+            lines.append(f"      # {column.name}: # TODO {column.meaning}; it must be one of: {seen}")
+    names = attribute_names(guess)
+    lines += [f"      {name}: {_yaml(source)}" for source, name in names.items() if name != source]
+    if names:
+        lines.append("    attributes: # each becomes a feature; delete what should not be one")
+        by_name = {seen.name: seen for seen in delivery.columns}
+        for source, type_ in guess.attributes.items():
+            lines.append(f"      {names[source]}: {type_} # {_values(by_name[source])}")
+    optional = [c for c in INPUTS[table].columns if c.name not in guess.columns and not c.required]
+    if optional:
+        lines.append(f"    # It could also have {', '.join(column.name for column in optional)}.")
+    used = {name for reading in guess.columns.values() for name in reading.uses} | {*guess.attributes, guess.kind}
+    rest = [seen for seen in delivery.columns if seen.name not in used]
+    if rest:
+        lines.append("    # Not used; add a line under columns for what is one of these:")
+        lines += [f"    #   {' '.join(seen.name.split())}: {_values(seen)}" for seen in rest[:20]]
+        lines += [f"    #   and {len(rest) - 20} more"] if len(rest) > 20 else []
+    return [*lines, ""]
+
+
+def span(found: Found) -> str:
+    """Customers and days of a table, as the tail of a line."""
+    if not found.days:
+        return ""
+    first, last, _ = calendar(found.days)
+    who = f", {found.customers:,} customers" if found.customers else ""
+    return f"{who}, {first} … {last}"
+
+
+def counted(count: int) -> str:
+    """So and so many rows."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _evidence(name: str, reading: Reading, delivery: Delivery) -> str:
+    seen = [one for one in delivery.columns if one.name in reading.uses]
+    told = []
+    if reading.note:
+        told.append(reading.note)
+    if len(seen) == 1 and name.endswith("_id"):
+        told.append(_counts(seen[0]))
+    elif len(seen) == 1 and not (reading.note and seen[0].values[0].strip() in reading.note):
+        told.append(f"{_examples(seen[0], 2)}{_missing(seen[0])}")
+    evidence = f" # {'; '.join(told)}" if told else ""
+    return f"{evidence}{'.' if evidence else ' #'} TODO {reading.doubt}" if reading.doubt else evidence
+
+
+def _counts(seen: Seen) -> str:
+    unique = "another value in every row" if seen.is_unique else f"{seen.distinct:,} different values"
+    where = f" in the first {seen.rows:,} rows" if seen.rows == LOOKED_AT else ""
+    return unique + (_missing(seen) or ", never missing") + where
+
+
+def _missing(seen: Seen) -> str:
+    return f", missing in {seen.missing / seen.rows:.1%}" if seen.missing else ""
+
+
+def _values(seen: Seen) -> str:
+    if not seen.values:
+        return "always missing"
+    if seen.distinct <= 6:
+        return f"{', '.join(sorted(_short(v) for v in seen.values))}{_missing(seen)}"
+    return f"{seen.distinct:,} different, {_examples(seen, 2)}{_missing(seen)}"
+
+
+def _examples(seen: Seen, count: int) -> str:
+    return f"such as {', '.join(map(_short, seen.values[:count]))}"
+
+
+def _short(value: str) -> str:
+    value = " ".join(value.split())
+    return value if len(value) <= 30 else f"{value[:29]}…"
+
+
+def _no_transactions() -> list[str]:
+    return [
+        "  transactions: # the only table that must be there: one row per line of an order",
+        "    path: transactions.csv # TODO a file, a folder or a pattern: CSV, JSON lines or Parquet",
+        "    columns: # name of ours: name of yours, or a SQL expression over yours",
+        *(
+            f"      {'' if column.required else '# '}{column.name}: {column.name} # {column.meaning}"
+            for column in INPUTS["transactions"].columns
+        ),
+        "",
+    ]  # fmt: skip
+
+
+def _unused(delivery: Delivery) -> list[str]:
+    likely = guesses(delivery.name, delivery.columns)
+    if not likely:
+        why = "no column looks like a customer id"
+    elif likely[0].lacks:
+        why = f"it may be {likely[0].table}, but nothing in it looks like {' or '.join(likely[0].lacks)}"
+    else:
+        why = f"another file was taken for {likely[0].table}"
+    columns = " ".join(", ".join(seen.name for seen in delivery.columns[:12]).split()) + (
+        " …" if len(delivery.columns) > 12 else ""
+    )
+    return [
+        f"  # Not used: {delivery.label} ({counted(delivery.rows)}): {why}.",
+        f"  #   It can be joined to a table by `files` and `query`. Its columns: {columns}",
+        "",
+    ]
+
+
+def _settings(found: Mapping[str, Found]) -> list[str]:
+    lines: list[str] = []
+    bought = found.get("transactions")
+    category = bought.guess.columns.get("category") if bought else None
+    if bought and category:
+        shown = _categories(bought.delivery.categories.get(category.uses[0], ()))
+        if shown:
+            lines += [
+                "features:",
+                f"  categories: [{', '.join(map(_yaml, shown))}] # the most frequent; each share of spend is a feature",
+                "",
+            ]
+    lines += _for_short_history(bought)
+    lines.append("lifecycle:")
+    lines.append("  business: retail # or gaming")
+    lines.append("  churn_after_days: 60 # the default: who is silent for longer has churned")
+    if bought and bought.gaps:
+        half, most = bought.gaps
+        lines.append(f"  # here half of the silences that ended were of at most {half} days, 9 of 10 of at most {most}")
+    exposed = found.get("exposures")
+    if exposed and "action" in exposed.guess.columns:
+        lines += _actions(exposed)
+    return lines
+
+
+def _categories(frequent: Sequence[str]) -> list[str]:
+    """Those that give a name to a feature of their own."""
+    shown: dict[str, str] = {}
+    for value in frequent:
+        if category_column(value) != "share_":
+            shown.setdefault(category_column(value), value)
+    return list(shown.values())
+
+
+def _for_short_history(bought: Found | None) -> list[str]:
+    """Horizons that fit what has been seen: the default ones ask for 180 days before a model of value is learnt."""
+    if bought is None or not bought.days:
+        return []
+    first, last, _ = calendar(bought.days)
+    history = (last - first).days + 1
+    if history >= 200:
+        return []
+    horizon, warm_up = (56, 28) if history >= 112 else (28, 14)
+    why = f"{history} days of data: the defaults (90 and 90) would learn no model of value from them"
+    return ["value:", f"  horizon_days: {horizon} # {why}", f"  warm_up_days: {warm_up}", ""]
+
+
+def _actions(exposed: Found) -> list[str]:
+    uses = exposed.guess.columns["action"].uses
+    seen = next(one for one in exposed.delivery.columns if one.name in uses)
+    lines = ["", "actions:", "  actions: # what the plan may hand out"]
+    names = [value for value in sorted(seen.values)[:20] if plain(value) not in ("control", "holdout", "none")]
+    each = [f"    - {{name: {_yaml(name)}, cost: 0.0}} # TODO what one exposure costs" for name in names]
+    return [*lines, *each] if each else []
+
+
+def _yaml(text: str) -> str:
+    """A text as one YAML scalar in a line of its own or in a list."""
+    try:
+        # A list's signs may stand inside of an expression, which is never an item of a list.
+        item = text if "(" in text else f"[{text}]"
+        if yaml.safe_load(f"k: {item} # x") == {"k": text if "(" in text else [text]} and "\n" not in text:
+            return text
+    except yaml.YAMLError:
+        pass
+    if "'" not in text and not _UNWRITABLE.search(text) and text.isprintable():
+        return f"'{text}'"
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1_000_000).strip()

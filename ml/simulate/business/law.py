@@ -1,0 +1,139 @@
+"""How customers move between six latent stages, week by week, and what that makes them worth.
+
+Belongs here: the law, and expectations that follow from it in closed form. Does not belong here: draws.
+
+The law has two memories. *Dwell*: the odds of leaving prospect, active, star and churn fall by half from week 1 to
+week 8 of a stay. *Path*: an active customer who came from churn through reengaged leaves at twice the odds, one who was
+a star at half. New and reengaged end by rule after four weeks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ml.simulate.business.spec import BusinessSpec
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+PROSPECT, NEW, ACTIVE, STAR, CHURN, REENGAGED = range(6)
+STAGES, LONGEST, RULE_WEEKS = 6, 8, 4
+ENTRY = (NEW, REENGAGED)  # stages that begin with an order
+# First week's chance of leaving, and where those who leave go.
+_LEAVING = {ACTIVE: 0.10, STAR: 0.08, CHURN: 0.035}
+_EXITS = {
+    PROSPECT: {NEW: 1.0},
+    ACTIVE: {CHURN: 0.75, STAR: 0.25},
+    STAR: {ACTIVE: 0.75, CHURN: 0.25},
+    CHURN: {REENGAGED: 1.0},
+}
+_EARLY = {NEW: 0.06, REENGAGED: 0.10}  # weekly chance of churning before the four weeks are over
+_AFTER_RULE = {
+    NEW: {ACTIVE: 0.62, STAR: 0.13, CHURN: 0.25},
+    REENGAGED: {ACTIVE: 0.55, STAR: 0.05, CHURN: 0.40},
+}
+_ODDS_BY_PATH = {(REENGAGED, ACTIVE): 2.0, (STAR, ACTIVE): 0.5}
+
+
+@dataclass(frozen=True)
+class Law:
+    """The chance of each stage next week.
+
+    Parameters
+    ----------
+    chances : (stages before the stay, stages, weeks of the stay − 1, stages); the last week stands for all later ones.
+        A prospect's stage before is prospect.
+    """
+
+    chances: Array
+
+
+def law_of(spec: BusinessSpec) -> Law:
+    """The preset's law."""
+    chances = np.zeros((STAGES, STAGES, LONGEST, STAGES))
+    halving = 0.5 ** (np.arange(LONGEST) / (LONGEST - 1))
+    for now, first in {PROSPECT: spec.kind.converting, **_LEAVING}.items():
+        for before in range(STAGES):
+            odds = first / (1 - first) * _ODDS_BY_PATH.get((before, now), 1.0) * halving
+            leaving = odds / (1 + odds)
+            chances[before, now, :, now] = 1 - leaving
+            for to, share in _EXITS[now].items():
+                chances[before, now, :, to] = leaving * share
+    for now, early in _EARLY.items():
+        chances[:, now, : RULE_WEEKS - 1, now], chances[:, now, : RULE_WEEKS - 1, CHURN] = 1 - early, early
+        for to, share in _AFTER_RULE[now].items():
+            chances[:, now, RULE_WEEKS - 1 :, to] = share
+    return Law(chances)
+
+
+def law_table(spec: BusinessSpec) -> pa.Table:
+    """The law as rows: previous_stage, stage, week_of_stay (8 is 8 or more), next_stage, probability."""
+    chances = law_of(spec).chances
+    before, now, week, after = (index.ravel() for index in np.indices(chances.shape))
+    names = pa.array(spec.kind.stages)
+    return pa.table(
+        {
+            "previous_stage": names.take(pa.array(before)),
+            "stage": names.take(pa.array(now)),
+            "week_of_stay": week + 1,
+            "next_stage": names.take(pa.array(after)),
+            "probability": chances.ravel(),
+        }
+    )
+
+
+def rhythm(spec: BusinessSpec) -> Array:
+    """(7,): the share of a week's orders on each day of the clock's week: Saturdays are strong, Sundays weak."""
+    weekday = (np.arange(7) + date.fromisoformat(spec.start).weekday()) % 7
+    return np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.5, 0.6])[weekday] / 7
+
+
+def kept_by(spec: BusinessSpec, day: int) -> float:
+    """Expected net revenue of a week's first `day` days, as a share of the week's revenue before refunds.
+
+    A refund comes at a moment drawn evenly from the time between its order and the week's end.
+    """
+    chance, share = spec.kind.refunded
+    gross = rhythm(spec)[:day].sum()
+    hour = OPENS + (CLOSES - OPENS) * (np.arange(1_000) + 0.5) / 1_000
+    stamp = np.arange(7)[:, None] + hour[None, :] / 24
+    by_then = np.clip((day - stamp) / (7 - stamp), 0, 1).mean(axis=1)
+    return float(gross - chance * share * (rhythm(spec) * by_then).sum())
+
+
+OPENS, CLOSES = 8, 21  # hours between which orders come in
+
+
+def expected_activity(spec: BusinessSpec, *, is_discounted: bool) -> tuple[Array, Array]:
+    """What the `horizon_days` days after a week's end bring, from the stage at that end, if no action comes.
+
+    Returns
+    -------
+    Two arrays (stages before, stages, weeks of the stay − 1): the factors on rate times order value, and on order value
+    (for the order with which a stage begins). Their weighted sum is expected net revenue.
+    """
+    chances = law_of(spec).chances
+    weeks = -(-spec.horizon_days // 7)
+    activity = np.asarray(spec.kind.activity)
+    enters = np.isin(np.arange(STAGES), ENTRY).astype(float)
+    by_rate, by_entry = (np.zeros((STAGES, STAGES, LONGEST)) for _ in range(2))
+    before, now, week = np.indices((STAGES, STAGES, LONGEST))
+    longer = np.minimum(week + 1, LONGEST - 1)
+    for step in range(weeks, 0, -1):
+        days = min(7, spec.horizon_days - 7 * (step - 1))
+        worth = kept_by(spec, days)
+        if is_discounted:
+            worth *= (1 + spec.annual_discount_rate) ** (-(7 * (step - 1) + days / 2) / 365)
+        rate_now, entry_now = np.zeros_like(by_rate), np.zeros_like(by_entry)
+        for after in range(STAGES):
+            stays = now == after
+            origin, stay = np.where(stays, before, now), np.where(stays, longer, 0)
+            chance = chances[..., after]
+            rate_now += chance * (worth * activity[after] + by_rate[origin, after, stay])
+            entry_now += chance * (worth * enters[after] * ~stays + by_entry[origin, after, stay])
+        by_rate, by_entry = rate_now, entry_now
+    return by_rate, by_entry

@@ -1,0 +1,278 @@
+"""What a stamp means, in whatever way it is written; and the kinds of files that a table may come in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from microseg_assets.sources import Source, TableSpec, input_table
+
+START, FAR = date(2024, 1, 1), date(9999, 1, 1)
+
+
+def source(spec: TableSpec, base: Path, *, table: str = "transactions", zone: str = "UTC") -> Source:
+    return Source(input_table(table, spec), spec, project_zone=zone, start=START, base=base)
+
+
+def stamps_of(spec: TableSpec, base: Path, zone: str = "UTC") -> dict[str, datetime | str]:
+    """Customer to the stamp in UTC, or to what is wrong with it."""
+    of = source(spec, base, zone=zone)
+    found = pa.concat_tables([of.rows(START, FAR), of.undated()]).to_pylist()
+    return {row["customer_id"]: row["problem"] or row["occurred_at"] for row in found}
+
+
+def csv(path: Path, *lines: str, header: str = "customer_id,occurred_at,amount") -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- stamps that are numbers
+
+MOMENT = datetime(2024, 2, 3, 4, 5, 6)
+SECONDS = int(MOMENT.replace(tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("stamp", "count"),
+    [
+        ("epoch_s", SECONDS),
+        ("epoch_ms", SECONDS * 1000),
+        ("epoch_us", SECONDS * 1_000_000),
+        ("epoch_ns", SECONDS * 1_000_000_000),
+        ("seconds since 2024-02-03 04:00", 306),
+        ("minutes since 2024-02-03T04:05:00+00:00", 0.1),
+        ("hours since 2024-02-03 14:00+10:00", 306 / 3600),
+        ("days since 2024-02-02", 1 + (4 * 3600 + 306) / 86400),
+        ("weeks since 2024-01-27 04:05:06", 1),
+        ("days since 1899-12-30", 45325 + (4 * 3600 + 306) / 86400),  # as spreadsheets count
+    ],
+)
+def test_numbers_are_stamps_where_it_is_said_what_they_count(tmp_path: Path, stamp: str, count: float) -> None:
+    rows = [{"customer_id": "a", "occurred_at": count, "amount": 1.0}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    csv(tmp_path / "a.csv", f'a," {count!r} ",1')
+    for name in ("a.parquet", "a.jsonl", "a.csv"):
+        of = source(TableSpec(path=name, stamp=stamp), tmp_path)
+        day = of.rows(MOMENT.date(), MOMENT.date())["occurred_at"].to_pylist()
+        assert len(day) == 1 and abs(day[0] - MOMENT) < timedelta(milliseconds=1), name
+        assert of.rows(date(2024, 2, 4), FAR).num_rows == 0
+
+
+def test_hours_since_a_start_count_time_that_passed_in_the_zone_of_the_start(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", "0,0,1", "1,24,1", "2,48,1", "3,23.5,1")
+    spec = TableSpec(path="a.csv", stamp="hours since 2024-03-09 12:00", time_zone="America/New_York")
+    found = stamps_of(spec, tmp_path)
+    noon = datetime(2024, 3, 9, 17)  # 12:00 in New York; the night after, its clocks are set forward
+    assert found == {
+        "0": noon, "1": noon + timedelta(hours=24), "2": noon + timedelta(hours=48), "3": noon + timedelta(hours=23.5),
+    }  # fmt: skip
+
+
+def test_counts_that_are_no_time_are_told_and_never_fatal(tmp_path: Path) -> None:
+    given = ["1704067200", "x", "", "nan", "inf", "-1e300", "1e300", "99999999999999999999999", "-99999999999", "0"]
+    csv(tmp_path / "a.csv", *(f"{i},{value},1" for i, value in enumerate(given)))
+    found = stamps_of(TableSpec(path="a.csv", stamp="epoch_s"), tmp_path)
+    assert found["0"] == datetime(2024, 1, 1) and found["2"] == "occurred_at: missing"
+    assert found["9"] == "occurred_at: before the first day (2024-01-01)"
+    assert {found[i] for i in ("1", "3", "4", "5", "6", "7", "8")} == {"occurred_at: not a time"}
+
+
+def test_a_count_needs_a_column_of_numbers_and_a_stamp_one_of_stamps(tmp_path: Path) -> None:
+    table = pa.table(
+        {"customer_id": ["a"], "occurred_at": pa.array([MOMENT], pa.timestamp("us")), "n": [1], "amount": [1]}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    (said,) = source(TableSpec(path="a.parquet", stamp="epoch_s"), tmp_path).check()
+    assert "leave the key stamp out" in str(said)
+    (said,) = source(TableSpec(path="a.parquet", columns={"occurred_at": "n"}), tmp_path).check()
+    assert "set the key stamp to epoch_s" in str(said)
+    assert source(TableSpec(path="a.parquet", columns={"occurred_at": "n"}, stamp="epoch_s"), tmp_path).check() == []
+    for stamp in (
+        "epoch",
+        "hours since",
+        "hours since noon",
+        "hour since 2024-01-01",
+        "2024-01-01",
+        "years since 2000",
+    ):
+        (said,) = source(TableSpec(path="a.parquet", stamp=stamp), tmp_path).check()
+        assert said.key == "transactions.stamp" and "does not say what stamps count" in said.message
+
+
+def test_an_expression_may_calculate_the_stamp_too(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", "a,03.02.2024,04:05:06,1", header="customer_id,day,time,amount")
+    stamp = "try_strptime(day || ' ' || time, '%d.%m.%Y %H:%M:%S')"
+    assert stamps_of(TableSpec(path="a.csv", columns={"occurred_at": stamp}), tmp_path) == {"a": MOMENT}
+
+
+# ---------------------------------------------------------------- daylight saving
+
+
+@pytest.mark.parametrize(
+    ("zone", "local", "utc"),
+    [
+        ("America/New_York", "2024-03-10 01:59:59", "2024-03-10 06:59:59"),
+        ("America/New_York", "2024-03-10 02:30:00", "2024-03-10 07:30:00"),  # does not exist: what is called 03:30
+        ("America/New_York", "2024-03-10 03:30:00", "2024-03-10 07:30:00"),
+        ("America/New_York", "2024-11-03 00:59:59", "2024-11-03 04:59:59"),
+        ("America/New_York", "2024-11-03 01:30:00", "2024-11-03 06:30:00"),  # exists twice: the later one
+        ("Europe/Berlin", "2024-10-27 02:30:00", "2024-10-27 01:30:00"),
+        ("Africa/Cairo", "2024-04-26 00:30:00", "2024-04-25 22:30:00"),  # midnight does not exist: still that day
+        ("Africa/Cairo", "2024-04-26", "2024-04-25 22:00:00"),
+        ("Australia/Lord_Howe", "2024-10-06 02:15:00", "2024-10-05 15:45:00"),  # by half an hour
+    ],
+)
+def test_hours_that_stand_twice_or_never_have_one_meaning(tmp_path: Path, zone: str, local: str, utc: str) -> None:
+    csv(tmp_path / "a.csv", f"a,{local},1")
+    pq.write_table(
+        pa.table({"customer_id": ["a"], "occurred_at": [datetime.fromisoformat(local)], "amount": [1]}),
+        tmp_path / "a.parquet",
+    )
+    for name in ("a.csv", "a.parquet"):
+        of = source(TableSpec(path=name), tmp_path, zone=zone)
+        (row,) = of.rows(START, FAR).to_pylist()
+        assert (str(row["occurred_at"]), str(row["day"])) == (utc, local[:10]), name
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    moments=st.lists(st.datetimes(datetime(2024, 1, 2), datetime(2025, 12, 30)), min_size=1, max_size=30),
+    zone=st.sampled_from(["America/New_York", "Africa/Cairo", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Kathmandu"]),
+)
+def test_a_naive_stamp_lies_in_its_own_calendar_day(tmp_path: Path, moments: list[datetime], zone: str) -> None:
+    table = pa.table(
+        {"customer_id": list(map(str, range(len(moments)))), "occurred_at": moments, "amount": [1.0] * len(moments)}
+    )
+    pq.write_table(table, tmp_path / "d.parquet")
+    of = source(TableSpec(path="d.parquet"), tmp_path, zone=zone)
+    for row in of.rows(START, FAR).to_pylist():
+        delivered = moments[int(row["customer_id"])]
+        moment = row["occurred_at"].replace(tzinfo=UTC)
+        assert row["day"] == delivered.date() == moment.astimezone(ZoneInfo(zone)).date()
+        candidates = {delivered.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1)}
+        exact = [c for c in candidates if c.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == delivered]
+        assert moment == (max(exact) if exact else max(candidates))
+
+
+# ---------------------------------------------------------------- files of every kind
+
+
+def test_the_folders_of_hive_partitioned_parquet_are_columns(tmp_path: Path) -> None:
+    for day, shop, who in (("2024-01-01", "b erlin", 1), ("2024-01-02", "paris", 2)):
+        folder = tmp_path / "sales" / f"dt={day}" / f"shop={shop.replace(' ', '%20')}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"who": [who], "paid": [1.5]}), folder / "part-0.parquet")
+    (tmp_path / "sales" / "_SUCCESS").touch()
+    columns: dict[str, str | bool | int | float] = {
+        "customer_id": "who", "occurred_at": "dt", "amount": "paid", "category": "upper(shop)",
+    }  # fmt: skip
+    of = source(
+        TableSpec(path="sales", columns=columns, where="dt <> '2024-01-02' OR who = 2"), tmp_path, zone="Asia/Tokyo"
+    )
+    rows = of.rows(START, FAR).to_pylist()
+    assert [(r["customer_id"], r["day"], r["category"]) for r in rows] == [
+        ("1", date(2024, 1, 1), "B ERLIN"), ("2", date(2024, 1, 2), "PARIS"),
+    ]  # fmt: skip
+    assert rows[0]["source"] == "sales/dt=2024-01-01/shop=b%20erlin/part-0.parquet"
+    assert of.rows(date(2024, 1, 2), FAR)["customer_id"].to_pylist() == ["2"]
+
+
+def test_several_files_make_one_table_even_if_their_columns_differ(tmp_path: Path) -> None:
+    csv(tmp_path / "2024-01.csv", "1,2024-01-01,1.5")
+    csv(tmp_path / "2024-02.csv", "GROCERY;2;2024-02-01;2.5", header="category;customer_id;occurred_at;amount")
+    with gzip.open(tmp_path / "2024-03.csv.gz", "wt") as file:
+        file.write("Amount,Customer_ID,OCCURRED_AT\n3.5,3,2024-03-01\n")
+    expected = [("1", 1.5, None), ("2", 2.5, "GROCERY"), ("3", 3.5, None)]
+    for path in ("2024-*.csv*", ("2024-01.csv", "2024-02.csv", "2024-03.csv.gz"), "."):
+        rows = source(TableSpec(path=path), tmp_path).rows(START, FAR).to_pylist()
+        assert [(r["customer_id"], r["amount"], r["category"]) for r in rows] == expected, path
+
+
+EVENT: dict[str, Any] = {
+    "user": {"id": 17, "name": "x"}, "ts": 1704103200, "kind": "visit", "price": {"net": 2.5},
+    "device": {"os": "iOS", "screen size": [390, 844], "app": {"version": "1.2"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "jsonl.gz"])
+def test_fields_of_structs_are_mapped_by_their_path(tmp_path: Path, suffix: str) -> None:
+    lines = [
+        EVENT,
+        {**EVENT, "device": None, "user": {"id": "18", "name": "y"}},
+        {**EVENT, "user": {"id": "19"}, "price": {}},
+    ]
+    if suffix == "parquet":
+        rows = [{**line, "user": {"id": str(line["user"]["id"])}} for line in lines]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+    else:
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        (tmp_path / f"e.{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    spec = TableSpec(
+        path=f"e.{suffix}",
+        stamp="epoch_s",
+        columns={
+            "customer_id": "user.id", "occurred_at": "ts", "event_type": "kind", "os": "device.os",
+            "browser": "device.app.version", "value": "price.net * 2", "channel": "'app'", "campaign": 7,
+        },
+        where="device.os = 'iOS' OR device IS NULL",
+    )  # fmt: skip
+    of = source(spec, tmp_path, table="events")
+    assert of.check() == []
+    found = {r["customer_id"]: r for r in of.rows(START, FAR).to_pylist()}
+    assert [(r["os"], r["browser"], r["value"]) for _, r in sorted(found.items())] == [
+        ("iOS", "1.2", 5.0), (None, None, 5.0), ("iOS", "1.2", None),
+    ]  # fmt: skip
+    assert (found["17"]["channel"], found["17"]["campaign"], found["17"]["problem"]) == ("app", "7", None)
+
+
+def test_a_text_column_may_hold_json_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    header = "customer_id,occurred_at,amount,payload"
+    csv(
+        tmp_path / "a.csv",
+        '1,2024-01-01,1,"{""kind"": ""A""}"',
+        "2,2024-01-01,1,{broken",
+        "3,2024-01-01,1,",
+        header=header,
+    )
+    of = source(TableSpec(path="a.csv", columns={"category": "payload.kind"}), tmp_path)
+    rows = {r["customer_id"]: (r["category"], r["problem"]) for r in of.rows(START, FAR).to_pylist()}
+    assert rows == {"1": ("A", None), "2": (None, "category: not text"), "3": (None, None)}
+
+
+@pytest.mark.parametrize(
+    ("constant", "value"), [("'mail'", "mail"), ("mail_", "error"), (7, "7"), (True, "true"), ("'it''s'", "it's")]
+)
+def test_a_constant_is_a_value_and_not_the_name_of_a_column(tmp_path: Path, constant: Any, value: str) -> None:
+    csv(tmp_path / "a.csv", "1,2024-01-01,1")
+    of = source(TableSpec(path="a.csv", columns={"category": constant}), tmp_path)
+    if value == "error":
+        assert "write \"'mail_'\" if that text is meant" in str(of.check()[0])
+    else:
+        assert of.rows(START, FAR)["category"].to_pylist() == [value]
+
+
+def test_one_mixed_log_feeds_several_tables(tmp_path: Path) -> None:
+    header = "who,at,what,amount,action"
+    csv(tmp_path / "log.csv", "1,2024-01-01,buy,9.5,", "1,2024-01-02,visit,,", "2,2024-01-02,send,,mail", header=header)
+    columns: dict[str, str | bool | int | float] = {"customer_id": "who"}
+    shop = {
+        "transactions": TableSpec(path="log.csv", where="what = 'buy'", columns=columns | {"occurred_at": "at"}),
+        "events": TableSpec(
+            path="log.csv", where="what = 'visit'", columns=columns | {"occurred_at": "at", "event_type": "what"}
+        ),
+        "exposures": TableSpec(path="log.csv", where="what = 'send'", columns=columns | {"exposed_at": "at"}),
+    }
+    counts = {name: source(spec, tmp_path, table=name).rows(START, FAR).num_rows for name, spec in shop.items()}
+    assert counts == {"transactions": 1, "events": 1, "exposures": 1}
+    assert all(source(spec, tmp_path, table=name).undated().num_rows == 0 for name, spec in shop.items())
