@@ -59,6 +59,7 @@ class Finding:
     Parameters
     ----------
     problems : what makes it unusable; nothing else is known then
+    warnings : what does not
     days : day to rows, inside the calendar or not
     undated : why rows have no day, with how many
     newest : rows of the newest days, as delivered
@@ -66,6 +67,7 @@ class Finding:
     """
 
     problems: Sequence[Problem] = ()
+    warnings: Sequence[Problem] = ()
     days: Mapping[date, int] = field(default_factory=dict)
     undated: Mapping[str, int] = field(default_factory=dict)
     newest: pa.Table | None = None
@@ -106,7 +108,8 @@ def find(project: Project, table: str) -> Finding:
     """Read a source: its days from all rows, everything else from the newest ones."""
     source = project.source(table)
     assert source is not None
-    if wrong := [problem for problem in source.check() if problem.is_error]:
+    told = source.check()
+    if wrong := [problem for problem in told if problem.is_error]:
         return Finding(wrong)
     try:
         days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
@@ -116,12 +119,12 @@ def find(project: Project, table: str) -> Finding:
             undated.update(source.undated()["problem"].to_pylist())
         inside = [day for day in sorted(days) if project.end is None or day <= project.end]
         if not inside:
-            return Finding(days=days, undated=undated)
+            return Finding(warnings=told, days=days, undated=undated)
         newest = source.rows(_sampled_from(inside, days), inside[-1])
     except SourceError as error:
         return Finding([Problem(f"{table}.path", str(error))])
     accepted, refused = _judged(project, table, newest)
-    return Finding((), days, undated, newest, refused, accepted)
+    return Finding((), told, days, undated, newest, refused, accepted)
 
 
 def _is_parquet(source: Source) -> bool:
@@ -360,13 +363,14 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
         return
     yield ""
     yield _title("Worth knowing")
+    for warning in (one for finding in found.values() for one in finding.warnings):
+        yield from _wrapped(project.located(f"tables.{warning.key}", warning.message))
     value = project.value
     asked = value.warm_up_days + value.horizon_days
     first = min(bought.days) + timedelta(days=asked)
     last = project.end or max(bought.days)
     yield from _wrapped(
-        f"value is learnt in the week of {first} at the earliest, after {asked} days of data; "
-        "until then it is spend as it was"
+        f"value is learnt in the week of {first} at the earliest ({asked} days of data); until then it is spend as it was"
         if first <= last
         else f"no model of value will be learnt: {asked} days of data are asked for (value.warm_up_days, "
         f"value.horizon_days), and there are {(last - min(bought.days)).days + 1}"

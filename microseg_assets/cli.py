@@ -179,6 +179,30 @@ def docs(table: str, day: Any, project: str) -> None:
 
 
 @main.command()
+@click.argument("preset", type=click.Choice(["retail", "gaming"]))
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--customers", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--days", default=364, show_default=True, type=click.IntRange(60), help="Length of the history.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--format", "format_", default="parquet", show_default=True, type=click.Choice(["parquet", "csv"]))
+@click.option("--targeted", is_flag=True, help="Campaigns choose by value instead of by chance.")
+def simulate(preset: Any, folder: str, customers: int, days: int, seed: int, format_: Any, targeted: bool) -> None:
+    """Write a simulated business into FOLDER: its tables, a project file, and what is true of it."""
+    from pathlib import Path
+
+    from microseg_assets import simulating
+
+    with _clear_errors():
+        file = simulating.simulate(
+            preset, customers=customers, days=days, seed=seed, folder=Path(folder), format=format_,
+            randomised=not targeted,
+            told=lambda done, of: click.echo(f"  block {done} of {of}", err=True),
+        )  # fmt: skip
+        click.echo(f"Wrote {file}")
+        click.echo(f"Next: microseg check {file}")
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the project file, for editors."""
     import json

@@ -17,9 +17,9 @@ value means, `rows` writes the one query, and a `Source` returns its rows.
 from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
 from microseg_assets.sources.source import Drift, Source
-from microseg_assets.sources.spec import BEFORE_START, Problem, SourceError, SourceSpec, TableSpec, input_table
+from microseg_assets.sources.spec import BEFORE_START, IdsSpec, Problem, SourceError, SourceSpec, TableSpec, input_table
 
 __all__ = [
-    "BEFORE_START", "Drift", "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query",
+    "BEFORE_START", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query",
     "input_table", "locate",
 ]  # fmt: skip

@@ -46,6 +46,7 @@ class Plan:
     where : the SQL of the predicate on delivered rows; empty if there is none
     copies : files that were delivered before
     fetch : what must be fetched from a database before rows can be asked for
+    has_ids : whether customers are looked up in the table ``__ids``
     """
 
     target: Target
@@ -54,6 +55,7 @@ class Plan:
     where: str
     copies: tuple[str, ...]
     fetch: Fetch | None = None
+    has_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def plan(
     )  # who declares an attribute means to bring it
     where = predicate(spec.where, relation, tell)
     again = tuple(copies(opened.files["rows"])) if spec.path else ()
-    return Plan(target, relation, tuple(mapped), where, again, fetched)
+    return Plan(target, relation, tuple(mapped), where, again, fetched, spec.ids is not None)
 
 
 def _is_declared(spec: SourceSpec, tell: Tell) -> bool:

@@ -83,6 +83,16 @@ def days_of(plan: Plan) -> str:
     return f"WITH {_dated(plan)} SELECT day, count(*) AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
 
 
+def unmapped_of(plan: Plan) -> str:
+    """`source_id` and `rows`: delivered ids that the map of ids does not hold, the most frequent first."""
+    of = next(_Term(mapped, i).value for i, mapped in enumerate(plan.mapped) if mapped.column.name == "customer_id")
+    return (
+        f"WITH {_dated(plan)} SELECT {of} AS source_id, count(*) AS rows FROM __typed "
+        f"WHERE {of} IS NOT NULL AND {of} NOT IN (SELECT source_id FROM __ids) "
+        "GROUP BY ALL ORDER BY rows DESC, source_id"
+    )
+
+
 def _dated(plan: Plan) -> str:
     """CTEs up to `__dated`: one row per delivered row."""
     terms = [_Term(mapped, number) for number, mapped in enumerate(plan.mapped)]
@@ -106,7 +116,8 @@ def _dated(plan: Plan) -> str:
         "__kept": "FROM __lifted" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
         "__raw": _select("__kept", "*", *(term.delivered for term in terms)),
         "__typed": _select("__raw", "*", *(term.typed(plan.target.clock) for term in terms)),
-        "__located": _select("__typed", "*", f"{local} AS local"),
+        "__identified": _identified(plan, terms),
+        "__located": _select("__identified", "*", f"{local} AS local"),
         "__told": _select(
             "__located", "*", f"{dated} AS day", f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem"
         ),
@@ -121,6 +132,17 @@ def _dated(plan: Plan) -> str:
         ),
     }
     return ", ".join(f"{name} AS ({sql})" for name, sql in steps.items())
+
+
+def _identified(plan: Plan, terms: Sequence[_Term]) -> str:
+    """The rows with the customer that the map of ids gives, where it gives one."""
+    if not plan.has_ids:
+        return "FROM __typed"
+    of = next(term.value for term in terms if term.mapped.column.name == "customer_id")
+    return (
+        f"SELECT __typed.* REPLACE (coalesce(__ids.customer_id, {of}) AS {of}) "
+        f"FROM __typed LEFT JOIN __ids ON __ids.source_id = {of}"
+    )
 
 
 def _select(source: str, *columns: str) -> str:

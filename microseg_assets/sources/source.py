@@ -8,21 +8,28 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
-from microseg_assets.sources.rows import days_of, rows_of
-from microseg_assets.sources.spec import Problem, SourceError, TableSpec
+from microseg_assets.sources.rows import days_of, rows_of, unmapped_of
+from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
-from ml.tables import Table
+from ml.tables import CUSTOMER_ID, Column, Table
+
+_IDS = Table(
+    "ids",
+    "what a customer is called in a source",
+    (Column("source_id", "string", "in the source", required=True), CUSTOMER_ID),
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Source:
 
     def __init__(self, table: Table, spec: TableSpec, *, project_zone: str, start: date, base: Path) -> None:
         self.spec = spec
+        self.ids = _ids(spec.ids, start, base) if spec.ids else None
         self.target = Target(table, Clock(spec.time_zone or project_zone, project_zone), start, Path(base))
 
     def check(self) -> list[Problem]:
@@ -59,7 +67,7 @@ class Source:
         problems: list[Problem] = []
         with connected() as connection:
             plan(connection, self.spec, self.target, problems)
-        return problems
+        return problems + (self._problems_of_ids() if self.ids else [])
 
     def columns(self) -> dict[str, str]:
         """The columns as they are delivered, and DuckDB's types of them; of a text file every one is text."""
@@ -103,6 +111,48 @@ class Source:
             _fetch(ready)
             return _run(ready, days_of(ready))
 
+    def unmapped(self) -> pa.Table:
+        """`source_id` and `rows`: ids of this source that its map of ids does not hold, the most frequent first.
+
+        Their rows are kept, under the id they have. Without a map nothing is unmapped.
+        """
+        with self._planned() as ready:
+            if self.ids is None:
+                return pa.table({"source_id": pa.array([], pa.string()), "rows": pa.array([], pa.int64())})
+            _fetch(ready)
+            return _run(ready, unmapped_of(ready))
+
+    def _problems_of_ids(self) -> list[Problem]:
+        assert self.ids is not None
+        key = f"{self.target.table.name}.ids"
+        problems = [Problem(f"{self.target.table.name}.{p.key}", p.message, p.severity) for p in self.ids.check()]
+        if any(problem.is_error for problem in problems):
+            return problems
+        try:
+            lost = self._map()[1]
+        except SourceError as error:
+            return [*problems, Problem(key, str(error))]
+        if lost:
+            said = f"{len(lost):,} ids lead to more than one customer and stay as they are, such as {lost[0]!r}"
+            problems.append(Problem(key, f"{said}: leave one line for each", "warning"))
+        return problems
+
+    def _map(self) -> tuple[pa.Table, list[str]]:
+        """The map of ids, one row for each, and the ids that it leads to several customers."""
+        assert self.ids is not None
+        delivered = self.ids.rows(self.target.start, self.target.start)
+        with connected() as connection:
+            connection.register("delivered", delivered)
+            found = connection.sql(
+                "SELECT source_id, min(customer_id) AS customer_id, count(DISTINCT customer_id) AS customers "
+                "FROM delivered WHERE source_id IS NOT NULL AND customer_id IS NOT NULL AND problem IS NULL "
+                "GROUP BY source_id ORDER BY source_id"
+            ).to_arrow_table()
+        is_one = pc.equal(found["customers"], 1)
+        return found.filter(is_one).drop_columns(["customers"]), found.filter(pc.invert(is_one))[
+            "source_id"
+        ].to_pylist()
+
     @contextmanager
     def _planned(self) -> Iterator[Plan]:
         problems: list[Problem] = []
@@ -111,7 +161,17 @@ class Source:
             errors = [problem for problem in problems if problem.is_error]
             if ready is None or errors:
                 raise SourceError("\n".join(map(str, errors)))
+            if self.ids is not None:
+                try:
+                    connection.register("__ids", self._map()[0])
+                except SourceError as error:
+                    raise SourceError(f"{self.target.table.name}.{error}") from None
             yield ready
+
+
+def _ids(spec: IdsSpec, start: date, base: Path) -> Source:
+    declared = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return Source(_IDS, TableSpec(**declared), project_zone="UTC", start=start, base=base)
 
 
 def _fetch(ready: Plan, condition: str = "") -> None:

@@ -75,6 +75,20 @@ class SourceSpec:
 
 
 @dataclass(frozen=True)
+class IdsSpec(SourceSpec):
+    """A map from the ids of one source to those that customers have everywhere.
+
+    Parameters
+    ----------
+    columns : `source_id` and `customer_id` to columns of the map, or to expressions
+    where : a scalar predicate on its rows
+    """
+
+    columns: dict[str, str | bool | int | float] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
 class TableSpec(SourceSpec):
     """How the rows of a source become rows of the contract.
 
@@ -89,6 +103,8 @@ class TableSpec(SourceSpec):
         ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
         (seconds, minutes, hours, days or weeks that have passed; the start is in `time_zone`)
     attributes : for `customers` only: columns of its own, name to type
+    ids : a map from what `customer_id` is in this source to the customer; an id that it does not hold, or that it leads
+        to several customers, stays as it is. Tables that share a map share it by YAML's ``&ids`` and ``*ids``.
     """
 
     columns: dict[str, str | bool | int | float] = field(default_factory=dict)
@@ -96,6 +112,7 @@ class TableSpec(SourceSpec):
     time_zone: str | None = None
     stamp: str = "auto"
     attributes: dict[str, AttributeType] = field(default_factory=dict)
+    ids: IdsSpec | None = None
 
 
 def input_table(name: str, spec: TableSpec) -> Table:

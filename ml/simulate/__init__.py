@@ -2,6 +2,9 @@
 
 Belongs here: drawing input tables and the truth behind them from a seed, and writing both to a folder. Does not belong
 here: anything that learns from them; nothing in the chain may read the truth.
+
+Three things live here: the small shop of `microseg demo --quick` (this module), whole businesses of any size
+(`ml.simulate.business`, behind `microseg simulate`), and the worlds in which claims are tested (`ml.simulate.worlds`).
 """
 
 from ml.simulate.retail import Simulated, simulate

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.sources import Source, SourceError, TableSpec, input_table, locate
+from microseg_assets.sources import IdsSpec, Source, SourceError, TableSpec, input_table, locate
 
 START = date(2017, 1, 1)
 FAR = date(9999, 1, 1)
@@ -434,3 +434,68 @@ def test_new_columns_pass_and_both_are_reported(tmp_path: Path) -> None:
     assert of.drift(before).new == () and of.drift(before).vanished == ("kind",)
     assert [problem.severity for problem in of.check()] == ["warning"]
     assert set(everything(of)["category"].to_pylist()) == {None}
+
+
+# ---------------------------------------------------------------- ids of several silos
+
+
+def test_a_map_of_ids_joins_silos_and_what_it_does_not_hold_stays(tmp_path: Path) -> None:
+    day = "2017-01-01"
+    (tmp_path / "shop.csv").write_text(f"card,at,amount\n17.0,{day},1\n18,{day},2\n19,{day},3\n,{day},4\n18,{day},x\n")
+    (tmp_path / "crm.jsonl").write_text(
+        '{"system": "shop", "key": 17, "person": "P1"}\n{"system": "shop", "key": "18", "person": "P1"}\n'
+        '{"system": "web", "key": "19", "person": "P9"}\n{"system": "shop", "key": "18", "person": " P1 "}\n'
+    )
+    columns: dict[str, str | bool | int | float] = {"customer_id": "card", "occurred_at": "at"}
+    ids = IdsSpec(path="crm.jsonl", where="system = 'shop'", columns={"source_id": "key", "customer_id": "person"})
+    without = source(TableSpec(path="shop.csv", columns=columns), tmp_path)
+    of = source(TableSpec(path="shop.csv", columns=columns, ids=ids), tmp_path)
+    assert of.check() == []
+    rows = of.rows(START, START).to_pylist()
+    assert sorted((r["customer_id"] or "", r["amount"] or 0.0) for r in rows) == [
+        ("", 4.0), ("19", 3.0), ("P1", 0.0), ("P1", 1.0), ("P1", 2.0),
+    ]  # fmt: skip
+    (bad,) = [row for row in rows if row["problem"]]
+    assert json.loads(bad["delivered"])["customer_id"] == "18", "a quarantined row stays as it came"
+    assert of.unmapped().to_pylist() == [{"source_id": "19", "rows": 1}] and without.unmapped().num_rows == 0
+    assert of.counts_by_day().equals(without.counts_by_day()), "the join loses and doubles nothing"
+
+
+def test_an_id_that_leads_to_two_customers_stays_as_it_is_and_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", LINES)
+    (tmp_path / "ids.csv").write_text("source_id,customer_id\n1,A\n1,B\n2,C\n2,C\n,D\n3,\n")
+    of = source(TableSpec(path="a.csv", columns=COLUMNS, ids=IdsSpec(path="ids.csv")), tmp_path)
+    (warning,) = of.check()
+    assert not warning.is_error and warning.key == "transactions.ids"
+    assert "1 ids lead to more than one customer and stay as they are, such as '1.0'" in warning.message.replace(
+        "'1'", "'1.0'"
+    )
+    assert set(everything(of)["customer_id"].to_pylist()) == {"1", "C", "3", "4"}
+
+
+def test_mistakes_in_a_map_of_ids_are_told_with_those_of_the_table(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", LINES)
+    (tmp_path / "ids.csv").write_text("old,new\n1,A\n")
+    column = "transactions.ids.columns.customer_id"
+    for ids, key in (
+        (IdsSpec(path="gone.csv"), "transactions.ids.path"),
+        (IdsSpec(path="ids.csv", columns={"source_id": "old", "customer_id": "neww"}), column),
+        (IdsSpec(path="ids.csv", columns={"source_id": "old", "customer_id": "(SELECT 1)"}), column),
+    ):
+        of = source(TableSpec(path="a.csv", columns=COLUMNS | {"amount": "payd"}, ids=ids), tmp_path)
+        assert [problem.key for problem in of.check()] == ["transactions.columns.amount", key]
+        with pytest.raises(SourceError, match=key):
+            source(TableSpec(path="a.csv", columns=COLUMNS, ids=ids), tmp_path).rows(START, FAR)
+
+
+def test_a_map_of_ids_may_lie_in_a_database(tmp_path: Path) -> None:
+    import sqlite3
+
+    write(tmp_path / "a.csv", LINES)
+    with sqlite3.connect(tmp_path / "crm.sqlite") as database:
+        database.execute("CREATE TABLE people (shop_key INTEGER, person TEXT)")
+        database.execute("INSERT INTO people VALUES (1, 'A'), (2, 'B')")
+    database.close()
+    ids = IdsSpec(connection="crm.sqlite", table="people", columns={"source_id": "shop_key", "customer_id": "person"})
+    of = source(TableSpec(path="a.csv", columns=COLUMNS, ids=ids), tmp_path)
+    assert of.check() == [] and of.rows(START, FAR)["customer_id"].to_pylist() == ["A", "B"]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from microseg_assets import project as projects
 from microseg_assets import starting
 from microseg_assets.project import Project, ProjectError
+from microseg_assets.sources import SourceError
 from microseg_assets.starting.choosing import calendar
 from microseg_assets.starting.columns import Seen, number, stamp
 from microseg_assets.starting.guesses import guesses
@@ -471,7 +472,6 @@ def test_whatever_a_file_holds_the_result_is_a_project_file_or_one_sentence(
     )
     try:
         path = starting.new("any", [str(folder / "any.csv")], folder)
-    except ValueError as error:
-        assert str(error) and "Traceback" not in str(error)
-        return
+    except SourceError:
+        return  # such as two columns of one name
     projects.load(str(path))

