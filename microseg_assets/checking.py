@@ -370,7 +370,7 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     first = min(bought.days) + timedelta(days=asked)
     last = project.end or max(bought.days)
     yield from _wrapped(
-        f"value is learnt in the week of {first} at the earliest ({asked} days of data); until then it is spend as it was"
+        f"value is learnt in the week of {first} at the earliest ({asked} days of data); before, it is spend as it was"
         if first <= last
         else f"no model of value will be learnt: {asked} days of data are asked for (value.warm_up_days, "
         f"value.horizon_days), and there are {(last - min(bought.days)).days + 1}"

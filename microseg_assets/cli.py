@@ -181,10 +181,11 @@ def docs(table: str, day: Any, project: str) -> None:
 @main.command()
 @click.argument("preset", type=click.Choice(["retail", "gaming"]))
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--customers", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--customers", default=2000, show_default=True, type=click.IntRange(1), help="How many customers.")
 @click.option("--days", default=364, show_default=True, type=click.IntRange(60), help="Length of the history.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--format", "format_", default="parquet", show_default=True, type=click.Choice(["parquet", "csv"]))
+@click.option("--format", "format_", default="parquet", show_default=True, type=click.Choice(["parquet", "csv"]),
+              help="Of the tables.")  # fmt: skip
 @click.option("--targeted", is_flag=True, help="Campaigns choose by value instead of by chance.")
 def simulate(preset: Any, folder: str, customers: int, days: int, seed: int, format_: Any, targeted: bool) -> None:
     """Write a simulated business into FOLDER: its tables, a project file, and what is true of it."""

@@ -207,6 +207,8 @@ def fetch(of: Database, select: str, into: str) -> Fetch:
             result = connection.exec_driver_sql(f"SELECT * FROM ({select}) AS q LIMIT 0")
             told = list(result.cursor.description)
             result.close()
+    except ModuleNotFoundError as error:
+        raise SourceError(f"PostgreSQL needs {error.name}: pip install 'microseg[postgres]'") from None
     except SQLAlchemyError as error:
         raise SourceError(f"{of.label} does not answer: {of.said(error)}") from None
     names = [column[0] for column in told]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -62,7 +63,14 @@ def look(data: Sequence[str], folder: Path) -> list[Delivery]:
     found = []
     with connected() as connection:
         for given in data:
-            found += [_looked_at(connection, files, location) for location, files in _groups(connection, given, folder)]
+            groups = _groups(connection, given, folder)
+            for location, files in groups:
+                try:
+                    found.append(_looked_at(connection, files, location))
+                except SourceError as error:
+                    if len(groups) == 1:
+                        raise
+                    found.append(Delivery(location, tuple(files), 0, (), (1, str(error))))
     return found
 
 
@@ -73,23 +81,37 @@ def _groups(
     files = locate(given, Path.cwd())
     if len(files) == 1:
         return [(given if "://" in given else _from(folder, files[0]), files)]
-    below = given if given.startswith("package://") else ""
+    seen = [name for name in files if is_url(name) or not _is_hidden(Path(name), Path(given).expanduser())]
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name in files:
-        create_view(connection, "__one", [name], format_of_all([name]))
-        columns = connection.sql("FROM __one").columns
-        alike.setdefault((format_of_all([name]), *columns), []).append(name)
-    if len(alike) == 1:
+    for name in seen:
+        alike.setdefault(_shape(connection, name), []).append(name)
+    if len(alike) == 1 and seen == files:
         return [(given if "://" in given else _from(folder, str(Path(given).expanduser().absolute())), files)]
-    if below:  # as the package names them, wherever it is installed
-        start = len(_common(files).rpartition("/")[0])
-        alike = {key: [f"{below.rstrip('/')}{name[start:]}" for name in same] for key, same in alike.items()}
-        return [(same[0] if len(same) == 1 else tuple(same), _located(same)) for same in alike.values()]
+    if given.startswith("package://"):  # as the package names them, wherever it is installed
+        package = given.removeprefix("package://").partition("/")[0]
+        (base, *_) = getattr(find_spec(package), "submodule_search_locations", None) or [""]
+        return [
+            (names[0] if len(names) == 1 else names, same)
+            for same in alike.values()
+            if (names := tuple(f"package://{package}{name[len(base) :]}" for name in same))
+        ]
     return [(_together(same, folder), same) for same in alike.values()]
 
 
-def _located(names: Sequence[str]) -> list[str]:
-    return [file for name in names for file in locate(name, Path.cwd())]
+def _is_hidden(path: Path, below: Path) -> bool:
+    """Whether a file lies in a folder such as ``.microseg`` or ``_old`` below the given one."""
+    below = below.absolute()
+    parts = path.relative_to(below).parts if path.is_relative_to(below) else ()
+    return any(part.startswith((".", "_")) for part in parts)
+
+
+def _shape(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:
+    """Format and columns of a file; its own name if it cannot be read, so that it stands alone."""
+    try:
+        create_view(connection, "__one", [name], format_of_all([name]))
+    except SourceError:
+        return ("", name)
+    return (format_of_all([name]), *connection.sql("FROM __one").columns)
 
 
 def _together(files: Sequence[str], folder: Path) -> str | tuple[str, ...]:

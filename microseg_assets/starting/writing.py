@@ -226,7 +226,14 @@ def _no_transactions() -> list[str]:
 
 def _unused(delivery: Delivery) -> list[str]:
     likely = guesses(delivery.name, delivery.columns)
-    if not likely:
+    lines, reason = delivery.broken
+    if not delivery.columns:
+        return [f"  # Not used: {delivery.label}: {' '.join(reason.split())}", ""]
+    if lines:
+        why = f"{lines:,} of its lines can be no rows, at first {' '.join(reason.split()).rstrip('.'):.80}"
+    elif len(delivery.columns) == 1 and " " in delivery.columns[0].name:
+        why = "its columns seem to be parted by spaces: projects/cdnow.yaml shows a query that parts them"
+    elif not likely:
         why = "no column looks like a customer id"
     elif likely[0].lacks:
         why = f"it may be {likely[0].table}, but nothing in it looks like {' or '.join(likely[0].lacks)}"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from microseg_assets import project as projects
+from microseg_assets.cli import main
 from microseg_assets.project import Project
 from ml import tables
 from ml.rules import scalar
@@ -38,12 +40,8 @@ def bestellungen(path: Path) -> None:
                 amount = f"{chance.lognormvariate(2.5, 0.8):,.2f}".translate(str.maketrans(",.", ".,"))
                 group = chance.choice(("Brot", "Käse", "Wein", "Obst"))
                 saved = chance.choice(("", "", "", "0,50", "2,00"))
-                lines.append(
-                    (
-                        stamp,
-                        f"B{customer:03d}{int(day):03d};{40_000 + customer};{stamp:%d.%m.%Y %H:%M};{amount};{group};{saved}",
-                    )
-                )
+                who = f"B{customer:03d}{int(day):03d};{40_000 + customer}"
+                lines.append((stamp, f"{who};{stamp:%d.%m.%Y %H:%M};{amount};{group};{saved}"))
             day += chance.expovariate(1 / gap)
     text = "Bon-Nr.;Kunden-Nr.;Kaufzeit;Umsatz netto (€);Warengruppe;Rabatt\n" + "\n".join(
         line for _, line in sorted(lines)
@@ -73,23 +71,31 @@ def outputs() -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Every command of the page, run in a new user's folder, with all it says."""
+    """Every command of the page, run in a new user's folder, with all it says; only `run` in a process of its own."""
     folder = tmp_path_factory.mktemp("user")
     bestellungen(folder / "bestellungen.csv")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MICROSEG_HOME": str(folder / ".microseg"), "NO_COLOR": "1"}
-    for name in ("MICROSEG_PROJECT", "DAGSTER_HOME", "MLFLOW_TRACKING_URI", "MICROSEG_LAKE"):
-        environment.pop(name, None)
     spoken = {}
-    for command in commands():
-        words = shlex.split(command)
-        is_ours = words[0] == ".venv/bin/microseg"
-        done = subprocess.run(
-            [sys.executable, "-m", "microseg_assets.cli", *words[1:]] if is_ours else words,
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        spoken[command] = done.stdout + done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MICROSEG_HOME", str(folder / ".microseg"))
+        for name in ("MICROSEG_PROJECT", "DAGSTER_HOME", "MLFLOW_TRACKING_URI", "MICROSEG_LAKE"):
+            patch.delenv(name, raising=False)
+        for command in commands():
+            code, spoken[command] = _typed(shlex.split(command))
+            assert code == 0, f"{command}\n{spoken[command]}"
     return spoken
+
+
+def _typed(words: list[str]) -> tuple[int, str]:
+    """Exit code and all that is said."""
+    if words[0] == ".venv/bin/microseg" and words[1] != "run":
+        result = CliRunner().invoke(main, words[1:], catch_exceptions=False)
+        return result.exit_code, result.output
+    if words[0] == ".venv/bin/microseg":
+        words = [sys.executable, "-m", "microseg_assets.cli", *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_page_leads_from_a_file_to_segments() -> None:

@@ -467,9 +467,7 @@ def test_an_id_that_leads_to_two_customers_stays_as_it_is_and_is_told(tmp_path: 
     of = source(TableSpec(path="a.csv", columns=COLUMNS, ids=IdsSpec(path="ids.csv")), tmp_path)
     (warning,) = of.check()
     assert not warning.is_error and warning.key == "transactions.ids"
-    assert "1 ids lead to more than one customer and stay as they are, such as '1.0'" in warning.message.replace(
-        "'1'", "'1.0'"
-    )
+    assert "1 ids lead to more than one customer and stay as they are, such as '1'" in warning.message
     assert set(everything(of)["customer_id"].to_pylist()) == {"1", "C", "3", "4"}
 
 

@@ -423,3 +423,11 @@ def test_two_columns_of_one_name_are_told(tmp_path: Path, orders: PostgresServer
     query = "SELECT a.*, b.who FROM sales.orders a, sales.orders b"
     (said,) = problems(source(TableSpec(connection=orders.dsn(), query=query, columns=COLUMNS), tmp_path))
     assert "two columns are called 'who'" in said
+
+
+def test_without_its_driver_postgresql_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    (said,) = problems(source(TableSpec(connection="postgresql://x@127.0.0.1:1/y", table="t"), tmp_path))
+    assert "PostgreSQL needs psycopg2: pip install 'microseg[postgres]'" in said

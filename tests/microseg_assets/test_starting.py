@@ -397,6 +397,27 @@ def test_a_folder_is_divided_into_tables_and_what_is_none_is_said(desk: Path) ->
     assert customers is not None and customers.check() == []
 
 
+def test_what_lies_in_hidden_folders_and_what_cannot_be_read_is_left_out(desk: Path) -> None:
+    german(desk / "de.csv")
+    (desk / ".microseg").mkdir()
+    german(desk / ".microseg" / "copy.csv")
+    (desk / "empty.csv").touch()
+    text = starting.new("shop", ["."], desk).read_text()
+    assert (
+        "    path: de.csv" in text and "# Not used: empty.csv: " in text and "is empty" in text and "copy" not in text
+    )
+
+
+def test_a_file_in_another_encoding_or_parted_by_spaces_is_told_as_such(desk: Path) -> None:
+    (desk / "latin.csv").write_bytes("kunde;datum;umsatz\nMüller;2023-01-01;1\n".encode("latin-1"))
+    (desk / "spaces.txt").write_text("customer_id  date amount\n1  19970101 5\n")
+    assert (
+        "1 of its lines can be no rows, at first line 2: Invalid unicode"
+        in starting.new("a", ["latin.csv"], desk).read_text()
+    )
+    assert "columns seem to be parted by spaces" in starting.new("b", ["spaces.txt"], desk).read_text()
+
+
 def test_paths_below_the_file_are_relative_so_that_both_can_move(desk: Path) -> None:
     (desk / "data").mkdir()
     german(desk / "data" / "de.csv")
