@@ -162,6 +162,8 @@ def _what_failed(instance: DagsterInstance, run_id: str) -> str:
             cause = error
             while cause.cause is not None:
                 cause = cause.cause
+            if "DagsterExecutionInterruptedError" in cause.message:
+                return "stopped before the end. What is there stays; the same command goes on from it"
             return f"{event.step_key or 'the run'}: {cause.message.strip()}" if event else cause.message.strip()
     return f"run {run_id} failed; the Dagster UI shows why"
 

@@ -16,6 +16,8 @@ from mlflow.pyfunc import PythonModel
 class ServedModel(PythonModel):
     """Loads a model of `ml` from its folder and predicts from the snapshot's columns."""
 
+    _skip_type_hint_validation = True  # the model has its own signature; MLflow would ask for hints once per fit
+
     # No type hints on these two: MLflow would take them for the schema of the served data.
     def load_context(self, context):  # type: ignore[no-untyped-def]
         folder = Path(context.artifacts["model"])

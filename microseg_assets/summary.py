@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -158,7 +159,7 @@ def journey(chain: Chain, day: date, customer: str) -> None:
     _title(f"Customer {customer} up to {day}")
     if not path:
         click.echo(f"  {customer} is not known on {day}.")
-        return
+        sys.exit(2)
     _table(("stage", "from", "to", "days"),
            ((r["stage"], r["first"], r["last"], (r["last"] - r["first"]).days + 1) for r in path))  # fmt: skip
 
