@@ -308,9 +308,9 @@ def _actions(exposed: Found) -> list[str]:
 def _yaml(text: str) -> str:
     """A text as one YAML scalar in a line of its own or in a list."""
     try:
+        alone = "\n" not in text and yaml.safe_load(f"k: {text} # x") == {"k": text}
         # A list's signs may stand inside of an expression, which is never an item of a list.
-        item = text if "(" in text else f"[{text}]"
-        if yaml.safe_load(f"k: {item} # x") == {"k": text if "(" in text else [text]} and "\n" not in text:
+        if alone and ("(" in text or yaml.safe_load(f"k: [{text}] # x") == {"k": [text]}):
             return text
     except yaml.YAMLError:
         pass
