@@ -3,7 +3,7 @@
 dagster/    the Dagster instance: runs, events, schedules
 lake/       every project's tables
 mlflow.db, mlartifacts/
-projects/   project files made by `microseg new` and the simulator
+projects/   project files known by name, such as that of `microseg demo --quick`
 """
 
 from __future__ import annotations
