@@ -13,6 +13,7 @@ from microseg_assets.chain import Chain
 from microseg_assets.home import Home
 from microseg_assets.lake import Lake
 from microseg_assets.project import Project
+from microseg_assets.sensors import sensors
 from microseg_assets.tracking import Tracking
 from ml.engine import DuckDB, Engine
 
@@ -59,6 +60,7 @@ def build_defs(
         chain = build_chain(settings, home=home, overrides=overrides)
         made = assets(chain)
         jobs = automation.jobs(chain)
-        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=automation.schedules(chain, jobs)))
+        schedules = automation.schedules(chain, jobs)
+        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=schedules, sensors=sensors(chain, jobs)))
     # One process for a whole run: a process per step would spend most of its time on imports.
     return dg.Definitions.merge(*parts, dg.Definitions(executor=dg.in_process_executor))

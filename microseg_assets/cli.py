@@ -36,6 +36,7 @@ def _day_option(name: str, text: str) -> Callable[..., Any]:
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Mistakes of the user become one sentence each and exit code 2; a failed run exit code 1."""
+    from microseg_assets.home import HomeError
     from microseg_assets.lake import MissingPartitions
     from microseg_assets.project import ProjectError
     from microseg_assets.runs import RunFailed
@@ -43,7 +44,7 @@ def _clear_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ProjectError, SourceError) as error:
+    except (ProjectError, SourceError, HomeError) as error:
         click.echo(f"microseg: {error}", err=True)
         sys.exit(2)
     except MissingPartitions as error:
@@ -85,14 +86,21 @@ def demo(quick: bool) -> None:
 @_day_option("--from", "First day.")
 @_day_option("--to", "Last day. [default: the first day]")
 @click.option("--only-missing", is_flag=True, help="Leave out days that are there already.")
+@click.option("--stale", is_flag=True, help="Instead of days you name: all that is stale, late rows among it.")
 def run(project: str, **options: Any) -> None:
     """Materialize days, and the training weeks they need, through Dagster in this process."""
     from microseg_assets.home import Home
-    from microseg_assets.running import materialize
+    from microseg_assets.running import materialize, refresh
 
     given_first, given_last = options["from"], options["to"]
+    if options["stale"]:
+        if given_first or given_last or options["only_missing"]:
+            raise click.UsageError("--stale finds out by itself what to make: leave the other options out")
+        with _clear_errors():
+            refresh(project, Home.from_environment())
+        return
     if given_first is None:
-        raise click.UsageError("say which days: --from YYYY-MM-DD [--to YYYY-MM-DD]")
+        raise click.UsageError("say which days: --from YYYY-MM-DD [--to YYYY-MM-DD], or --stale")
     first: date = given_first.date()
     last: date = given_last.date() if given_last else first
     with _clear_errors():
@@ -102,7 +110,7 @@ def run(project: str, **options: Any) -> None:
 @main.command()
 @_project_option
 def status(project: str) -> None:
-    """What is there, missing or stale, per asset."""
+    """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
     from microseg_assets import status as statuses
     from microseg_assets.home import Home
     from microseg_assets.runs import chain_of
@@ -166,9 +174,9 @@ def docs(table: str, day: Any, project: str) -> None:
 
     For a day that was refused the page is there already; the asset's check links to it.
     """
-    from microseg_assets.assets.ingest import raw_name
     from microseg_assets.home import Home
     from microseg_assets.runs import chain_of
+    from microseg_assets.taken_in import raw_name
 
     if day is None:
         raise click.UsageError("say which day: --day YYYY-MM-DD")
@@ -180,27 +188,34 @@ def docs(table: str, day: Any, project: str) -> None:
 
 @main.command()
 @click.argument("preset", type=click.Choice(["retail", "gaming"]))
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", required=False, type=click.Path(file_okay=False))
 @click.option("--customers", default=2000, show_default=True, type=click.IntRange(1), help="How many customers.")
 @click.option("--days", default=364, show_default=True, type=click.IntRange(60), help="Length of the history.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--format", "format_", default="parquet", show_default=True, type=click.Choice(["parquet", "csv"]),
               help="Of the tables.")  # fmt: skip
 @click.option("--targeted", is_flag=True, help="Campaigns choose by value instead of by chance.")
-def simulate(preset: Any, folder: str, customers: int, days: int, seed: int, format_: Any, targeted: bool) -> None:
-    """Write a simulated business into FOLDER: its tables, a project file, and what is true of it."""
+def simulate(
+    preset: Any, folder: str | None, customers: int, days: int, seed: int, format_: Any, targeted: bool
+) -> None:
+    """Write a simulated business into FOLDER: its tables, a project file, and what is true of it.
+
+    Without a FOLDER it lies in the state folder, and is the project simulated_retail or simulated_gaming.
+    """
     from pathlib import Path
 
     from microseg_assets import simulating
+    from microseg_assets.home import Home
 
     with _clear_errors():
         file = simulating.simulate(
-            preset, customers=customers, days=days, seed=seed, folder=Path(folder), format=format_,
+            preset, customers=customers, days=days, seed=seed, format=format_,
+            folder=Path(folder) if folder else Home.from_environment().folder / "projects" / f"simulated_{preset}",
             randomised=not targeted,
             told=lambda done, of: click.echo(f"  block {done} of {of}", err=True),
         )  # fmt: skip
         click.echo(f"Wrote {file}")
-        click.echo(f"Next: microseg check {file}")
+        click.echo(f"Next: microseg check {file if folder else file.stem}")
 
 
 @main.command()

@@ -33,6 +33,10 @@ compute_logs:
 """
 
 
+class HomeError(OSError):
+    """The state folder cannot be used."""
+
+
 @dataclass(frozen=True)
 class Home:
     """Paths of the state folder, and the parts that live there."""
@@ -64,7 +68,12 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folder and a Dagster instance in it, unless they are there; point Dagster to it."""
-        self.dagster.mkdir(parents=True, exist_ok=True)
+        try:
+            self.dagster.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError, PermissionError) as error:
+            raise HomeError(
+                f"the state folder {self.folder} cannot be made ({error.strerror}): set MICROSEG_HOME"
+            ) from None
         settings = self.dagster / "dagster.yaml"
         if not settings.exists():
             settings.write_text(_INSTANCE.format(base_dir=json.dumps(str(self.dagster / "storage"))), encoding="utf-8")

@@ -1,14 +1,15 @@
 """Tables on disk: hive-partitioned Parquet, one file a partition, each there whole or not at all.
 
 A partition is written aside and put in place by one rename (one put on an object store), and replaced whole on a rerun;
-that it exists means that it passed. Any tool can read `<root>/<project>/<table>/day=2017-01-01/part-0.parquet`. Does
-not belong here: what is in a table (`ml.tables`) and which partitions a step needs (`partitions`).
+that it exists means that it passed. A rerun that comes to the same bytes leaves the file as it is and only notes that
+it was made again, so that what was made from it does not look stale. Any tool can read
+`<root>/<project>/<table>/day=2017-01-01/part-0.parquet`. Does not belong here: what is in a table (`ml.tables`) and
+which partitions a step needs (`partitions`).
 """
 
 from __future__ import annotations
 
 import glob
-import io
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ from ml.engine import Files
 from ml.tables import Table
 
 FILE = "part-0.parquet"
+AGAIN = "_made_again"  # an empty file, as new as the last rerun that changed nothing; readers of Parquet pass over it
+_NOTE = "microseg."
 
 
 class MissingPartitions(LookupError):
@@ -36,6 +39,14 @@ class MissingPartitions(LookupError):
         self.table, self.keys = table, list(keys)
         listed = ", ".join(self.keys[:3]) + (f" … ({len(self.keys)} in all)" if len(self.keys) > 3 else "")
         super().__init__(f"{table} has no partition {listed}")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When a partition got the content it has, and when it was last made; seconds since 1970."""
+
+    changed: float
+    made: float
 
 
 @dataclass(frozen=True)
@@ -84,14 +95,37 @@ class Lake:
         found = (PurePosixPath(path) for path in filesystem.glob(f"{glob.escape(folder)}/{prefix}*/{FILE}"))
         return sorted(path.parent.name.removeprefix(prefix) for path in found)
 
-    def stamps(self, table: Table, /, **fixed: str) -> dict[str, float]:
-        """When each partition was put in place, seconds since 1970."""
-        filesystem, _ = self._filesystem
+    def stamps(self, table: Table, /, **fixed: str) -> dict[str, Stamp]:
+        """When each partition got its content, and when it was last made."""
         folder, dimension = self._folder(table.name, fixed), table.dimensions[-1]
-        paths = {key: f"{folder}/{dimension}={key}/{FILE}" for key in self.keys(table, **fixed)}
-        if self._is_local:
-            return {key: os.stat(path).st_mtime for key, path in paths.items()}
-        return {key: filesystem.modified(path).timestamp() for key, path in paths.items()}
+        found = {}
+        for key in self.keys(table, **fixed):
+            changed = self._modified(f"{folder}/{dimension}={key}/{FILE}") or 0.0
+            again = self._modified(f"{folder}/{dimension}={key}/{AGAIN}") or 0.0
+            found[key] = Stamp(changed, max(changed, again))
+        return found
+
+    def _modified(self, path: str) -> float | None:
+        """When a file was last written; None if there is none."""
+        try:
+            return os.stat(path).st_mtime if self._is_local else self._filesystem[0].modified(path).timestamp()
+        except FileNotFoundError:
+            return None
+
+    def notes(self, table: Table, /, **fixed: str) -> dict[str, dict[str, str]]:
+        """What was noted of each partition when it was written (see `write`)."""
+        folder, dimension = self._folder(table.name, fixed), table.dimensions[-1]
+        filesystem, _ = self._filesystem
+        found = {}
+        for key in self.keys(table, **fixed):
+            with filesystem.open(f"{folder}/{dimension}={key}/{FILE}", "rb") as file:
+                held = pq.read_metadata(file).metadata or {}
+            found[key] = {
+                name.decode()[len(_NOTE) :]: value.decode()
+                for name, value in held.items()
+                if name.startswith(_NOTE.encode())
+            }
+        return found
 
     def missing(self, table: Table, keys: Iterable[date | str], /, **fixed: str) -> list[str]:
         """Those of `keys` that are not there."""
@@ -122,29 +156,71 @@ class Lake:
         with filesystem.open(path, "rb") as file:
             return pq.ParquetFile(file).read()
 
-    def write(self, table: Table, key: date | str, rows: pa.Table, /, **fixed: str) -> int:
-        """Put one partition in place, replacing an older one whole. Returns its number of rows."""
+    def write(
+        self, table: Table, key: date | str, rows: pa.Table, notes: Mapping[str, str] | None = None, /, **fixed: str
+    ) -> int:
+        """Put one partition in place, replacing an older one whole. Returns its number of rows.
+
+        Parameters
+        ----------
+        notes : small texts about the rows, kept in the file's footer
+        """
         folder = self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})
         rows = table.conform(rows)
+        if notes:
+            rows = rows.replace_schema_metadata({f"{_NOTE}{name}": text for name, text in notes.items()})
         filesystem, _ = self._filesystem
-        if self._is_local:
-            os.makedirs(folder, exist_ok=True)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(rows, buffer, compression="zstd")
+        content = buffer.getvalue()
+        filesystem.makedirs(folder, exist_ok=True)
+        if self._holds(f"{folder}/{FILE}", content):
+            self._touch(f"{folder}/{AGAIN}")
+        elif self._is_local:
             aside = f"{folder}/.{uuid.uuid4().hex}"
             try:
-                pq.write_table(rows, aside, compression="zstd")
+                with open(aside, "wb") as file:
+                    file.write(content)
                 os.replace(aside, f"{folder}/{FILE}")
             finally:
                 if os.path.exists(aside):
                     os.unlink(aside)
         else:
-            buffer = io.BytesIO()
-            pq.write_table(rows, buffer, compression="zstd")
-            filesystem.makedirs(folder, exist_ok=True)
-            filesystem.pipe_file(f"{folder}/{FILE}", buffer.getvalue())
+            filesystem.pipe_file(f"{folder}/{FILE}", content.to_pybytes())
         return rows.num_rows
 
-    def write_days(self, table: Table, rows: pa.Table, days: Sequence[date], /, **fixed: str) -> dict[date, int]:
+    def _holds(self, path: str, content: pa.Buffer) -> bool:
+        """Whether a file is there and holds just these bytes."""
+        filesystem, _ = self._filesystem
+        try:
+            if filesystem.size(path) != content.size:
+                return False
+            with filesystem.open(path, "rb") as file:
+                return bool(pa.py_buffer(file.read()).equals(content))
+        except FileNotFoundError:
+            return False
+
+    def _touch(self, path: str) -> None:
+        if self._is_local:
+            with open(path, "wb"):
+                os.utime(path)
+        else:
+            self._filesystem[0].pipe_file(path, b"")
+
+    def write_days(
+        self,
+        table: Table,
+        rows: pa.Table,
+        days: Sequence[date],
+        notes: Mapping[date, Mapping[str, str]] | None = None,
+        /,
+        **fixed: str,
+    ) -> dict[date, int]:
         """Split `rows` by their `day` column and put each of `days` in place, the empty ones too.
+
+        Parameters
+        ----------
+        notes : day to what is noted of it (see `write`)
 
         Raises
         ------
@@ -160,7 +236,7 @@ class Lake:
         start, written = 0, {}
         for day in sorted(days):
             count = counts.get(day, 0)
-            written[day] = self.write(table, day, rows.slice(start, count), **fixed)
+            written[day] = self.write(table, day, rows.slice(start, count), (notes or {}).get(day), **fixed)
             start += count
         return written
 
@@ -178,6 +254,15 @@ class Lake:
             return f"file://{path}"
         filesystem.pipe_file(path, content)
         return self._url(path)
+
+    def read_file(self, table: Table, key: date | str, name: str, /, **fixed: str) -> bytes | None:
+        """A file beside a partition's rows; None if there is none."""
+        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{name}"
+        try:
+            with self._filesystem[0].open(path, "rb") as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
 
     def remove(self, table: Table, key: date | str, name: str = FILE, /, **fixed: str) -> None:
         """Take a partition, or a file beside its rows, out of sight, if it is there."""

@@ -48,6 +48,7 @@ from ml.tables import Table
 from ml.value import ValueSpec
 
 SHIPPED = Path(__file__).with_name("projects")
+SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # project to the preset that writes it
 
 
 class ProjectError(ValueError):
@@ -216,7 +217,7 @@ def shipped() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The file of a project: a path, a project of the state folder, or the name of a shipped one.
+    """The file of a project: a path, a project of the state folder, the name of a shipped one, or of one that has run.
 
     Raises
     ------
@@ -230,10 +231,30 @@ def find(name: str) -> Path:
         return path
     folders = (Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects", SHIPPED)
     for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
+        for path in (folder / f"{name}.yaml", folder / name / f"{name}.yaml"):  # data may lie beside the file
+            if path.is_file():
+                return path
+    if (ran := _ran_before(name)) is not None:
+        return ran
+    if name in SIMULATED:
+        raise ProjectError(f"{name} is not there yet: make it with `microseg simulate {SIMULATED[name]}`")
     known = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
     raise ProjectError(f"there is no project {name!r}; {nearest(name, known)} (the path of a YAML file works too)")
+
+
+def remember(project: Project, folder: Path) -> None:
+    """Let `find` know a project by its name, wherever its file lies, once it has run in a state folder."""
+    if project.path.is_relative_to(folder) or project.path.parent == SHIPPED:
+        return
+    (folder / "projects").mkdir(parents=True, exist_ok=True)
+    (folder / "projects" / f"{project.name}.path").write_text(f"{project.path.absolute()}\n", encoding="utf-8")
+
+
+def _ran_before(name: str) -> Path | None:
+    """The file of a project that has run in this state folder, if it is still there."""
+    pointer = Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects" / f"{name}.path"
+    path = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+    return path if path is not None and path.is_file() else None
 
 
 class _Loader(yaml.SafeLoader):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from datetime import date
 
 import click
 
 from microseg_assets import progress
+from microseg_assets.chain import Chain
 from microseg_assets.home import Home
-from microseg_assets.project import find
-from microseg_assets.runs import PlannedRun, chain_of, execute, plan, report_dead_runs
-from microseg_assets.sources import SourceError
+from microseg_assets.planning import PlannedRun, plan, plan_stale
+from microseg_assets.project import find, remember
+from microseg_assets.runs import chain_of, execute, report_dead_runs
+from microseg_assets.sources import SourceError, days_told
+from microseg_assets.status import statuses
+from microseg_assets.taken_in import compare
+from ml import tables
 
 LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
 
@@ -50,20 +56,69 @@ def materialize(project: str, first: date, last: date, home: Home, *, only_missi
     SourceError, ProjectError, RunFailed
         Before anything is written, or with what the failed step said.
     """
-    from dagster import DagsterInstance
+    chain = _checked(project, home)
+    try:
+        runs = plan(chain, first, last, only_missing=only_missing)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _tell_late(chain, first, last)
+    if not runs:
+        click.echo("  Everything is there already.", err=True)
+    if only_missing and any(one.stale for one in statuses(chain)):
+        said = "some of what is there is stale: `microseg status` says why, `microseg run --stale` makes it anew"
+        click.echo(f"  warning: {said} (--project {chain.project.reference})", err=True)
+    return _execute(chain, runs, home)
 
-    path = str(find(project).absolute())
-    chain = chain_of(path, home)
+
+def refresh(project: str, home: Home) -> dict[str, float]:
+    """Execute the runs that make anew what is stale; returns the seconds of each run by its title.
+
+    Raises
+    ------
+    SourceError, ProjectError, RunFailed
+        Before anything is written, or with what the failed step said.
+    """
+    chain = _checked(project, home)
+    sources = compare(chain)
+    for table, why in sources.unreadable:
+        raise SourceError(f"{table} could not be compared with its source: {why}")
+    for table in tables.INPUTS:
+        if late := sources.of(table):
+            click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
+    runs = plan_stale(chain, statuses(chain, sources))
+    if not runs:
+        click.echo("  Nothing is stale.", err=True)
+    return _execute(chain, runs, home)
+
+
+def _checked(project: str, home: Home) -> Chain:
+    """The chain of a project whose sources can be read; their warnings are told."""
+    chain = chain_of(str(find(project).absolute()), home)
     problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
     if errors := [p for p in problems if p.is_error]:
         raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in errors))
     for warning in problems:
         click.echo(f"  warning: {chain.project.located(f'tables.{warning.key}', warning.message)}", err=True)
-    try:
-        runs = plan(chain, first, last, only_missing=only_missing)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    return chain
+
+
+def _tell_late(chain: Chain, first: date, last: date) -> None:
+    """Say which days outside of those to be made hold something else in their source than was taken in."""
+    sources = compare(chain)
+    for table in tables.INPUTS:
+        if late := [change for change in sources.of(table) if not first <= change.day <= last]:
+            click.echo(
+                f"  {table}: since it was taken in, the source has changed on {days_told(late)}. Make these days and "
+                f"what depends on them anew with: microseg run --project {chain.project.reference} --stale",
+                err=True,
+            )
+
+
+def _execute(chain: Chain, runs: Sequence[PlannedRun], home: Home) -> dict[str, float]:
+    from dagster import DagsterInstance
+
     home.prepare()
+    remember(chain.project, home.folder)
     if missing := chain.project.missing_tables():
         click.echo(f"  No {', '.join(missing)}: what needs them is switched off.", err=True)
     took: dict[str, float] = {}
@@ -72,9 +127,7 @@ def materialize(project: str, first: date, last: date, home: Home, *, only_missi
         for number, run in enumerate(runs, 1):
             title = _title(run)
             click.echo(f"  [{number}/{len(runs)}] {title}: {run.why}", err=True)
-            took[title] = took.get(title, 0.0) + execute(run, path, home, instance)
-    if not runs:
-        click.echo("  Everything is there already.", err=True)
+            took[title] = took.get(title, 0.0) + execute(run, str(chain.project.path), home, instance)
     return took
 
 

@@ -1,7 +1,6 @@
-"""Which Dagster runs make the days somebody asks for, and their execution in this process.
+"""Executing planned runs through Dagster in this process, and what became of runs whose process is gone.
 
-Three range runs at most for an unbroken span: ingest to features, the training weeks that serve the days, value to
-atlas. Never daily and weekly assets in one range run. Dagster executes and records each; this module only orders them.
+Belongs here: handing a run to Dagster and telling why it failed. Does not belong here: which runs (see `planning`).
 """
 
 from __future__ import annotations
@@ -9,9 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +17,7 @@ from microseg_assets import project as projects
 from microseg_assets.build import build_chain, build_defs
 from microseg_assets.chain import Chain
 from microseg_assets.home import Home
-from microseg_assets.partitions import WEEK
+from microseg_assets.planning import PlannedRun
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
@@ -31,88 +27,6 @@ PID_TAG, HOST_TAG = "microseg/pid", "microseg/host"
 
 class RunFailed(RuntimeError):
     """A run ended without success; the message is what the failed step said."""
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One range run of one job, over days or weeks."""
-
-    job: str
-    first: date
-    last: date
-    partitions: int
-    unit: str
-    why: str
-
-
-def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
-    """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
-
-    Parameters
-    ----------
-    only_missing : leave out what is already there
-
-    Raises
-    ------
-    ValueError
-        If the days lie outside of the project's calendar.
-    """
-    calendar = chain.calendar
-    if last < first:
-        raise ValueError(f"the last day {last} lies before the first day {first}: swap them")
-    if first < calendar.start or last > calendar.newest_day:
-        newest = "its end" if calendar.newest_day == calendar.end else "the last day that has ended"
-        raise ValueError(
-            f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
-            f"{calendar.newest_day}: choose days between them"
-        )
-    featured = _made(chain, "customer_features")
-    there = _made(chain, "segment_atlas") & featured
-    before = [day for day in there if day < first]
-    start = max(before) + timedelta(days=1) if before else first
-    days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
-    if not days:
-        return []
-    runs = []
-    to_features = [
-        d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
-    ]
-    runs += _ranges(chain, "to_features", to_features, "day", "what happened, and what is known of each customer")
-    again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
-    weeks = sorted({*_weeks(chain, days), *again})
-    runs += _ranges(chain, "weekly", weeks, "week", "the models in force on these days")
-    runs += _ranges(chain, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
-    return runs
-
-
-def _made(chain: Chain, asset: str) -> set[date]:
-    stored = chain.stored[asset]
-    return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)}
-
-
-def _weeks(chain: Chain, days: Sequence[date]) -> list[date]:
-    """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
-    serving = chain.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
-    if not serving:
-        return []
-    families = [name for name in chain.stored if chain.is_weekly(name)]
-    there = set.intersection(*(_made(chain, name) for name in families))
-    before = [week for week in there if week < serving[0]]
-    first = max(before) + WEEK if before else serving[0]
-    count = (serving[-1] - first).days // 7 + 1
-    return [week for i in range(count) if (week := first + i * WEEK) not in there]
-
-
-def _ranges(chain: Chain, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
-    """Unbroken runs of `keys` as range runs."""
-    step = WEEK if unit == "week" else timedelta(days=1)
-    found: list[PlannedRun] = []
-    for key in sorted(keys):
-        if found and key - found[-1].last == step:
-            found[-1] = PlannedRun(job, found[-1].first, key, found[-1].partitions + 1, unit, why)
-        else:
-            found.append(PlannedRun(job, key, key, 1, unit, why))
-    return found
 
 
 def job_of(project: str, home: str, job: str) -> dg.JobDefinition:
@@ -131,13 +45,14 @@ def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterIns
     name = projects.load(project_path).name
     arguments: Any = (project_path, str(home.folder), f"{name}_{run.job}")
     job = dg.build_reconstructable_job("microseg_assets.runs", "job_of", arguments)
+    selected = [dg.AssetKey([name, asset]) for asset in run.assets] or None
     started = time.perf_counter()
     result = dg.execute_job(
         job,
         instance=instance,
+        asset_selection=selected,
         tags={
-            "dagster/asset_partition_range_start": run.first.isoformat(),
-            "dagster/asset_partition_range_end": run.last.isoformat(),
+            **run.tags,
             PID_TAG: str(os.getpid()),
             HOST_TAG: socket.gethostname(),
         },

@@ -1,6 +1,7 @@
 """`microseg status`: per asset what is there, what is missing, and what is stale and why.
 
-A partition is stale when something it reads was made anew after it, or is itself stale.
+A partition is stale when something it reads has got other content after it was made, or is itself stale; what was taken
+in from a source is stale when the source has come to hold something else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from datetime import date, timedelta
 import click
 
 from microseg_assets.chain import Chain
+from microseg_assets.lake import Stamp
 from microseg_assets.partitions import WEEK, Reach
+from microseg_assets.sources import days_told
+from microseg_assets.taken_in import Comparison, compare, raw_name
+from ml import tables
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,24 @@ class AssetStatus:
     stale: dict[date, str]
 
 
-def statuses(chain: Chain) -> list[AssetStatus]:
-    """The state of every asset, in the order of the chain."""
+def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatus]:
+    """The state of every asset, in the order of the chain.
+
+    Parameters
+    ----------
+    sources : what a comparison of the sources has found (see `taken_in.compare`); without one they are not looked at
+    """
     made = {
         name: {date.fromisoformat(k): t for k, t in chain.lake.stamps(s.table, **s.fixed).items() if k[:1].isdigit()}
         for name, s in chain.stored.items()
     }
     stale: dict[str, dict[date, str]] = {}
+    changed: dict[str, dict[date, str]] = {}
+    for change in sources.changes if sources is not None else ():
+        changed.setdefault(raw_name(change.table), {})[change.day] = f"the source has {change} since"
     found = []
     for name in chain.in_order():
-        stale[name] = _stale(chain, name, made, stale)
+        stale[name] = changed.get(name, {}) | _stale(chain, name, made, stale)
         there = sorted(made[name])
         step = WEEK if chain.is_weekly(name) else timedelta(days=1)
         missing = _gaps(there, step)
@@ -59,16 +72,16 @@ def _gaps(there: Sequence[date], step: timedelta) -> list[date]:
 
 
 def _stale(
-    chain: Chain, name: str, made: dict[str, dict[date, float]], known: dict[str, dict[date, str]]
+    chain: Chain, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, str]]
 ) -> dict[date, str]:
-    """Which partitions were made before something they read, and before what."""
+    """Which partitions were made before something they read got its content, and before what."""
     found: dict[date, str] = {}
     for upstream, reach in chain.reads[name].items():
         newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
             if reach == Reach.SAME_DAY and key not in made[upstream]:
                 found.setdefault(key, f"{upstream} is gone")
-            elif newest.get(key, 0.0) > stamp:
+            elif newest.get(key, 0.0) > stamp.made:
                 found.setdefault(key, f"{upstream} was made after it")
             elif tainted.get(key):
                 found.setdefault(key, f"{upstream} is stale")
@@ -82,9 +95,9 @@ def _stale(
 
 
 def _newest(
-    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, float], stale: dict[date, str]
+    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, str]
 ) -> tuple[dict[date, float], dict[date, bool]]:
-    """For each key, when the newest partition it reads was made, and whether one of them is stale."""
+    """For each key, when the partition it reads that changed last did so, and whether one of them is stale."""
     newest: dict[date, float] = {}
     tainted: dict[date, bool] = {}
     if reach in (Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END):
@@ -94,20 +107,21 @@ def _newest(
         for key in keys:
             end = chain.calendar.week_end(key) if reach == Reach.DAYS_TO_WEEK_END else key
             while at < len(upstream) and upstream[at] <= end:
-                stamp, bad = max(stamp, made[upstream[at]]), bad or upstream[at] in stale
+                stamp, bad = max(stamp, made[upstream[at]].changed), bad or upstream[at] in stale
                 at += 1
             newest[key], tainted[key] = stamp, bad
         return newest, tainted
     for key in keys:
         read = [k for k in chain.calendar.upstream(reach, key) if k in made]
-        newest[key] = max((made[k] for k in read), default=0.0)
+        newest[key] = max((made[k].changed for k in read), default=0.0)
         tainted[key] = any(k in stale for k in read)
     return newest, tainted
 
 
 def show(chain: Chain) -> None:
     """Print the state of a project."""
-    found = statuses(chain)
+    sources = compare(chain)
+    found = statuses(chain, sources)
     click.echo(f"{chain.project.name}  ({chain.project.path})")
     click.echo(f"  {'':24} {'there':>6}  {'first':10}  {'last':10}  {'gaps':>5} {'stale':>6}")
     group = ""
@@ -119,10 +133,10 @@ def show(chain: Chain) -> None:
         unit = "w" if chain.is_weekly(one.asset) else "d"
         gaps, stale = len(one.missing) or "", len(one.stale) or ""
         click.echo(f"  {one.asset:24} {len(one.there):>5}{unit}  {first:10}  {last:10}  {gaps:>5} {stale:>6}")
-    _remarks(chain, found)
+    _remarks(chain, found, sources)
 
 
-def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
+def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) -> None:
     """What to do about what is missing or stale."""
     project = chain.project.reference
     if missing := chain.project.missing_tables():
@@ -130,15 +144,25 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus]) -> None:
     if not any(one.there for one in found):
         click.echo(f"\nNothing is there yet: microseg run --project {project} --from {chain.calendar.start}")
         return
+    for table, why in sources.unreadable:
+        click.echo(f"\n{table} could not be compared with its source: {why}")
+    for table in tables.INPUTS:
+        if late := sources.of(table):
+            click.echo(f"\n{table}: since it was taken in, the source has changed on {days_told(late)}.")
     for one in found:
         if one.missing:
             listed = ", ".join(map(str, one.missing[:3])) + (" …" if len(one.missing) > 3 else "")
             keys = [str(key) for key in one.missing]
             click.echo(f"\n{one.asset}: {len(one.missing)} missing ({listed}). {chain.remedy(one.asset, keys)}")
-        if one.stale:
-            key, why = min(one.stale.items())
-            remedy = chain.remedy(one.asset, [str(k) for k in one.stale])
-            click.echo(f"\n{one.asset}: {len(one.stale)} stale from {key} on: {why}. {remedy}")
+    if stale := [one for one in found if one.stale]:
+        causes = [one for one in stale if not all(why.endswith("is stale") for why in one.stale.values())]
+        for one in causes:
+            key, why = next((k, why) for k, why in sorted(one.stale.items()) if not why.endswith("is stale"))
+            click.echo(f"\n{one.asset}: {len(one.stale)} stale, from {key} on: {why}.")
+        if len(stale) > len(causes):
+            after = ", ".join(one.asset for one in stale if one not in causes)
+            click.echo(f"With them what is made from them: {after}.")
+        click.echo(f"Make all of it anew, in order: microseg run --project {project} --stale")
     empty = [one.asset for one in found if not one.there]
     if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
         click.echo(

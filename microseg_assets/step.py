@@ -195,11 +195,18 @@ class Step:
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def write(self, rows: pa.Table, days: Sequence[date], **notes: Any) -> None:
-        """Put the partitions of `days` in place and note their metadata."""
+    def write(
+        self,
+        rows: pa.Table,
+        days: Sequence[date],
+        *,
+        footers: Mapping[date, Mapping[str, str]] | None = None,
+        **notes: Any,
+    ) -> None:
+        """Put the partitions of `days` in place and note their metadata; `footers` are kept in the files too."""
         if not days:
             return
-        counts = self.chain.lake.write_days(self.stored.table, rows, days, **self.stored.fixed)
+        counts = self.chain.lake.write_days(self.stored.table, rows, days, footers, **self.stored.fixed)
         for day in days:
             self.note(day, rows=counts[day], **notes)
 

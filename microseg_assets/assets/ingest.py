@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
+from microseg_assets import taken_in
 from microseg_assets.chain import Chain, Step
-from microseg_assets.sources import BEFORE_START, Source
+from microseg_assets.sources import BEFORE_START, Drift, Source
+from microseg_assets.taken_in import raw_name
 from ml import tables
 
 RAW_COLUMNS = (
@@ -20,8 +24,7 @@ RAW_COLUMNS = (
 ALL_AT_ONCE = 400  # days of one scan: reading a source again for every month would cost more than the rows weigh
 
 
-def raw_name(table: str) -> str:
-    return f"raw_{table}"
+DELIVERY = "delivery"
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -33,19 +36,53 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
     delivered = chain.project.inputs[table].plus(RAW_COLUMNS).named(raw_name(table))
 
     def body(step: Step) -> None:
-        if source is not None:
-            undated = source.undated()
-            step.quarantine(table, "undated", undated_as_refused(table, undated))
-            _refuse_undated(step, source, table, undated)
-        for days in step.batches(ALL_AT_ONCE):
-            if source is None:
+        if source is None:
+            for days in step.batches(ALL_AT_ONCE):
                 step.write(delivered.empty_days(), days, switched_off=f"the project file maps no {table}")
-            else:
-                step.write(source.rows(days[0], days[-1]), days)
+            return
+        undated = source.undated()
+        step.quarantine(table, "undated", undated_as_refused(table, undated))
+        _refuse_undated(step, source, table, undated)
+        columns = list(source.columns())
+        told = _told(step, source, table)
+        for days in step.batches(ALL_AT_ONCE):
+            rows = source.rows(days[0], days[-1])
+            step.write(rows, days, footers=taken_in.notes(days, source.arrived(rows)), **told.notes)
+            taken_in.note_columns(step.chain, table, days[-1], columns)
+            for day in days:
+                step.check(DELIVERY, day, not told.lost, warn=True, **told.notes)
 
     body.__name__ = raw_name(table)
     body.__doc__ = f"Delivered rows of `{table}`: {chain.project.inputs[table].meaning}. Mapped, not yet judged."
-    return chain.asset("ingest", writes=delivered)(body)
+    checks = {DELIVERY: "The source has every column that is mapped, and none of those it had before is gone."}
+    return chain.asset("ingest", writes=delivered, checks=checks if source is not None else None)(body)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is worth knowing of a source as a whole; `lost` is what it no longer has."""
+
+    lost: list[str]
+    notes: dict[str, Any]
+
+
+def _told(step: Step, source: Source, table: str) -> _Told:
+    before = taken_in.columns_before(step.chain, table, min(step.keys))
+    drift = source.drift(before) if before is not None else Drift()
+    lost = [problem.message for problem in source.check() if not problem.is_error]
+    unmapped = source.unmapped() if source.ids is not None else None
+    notes = {
+        "new_columns": ", ".join(drift.new) or None,
+        "vanished_columns": ", ".join(drift.vanished) or None,
+        "missing": "; ".join(lost) or None,
+        "ids_without_a_customer": _listed(unmapped) if unmapped is not None and unmapped.num_rows else None,
+    }
+    return _Told([*lost, *drift.vanished], notes)
+
+
+def _listed(unmapped: pa.Table) -> str:
+    examples = ", ".join(f"{row['source_id']} ×{row['rows']:,}" for row in unmapped.slice(0, 3).to_pylist())
+    return f"{unmapped.num_rows:,} that the map of ids does not hold, such as {examples}"
 
 
 def undated_as_refused(table: str, rows: pa.Table) -> pa.Table:

@@ -11,15 +11,17 @@ all such problems are told at once.
 
 A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the files, `read` makes SQL views of them,
 `query` accepts the user's SQL, `mapping` binds it to the contract, and `plan` puts these together. `values` says what a
-value means, `rows` writes the one query, and a `Source` returns its rows.
+value means, `rows` writes the one query, `arrivals` says in two figures what a day was delivered, and a `Source`
+returns all of it.
 """
 
+from microseg_assets.sources.arrivals import Arrival, Change, changes, days_told
 from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
 from microseg_assets.sources.source import Drift, Source
 from microseg_assets.sources.spec import BEFORE_START, IdsSpec, Problem, SourceError, SourceSpec, TableSpec, input_table
 
 __all__ = [
-    "BEFORE_START", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec", "TableSpec", "checked_query",
-    "input_table", "locate",
+    "BEFORE_START", "Arrival", "Change", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec",
+    "TableSpec", "changes", "checked_query", "days_told", "input_table", "locate",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from microseg_assets.sources.arrivals import arrivals_sql
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.plan import Plan
 from microseg_assets.sources.read import FILE, SOURCE, text
@@ -80,7 +81,14 @@ def rows_of(plan: Plan, condition: str) -> str:
 
 def days_of(plan: Plan) -> str:
     """`day` and `rows`: how many rows each day was delivered, first those without a day."""
-    return f"WITH {_dated(plan)} SELECT day, count(*) AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
+    # A line that is no row is found out by reading all of it, so nothing may be left unread here.
+    read = f"count(hash({', '.join(quoted(mapped.column.name) for mapped in plan.mapped)}, problem))"
+    return f"WITH {_dated(plan)} SELECT day, {read} AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
+
+
+def arrivals_of(plan: Plan) -> str:
+    """`day`, `rows` and `fingerprint`: what each day was delivered (see `arrivals`)."""
+    return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated')}"
 
 
 def unmapped_of(plan: Plan) -> str:

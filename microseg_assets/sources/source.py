@@ -17,9 +17,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microseg_assets.sources.arrivals import Arrival, arrivals, arrivals_sql
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
-from microseg_assets.sources.rows import days_of, rows_of, unmapped_of
+from microseg_assets.sources.rows import arrivals_of, days_of, rows_of, unmapped_of
 from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
@@ -110,6 +111,18 @@ class Source:
         with self._planned() as ready:
             _fetch(ready)
             return _run(ready, days_of(ready))
+
+    def arrivals(self) -> dict[date, Arrival]:
+        """How many rows each day was delivered, and a fingerprint of what they hold; without the undated ones."""
+        with self._planned() as ready:
+            _fetch(ready)
+            return arrivals(_run(ready, arrivals_of(ready)))
+
+    def arrived(self, rows: pa.Table) -> dict[date, Arrival]:
+        """The same of rows that this source has given (see `rows`)."""
+        with connected() as connection:
+            connection.register("delivered_rows", rows)
+            return arrivals(connection.sql(arrivals_sql(self.target.table, "delivered_rows")).to_arrow_table())
 
     def unmapped(self) -> pa.Table:
         """`source_id` and `rows`: ids of this source that its map of ids does not hold, the most frequent first.

@@ -60,6 +60,7 @@ def plan(
     -------
     Columns of `tables.ACTION_PLAN` and `day`.
     """
+    held_out = spec.holdout_share if spec.actions else 0.0  # with nothing to hand out, nobody is kept from it
     offers = _offers(engine.query(_GROUPS, micro_segments=micro_segments).to_pylist(), effects.to_pylist(), spec)
     rows = engine.query(
         sql_of("ml.actions", "plan"),
@@ -67,8 +68,8 @@ def plan(
             "start": start,
             "cycle_days": spec.cycle_days,
             "salt": salt,
-            "holdout_share": spec.holdout_share,
-            "holdout_hex": _hex_bound(spec.holdout_share),
+            "holdout_share": held_out,
+            "holdout_hex": _hex_bound(held_out),
             "budget": spec.budget,
         },
         micro_segments=micro_segments,

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import runs
+from microseg_assets import planning, runs
 from microseg_assets.chain import FAMILIES, Chain
 from microseg_assets.home import Home
 from ml import tables
@@ -181,12 +181,12 @@ class Shop:
     def run(self, first: date, last: date | None = None) -> None:
         """What `microseg run --from FIRST --to LAST` executes."""
         with self.instance() as instance:
-            for run in runs.plan(self.chain, first, last or first):
+            for run in planning.plan(self.chain, first, last or first):
                 runs.execute(run, str(self.file), self.home, instance)
 
     def execute(self, job: str, first: date, last: date | None = None) -> None:
         """One job over a range of partitions, whatever is there."""
-        run = runs.PlannedRun(job, first, last or first, 0, "", "")
+        run = planning.PlannedRun(job, first, last or first, 0, "", "")
         with self.instance() as instance:
             runs.execute(run, str(self.file), self.home, instance)
 

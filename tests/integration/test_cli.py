@@ -72,6 +72,14 @@ def is_one_sentence(said: str) -> bool:
     return len(lines) == 1 and lines[0].startswith("microseg: ") and "Traceback" not in said
 
 
+def test_a_state_folder_that_is_a_file_is_one_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = desk.project.with_name("taken")
+    taken.write_text("")
+    monkeypatch.setenv("MICROSEG_HOME", str(taken))
+    code, _, err = desk.asks(*RUN)
+    assert code == 2 and err.splitlines()[-1].startswith("microseg: the state folder") and "Traceback" not in err
+
+
 # ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

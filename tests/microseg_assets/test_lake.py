@@ -129,10 +129,28 @@ def test_a_stamp_says_when_a_partition_was_put_in_place(lake: Lake) -> None:
     before = time.time()
     lake.write(TABLE, D1, rows("a"))
     first = lake.stamps(TABLE)["2024-01-01"]
-    assert before - 1 <= first <= time.time() + 1
+    assert before - 1 <= first.changed == first.made <= time.time() + 1
+    time.sleep(0.02)
+    lake.write(TABLE, D1, rows("b"))
+    second = lake.stamps(TABLE)["2024-01-01"]
+    assert second.changed == second.made > first.changed
+
+
+def test_the_same_rows_again_are_made_anew_and_have_not_changed(lake: Lake) -> None:
+    lake.write(TABLE, D1, rows("a"))
+    first = lake.stamps(TABLE)["2024-01-01"]
     time.sleep(0.02)
     lake.write(TABLE, D1, rows("a"))
-    assert lake.stamps(TABLE)["2024-01-01"] > first
+    again = lake.stamps(TABLE)["2024-01-01"]
+    assert again.changed == first.changed and again.made > first.made
+    assert everything(lake) == [("a", "2024-01-01")] and lake.keys(TABLE) == ["2024-01-01"]
+
+
+def test_notes_of_a_partition_come_back_and_are_no_rows(lake: Lake) -> None:
+    lake.write(TABLE, D1, rows("a"), {"fingerprint": "é:17"})
+    lake.write(TABLE, D2, rows("b"))
+    assert lake.notes(TABLE) == {"2024-01-01": {"fingerprint": "é:17"}, "2024-01-02": {}}
+    assert everything(lake) == [("a", "2024-01-01"), ("b", "2024-01-02")]
 
 
 def test_a_file_for_people_lies_beside_the_rows_and_is_no_partition(lake: Lake) -> None:

@@ -18,7 +18,8 @@ from microseg_assets.chain import Chain
 from microseg_assets.cli import main
 from microseg_assets.home import Home
 from microseg_assets.partitions import Reach
-from microseg_assets.runs import chain_of, plan
+from microseg_assets.planning import plan, plan_stale
+from microseg_assets.runs import chain_of
 
 DAY = timedelta(days=1)
 START = date(2024, 1, 3)  # a Wednesday
@@ -97,7 +98,7 @@ def by_definition(chain: Chain) -> set[tuple[str, date]]:
     }
     found: set[tuple[str, date]] = set()
     while True:
-        more = {p for p in stamps if any(stamps[u] > stamps[p] or u in found for u in reads[p])}
+        more = {p for p in stamps if any(stamps[u].changed > stamps[p].made or u in found for u in reads[p])}
         if more == found:
             return found
         found = more
@@ -215,15 +216,31 @@ def remade(chain: Chain, first: date, last: date) -> dict[str, set[date]]:
         ("lifecycle_stages", DAYS[7]),
     ],
 )
-def test_the_command_that_is_named_makes_anew_everything_that_is_stale(
+def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
     touch(chain, name, key, at=100)
-    named = commands(printed(chain, monkeypatch))
-    wanted = {one.asset: set(one.stale) for one in status.statuses(chain) if one.stale}
-    assert wanted and set(named) == set(wanted)
-    for asset, keys in wanted.items():
-        assert keys <= remade(chain, *named[asset])[asset], f"{asset} stays stale"
+    text = printed(chain, monkeypatch)
+    assert f"Make all of it anew, in order: microseg run --project {chain.project.path} --stale" in text
+    assert text.count(" --stale") == 1 and f"from {key} on: {name} was made after it" in text
+    wanted = {(one.asset, day) for one in status.statuses(chain) for day in one.stale}
+    made: list[tuple[str, date]] = []
+    for run in plan_stale(chain, status.statuses(chain)):
+        step = 7 if run.unit == "week" else 1
+        keys = [run.first + i * DAY for i in range(0, (run.last - run.first).days + 1, step)]
+        made += [(asset, day) for asset in sorted(run.assets, key=chain.in_order().index) for day in keys]
+    assert wanted and wanted <= set(made) and len(made) == len(set(made))
+    assert min(day for _, day in made if not chain.is_weekly(_)) >= min(d for a, d in wanted if not chain.is_weekly(a))
+    clock = 200.0
+    for asset, day in made:
+        clock += 1
+        touch(chain, asset, day, at=clock)
+    assert stale(chain) == set(), "what the plan made is fresh"
+
+
+def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Chain) -> None:
+    chain.lake.write(chain.stored["raw_transactions"].table, DAYS[3], chain.stored["raw_transactions"].table.empty())
+    assert stale(chain) == set()
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,13 @@ def test_reasons_are_words() -> None:
     assert set(first["reason"].to_pylist()) == {"no effects yet: no matured exposures"}
 
 
+def test_where_no_action_is_declared_nobody_is_held_out() -> None:
+    empty = tables.ACTION_EFFECTS.schema().append(pa.field("day", pa.date32())).empty_table()
+    rows = plan(ENGINE, crowd(200), empty, replace(SPEC, actions=(), holdout_share=0.5), start=START, salt="s")
+    assert set(rows["action"].to_pylist()) == {"none"} and set(rows["propensity"].to_pylist()) == {1.0}
+    assert set(rows["reason"].to_pylist()) == {"no action: none is declared"}
+
+
 def test_who_is_held_out_stays_held_out_for_the_cycle_and_changes_with_it() -> None:
     table = plan(ENGINE, crowd(600, 57), effect_rows(SURE, 57), SPEC, start=START, salt="s").to_pandas()
     held = {day: frozenset(rows.loc[rows["is_holdout"], "customer_id"]) for day, rows in table.groupby("day")}

@@ -1,0 +1,135 @@
+"""Which Dagster runs make the days somebody asks for, or make anew what is stale.
+
+Three range runs at most for an unbroken span: ingest to features, the training weeks that serve the days, value to
+atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
+executing them (see `runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from microseg_assets.automation import UP_TO_FEATURES
+from microseg_assets.chain import Chain
+from microseg_assets.partitions import WEEK, Reach
+from microseg_assets.status import AssetStatus
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One range run of one job, over days or weeks; of some of its assets only, if `assets` names them."""
+
+    job: str
+    first: date
+    last: date
+    partitions: int
+    unit: str
+    why: str
+    assets: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What makes a Dagster run of it a range run."""
+        return {
+            "dagster/asset_partition_range_start": self.first.isoformat(),
+            "dagster/asset_partition_range_end": self.last.isoformat(),
+        }
+
+
+def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
+    """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
+
+    Parameters
+    ----------
+    only_missing : leave out what is already there
+
+    Raises
+    ------
+    ValueError
+        If the days lie outside of the project's calendar.
+    """
+    calendar = chain.calendar
+    if last < first:
+        raise ValueError(f"the last day {last} lies before the first day {first}: swap them")
+    if first < calendar.start or last > calendar.newest_day:
+        newest = "its end" if calendar.newest_day == calendar.end else "the last day that has ended"
+        raise ValueError(
+            f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
+            f"{calendar.newest_day}: choose days between them"
+        )
+    featured = _made(chain, "customer_features")
+    there = _made(chain, "segment_atlas") & featured
+    before = [day for day in there if day < first]
+    start = max(before) + timedelta(days=1) if before else first
+    days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
+    if not days:
+        return []
+    runs = []
+    to_features = [
+        d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
+    ]
+    runs += _ranges(chain, "to_features", to_features, "day", "what happened, and what is known of each customer")
+    again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
+    weeks = sorted({*_weeks(chain, days), *again})
+    runs += _ranges(chain, "weekly", weeks, "week", "the models in force on these days")
+    runs += _ranges(chain, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
+    return runs
+
+
+def plan_stale(chain: Chain, found: Sequence[AssetStatus]) -> list[PlannedRun]:
+    """The runs that make anew what is stale, in order: what happened on each day, then what is known of each customer,
+    then the training weeks, then everything after them.
+
+    Parameters
+    ----------
+    found : the state of every asset (see `status.statuses`)
+    """
+    stale = {one.asset: list(one.stale) for one in found}
+    weekly = [name for name in chain.stored if chain.is_weekly(name)]
+    early = [name for name in chain.stored if chain.groups[name] in UP_TO_FEATURES]
+    looking_back = [name for name in early if Reach.DAYS_SO_FAR in chain.reads[name].values()]
+    of_a_day = [name for name in early if name not in looking_back]
+    later = [name for name in chain.stored if name not in early and name not in weekly]
+    stages = [
+        ("to_features", of_a_day, "day", "what happened on days whose rows have changed"),
+        ("to_features", looking_back, "day", "what is known of each customer since then"),
+        ("weekly", weekly, "week", "the models that learnt from it"),
+        ("from_value", later, "day", "value, stages, segments, journeys, actions, atlas"),
+    ]
+    runs = []
+    for job, assets, unit, why in stages:
+        keys = sorted({key for name in assets for key in stale.get(name, ())})
+        runs += [replace(run, assets=tuple(assets)) for run in _ranges(chain, job, keys, unit, why)]
+    return runs
+
+
+def _made(chain: Chain, asset: str) -> set[date]:
+    stored = chain.stored[asset]
+    return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)}
+
+
+def _weeks(chain: Chain, days: Sequence[date]) -> list[date]:
+    """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
+    serving = chain.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
+    if not serving:
+        return []
+    families = [name for name in chain.stored if chain.is_weekly(name)]
+    there = set.intersection(*(_made(chain, name) for name in families))
+    before = [week for week in there if week < serving[0]]
+    first = max(before) + WEEK if before else serving[0]
+    count = (serving[-1] - first).days // 7 + 1
+    return [week for i in range(count) if (week := first + i * WEEK) not in there]
+
+
+def _ranges(chain: Chain, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
+    """Unbroken runs of `keys` as range runs."""
+    step = WEEK if unit == "week" else timedelta(days=1)
+    found: list[PlannedRun] = []
+    for key in sorted(keys):
+        if found and key - found[-1].last == step:
+            found[-1] = PlannedRun(job, found[-1].first, key, found[-1].partitions + 1, unit, why)
+        else:
+            found.append(PlannedRun(job, key, key, 1, unit, why))
+    return found

@@ -1,0 +1,78 @@
+"""The sensor that keeps days as their sources have them: off until switched on.
+
+It compares the sources with what was taken in from them, and asks for one run at a time of what is stale, in order.
+Belongs here: when to ask. Does not belong here: what is stale (`status`) and which runs make it anew (`planning`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import dagster as dg
+
+from microseg_assets.chain import Chain
+from microseg_assets.planning import PlannedRun, plan_stale
+from microseg_assets.sources import days_told
+from microseg_assets.status import AssetStatus, statuses
+from microseg_assets.taken_in import Comparison, compare
+
+EVERY_SECONDS = 900  # a look reads every source through
+
+_AT_WORK = [
+    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
+]  # fmt: skip
+
+
+def sensors(chain: Chain, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.SensorDefinition]:
+    """`<project>_refresh`: what has become stale, by late rows or by a rerun, is made anew."""
+    project = chain.project.name
+    wanted = {f"{project}_{name}" for name in ("to_features", "weekly", "from_value")}
+
+    @dg.sensor(
+        name=f"{project}_refresh",
+        jobs=[job for job in jobs if job.name in wanted],
+        minimum_interval_seconds=EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Makes anew what is stale: days whose source has come to hold late or corrected rows, and what was made "
+            "from anything that has changed since. One run at a time, in the order of the chain."
+        ),
+    )
+    def refresh(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
+        of_project = dg.RunsFilter(statuses=_AT_WORK, tags={"microseg/project": project})
+        if context.instance.get_runs(of_project, limit=1):
+            return dg.SkipReason("a run of this project is at work")
+        sources = compare(chain)
+        found = statuses(chain, sources)
+        runs = plan_stale(chain, found)
+        if not runs:
+            unreadable = "; ".join(f"{table}: {why}" for table, why in sources.unreadable)
+            return dg.SkipReason(f"nothing is stale{f' ({unreadable})' if unreadable else ''}")
+        return dg.RunRequest(
+            run_key=_state(chain, runs[0], found, sources),
+            job_name=f"{project}_{runs[0].job}",
+            asset_selection=[chain.key(name) for name in runs[0].assets],
+            tags={**runs[0].tags, "microseg/why": _why(sources, runs[0])},
+        )
+
+    return [refresh]
+
+
+def _why(sources: Comparison, run: PlannedRun) -> str:
+    if not sources.changes:
+        return run.why
+    return f"{run.why}: {sources.changes[0].table} {days_told(sources.changes)}"
+
+
+def _state(chain: Chain, run: PlannedRun, found: Sequence[AssetStatus], sources: Comparison) -> str:
+    """A key of what is asked for and of what it would be made from: a run that failed is not asked for again until
+    something has changed."""
+    digest = hashlib.sha256(repr((run, sources.changes)).encode())
+    for one in found:
+        if one.asset in run.assets:
+            for upstream in chain.reads[one.asset]:
+                stored = chain.stored[upstream]
+                digest.update(repr(sorted(chain.lake.stamps(stored.table, **stored.fixed).items())).encode())
+    return digest.hexdigest()[:16]
