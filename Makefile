@@ -11,7 +11,7 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test evidence lint format clean distclean
+.PHONY: help venv demo ui test evidence mutations lint format clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 
 evidence: venv ## the worlds that claims are tested in, beside what the design says about them
 	@$(BIN)/python -m ml.simulate.evidence
+
+mutations: venv ## a thousand broken files: each row accepted unchanged or quarantined, or the file refused
+	@MICROSEG_MUTATIONS=1000 $(BIN)/python -m pytest -n 2 tests/mutations $(ARGS)
 
 lint: venv ## style, formatting, types
 	@$(BIN)/ruff check .

@@ -41,7 +41,7 @@ from ml.features import Attribute, FeatureSpec, features_table
 from ml.journeys import TransitionSpec
 from ml.lifecycle import CUTS, PARAMETERS, LifecycleSpec
 from ml.restate import Specs
-from ml.rules import RuleError, nearest, scalar
+from ml.rules import RuleError, bind, nearest
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_columns, unknown_features
 from ml.segments.audiences import MEDIAN
 from ml.tables import Table
@@ -341,20 +341,25 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         yield ("features", "categories"), str(error)
         return
     columns = input_columns(features)
-    facts = [name for name in columns if name not in ("stage", "sub_stage", "spend_trend_28d")]
     medians = [f"{MEDIAN}{name}" for name in columns]
-    rules: list[tuple[tuple[Any, ...], str, Collection[str], Collection[str]]] = [
-        *((("lifecycle", "stages", i, "when"), r.when, facts, PARAMETERS)
+    declared = [*tables.LIFECYCLE_STAGES.columns, *project.features_table.columns, *tables.CUSTOMER_FEATURES.columns]
+    types = dict.fromkeys(columns, "double") | {c.name: c.type for c in declared if c.name in columns}
+    known_facts = {
+        name: type_ for name, type_ in types.items() if name not in ("stage", "sub_stage", "spend_trend_28d")
+    }
+    rules: list[tuple[tuple[Any, ...], str, Mapping[str, str], Collection[str]]] = [
+        *((("lifecycle", "stages", i, "when"), r.when, known_facts, PARAMETERS)
           for i, r in enumerate(project.lifecycle.stages)),
-        *((("lifecycle", "sub_stages", i, "when"), r.when, facts, (*PARAMETERS, *CUTS))
+        *((("lifecycle", "sub_stages", i, "when"), r.when, known_facts, (*PARAMETERS, *CUTS))
           for i, r in enumerate(project.lifecycle.sub_stages)),
-        *((("segments", "layers", i, "rules", j, "when"), r.when, columns, ())
+        *((("segments", "layers", i, "rules", j, "when"), r.when, types, ())
           for i, layer in enumerate(project.segments.layers) for j, r in enumerate(layer.rules)),
-        *((("audiences", i, "when"), r.when, columns, medians) for i, r in enumerate(project.audiences)),
+        *((("audiences", i, "when"), r.when, types, medians) for i, r in enumerate(project.audiences)),
     ]  # fmt: skip
     for i, own in enumerate(project.validation.rules):
         if own.table in project.inputs:
-            rules.append((("validation", "rules", i, "holds"), own.holds, project.inputs[own.table].names, ()))
+            own_types = {column.name: str(column.type) for column in project.inputs[own.table].columns}
+            rules.append((("validation", "rules", i, "holds"), own.holds, own_types, ()))
         else:
             yield (
                 ("validation", "rules", i, "table"),
@@ -362,7 +367,7 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
             )
     for key, text, known, parameters in rules:
         try:
-            scalar(text, known, parameters)
+            bind(text, known, parameters)
         except RuleError as error:
             yield key, str(error)
     for name in project.validation.min_rows:

@@ -7,11 +7,17 @@ columns: no sub-queries, no table or file functions, no second statement. Does n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
 
+import duckdb
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+
+from ml.engine import quoted
+from ml.tables import SQL
 
 
 class RuleError(ValueError):
@@ -40,6 +46,8 @@ _FUNCTIONS = {
     "list_extract", "struct_extract", "json_extract_string", "isfinite", "sha256", "to_hours", "to_days", "to_minutes",
     "to_seconds",
 }  # fmt: skip
+_VALUES = {"double": "1", "bigint": "1", "date": "'2024-01-01'", "timestamp": "'2024-01-01'", "boolean": "true"}
+_DEEPEST = 120  # parentheses, calls and operators that may lie in one another
 _CLASSES = [node for node in _ALLOWED if issubclass(node, exp.Func)]
 
 
@@ -66,8 +74,14 @@ def scalar(expression: str, columns: Collection[str] | None = None, parameters: 
     RuleError
         If it does not parse, or contains anything but a pure scalar expression over `columns`.
     """
+    too_deep = f"{expression[:40]!r} … is nested too deeply: write it shorter"
     try:
         parsed = sqlglot.parse(expression, read="duckdb")
+        for one in parsed:
+            if one is not None:
+                one.sql("duckdb")  # as it will be written: what is too deep for that is told here
+    except RecursionError:
+        raise RuleError(too_deep) from None
     except SqlglotError as error:
         where = next((f" near character {e['col']}" for e in getattr(error, "errors", ()) if e.get("col")), "")
         raise RuleError(f"{expression!r} is not a SQL expression: it breaks off or goes wrong{where}") from None
@@ -75,8 +89,80 @@ def scalar(expression: str, columns: Collection[str] | None = None, parameters: 
         raise RuleError(f"{expression!r} must be exactly one expression")
     tree = parsed[0]
     for node in tree.walk():
+        check_words(node)
         _check(node, expression, columns, parameters)
+        if node.depth > _DEEPEST and not isinstance(node, exp.Connector) and _nesting(node) > _DEEPEST:
+            raise RuleError(too_deep)
     return tree
+
+
+def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str] = ()) -> exp.Expr:
+    """Parse a predicate over one row, and have the engine look at it: with the columns' types, but nobody's values.
+
+    Parameters
+    ----------
+    expression : see `scalar`
+    columns : name to type, as `ml.tables` calls it
+    parameters : names that may follow a ``$``; they stand for numbers
+
+    Raises
+    ------
+    RuleError
+        If it cannot be accepted, calculates with what cannot be calculated with, or is not true or false.
+    """
+    tree = scalar(expression, columns, parameters)
+    null = exp.cast(exp.null(), "DOUBLE")
+    typed = tree.transform(lambda node: null.copy() if isinstance(node, exp.Placeholder) else node)
+    given = ", ".join(
+        f"{_VALUES.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items()
+    )
+    try:
+        found = _binder().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {given})")
+        type_ = str(found.types[0])
+        try:
+            found.fetchall()  # a text that is compared with a number must be one
+        except duckdb.ConversionException:
+            raise
+        except duckdb.Error:
+            pass  # such as the logarithm of a number that a customer need not have
+    except duckdb.Error as error:
+        said = re.sub(r"^(\w+ )+Error: ", "", str(error).strip().partition("\n")[0])
+        raise RuleError(f"{expression!r} cannot be computed: {said}") from None
+    if type_ not in ("BOOLEAN", '"NULL"'):
+        raise RuleError(f"{expression!r} is not true or false but {type_}: write a comparison")
+    return tree
+
+
+@cache
+def _binder() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that reads nothing."""
+    return duckdb.connect(config={"enable_external_access": "false", "threads": 1})
+
+
+def check_words(node: exp.Expr) -> None:
+    """Types and units are words: sqlglot writes some of them as they were given.
+
+    Raises
+    ------
+    RuleError
+        If one is not.
+    """
+    word = ""
+    if isinstance(node, exp.DataType) and node.args.get("kind"):
+        word = str(node.args["kind"])
+    elif isinstance(node, exp.Var):
+        word = node.name
+    if not re.fullmatch(r"[\w.\- ]*", word.replace('"', "") if isinstance(node, exp.DataType) else word, re.ASCII):
+        raise RuleError(f"{word!r} is no type or unit: write such as DOUBLE, VARCHAR or DATE, or 'day'")
+
+
+def _nesting(node: exp.Expr) -> int:
+    """How many expressions a node lies in; a row of ANDs or ORs is one."""
+    depth, inner = 0, node
+    while (outer := inner.parent) is not None:
+        depth += not (isinstance(outer, exp.Connector) and type(outer) is type(inner))
+        inner = outer
+    return depth
 
 
 def _check(node: exp.Expr, expression: str, columns: Collection[str] | None, parameters: Collection[str]) -> None:

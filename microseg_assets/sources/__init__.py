@@ -9,10 +9,10 @@ without a day, or dated before the project began, is `undated`; a line that is n
 makes the whole source unusable (a missing file, a missing column, an expression that means nothing) is an error, and
 all such problems are told at once.
 
-A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the files, `read` makes SQL views of them,
-`query` accepts the user's SQL, `mapping` binds it to the contract, and `plan` puts these together. `values` says what a
-value means, `rows` writes the one query, `arrivals` says in two figures what a day was delivered, and a `Source`
-returns all of it.
+A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the files, `lines` puts right text files
+whose lines end in two ways and tells of damaged ones, `read` makes SQL views of them, `query` accepts the user's SQL,
+`mapping` binds it to the contract, and `plan` puts these together. `values` says what a value means, `rows` writes the
+one query, `arrivals` says in two figures what a day was delivered, and a `Source` returns all of it.
 """
 
 from microseg_assets.sources.arrivals import Arrival, Change, changes, days_told

@@ -57,43 +57,60 @@ def format_of(name: str) -> Format | None:
 
 
 def copies(files: Sequence[str]) -> list[str]:
-    """Local files whose bytes are those of an earlier one in the list: the same delivery, delivered again."""
+    """Local files whose bytes are those of an earlier one in the list: the same delivery, delivered again.
+
+    Folders such as ``day=2024-01-01`` carry values, so that the same bytes in two of them are two deliveries.
+    """
     sizes: dict[int, list[str]] = {}
     for name in files:
         if not is_url(name) and (size := Path(name).stat().st_size):
             sizes.setdefault(size, []).append(name)
-    found, seen = [], set()
+    found: list[str] = []
+    seen: set[tuple[str, ...]] = set()
     for name in sorted(name for same in sizes.values() if len(same) > 1 for name in same):
         with open(name, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = (hashlib.file_digest(file, "sha256").hexdigest(), *partition(name))
         if digest in seen:
             found.append(name)
         seen.add(digest)
     return found
 
 
+def partition(name: str) -> tuple[str, ...]:
+    """The folders of a path that carry values: ``day=2024-01-01``."""
+    return tuple(part for part in name.split("/")[:-1] if "=" in part.strip("="))
+
+
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """What an error says, in one line of signs that can be shown."""
+    lines = ["".join(c for c in line if c.isprintable()).strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
 
 
 def _local(path: Path, location: str) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        files = [p for p in path.rglob("*") if p.is_file() and format_of(p.name) and not p.name.startswith((".", "_"))]
+        below = ((p, p.relative_to(path).parts) for p in path.rglob("*"))
+        files = [p for p, parts in below if format_of(p.name) and not _is_hidden(parts) and p.is_file()]
         if not files:
             raise SourceError(f"the folder {location} ({path}) holds no CSV, JSON lines or Parquet file")
     else:
         pattern = _PATTERN.search(location)
         path = path.absolute()
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if pattern else ()
-        files = [p for p in matches if p.is_file()]
+        fixed = next((i for i, part in enumerate(path.parts) if _PATTERN.search(part)), 0)
+        wants_hidden = _is_hidden(path.parts[fixed:])  # `_sales/*.csv` and `.*/x.csv` say what they mean
+        files = [p for p in matches if p.is_file() and (wants_hidden or not _is_hidden(p.parts[fixed:]))]
         if not files:
             what = "no file matches" if pattern else "there is no file"
             raise SourceError(f"{what} {location} (looked for {path}): put it there or correct the location")
     return sorted(map(str, files))
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    """Whether a path leads through something that people and programs put aside: ``.git``, ``_SUCCESS``."""
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
 
 
 def _remote(location: str) -> list[str]:
@@ -102,7 +119,7 @@ def _remote(location: str) -> list[str]:
     try:
         system, path = fsspec.core.url_to_fs(location)
         if system.isdir(path):
-            found = [p for p in system.find(path) if format_of(p)]
+            found = [p for p in system.find(path) if format_of(p) and not _is_hidden(_below(p, path))]
         else:
             found = system.glob(path) if _PATTERN.search(path) else [path] if system.exists(path) else []
     except Exception as error:  # every file system raises errors of its own
@@ -110,3 +127,7 @@ def _remote(location: str) -> list[str]:
     if not found:
         raise SourceError(f"there is no file {location}: put it there or correct the location")
     return sorted(system.unstrip_protocol(p) for p in found)
+
+
+def _below(path: str, folder: str) -> list[str]:
+    return path.strip("/").removeprefix(folder.strip("/")).strip("/").split("/")

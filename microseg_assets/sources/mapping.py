@@ -16,7 +16,7 @@ import duckdb
 from sqlglot import exp
 
 from microseg_assets.sources.locate import first_line
-from microseg_assets.sources.query import as_numbers, check_words, with_fields
+from microseg_assets.sources.query import as_numbers, with_fields
 from microseg_assets.sources.read import FILE, SOURCE, described
 from ml.engine import quoted
 from ml.rules import RuleError, nearest, scalar
@@ -57,10 +57,7 @@ class Relation:
         RuleError
             If it means nothing here.
         """
-        try:
-            sql, uses = self._checked(expression)
-        except RecursionError:
-            raise RuleError(f"{expression[:40]!r} … is nested too deeply: write it shorter") from None
+        sql, uses = self._checked(expression)
         try:
             type_ = described(self.connection, f"SELECT ({sql}) AS x FROM ({self.sql})")["x"]
         except duckdb.Error as error:
@@ -70,8 +67,6 @@ class Relation:
     def _checked(self, expression: str) -> tuple[str, tuple[str, ...]]:
         texts = {name.lower() for name, type_ in self.columns.items() if type_ in ("VARCHAR", "JSON")}
         tree = scalar(expression, self.columns)
-        for node in tree.walk():
-            check_words(node)
         tree = with_fields(as_numbers(tree, texts), texts)
         sql = tree.sql("duckdb", comments=False)
         scalar(sql, self.columns)  # what runs is what sqlglot has written, so that is what must be acceptable
@@ -161,10 +156,7 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
 def _lost(expression: str, relation: Relation) -> str:
     """A column that an expression uses and the source does not have; empty if there is none."""
     known = {name.lower() for name in relation.columns}
-    try:
-        roots = [column.parts[0].name for column in scalar(expression).find_all(exp.Column)]
-    except RecursionError:
-        return ""  # told when it is bound
+    roots = [column.parts[0].name for column in scalar(expression).find_all(exp.Column)]
     return next((root for root in roots if root.lower() not in known), "")
 
 

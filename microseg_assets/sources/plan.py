@@ -5,6 +5,7 @@ Belongs here: putting these together, and telling everything that is wrong at on
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from microseg_assets.sources.database import Database, Fetch, attach, database, fetch
+from microseg_assets.sources.lines import prepare, rewritten
 from microseg_assets.sources.locate import copies, first_line, locate
 from microseg_assets.sources.mapping import Mapped, Relation, Tell, mapping, predicate
 from microseg_assets.sources.query import checked_query, database_query, table_query
@@ -70,7 +72,11 @@ class _Opened:
 @contextmanager
 def connected() -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB that reads nothing but what it is given."""
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="microseg-") as folder,
+        duckdb.connect(config={"autoinstall_known_extensions": False}) as connection,
+    ):
+        prepare(connection, folder)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_progress_bar = false")
@@ -183,7 +189,8 @@ def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, 
 
 def _lock(connection: duckdb.DuckDBPyConnection, opened: _Opened) -> None:
     """From here on DuckDB opens no file but those of the views, whatever SQL it is given; this cannot be undone."""
-    names = {form for files in opened.files.values() for name in files for form in (name, literal(name))}
+    all_files = [*rewritten(connection), *(name for files in opened.files.values() for name in files)]
+    names = {form for name in all_files for form in (name, literal(name))}
     connection.execute(f"SET allowed_paths = [{', '.join(map(text, sorted(names)))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

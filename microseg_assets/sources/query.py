@@ -16,7 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from microseg_assets.sources.locate import first_line
-from ml.rules import RuleError, nearest
+from ml.rules import RuleError, check_words, nearest
 
 # Functions whose answer changes from one run to the next; those that sqlglot knows by a class of their own stand below.
 _CHANGING = {
@@ -24,6 +24,8 @@ _CHANGING = {
     "getvariable", "nextval", "currval", "get_current_timestamp", "transaction_timestamp", "version",
     "current_localtimestamp", "current_localtime", "txid_current", "clock_timestamp", "statement_timestamp",
     "timeofday", "changes", "total_changes", "last_insert_rowid", "randomblob", "random_normal", "lastval",
+    "current_connection_id", "current_query", "current_query_id", "current_transaction_id", "pg_postmaster_start_time",
+    "pg_conf_load_time", "sleep_ms", "write_log", "setval", "current_schemas", "in_search_path", "stats",
 }  # fmt: skip
 # Functions of a database's server that read its files, run SQL given as text, change its state or wait.
 _OF_THE_SERVER = re.compile(
@@ -31,9 +33,13 @@ _OF_THE_SERVER = re.compile(
     r"|ts_stat|crosstab.*|connectby|xpath_table|http.*|plan_.*|txid_.*|xmlparse|file_.*|sqlite_.*"
 )
 _MOMENTS = {"now", "today", "tomorrow", "yesterday"}  # texts that a cast makes the time it is
+# SQLite's functions of time that mean the time it is where they are not told another.
+_UNTOLD = re.compile(r"(date|time|datetime|julianday|unixepoch)\(\)|strftime\('[^']*'\)", re.IGNORECASE)
+# Views of a database about itself: no part of a query may hide behind, or uncover, one of them.
+_OF_THE_CATALOG = re.compile(r"__.*|(duckdb|sqlite|pg|pragma)_.*|information_schema")
 _REFUSED = (
-    exp.Rand, exp.Randn, exp.Uuid, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime,
-    exp.CurrentTimestampLTZ, exp.Localtime, exp.Localtimestamp, exp.CurrentVersion,
+    exp.TableSample, exp.Rand, exp.Randn, exp.Uuid, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp,
+    exp.CurrentDatetime, exp.CurrentTimestampLTZ, exp.Localtime, exp.Localtimestamp, exp.CurrentVersion,
 )  # fmt: skip
 _WRITES = (exp.Into, exp.DML, exp.DDL, exp.Command, exp.Lock, exp.Set, exp.Attach, exp.Detach, exp.Pragma, exp.Copy)
 _ARITHMETIC = (
@@ -66,8 +72,8 @@ def checked_query(query: str, files: Collection[str], functions: Collection[str]
         If it is anything else, or its answer would change from one minute to the next.
     """
     tree = _select(query, "duckdb")
-    own = _own_names(tree)
-    known = own | {name.lower() for name in files}
+    _check_own_names(tree)
+    known = {name.lower() for name in files}
     for node in tree.walk():
         if isinstance(node, exp.Table):
             _check_table(node, known, files, "not declared in files")
@@ -100,10 +106,10 @@ def database_query(query: str, dialect: str, tables: Collection[str] = (), funct
         If it is anything else, or its answer would change from one minute to the next.
     """
     tree = _select(query, dialect)
-    known = _own_names(tree) | set(tables)
+    _check_own_names(tree)
     for node in tree.walk():
         if isinstance(node, exp.Table):
-            _check_table(node, known if tables else None, tables, "not a table of the database")
+            _check_table(node, tables or None, tables, "not a table of the database")
         else:
             _check_steady(node, dialect)
             _check_function(node, functions)
@@ -153,21 +159,45 @@ def _select(query: str, dialect: str) -> exp.Query:
     return parsed[0]
 
 
-def _own_names(tree: exp.Query) -> set[str]:
-    """What the query's own WITH calls its parts."""
-    own = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for name in own:
+def _check_own_names(tree: exp.Query) -> None:
+    """What the query's own WITH calls its parts must be names, and no other table's."""
+    for name in {cte.alias for cte in tree.find_all(exp.CTE)}:
         if not (name.isascii() and name.isidentifier()):
             raise RuleError(f"the query calls a WITH {name!r}: use letters, digits and underscores")
-    return {name.lower() for name in own}
+        if _OF_THE_CATALOG.fullmatch(name.lower()):
+            raise RuleError(f"the query calls a WITH {name!r}, as the database calls a table of its own: rename it")
+
+
+def _is_own(table: exp.Table) -> bool:
+    """Whether a table is a WITH of a query around it; one of another part of the query is not seen from here."""
+    node: exp.Expr = table
+    while (parent := node.parent) is not None:
+        if isinstance(parent, exp.With):  # the parts before it, and where that is said itself
+            place = next(i for i, part in enumerate(parent.expressions) if part is node)
+            parts = parent.expressions[: place + bool(parent.args.get("recursive"))]
+            node = parent.parent or parent
+        else:
+            held = parent.args.get("with_")
+            parts = held.expressions if isinstance(held, exp.With) else []
+            node = parent
+        if any(part.alias.lower() == table.name.lower() for part in parts):
+            return True
+    return False
 
 
 def _check_steady(node: exp.Expr, dialect: str) -> None:
-    is_changing = isinstance(node, _REFUSED) or (isinstance(node, exp.Anonymous) and node.name.lower() in _CHANGING)
+    is_changing = isinstance(node, _REFUSED)
+    if isinstance(node, exp.Anonymous):
+        name = node.name.lower()
+        is_changing = name in _CHANGING or (name == "age" and len(node.expressions) < 2)
+    if dialect == "sqlite" and isinstance(node, exp.Func):
+        is_changing = is_changing or bool(_UNTOLD.fullmatch(node.sql(dialect)))
     if isinstance(node, exp.Literal) and node.is_string and node.name.strip().lower() in _MOMENTS:
         is_changing = isinstance(node.parent, exp.Cast) or (dialect == "sqlite" and isinstance(node.parent, exp.Func))
+        if dialect == "postgres":  # where such a text is a moment beside whatever is one
+            is_changing = is_changing or isinstance(node.parent, (exp.Predicate, exp.Binary, exp.Func))
     if is_changing:
-        raise RuleError(f"the query uses {node.sql(dialect)}, whose answer changes: a day must stay the same")
+        raise RuleError(f"the query uses {node.sql(dialect).strip()}, whose answer changes: a day must stay the same")
 
 
 def _check_function(node: exp.Expr, functions: Collection[str]) -> None:
@@ -184,26 +214,9 @@ def _check_table(node: exp.Table, known: Collection[str] | None, listed: Collect
     """A name that is `known`, or any name if that is None; never a function."""
     name = ".".join(part.name for part in (node.args.get("db"), node.this) if isinstance(part, exp.Identifier)).lower()
     is_name = isinstance(node.this, exp.Identifier) and not node.args.get("catalog")
-    if not is_name or (known is not None and name not in known):
+    if not is_name or (known is not None and name not in known and not (node.name.lower() == name and _is_own(node))):
         what = node.sql("duckdb")
         raise RuleError(f"the query reads {what}, which is {otherwise}; {nearest(node.name or what, listed)}")
-
-
-def check_words(node: exp.Expr) -> None:
-    """Types and units are words: sqlglot writes some of them as they were given.
-
-    Raises
-    ------
-    RuleError
-        If one is not.
-    """
-    word = ""
-    if isinstance(node, exp.DataType) and node.args.get("kind"):
-        word = str(node.args["kind"])
-    elif isinstance(node, exp.Var):
-        word = node.name
-    if not re.fullmatch(r"[\w.\- ]*", word.replace('"', "") if isinstance(node, exp.DataType) else word, re.ASCII):
-        raise RuleError(f"{word!r} is no type or unit")
 
 
 def as_numbers(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:

@@ -4,7 +4,8 @@ Belongs here: what is special about CSV, JSON lines and Parquet. Does not belong
 what a value means.
 
 Text files hold text: every CSV and JSON column is a string, never guessed from a sample, so that a bad value in the
-last line cannot change what the first line means.
+last line cannot change what the first line means. A line that is no row is in no view: DuckDB notes those of CSV files
+as rejects, and `broken` shows those of JSON lines.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from collections.abc import Sequence
 import duckdb
 from sqlglot import exp
 
+from microseg_assets.sources.lines import DAMAGED, check_encoding, check_whole, readable
 from microseg_assets.sources.locate import first_line, format_of, is_url
 from microseg_assets.sources.spec import Format, SourceError
 from ml.engine import quoted
 
 # Columns beside the delivered ones: the file a row lies in, and what the reader of a row is told about that.
 FILE, SOURCE = "__file", "__source"
+BROKEN = "__broken_"  # what the name of a view of broken lines begins with
 _KINDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
+_WHITE = " \t\r\n"
+_HEAD = 1 << 20  # bytes within which a CSV file's first line must end
+_LINE = 1 << 24  # bytes that a line of JSON may have
 
 
 def text(value: str) -> str:
@@ -67,6 +73,8 @@ def create_view(connection: duckdb.DuckDBPyConnection, view: str, files: Sequenc
 
     for protocol in {name.partition("://")[0] for name in files if is_url(name)}:
         connection.register_filesystem(fsspec.filesystem(protocol))
+    if format_ != "parquet":
+        check_whole(files)
     error = _tried(connection, view, files, format_)
     if error is None:
         return
@@ -80,69 +88,105 @@ def create_view(connection: duckdb.DuckDBPyConnection, view: str, files: Sequenc
 def _tried(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format) -> Exception | None:
     """Create the view and bind it, or say why not."""
     try:
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {_select(connection, files, format_)}")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {_select(connection, view, files, format_)}")
         described(connection, f"FROM {quoted(view)}")
-    except (duckdb.Error, OSError, UnicodeError) as error:
+    except (duckdb.Error, UnicodeError, *DAMAGED) as error:
         return error
     return None
 
 
-def _select(connection: duckdb.DuckDBPyConnection, files: Sequence[str], format_: Format) -> str:
+def broken(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL of the lines of JSON files that are no rows: `source` and `line`; empty without such files."""
+    views = connection.sql(
+        f"SELECT view_name FROM duckdb_views() WHERE starts_with(view_name, {text(BROKEN)}) ORDER BY view_name"
+    ).fetchall()
+    return " UNION ALL ".join(f"SELECT {FILE} AS source, line FROM {quoted(name)}" for (name,) in views)
+
+
+def _select(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format) -> str:
     if format_ == "parquet":
         return (
             f"SELECT * FROM read_parquet({_listed(files)}, union_by_name = true, filename = '{FILE}', "
             "hive_partitioning = true, hive_types_autocast = false)"
         )
-    return _select_json(connection, files) if format_ == "jsonl" else _select_csv(files)
+    return _select_json(connection, view, files) if format_ == "jsonl" else _select_csv(connection, files)
 
 
-def _select_json(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> str:
-    """A line that is no object is a row without values."""
-    objects = (
-        f"read_json_objects({_listed(files)}, format = 'newline_delimited', ignore_errors = true, filename = true)"
+def _select_json(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str]) -> str:
+    """Every line is read as text first, so that one that is no object can be shown; empty lines are nothing."""
+    for name in files:
+        check_encoding(name, _head(name))
+    # No line of JSON holds this sign, and where nothing is quoted it does not matter how a line ends.
+    lines = (
+        f"SELECT line, {FILE}, CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' "
+        "THEN CAST(line AS JSON) END END AS object FROM read_csv("
+        f"{_listed(files)}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
+        f"strict_mode = false, columns = {{line: 'VARCHAR'}}, max_line_size = {_LINE}, buffer_size = {2 * _LINE}, "
+        f"store_rejects = true, filename = '{FILE}') WHERE trim(line, {text(_WHITE)}) <> ''"
     )
-    keys = connection.sql(
-        f"SELECT DISTINCT unnest(json_keys(json)) AS name FROM {objects} WHERE json_type(json) = 'OBJECT' ORDER BY name"
-    ).fetchall()
-    names = {name.lower(): name for (name,) in reversed(keys)}.values()  # one spelling of each
+    keys = connection.sql(f"SELECT DISTINCT unnest(json_keys(object)) AS name FROM ({lines}) ORDER BY name")
+    names = {name.lower(): name for (name,) in reversed(keys.fetchall()) if name}.values()  # one spelling of each
     if not names:
         raise SourceError(f"{files[0]} holds no JSON object: write one object per line")
+    name = quoted(BROKEN + view)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT line, {FILE} FROM ({lines}) WHERE object IS NULL")
     structure = text(json.dumps(dict.fromkeys(sorted(names), "VARCHAR")))
-    object_ = "CASE WHEN json_type(json) = 'OBJECT' THEN json ELSE '{}'::JSON END"
-    return f"SELECT unnest(json_transform({object_}, {structure})), filename AS {FILE} FROM {objects}"
+    return f"SELECT unnest(json_transform(object, {structure})), {FILE} FROM ({lines}) WHERE object IS NOT NULL"
 
 
-def _select_csv(files: Sequence[str]) -> str:
+def _select_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> str:
     """Files with the same header are read together; lines that are no rows are noted by DuckDB as rejects."""
     headers: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for name in files:
-        headers.setdefault(_header(name), []).append(name)
     selects = []
-    for (columns, delimiter), same in headers.items():
-        declared = ", ".join(f"{text(name)}: 'VARCHAR'" for name in columns)
-        selects.append(
-            f"SELECT * RENAME (filename AS {FILE}) FROM read_csv({_listed(same)}, auto_detect = false, header = true, "
-            f"delim = {text(delimiter)}, quote = '\"', escape = '\"', columns = {{{declared}}}, "
-            "store_rejects = true, filename = true)"
-        )
+    for name in files:
+        columns, delimiter = _header(name)
+        copy = readable(connection, name, delimiter)
+        if copy == name:
+            headers.setdefault((columns, delimiter), []).append(name)
+        else:
+            selects.append(f"SELECT * REPLACE ({text(name)} AS {FILE}) FROM {_csv([copy], columns, delimiter)}")
+    selects += [f"FROM {_csv(same, *header)}" for header, same in headers.items()]
     return " UNION ALL BY NAME ".join(selects)
 
 
-def _header(name: str) -> tuple[tuple[str, ...], str]:
-    """Column names and delimiter of a CSV file, from its first line alone."""
+def _csv(files: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
+    declared = ", ".join(f"{text(name)}: 'VARCHAR'" for name in columns)
+    return (
+        f"read_csv({_listed(files)}, auto_detect = false, header = true, delim = {text(delimiter)}, quote = '\"', "
+        f"escape = '\"', columns = {{{declared}}}, store_rejects = true, filename = '{FILE}')"
+    )
+
+
+def _head(name: str) -> bytes:
     import fsspec
 
-    with fsspec.open(name, "rt", encoding="utf-8-sig", errors="replace", newline="", compression="infer") as file:
-        line = file.readline(1_000_000)
+    with fsspec.open(name, "rb", compression="infer") as file:
+        content: bytes = file.read(_HEAD)
+    return content
+
+
+def _header(name: str) -> tuple[tuple[str, ...], str]:
+    """Column names and delimiter of a CSV file, from its first line alone, which goes on where a quote is open."""
+    head = _head(name)
+    check_encoding(name, head)
+    rest = io.StringIO(head.decode("utf-8-sig", errors="replace"), newline="")
+    line = rest.readline()
     if not line.strip():
         raise SourceError(f"{name} is empty: a CSV file begins with a line of column names")
+    while line.count('"') % 2 and (more := rest.readline()):
+        line += more
     delimiter = max(",;\t|", key=re.sub(r'"[^"]*"', "", line).count)
-    cells = next(csv.reader(io.StringIO(line), delimiter=delimiter))
+    try:
+        cells = next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter))
+    except csv.Error:
+        raise SourceError(f"{name} does not begin with a line of column names: put one there") from None
     names = tuple(cell.strip() or f"column{i}" for i, cell in enumerate(cells))
     lower = [one.lower() for one in names]
     twice = sorted(one for one in names if lower.count(one.lower()) > 1)
     if twice:
         raise SourceError(f"{name} names the column {twice[0]!r} twice in its first line: rename one")
+    if taken := [one for one in names if one.lower() in (FILE, SOURCE)]:
+        raise SourceError(f"{name} has a column {taken[0]!r}, a name that is kept for the file: rename it")
     return names, delimiter
 
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from microseg_assets.sources.arrivals import Arrival, arrivals, arrivals_sql
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
+from microseg_assets.sources.read import broken
 from microseg_assets.sources.rows import arrivals_of, days_of, rows_of, unmapped_of
 from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.values import Clock
@@ -211,15 +212,17 @@ def _schema(ready: Plan) -> pa.Schema:
 
 
 def _broken_lines(ready: Plan) -> pa.Table:
-    """Lines of CSV files that are no rows, as DuckDB has noted them during the scan before."""
+    """Lines of text files that are no rows: of CSV files as DuckDB has noted them during the scan before."""
     connection, schema = ready.relation.connection, _schema(ready)
-    if not connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
-        return schema.empty_table()  # no CSV file was scanned
-    told = connection.sql(
-        "SELECT s.file_path AS source, e.csv_line AS line, min(e.error_message) AS reason FROM reject_errors e "
-        "JOIN reject_scans s USING (scan_id, file_id) GROUP BY s.file_path, e.line_byte_position, e.csv_line "
-        "ORDER BY s.file_path, e.line_byte_position"
-    ).fetchall()
+    told: list[tuple[str, str, str]] = []
+    if objects := broken(connection):
+        told += connection.sql(f"SELECT source, line, 'not a JSON object' FROM ({objects}) ORDER BY ALL").fetchall()
+    if connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
+        told += connection.sql(
+            "SELECT coalesce(w.original, s.file_path), e.csv_line, min(e.error_message) FROM reject_errors e "
+            "JOIN reject_scans s USING (scan_id, file_id) LEFT JOIN __rewritten w ON w.copy = s.file_path "
+            "GROUP BY 1, s.file_path, e.line_byte_position, e.csv_line ORDER BY 1, e.line_byte_position"
+        ).fetchall()
     rows = [
         {
             "source": source.removeprefix(f"{ready.target.base}/"),

@@ -147,6 +147,8 @@ def _stamp(raw: str, type_: str, clock: Clock) -> str:
             f"THEN timezone('UTC', TRY_CAST({given} AS TIMESTAMPTZ)) END"
         )
         return f"CASE WHEN regexp_matches({raw}, '{_SANE_YEARS}') THEN {found} END"
+    if type_ == "TIMESTAMP_NS":  # whose few centuries nothing can be compared with that lies outside of them
+        raw = f"CAST({raw} AS TIMESTAMP)"
     if type_ == "DATE":
         found = _utc(f"CAST({raw} AS TIMESTAMP)", clock.project)
     elif type_ == "TIMESTAMP WITH TIME ZONE":

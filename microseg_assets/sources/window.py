@@ -56,6 +56,8 @@ def pruning(plan: Plan, first: date, last: date) -> str:
     low, high = _bounds(stamp, first, last)
     if not stamp.factor:
         low, high = f"DATE {low}", f"DATE {high}"
+    if stamp.type == "TIMESTAMP_NS":  # which DATE does not fit into
+        return f" AND CAST(__raw_stamp AS TIMESTAMP) >= {low} AND CAST(__raw_stamp AS TIMESTAMP) < {high}"
     return f" AND __raw_stamp >= {low} AND __raw_stamp < {high}"
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from microseg_assets.sources import Problem, Source, SourceError, TableSpec, input_table
+from microseg_assets.sources import Problem, Source, SourceError, TableSpec, checked_query, input_table
 from microseg_assets.sources.plan import connected, plan
+from microseg_assets.sources.query import database_query
+from ml.rules import RuleError
 
 START = date(2024, 1, 1)
 CANARY = "tweet-tweet-7f3a"
@@ -259,3 +261,87 @@ def test_whatever_sql_came_through_could_open_no_other_file(shop: Path, kind: st
 def test_comments_in_an_expression_are_harmless(shop: Path) -> None:
     of = source(TableSpec(path="a.csv", columns={"category": "kind /* */ || /* ' */ '!' -- ; DROP"}), shop)
     assert of.rows(START, START)["category"].to_pylist() == ["x!"]
+
+
+# Their answer would be another one in a minute, or on another machine.
+UNSTEADY = [
+    "SELECT * FROM a TABLESAMPLE 10%",
+    "SELECT * FROM a TABLESAMPLE reservoir(1 ROWS)",
+    "SELECT * FROM a USING SAMPLE 1 ROWS",
+    "SELECT * FROM (SELECT * FROM a) TABLESAMPLE 10%",
+    "SELECT * FROM a USING SAMPLE 10 PERCENT (bernoulli)",
+    "SELECT *, age(occurred_at::timestamp) AS z FROM a",
+    "SELECT *, get_current_time() AS z FROM a",
+    "SELECT *, today() AS z FROM a",
+    "SELECT *, kind.random() AS z FROM a",
+    "SELECT *, uuidv7() AS z FROM a",
+    "SELECT *, current_query() AS z FROM a",
+    "SELECT *, current_transaction_id() AS z FROM a",
+    "SELECT *, pg_postmaster_start_time() AS z FROM a",
+    "SELECT *, write_log(kind) AS z FROM a",
+    "SELECT *, sleep_ms(1) AS z FROM a",
+]
+
+
+@pytest.mark.parametrize("attempt", UNSTEADY)
+def test_a_query_whose_answer_changes_is_refused(shop: Path, attempt: str) -> None:
+    (problem,) = source(TableSpec(files={"a": "a.csv"}, query=attempt), shop).check()
+    assert problem.key == "transactions.query" and "whose answer changes" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("dialect", "attempt"),
+    [
+        ("postgres", "SELECT * FROM a TABLESAMPLE SYSTEM (10)"),
+        ("postgres", "SELECT *, age(at) AS z FROM a"),
+        ("postgres", "SELECT * FROM a WHERE at < 'now'"),
+        ("postgres", "SELECT * FROM a WHERE at BETWEEN '2024-01-01' AND 'today'"),
+        ("postgres", "SELECT *, clock_timestamp() AS z FROM a"),
+        ("sqlite", "SELECT *, julianday() AS z FROM a"),
+        ("sqlite", "SELECT *, datetime() AS z FROM a"),
+        ("sqlite", "SELECT *, strftime('%s') AS z FROM a"),
+        ("sqlite", "SELECT *, date('now') AS z FROM a"),
+        ("sqlite", "SELECT *, random() AS z FROM a"),
+    ],
+)
+def test_a_database_is_not_asked_for_what_changes(dialect: str, attempt: str) -> None:
+    with pytest.raises(RuleError, match="whose answer changes"):
+        database_query(attempt, dialect)
+
+
+def test_a_moment_that_is_told_is_steady() -> None:
+    for dialect, query in {
+        "postgres": "SELECT age(at, '2024-01-01') AS z FROM a WHERE kind <> 'nowhere'",
+        "sqlite": "SELECT strftime('%s', at) AS z, date(at) AS d FROM a",
+    }.items():
+        assert database_query(query, dialect)
+
+
+# A name that a WITH has given in one place is no name elsewhere.
+HIDDEN_NAMES = [
+    "SELECT * FROM x, (WITH x AS (SELECT 1) SELECT 1) AS y",
+    "WITH x AS (WITH y AS (SELECT * FROM a) SELECT * FROM y) SELECT * FROM y",
+    "WITH y AS (SELECT * FROM x), x AS (SELECT * FROM a) SELECT * FROM y",
+    "WITH x AS (SELECT * FROM x) SELECT * FROM x",
+    "SELECT * FROM sqlite_master, (WITH sqlite_master AS (SELECT 1) SELECT 1) AS y",
+    "SELECT * FROM duckdb_tables, (WITH duckdb_tables AS (SELECT 1) SELECT 1) AS y",
+    "WITH duckdb_tables AS (SELECT * FROM duckdb_tables) SELECT * FROM duckdb_tables",
+    "SELECT a.* FROM a, __a, (WITH __a AS (SELECT 1) SELECT 1) AS y",
+    "SELECT a.*, (WITH __rewritten AS (SELECT 1) SELECT 1) AS z FROM a, __rewritten",
+]
+
+
+@pytest.mark.parametrize("attempt", HIDDEN_NAMES)
+def test_a_name_of_a_with_is_one_only_where_it_can_be_seen(shop: Path, attempt: str) -> None:
+    (problem,) = source(TableSpec(files={"a": "a.csv"}, query=attempt), shop).check()
+    assert "not declared in files" in problem.message or "a table of its own" in problem.message
+
+
+def test_a_name_of_a_with_is_one_wherever_it_can_be_seen() -> None:
+    for query in (
+        "WITH x AS (SELECT * FROM a) SELECT * FROM x WHERE kind IN (SELECT kind FROM x)",
+        "WITH x AS (SELECT * FROM a), y AS (SELECT * FROM x) SELECT * FROM y JOIN x USING (kind)",
+        "WITH x AS (WITH y AS (SELECT * FROM a) SELECT * FROM y) SELECT * FROM x UNION ALL SELECT * FROM X",
+        "WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x WHERE n < 5) SELECT a.* FROM a, x",
+    ):
+        assert checked_query(query, ["a"])

@@ -1,0 +1,133 @@
+"""Whether what must come of a file has come of it.
+
+Belongs here: running a case through the source and the validation as ingest and validate do, and naming every
+difference from its expectation. Does not belong here: the expectation.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from expectations import ValidationSpec, validate
+from microseg_assets.assets.ingest import undated_as_refused
+from microseg_assets.sources import Source, SourceError
+from ml.engine import DuckDB
+from tests.mutations.cells import LAST, START
+from tests.mutations.files import TAG
+from tests.mutations.mutator import NO_ROW, Case, Row
+
+REMEDIES = ("map it to", "deliver it again", "rename", "save it as", "begins with a line", "write one object", "set ")
+FAR = date(9999, 12, 31)
+Validate = Callable[..., Any]
+
+
+def judge(case: Case, folder: Path, engine: DuckDB, validate: Validate = validate) -> list[str]:
+    """Every way in which what came is not what must come; nothing, if all is as it must be."""
+    (folder / case.delivery.name).write_bytes(case.delivery.content)
+    before = sorted(folder.rglob("*"))
+    source = Source(case.table, case.spec, project_zone=case.zone.key, start=START, base=folder)
+    found = _refused(case, source) if case.expected.refused else _read(case, source, engine, validate)
+    if sorted(folder.rglob("*")) != before:
+        found.append("something was written beside the file")
+    return found
+
+
+def _refused(case: Case, source: Source) -> list[str]:
+    found = []
+    problems = [problem for problem in source.check() if problem.is_error]
+    if len(problems) != len(case.expected.refused):
+        found.append(f"{len(problems)} problems are told instead of {len(case.expected.refused)}: {problems}")
+    unnamed = [one for one in case.expected.refused if not any(one in str(problem) for problem in problems)]
+    found += [f"no problem names {one}: {problems}" for one in unnamed]
+    for problem in problems:
+        said = str(problem)
+        if not said.isprintable() or len(said) > 500 or "Traceback" in said:
+            found.append(f"no sentence to be read: {said!r:.300}")
+        if not any(remedy in said for remedy in REMEDIES):
+            found.append(f"does not say what to do: {said}")
+    for read in (lambda: source.rows(START, LAST), source.undated, source.counts_by_day):
+        try:
+            read()
+        except SourceError as error:
+            if str(error) != "\n".join(map(str, problems)):
+                found.append(f"reading says something else than checking: {error}")
+        else:
+            found.append("a file that must be refused was read")
+    return found
+
+
+def _read(case: Case, source: Source, engine: DuckDB, validate: Validate) -> list[str]:
+    if errors := [problem for problem in source.check() if problem.is_error]:
+        return [f"refused: {'; '.join(map(str, errors))}"]
+    if case.number % 2:
+        rows = source.rows(START, FAR)
+    else:
+        rows = pa.concat_tables([source.rows(START, LAST), source.rows(LAST + timedelta(days=1), FAR)])
+    undated = source.undated()
+    days = sorted({START + timedelta(days=n) for n in range((LAST - START).days + 1)} | set(rows["day"].to_pylist()))
+    result = validate(engine, case.table, rows, days, ValidationSpec())
+    refused = result.refused.to_pylist() + undated_as_refused(case.table.name, undated).to_pylist()
+    found = _sums(case, source, rows, undated, result.accepted.num_rows + len(refused))
+    quarantined = Counter((row["rule"], _tag_of(row["row"])) for row in refused)
+    expected, accepted = _expected(case, result.accepted)
+    came = Counter(map(comparable, tuples(result.accepted)))
+    found += [f"must be accepted, {n} times: {row!r:.400}" for row, n in (accepted - came).items()]
+    found += [f"was accepted in other words: {row!r:.400}" for row, n in (came - accepted).items()]
+    found += [f"must be quarantined: {entry}" for entry in (expected - quarantined).elements()]
+    found += [f"was quarantined: {entry}" for entry in (quarantined - expected).elements()]
+    found += [f"came from {row['source']!r}" for row in refused if row["source"] != case.delivery.name]
+    return found
+
+
+def _expected(case: Case, accepted: pa.Table) -> tuple[Counter[tuple[str, str]], Counter[Any]]:
+    """What must be quarantined under which rule, and what must be accepted. Of two rows with the same key either may
+    be the one that is: the one that is there counts."""
+    quarantined: Counter[tuple[str, str]] = Counter()
+    expected: Counter[Any] = Counter()
+    came = set(map(comparable, tuples(accepted)))
+    lost: list[Row] = []
+    for first, second in case.expected.twins:
+        is_there = [comparable(row.values(case.table, case.zone)) in came for row in (first, second)]
+        lost.append(first if is_there == [False, True] else second)
+    key = ", ".join(case.table.key or ("transaction_id",))
+    for row in case.expected.rows:
+        is_twin = any(row is one for one in lost)
+        if row.rule or is_twin:
+            quarantined[(f"{key}: duplicate" if is_twin else row.rule or "", row.tag)] += 1
+        else:
+            expected[comparable(row.values(case.table, case.zone))] += 1
+    return quarantined, expected
+
+
+def _sums(case: Case, source: Source, rows: pa.Table, undated: pa.Table, told: int) -> list[str]:
+    found = []
+    if told != len(case.expected.rows):
+        found.append(f"{len(case.expected.rows)} rows came in, {told} are accepted or quarantined")
+    counted = sum(source.counts_by_day()["rows"].to_pylist())
+    no_rows = pc.sum(pc.equal(undated["problem"], NO_ROW)).as_py() or 0
+    if counted + no_rows != rows.num_rows + undated.num_rows:
+        found.append(f"counted {counted} rows of {rows.num_rows} dated and {undated.num_rows - no_rows} undated ones")
+    return found
+
+
+def tuples(table: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else []
+
+
+def comparable(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple("nan" if isinstance(value, float) and math.isnan(value) else value for value in row)
+
+
+def _tag_of(row: str) -> str:
+    """The tag in a quarantined row, whose JSON must be readable."""
+    found = TAG.search(json.dumps(json.loads(row), ensure_ascii=False))
+    return found[0] if found else ""
