@@ -339,12 +339,16 @@ def lacking(feature: str, project: Project, found: Mapping[str, Finding]) -> str
 def _stages(project: Project) -> Iterator[str]:
     lifecycle, actions = project.lifecycle, project.actions
     rules = lifecycle.rules()
-    values = {"churn_after": lifecycle.churn_after_days, "new_for": lifecycle.new_for_days}
+    windows = {"churn_after": lifecycle.churn_after_days, "new_for": lifecycle.new_for_days}
+    first = {"churn_after": lifecycle.first_churn_after, "new_for": lifecycle.first_new_for}
+    values = {name: f"{first[name]}{'*' if days == 'auto' else ''}" for name, days in windows.items()}
     yield _title(f"{len(rules)} stages, the first whose rule holds")
     for rule in rules:
         when = re.sub(r"\$(\w+)", lambda found: str(values.get(found[1], found[0])), rule.when)
         subs = ", ".join(sub.name for sub in lifecycle.sub_rules() if sub.stage == rule.name)
         yield f"  {rule.name:13} {'everybody else' if when == 'true' else when:32} {subs}".rstrip()
+    if "auto" in windows.values():
+        yield "  * until the first training week; then read from the customers' own silences every week"
     yield ""
     if not actions.actions:
         yield _title("No actions") + ": none is declared, so nothing can be planned"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import dagster as dg
 import pyarrow as pa
 
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
 from ml import lifecycle, tables
+
+
+def _weeks_before(step: Step, day: date) -> list[dict[str, int]]:
+    """Customers by stage on the same day of each of the weeks before, as far as they are there."""
+    wanted = [day - timedelta(weeks=back) for back in range(1, lifecycle.TRAILING_WEEKS + 1)]
+    gone = set(step.chain.lake.missing(tables.LIFECYCLE_STAGES, wanted))
+    there = [d for d in wanted if d.isoformat() not in gone]
+    return list(lifecycle.stage_counts(step.engine, step.files("lifecycle_stages", there)).values())
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -31,10 +41,13 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             "lifecycle_model": Reach.LAST_ENDED_WEEK,
             "lifecycle_stages": Reach.YESTERDAY,
         },
-        checks={"one_stage_per_known_customer": "Each known customer has exactly one stage."},
+        checks={
+            "one_stage_per_known_customer": "Each known customer has exactly one stage.",
+            "stage_shares_in_line": "The stages' shares of customers are near those of the four weeks before.",
+        },
     )
     def lifecycle_stages(step: Step) -> None:
-        """Stage and sub-stage of each known customer, since when, and the stage before it."""
+        """Stage and sub-stage of each known customer, since when, the stages before it, and how often it was here."""
         for week, days in step.in_force():
             model = chain.choice("lifecycle", week).model
             features = step.read("customer_features", days)
@@ -47,7 +60,13 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             for day in days:
                 today: pa.Table = step.of_days(stages, [day])
                 spells = lifecycle.continue_spells(step.engine, today, step.yesterday("lifecycle_stages", day))
-                step.write(spells, [day], stages=step.shares(spells, "stage"))
+                counts = step.shares(spells, "stage")
+                step.write(spells, [day], stages=counts)
+                shift = lifecycle.share_shift(counts, _weeks_before(step, day))
+                step.check(
+                    "stage_shares_in_line", day, not shift.is_large,
+                    warn=True, said=str(shift), population_stability_index=shift.index,
+                )  # fmt: skip
         step.monitor_shares("lifecycle", "stage")
 
     return [lifecycle_model, lifecycle_stages]

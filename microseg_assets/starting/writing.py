@@ -264,7 +264,7 @@ def _settings(found: Mapping[str, Found]) -> list[str]:
     lines += _for_short_history(bought)
     lines.append("lifecycle:")
     lines.append("  business: retail # or gaming")
-    lines.append("  churn_after_days: 60 # the default: who is silent for longer has churned")
+    lines.append("  churn_after_days: auto # read from the silences of your customers every week; or a number of days")
     if bought and bought.gaps:
         half, most = bought.gaps
         lines.append(f"  # here half of the silences that ended were of at most {half} days, 9 of 10 of at most {most}")

@@ -1,4 +1,4 @@
-"""Pictures of a lifecycle fit: how many customers each stage has, and where the stars begin.
+"""Pictures of a lifecycle fit: the stages now and over time, and what the windows and the cut were read from.
 
 Belongs here: drawing. Does not belong here: computing.
 """
@@ -13,6 +13,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ml.lifecycle.newcomers import NewcomerRates
+    from ml.lifecycle.silences import ReturnCurve
 
 
 def stage_shares(counts: Mapping[str, int], as_of: date) -> Figure:
@@ -43,4 +46,62 @@ def ltv_with_cut(ltv: np.ndarray, cut: float | None, as_of: date) -> Figure:
         axes.legend(frameon=False)
     axes.set(title=f"LTV of {ltv.size:,} active customers on {as_of}")
     axes.set(xlabel="LTV (currency; the top 0.5 % stand in the last bar)", ylabel="customers")
+    return figure
+
+
+def silence_return(curve: ReturnCurve, threshold: float, window: int, as_of: date) -> Figure:
+    """The curve that the churn window was read from."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    days = np.arange(curve.reach + 1)
+    chance, error = curve.chance[: len(days)] * 100, curve.error[: len(days)] * 196
+    axes.fill_between(
+        days, np.clip(chance - error, 0, 100), np.clip(chance + error, 0, 100), color="#1b6ca8", alpha=0.2
+    )
+    axes.plot(days, chance, color="#1b6ca8", label="of those silent for so long (band: 95 %)")
+    axes.axhline(threshold * 100, color="#9aa5ad", linestyle="--", label=f"asked for: fewer than {threshold:.0%}")
+    axes.axvline(window, color="#c0392b", label=f"churn after {window} days")
+    axes.set(title=f"Who comes back after a silence, as known on {as_of}")
+    axes.set(xlabel="days since the last purchase", ylabel=f"return within {curve.within_days} days (%)")
+    axes.set_xlim(0, max(len(days), window + 7))
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False)
+    return figure
+
+
+def newcomers(rates: NewcomerRates, window: int, as_of: date) -> Figure:
+    """How newcomers buy again week by week, and until when they are new."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.step(np.arange(len(rates.rate)) + 1, rates.rate, where="mid", color="#1b6ca8")
+    axes.axvline(window / 7 + 0.5, color="#c0392b", label=f"new for {window} days")
+    axes.set(title=f"How newcomers buy again, as known on {as_of}")
+    axes.set(xlabel="week since the first purchase", ylabel="purchase days a customer and week")
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False)
+    return figure
+
+
+def shares_over_time(counts: Mapping[date, Mapping[str, int]]) -> Figure:
+    """Stage shares week by week, under today's rules and thresholds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    days = sorted(counts)
+    names = list(counts[days[0]]) if days else []
+    totals = [max(sum(counts[day].values()), 1) for day in days]
+    below = np.zeros(len(days))
+    for name in names:
+        share = np.array([counts[day][name] for day in days]) / totals * 100
+        axes.bar([str(day) for day in days], share, bottom=below, label=name)
+        below += share
+    axes.set(title="Stages week by week, under today's thresholds")
+    axes.set(xlabel="day", ylabel="share of known customers (%)")
+    axes.tick_params(axis="x", rotation=60)
+    figure.legend(loc="outside right center", frameon=False)
     return figure

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ml import tables
 from ml.engine import DuckDB
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
-from ml.lifecycle.spec import LifecycleSpec
+from ml.lifecycle.spec import FIRST_CHURN_AFTER, FIRST_NEW_FOR, FIRST_STAR_SHARE, LifecycleSpec
 from ml.value.spec import OUTPUTS, ValueSpec, baseline
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class LifecycleModel:
     ----------
     star_cut : least ltv of a star; None means there are no stars
     new_for, churn_after : windows, days
-    new_ltv_cut : ltv of the top tenth of new customers
+    star_share : share of active customers that the cut was frozen for
+    new_ltv_cut : ltv of the top tenth of new customers; None while no value model forecasts it
+    new_first_spend_cut : spend on the first day of the top tenth of new customers; None while one does
     active_median_ltv, active_median_orders : medians of active customers without stars
     active_high_orders, active_high_spend, active_high_basket : their upper quartiles of orders_90d, spend_90d and
         average_order_90d
@@ -44,9 +46,11 @@ class LifecycleModel:
     """
 
     star_cut: float | None = None
-    new_for: int = 28
-    churn_after: int = 60
+    new_for: int = FIRST_NEW_FOR
+    churn_after: int = FIRST_CHURN_AFTER
+    star_share: float = FIRST_STAR_SHARE
     new_ltv_cut: float | None = None
+    new_first_spend_cut: float | None = None
     active_median_ltv: float | None = None
     active_median_orders: float | None = None
     active_high_orders: float | None = None

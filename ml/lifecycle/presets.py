@@ -26,7 +26,13 @@ PRESET_STAGES: Mapping[str, tuple[StageRule, ...]] = {
     "gaming": _stages(StageRule("fun", "recency_days IS NULL", "Let them play; time the first offer well")),
 }
 PRESET_SUB_STAGES: tuple[SubStageRule, ...] = (
-    SubStageRule("new", "high-potential", "ltv >= $new_ltv_cut", "Give a personal start; show the whole range"),
+    # One of the two cuts is NULL: that of ltv while no value model forecasts it, that of the first purchase afterwards.
+    SubStageRule(
+        "new",
+        "high-potential",
+        "ltv >= $new_ltv_cut OR first_day_spend >= $new_first_spend_cut",
+        "Give a personal start; show the whole range",
+    ),
     SubStageRule("new", "one-time-only", "purchase_days = 1", "Bring about the second purchase soon"),
     SubStageRule("new", "settling", "true", "Support the habit that is forming"),
     SubStageRule(

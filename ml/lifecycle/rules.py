@@ -17,6 +17,7 @@ from ml.rules import RuleError, nearest, scalar
 PARAMETERS = ("new_for", "churn_after", "star_cut")
 CUTS = (
     "new_ltv_cut",
+    "new_first_spend_cut",
     "active_median_ltv",
     "active_median_orders",
     "active_high_orders",

@@ -6,18 +6,29 @@ Belongs here: applying rules under a model's thresholds. Does not belong here: t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlglot import exp
 
 from ml import tables
+from ml.columns import numbers
 from ml.engine import Engine, sql_of
+from ml.lifecycle.cuts import TOP_SHARE, cut_for_share
 from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule, predicate
 from ml.lifecycle.spec import LifecycleSpec
 from ml.rules import RuleError
 from ml.value.spec import OUTPUTS
+
+FIRST_SPEND = """
+SELECT features.day AS day, features.customer_id AS customer_id, features.first_day_spend AS first_day_spend
+FROM features JOIN staged ON staged.customer_id = features.customer_id AND staged.day = features.day
+WHERE staged.stage = 'new'
+ORDER BY features.day, features.customer_id
+"""
 
 
 def assign_stages(
@@ -30,7 +41,7 @@ def assign_stages(
     features : a snapshot; any number of days
     value : customer_id, day and the value columns of the same rows
     model : the model in force; its rules and thresholds hold. None: the spec's rules and windows, nobody is a star,
-        and no sub-stage that needs a cut
+        and of the sub-stages that need a cut only that of first purchases, which is read off each day itself
 
     Returns
     -------
@@ -42,12 +53,31 @@ def assign_stages(
         If a rule uses a column that neither table has.
     """
     if model is None:
-        model = LifecycleModel(new_for=spec.new_for_days, churn_after=spec.churn_after_days)
+        return _without_model(engine, features, value, spec)
     stages = model.stages or spec.rules()
     sub_stages = model.sub_stages or spec.sub_rules()
     given = tuple(name for name in OUTPUTS if name in value.column_names)
     query = _stage_sql(stages, sub_stages, tuple(features.column_names), given)
     return engine.query(query, model.parameters(), features=features, value=value)
+
+
+def _without_model(engine: Engine, features: pa.Table, value: pa.Table, spec: LifecycleSpec) -> pa.Table:
+    """Stages before there is a model: the cut of first purchases is that of the new customers of the day."""
+    open_model = LifecycleModel(
+        new_for=spec.first_new_for, churn_after=spec.first_churn_after, stages=spec.rules(), sub_stages=spec.sub_rules()
+    )
+    staged = assign_stages(engine, features, value, open_model, spec)
+    if not any("new_first_spend_cut" in rule.when for rule in open_model.sub_stages):
+        return staged
+    spent = engine.query(FIRST_SPEND, features=features, staged=staged)
+    parts = []
+    for day in pc.unique(spent["day"]):
+        cut = cut_for_share(numbers(spent.filter(pc.equal(spent["day"], day))["first_day_spend"]), TOP_SHARE)
+        of_day = features.filter(pc.equal(features["day"], day))
+        model = replace(open_model, new_first_spend_cut=cut)
+        parts.append(assign_stages(engine, of_day, value, model, spec))
+    without = staged.filter(pc.invert(pc.is_in(staged["day"], spent["day"])))
+    return pa.concat_tables([*parts, without]).sort_by([("day", "ascending"), ("customer_id", "ascending")])
 
 
 @lru_cache(maxsize=32)
@@ -120,7 +150,7 @@ def continue_spells(engine: Engine, today: pa.Table, yesterday: pa.Table | None)
 
     Returns
     -------
-    customer_id, day, stage, sub_stage, stage_since, previous_stage, ordered by customer.
+    customer_id, day and the other columns of `lifecycle_stages`, ordered by customer.
     """
     before = tables.LIFECYCLE_STAGES.empty() if yesterday is None else yesterday
     return engine.query(sql_of("ml.lifecycle", "spells"), today=today, yesterday=before)

@@ -1,10 +1,12 @@
-"""The weekly fit that freezes the stages' thresholds, and the decision whether they replace those in force.
+"""The weekly fit that freezes the stages' windows and cuts, and the decision whether they replace those in force.
 
-Belongs here: finding thresholds on one snapshot. Does not belong here: applying them (see `stages`).
+Belongs here: the order in which thresholds are found, and which of last week's stay. Does not belong here: how a window
+is read from the data (see `windows`), and applying thresholds (see `stages`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
 from functools import partial
@@ -12,25 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from sqlglot import exp
 
 from ml.columns import numbers
 from ml.engine import Engine
 from ml.lifecycle import figures
+from ml.lifecycle.cuts import TOP_SHARE, Array, cut_for_share, share_error, share_of_half
+from ml.lifecycle.history import recent_shares
 from ml.lifecycle.model import LifecycleModel
-from ml.lifecycle.rules import CUTS, PARAMETERS
-from ml.lifecycle.spec import LifecycleSpec
+from ml.lifecycle.rules import CUTS
+from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
 from ml.lifecycle.stages import assign_stages
-from ml.rules import scalar
+from ml.lifecycle.stars import ltv_of_candidates
+from ml.lifecycle.windows import Windows, windows_of
 from ml.training import Decision, Training, example_of
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ml.features import Facts
 
 METRIC = "star_share_error"
-TOP_SHARE = 0.10  # of new customers who are high-potential
 
 
 def train(
@@ -42,11 +47,11 @@ def train(
     value_model: ValueModel | None,
     value_spec: ValueSpec,
 ) -> Training:
-    """Freeze the stages' thresholds on the snapshot of `as_of`, and decide whether they replace the incumbent's.
+    """Freeze the stages' thresholds as of `as_of`, and decide whether they replace last week's.
 
-    Cuts that move every week would move customers who did nothing. So the incumbent stays as long as its stars are
-    `spec.star_share` of the active customers (stars among them) within `spec.star_tolerance`, and its rules and windows
-    are the spec's.
+    Thresholds that move every week would move customers who did nothing. So each stays until the data speak against it:
+    a window as `windows_of` says, the cuts as long as the incumbent's stars are the share asked for of the active
+    customers (stars among them), within `spec.star_tolerance`, and the rules are the spec's.
 
     Parameters
     ----------
@@ -56,69 +61,86 @@ def train(
     Returns
     -------
     ``model=None`` where fewer than `spec.min_customers` customers ever bought. The metric, `star_share_error`, is the
-    distance of the share of stars from `spec.star_share` on this snapshot.
+    distance of the share of stars from the share asked for on this snapshot; `moved_by_refit` is the share of known
+    customers whose stage the new thresholds change.
     """
-    features = facts.snapshot_of(as_of)
+    engine, features = facts.engine, facts.snapshot_of(as_of)
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
         reason = f"not enough customers: {buyers} have ever bought, {spec.min_customers} are asked for"
         return Training(model=None, decision="none" if incumbent is None else "incumbent", reason=reason, metric=METRIC)
     value = apply(features, value_model, value_spec, label="weekly")
-    model = freeze(facts.engine, features, value, spec, value_spec, value_model)
-    staged = assign_stages(facts.engine, features, value, model, spec)
-    stages = np.asarray(staged["stage"].to_pylist(), dtype=str)
-    counts = {name: int((stages == name).sum()) for name in spec.stage_names()}
-    candidates = _candidates_ltv(facts.engine, features, value, model, spec)
-    mine, theirs = _share_error(candidates, model, spec), None
-    if incumbent is not None:
-        theirs = _share_error(_candidates_ltv(facts.engine, features, value, incumbent, spec), incumbent, spec)
-    metrics = {METRIC: mine, "customers": float(features.num_rows), "star_candidates": float(candidates.size)}
-    metrics |= {f"share_{name}": count / features.num_rows for name, count in counts.items()}
-    metrics |= {name: float(cut) for name in ("star_cut", *CUTS) if (cut := getattr(model, name)) is not None}
-    if theirs is not None:
-        metrics["incumbent_star_share_error"] = theirs
-    decision, reason = _decide(model, mine, incumbent, theirs, spec)
-    simple = {name: item for name, item in asdict(spec).items() if name not in ("stages", "sub_stages")}
-    return Training(
-        model=model,
-        decision=decision,
-        reason=reason,
-        metric=METRIC,
-        challenger_score=mine,
-        incumbent_score=theirs,
-        metrics=metrics,
-        params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
-        figures={
-            "stages": partial(figures.stage_shares, counts, as_of),
-            "ltv_of_active": partial(figures.ltv_with_cut, candidates, model.star_cut, as_of),
-        },
-        example=example_of(features.drop_columns(["customer_id", "day"])),
-    )
-
-
-def freeze(
-    engine: Engine,
-    features: pa.Table,
-    value: pa.Table,
-    spec: LifecycleSpec,
-    value_spec: ValueSpec,
-    value_model: ValueModel | None = None,
-) -> LifecycleModel:
-    """Every threshold, read off one snapshot: first the star cut, then the cuts inside the stages it leaves."""
+    windows = windows_of(engine, facts.customer_days, as_of, spec, incumbent)
     asked = value_spec if value_model is None else value_model
     open_model = LifecycleModel(
-        new_for=spec.new_for_days,
-        churn_after=spec.churn_after_days,
+        new_for=windows.new_for,
+        churn_after=windows.churn_after,
         stages=spec.rules(),
         sub_stages=spec.sub_rules(),
         horizon_days=asked.horizon_days,
         annual_discount_rate=asked.annual_discount_rate,
     )
+    candidates = ltv_of_candidates(engine, features, value, open_model, spec)
+    open_model = replace(open_model, star_share=_star_share(candidates, spec, incumbent))
+    fresh = freeze(engine, features, value, spec, open_model, has_forecast=value_model is not None)
+    mine, theirs = share_error(candidates, fresh.star_cut, fresh.star_share), None
+    if incumbent is not None:
+        held = replace(incumbent, new_for=windows.new_for, churn_after=windows.churn_after)
+        theirs = share_error(ltv_of_candidates(engine, features, value, held, spec), held.star_cut, fresh.star_share)
+    decision, model, why = _decide(fresh, mine, incumbent, theirs, spec)
+    stages = _stages(engine, features, value, model, spec)
+    counts = {name: int((stages == name).sum()) for name in spec.stage_names()}
+    metrics = {METRIC: mine, "customers": float(features.num_rows), "star_candidates": float(candidates.size)}
+    metrics |= {f"share_{name}": count / features.num_rows for name, count in counts.items()}
+    shown = ("new_for", "churn_after", "star_share", "star_cut", *CUTS)
+    metrics |= {name: float(cut) for name in shown if (cut := getattr(model, name)) is not None}
+    metrics |= _of_windows(windows)
+    if incumbent is not None and theirs is not None:
+        metrics["incumbent_star_share_error"] = theirs
+        metrics["moved_by_refit"] = float((stages != _stages(engine, features, value, incumbent, spec)).mean())
+    simple = {name: item for name, item in asdict(spec).items() if name not in ("stages", "sub_stages")}
+    drawn: dict[str, Callable[[], Figure]] = {
+        "stages": partial(figures.stage_shares, counts, as_of),
+        "ltv_of_active": partial(figures.ltv_with_cut, candidates, model.star_cut, as_of),
+        "stage_shares_over_time": lambda: figures.shares_over_time(
+            recent_shares(facts, as_of, model, spec, value_model=value_model, value_spec=value_spec)
+        ),
+    }
+    if windows.curve is not None and windows.threshold is not None:
+        drawn["silence_return"] = partial(
+            figures.silence_return, windows.curve, windows.threshold, model.churn_after, as_of
+        )
+    if windows.newcomers is not None:
+        drawn["newcomers"] = partial(figures.newcomers, windows.newcomers, model.new_for, as_of)
+    return Training(
+        model=model,
+        decision=decision,
+        reason="; ".join([why, *windows.reasons]),
+        metric=METRIC,
+        challenger_score=mine,
+        incumbent_score=theirs,
+        metrics=metrics,
+        params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
+        figures=drawn,
+        example=example_of(features.drop_columns(["customer_id", "day"])),
+    )
+
+
+def freeze(
+    engine: Engine, features: pa.Table, value: pa.Table, spec: LifecycleSpec, open_model: LifecycleModel, *,
+    has_forecast: bool,
+) -> LifecycleModel:  # fmt: skip
+    """Every cut, read off one snapshot: first that of the stars, then the cuts inside the stages it leaves.
+
+    Parameters
+    ----------
+    open_model : rules, windows and the share of stars; its cuts are not used
+    has_forecast : whether ltv is forecast by a value model; else new customers are cut by their first purchase
+    """
     ltv = numbers(value["ltv"])
-    candidates = _candidates_ltv(engine, features, value, open_model, spec)
-    model = replace(open_model, star_cut=cut_for_share(candidates, spec.star_share))
-    staged = assign_stages(engine, features, value, model, spec)
-    stages = np.asarray(staged["stage"].to_pylist(), dtype=str)
+    candidates = ltv_of_candidates(engine, features, value, open_model, spec)
+    model = replace(open_model, star_cut=cut_for_share(candidates, open_model.star_share))
+    stages = _stages(engine, features, value, model, spec)
     active, new = stages == "active", stages == "new"
 
     def quantile(name: str, share: float) -> float | None:
@@ -126,9 +148,11 @@ def freeze(
         found = found[~np.isnan(found)]
         return float(np.quantile(found, share)) if found.size else None
 
+    first = numbers(features["first_day_spend"])
     return replace(
         model,
-        new_ltv_cut=cut_for_share(ltv[new], TOP_SHARE),
+        new_ltv_cut=cut_for_share(ltv[new], TOP_SHARE) if has_forecast else None,
+        new_first_spend_cut=None if has_forecast else cut_for_share(first[new], TOP_SHARE),
         active_median_ltv=float(np.median(ltv[active])) if active.any() else None,
         active_median_orders=quantile("orders_90d", 0.5),
         active_high_orders=quantile("orders_90d", 0.75),
@@ -137,62 +161,57 @@ def freeze(
     )
 
 
-def star_candidates(
+def _stages(
     engine: Engine, features: pa.Table, value: pa.Table, model: LifecycleModel, spec: LifecycleSpec
 ) -> np.ndarray:
-    """Who would be a star if the cut were no hurdle: one boolean per row of `features`, ordered by day and customer.
-
-    With the preset rules these are the active customers, stars among them. It asks the rules rather than a stage's
-    name, so it holds for a project's own stages too.
-    """
-    rules = model.stages or spec.rules()
-    starry = [rule.name for rule in rules if "star_cut" in {node.name for node in _nodes(rule.when)}]
-    staged = assign_stages(engine, features, value, replace(model, star_cut=-1e300), spec)
-    return np.isin(np.asarray(staged["stage"].to_pylist(), dtype=str), np.asarray(starry, dtype=str))
+    return np.asarray(assign_stages(engine, features, value, model, spec)["stage"].to_pylist(), dtype=str)
 
 
-def cut_for_share(values: np.ndarray, share: float) -> float | None:
-    """The value from which on a share of `values` nearest to `share` lies; None where having none at all is as near.
-
-    Ties cannot be separated: where everybody is worth the same, nobody stands out.
-    """
-    found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    if not found.size:
-        return None
-    above = np.cumsum(counts[::-1])[::-1] / counts.sum()
-    best = int(np.argmin(np.abs(above - share)))
-    return float(found[best]) if abs(above[best] - share) < share else None
+def _star_share(candidates: Array, spec: LifecycleSpec, incumbent: LifecycleModel | None) -> float:
+    """The share of stars asked for, or found; a found one stays while the new one is within the tolerance."""
+    if not isinstance(spec.star_share, str):
+        return spec.star_share
+    found = share_of_half(candidates)
+    before = FIRST_STAR_SHARE if incumbent is None else incumbent.star_share
+    if found is None or (incumbent is not None and abs(found - before) <= spec.star_tolerance):
+        return before
+    return found
 
 
-def _nodes(when: str) -> list[exp.Placeholder]:
-    return list(scalar(when, None, (*PARAMETERS, *CUTS)).find_all(exp.Placeholder))
-
-
-def _candidates_ltv(
-    engine: Engine, features: pa.Table, value: pa.Table, model: LifecycleModel, spec: LifecycleSpec
-) -> np.ndarray:
-    ltv = numbers(value["ltv"])
-    return ltv[star_candidates(engine, features, value, model, spec)]
-
-
-def _share_error(candidates: np.ndarray, model: LifecycleModel, spec: LifecycleSpec) -> float:
-    """How far the share of stars among the candidates, given by their ltv, is from the share that is asked for."""
-    if not candidates.size or model.star_cut is None:
-        return spec.star_share if candidates.size else 0.0
-    return float(abs((candidates >= model.star_cut).mean() - spec.star_share))
+def _of_windows(windows: Windows) -> dict[str, float]:
+    """What the windows were read from, as figures that can be laid side by side week by week."""
+    found: dict[str, float] = {}
+    curve, threshold = windows.curve, windows.threshold
+    if curve is not None and threshold is not None and curve.reach >= 0:
+        low, high = curve.interval(threshold)
+        found |= {
+            "churn_return_chance": threshold,
+            "churn_after_low": float(low),
+            "churn_after_high": float(high),
+            "return_chance": float(curve.fitted[min(windows.churn_after, curve.reach)]),
+            "longest_silence_known": float(curve.reach),
+        }
+    if windows.newcomers is not None and (split := windows.newcomers.split()) is not None:
+        found["newcomers_over_settled"] = float(windows.newcomers.distance[split - 1] + 1)
+    return found
 
 
 def _decide(
-    model: LifecycleModel, mine: float, incumbent: LifecycleModel | None, theirs: float | None, spec: LifecycleSpec
-) -> tuple[Decision, str]:
-    cut = "no cut separates stars" if model.star_cut is None else f"stars from {model.star_cut:,.2f} on"
+    fresh: LifecycleModel, mine: float, incumbent: LifecycleModel | None, theirs: float | None, spec: LifecycleSpec
+) -> tuple[Decision, LifecycleModel, str]:
+    """The decision, the model that comes of it (this week's fit as it is logged), and why."""
+    cut = "no cut separates stars" if fresh.star_cut is None else f"stars from {fresh.star_cut:,.2f} on"
     if incumbent is None or theirs is None:
-        return "challenger", f"first fit: {cut}"
-    if (incumbent.new_for, incumbent.churn_after) != (model.new_for, model.churn_after):
-        return "challenger", f"the windows have changed; {cut}"
-    if (incumbent.stages, incumbent.sub_stages) != (model.stages, model.sub_stages):
-        return "challenger", f"the stage rules have changed; {cut}"
-    off = f"the incumbent's share of stars is {theirs:.1%} of active customers off the {spec.star_share:.0%} asked for"
+        return "challenger", fresh, f"first fit: {cut}"
+    if (incumbent.stages, incumbent.sub_stages) != (fresh.stages, fresh.sub_stages):
+        return "challenger", fresh, f"the stage rules have changed; {cut}"
+    if (incumbent.new_ltv_cut is None) != (fresh.new_ltv_cut is None):
+        what = "the first purchase" if fresh.new_ltv_cut is None else "the forecast LTV"
+        return "challenger", fresh, f"new customers are now told apart by {what}; {cut}"
+    off = f"the incumbent's share of stars is {theirs:.1%} of active customers off the {fresh.star_share:.0%} asked for"
     if theirs > spec.star_tolerance and mine < theirs:
-        return "challenger", f"{off}, more than {spec.star_tolerance:.0%}; {cut}"
-    return "incumbent", f"{off}: kept, so that nobody moves without reason"
+        return "challenger", fresh, f"{off}, more than {spec.star_tolerance:.0%}; {cut}"
+    kept = replace(incumbent, new_for=fresh.new_for, churn_after=fresh.churn_after)
+    if kept != incumbent:
+        return "challenger", kept, f"the windows have changed; the cuts stay, as {off}"
+    return "incumbent", fresh, f"{off}: kept, so that nobody moves without reason"

@@ -118,6 +118,8 @@ LIFECYCLE_STAGES = Table(
         _c("sub_stage", "string", "the finer state inside the stage"),
         _c("stage_since", "date", "first day of this spell that was observed"),
         _c("previous_stage", "string", "the stage before it; missing if none was observed"),
+        _c("earlier_spells", "bigint", "spells in this stage before this one that were observed"),
+        _c("path", "string", "stages of all spells observed, from the first to this one, with / between"),
     ),
     key=("customer_id",),
 )

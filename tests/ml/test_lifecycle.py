@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ml.lifecycle import (
     assign_stages,
     continue_spells,
     cut_for_share,
+    freeze,
     train,
 )
 from ml.rules import RuleError
@@ -117,6 +119,28 @@ def test_without_a_model_nobody_is_a_star_and_no_cut_holds() -> None:
         customer(ltv=1e9), customer(tenure_days=3, ltv=1e9), customer(orders_90d=99, spend_90d=1e6), model=None
     )
     assert found == [("active", "steady"), ("new", "settling"), ("active", "steady")]
+
+
+def test_without_a_model_the_top_tenth_of_first_purchases_has_high_potential() -> None:
+    """Of the new customers of the day; what others bought first does not count."""
+    people = [customer(tenure_days=5, first_day_spend=float(place), ltv=0.0) for place in range(30)]
+    found = staged(*people, *[customer(first_day_spend=1e6)] * 50, model=None)
+    assert [sub for stage, sub in found[:30]] == ["settling"] * 27 + ["high-potential"] * 3
+
+
+def test_without_a_model_a_day_alone_has_the_same_sub_stages_as_in_a_week() -> None:
+    people = [
+        customer(day=DAY + timedelta(days=place % 3), tenure_days=5, first_day_spend=float(place))
+        for place in range(90)
+    ]
+    people += [customer(day=DAY + timedelta(days=3))]
+    features, value = tables_of(*people)
+    together = assign_stages(ENGINE, features, value, None, SPEC).to_pylist()
+    assert Counter(row["sub_stage"] for row in together) == {"settling": 81, "high-potential": 9, "steady": 1}
+    for day in sorted({row["day"] for row in people}):
+        of_day = [table.filter(pc.equal(table["day"], pa.scalar(day, pa.date32()))) for table in (features, value)]
+        alone = assign_stages(ENGINE, of_day[0], of_day[1], None, SPEC).to_pylist()
+        assert alone == [row for row in together if row["day"] == day]
 
 
 def test_without_a_model_the_windows_are_the_specs() -> None:
@@ -257,6 +281,9 @@ def test_a_spell_is_as_long_as_its_run_of_equal_stages(path: list[str]) -> None:
     run = next((k for k, stage in enumerate(reversed(path)) if stage != path[-1]), len(path))
     before = path[-1 - run] if run < len(path) else None
     assert spells(yesterday)["a"] == (path[-1], DAY + timedelta(days=len(path) - run), before)
+    runs = [stage for stage, _ in groupby(path)]
+    assert yesterday["path"].to_pylist() == ["/".join(runs)]
+    assert yesterday["earlier_spells"].to_pylist() == [runs[:-1].count(path[-1])]
 
 
 # ── the weekly fit ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,6 +349,33 @@ def test_changed_windows_and_changed_rules_come_into_force() -> None:
     assert training.decision == "challenger"
     assert "rules have changed" in training.reason
     assert training.metrics["share_top"] == pytest.approx(0.1, abs=0.005)
+
+
+def test_changed_windows_leave_the_cuts_where_they_are() -> None:
+    """Else customers who did nothing would lose their star to a window that does not concern them."""
+    facts = shop(300)
+    first = week(facts, EARLY).model
+    training = week(facts, LATE, LifecycleSpec(churn_after_days=90), first)
+    assert training.model == replace(first, churn_after=90)
+    assert "the windows have changed; the cuts stay" in training.reason
+    assert training.metrics["moved_by_refit"] == 0.0
+
+
+def test_new_customers_are_told_apart_by_the_first_purchase_until_a_model_forecasts_their_ltv() -> None:
+    facts = shop(300)
+    features = facts.snapshot_of(DAY + timedelta(days=20))
+    value = baseline(features, ValueSpec())
+    open_model = LifecycleModel(stages=SPEC.rules(), sub_stages=SPEC.sub_rules())
+    before = freeze(ENGINE, features, value, SPEC, open_model, has_forecast=False)
+    assert (before.new_ltv_cut, before.new_first_spend_cut) == (None, 271.0)
+    after = freeze(ENGINE, features, value, SPEC, open_model, has_forecast=True)
+    assert after.new_first_spend_cut is None and after.new_ltv_cut is not None
+    for model in (before, after):
+        found = Counter(assign_stages(ENGINE, features, value, model, SPEC)["sub_stage"].to_pylist())
+        assert found == {"high-potential": 30, "settling": 270}
+    training = week(facts, DAY + timedelta(days=20), incumbent=after)
+    assert training.decision == "challenger"
+    assert "new customers are now told apart by the first purchase" in training.reason
 
 
 def test_too_few_buyers_is_a_result() -> None:

@@ -1,0 +1,203 @@
+"""`python -m ml.lifecycle.evidence`: windows and stages set beside the truth of simulated businesses.
+
+Belongs here: the true silence–return curve, read from a business that goes on until the silences of its first year have
+ended, and the comparison with what the first year alone tells. Does not belong here: the businesses (`ml.simulate`).
+
+Three kinds of business: the two presets, and subscriptions, whose customers pay every 30 days or so. There the chance
+of a return is small right after a payment and near certain before the next, so that the first silence after which it
+lies under a threshold would be none at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+from ml.lifecycle.agreement import Agreement, agreement
+from ml.lifecycle.spec import CHANCE_LEFT, LifecycleSpec
+from ml.lifecycle.stages import assign_stages
+from ml.lifecycle.training import train
+from ml.lifecycle.windows import windows_of
+from ml.value.spec import ValueSpec, baseline
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Preset: TypeAlias = Literal["retail", "gaming"]
+Kind: TypeAlias = Literal["retail", "gaming", "subscription"]
+
+PRESETS: tuple[Preset, ...] = ("retail", "gaming")
+KINDS: tuple[Kind, ...] = (*PRESETS, "subscription")
+
+START, YEAR = date(2024, 1, 1), 364
+END = START + timedelta(days=YEAR - 1)
+NEW_FOR = 28  # days: the presets' customers are new for four weeks, by rule
+TRUTH_YEARS, TRUTH_CUSTOMERS, TRUTH_SEEDS = 3, 20_000, range(1_000, 1_004)
+STAMPS = {"transactions": "occurred_at", "customers": "registered_at", "events": "occurred_at",
+          "exposures": "exposed_at", "balances": "as_of"}  # fmt: skip
+
+
+def purchases(kind: Kind, customers: int, seed: int, *, years: int = 1) -> tuple[Array, Array]:
+    """Customer and day number of every purchase day of a business, whose customers come in its first year.
+
+    Returns
+    -------
+    Two arrays, by customer and day.
+    """
+    random = np.random.default_rng([seed, KINDS.index(kind)])
+    drawn = _payments(customers, years, random) if kind == "subscription" else _orders(kind, customers, years, random)
+    key = np.unique(drawn[0].astype(np.int64) * 100_000 + drawn[1])
+    return key // 100_000, key % 100_000
+
+
+def _orders(kind: Preset, customers: int, years: int, random: Any) -> tuple[Array, Array]:
+    from ml.simulate.business import BLOCK, BusinessSpec
+    from ml.simulate.business.activity import campaigns, orders_of, stages_of
+    from ml.simulate.business.people import people_of
+    from ml.simulate.business.rows import DAY, by_week, seconds_in_week
+
+    if customers > BLOCK:
+        raise ValueError(f"at most {BLOCK} customers, a block")
+    spec = BusinessSpec(preset=kind, customers=customers, days=YEAR, start=START.isoformat())
+    people = people_of(spec, 0, random)
+    longer = replace(spec, days=YEAR * years)
+    stages = stages_of(people, longer, random)
+    orders = orders_of(people, stages, campaigns(people, stages, longer, random), longer, random)
+    customer, week = by_week(orders)
+    return customer, seconds_in_week(week, longer, random) // DAY
+
+
+def _payments(customers: int, years: int, random: Any) -> tuple[Array, Array]:
+    """A payment every 30 days, give or take two; one in 20 is left out, after one in 16 the customer quits; who has
+    quit begins again after 400 days on average."""
+    last = YEAR * years
+    count = last // 25
+    after = 30 + 2 * random.standard_normal((customers, count))
+    after += 30 * (random.random((customers, count)) < 1 / 20)
+    quits = random.random((customers, count)) < 1 / 16
+    after += np.where(quits, random.exponential(400, (customers, count)), 0.0)
+    first = random.integers(0, YEAR, customers)
+    day = first[:, None] + np.column_stack([np.zeros(customers), np.cumsum(after, axis=1)])
+    customer, payment = np.nonzero(day < last)
+    return customer, day[customer, payment].astype(np.int64)
+
+
+def true_window(kind: Kind, within_days: int = 28) -> tuple[int, float]:
+    """The silence from which on the true chance of a return stays under a fifth of its highest, and that threshold.
+
+    Of the silences that begin in the first year of many customers, all of which are followed for two more years, the
+    chance after s days is the share of those longer than s that end by s + `within_days`.
+    """
+    ended = np.zeros(YEAR * TRUTH_YEARS + 1)
+    for seed in TRUTH_SEEDS:
+        customer, day = purchases(kind, TRUTH_CUSTOMERS, seed, years=TRUTH_YEARS)
+        same = np.append(customer[1:] == customer[:-1], False)
+        lasted = np.where(same, np.append(day[1:], 0) - day, YEAR * TRUTH_YEARS)
+        ended += np.bincount(lasted[day < YEAR], minlength=len(ended))
+    longer = ended.sum() - np.cumsum(ended)
+    silence = np.arange(366)
+    chance = 1 - longer[silence + within_days] / longer[silence]
+    threshold = CHANCE_LEFT * float(chance.max())
+    return int(np.flatnonzero(chance >= threshold)[-1]) + 1, threshold
+
+
+def found_window(kind: Kind, customers: int, seed: int) -> int:
+    """What `churn_after_days: auto` makes of the first year of a business."""
+    customer, day = purchases(kind, customers, seed)
+    table = pa.table(
+        {
+            "customer_id": pa.array([f"c{number:06d}" for number in customer.tolist()], pa.string()),
+            "day": pa.array(np.datetime64(START, "D") + day, pa.date32()),
+            "orders": np.ones(len(day), dtype=np.int64),
+        }
+    )
+    spec = LifecycleSpec(new_for_days=NEW_FOR)
+    return windows_of(DuckDB(threads=1), table, END, spec, None).churn_after
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Agreement of one stage under windows that were found, and under the true ones."""
+
+    kind: str
+    found: Agreement
+    ceiling: Agreement
+
+
+def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: LifecycleSpec) -> list[Beside]:
+    """Stages on the last day of the first year, under `auto` windows and under the true ones, against the latent ones.
+
+    Both under the baseline of value, so that they differ in nothing but windows.
+
+    Parameters
+    ----------
+    true : the true churn window (`true_window`)
+    """
+    engine = DuckDB(threads=1)
+    facts, truth = business(engine, kind, customers, seed)
+    value_spec = ValueSpec()
+    features = facts.snapshot_of(END)
+    value = baseline(features, value_spec)
+    answers = []
+    for asked in (spec, replace(spec, churn_after_days=true, new_for_days=NEW_FOR)):
+        training = train(facts, END, asked, None, value_model=None, value_spec=value_spec)
+        staged = assign_stages(engine, features, value, training.model, asked)  # type: ignore[arg-type]
+        answers.append(agreement(engine, staged, truth, spec.stage_names()))
+    return [Beside(kind, found, ceiling) for found, ceiling in zip(*answers, strict=True)]
+
+
+def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[Facts, pa.Table]:
+    """The facts of a preset's first year, and the latent stage of each customer on its last day."""
+    from ml.simulate.business import BusinessSpec, block
+
+    drawn = block(BusinessSpec(preset=kind, customers=customers, days=YEAR, start=START.isoformat(), seed=seed), 0)
+    inputs = {}
+    for name, stamp in STAMPS.items():
+        rows = drawn.tables.get(name, tables.INPUTS[name].schema().empty_table())
+        inputs[name] = engine.query(
+            f"SELECT * REPLACE (CAST(customer_id AS VARCHAR) AS customer_id), CAST({stamp} AS DATE) AS day FROM rows",
+            rows=rows,
+        )
+    truth = engine.query(
+        "SELECT CAST(customer_id AS VARCHAR) AS customer_id, $day AS day, CAST(stage AS VARCHAR) AS stage "
+        "FROM spells WHERE is_last",
+        {"day": END},
+        spells=drawn.truth["stages"],
+    )
+    return Facts.from_rows(engine, FeatureSpec(), **inputs), truth
+
+
+def report(customers: int = 5_000, seeds: int = 5) -> Iterator[str]:
+    """The lines of both comparisons, as they are made."""
+    true = {kind: true_window(kind) for kind in KINDS}
+    yield f"churn_after_days: auto, one year of {customers:,} customers, {seeds} draws"
+    for kind, (days, threshold) in true.items():
+        found = [found_window(kind, customers, seed) for seed in range(seeds)]
+        worst = max(abs(one / days - 1) for one in found)
+        yield (
+            f"  {kind:13} the true chance falls under {threshold:.1%} after {days} days; "
+            f"found {', '.join(map(str, found))}: {worst:.1%} off at most"
+        )
+    yield "agreement with the latent stages (F1; of all, the share that agrees): auto, true windows, one over the other"
+    for preset in PRESETS:
+        asked = LifecycleSpec(business=preset)
+        runs = [beside_ceiling(preset, customers, seed, true[preset][0], asked) for seed in range(seeds)]
+        for stage in zip(*runs, strict=True):
+            found_f1, ceiling_f1 = (np.mean([getattr(one, part).f1 for one in stage]) for part in ("found", "ceiling"))
+            least = min(one.found.f1 / one.ceiling.f1 for one in stage)
+            yield (
+                f"  {preset:8}{stage[0].found.stage:11}{found_f1:.3f}  {ceiling_f1:.3f}  {found_f1 / ceiling_f1:7.1%}"
+                f"  (least {least:.1%})"
+            )
+
+
+if __name__ == "__main__":
+    for line in report():
+        sys.stdout.write(line + "\n")

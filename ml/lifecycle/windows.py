@@ -1,0 +1,124 @@
+"""The windows of the stages: days, or what the data say where the project file says `auto`.
+
+Belongs here: turning what was measured into days that stay put while nothing changes. Does not belong here: the
+measuring (see `silences` and `newcomers`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from ml.engine import Engine, Input
+from ml.lifecycle.model import LifecycleModel
+from ml.lifecycle.newcomers import NewcomerRates, newcomer_rates
+from ml.lifecycle.silences import ReturnCurve, return_curve
+from ml.lifecycle.spec import CHANCE_LEFT, LONGEST, SHORTEST, LifecycleSpec
+
+AS_GOOD = 0.95  # a window of newcomers stays while it explains this much of what the best one would
+LENGTHEN = 1.05  # a window known to be too short is lengthened when the data reach this much further
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a week, why they are what they are, and what they were read from.
+
+    Parameters
+    ----------
+    new_for, churn_after : days
+    reasons : one sentence per window that was estimated
+    curve, newcomers : what was measured; None for a window that the project file fixes
+    threshold : the chance of a return that the curve was held against
+    """
+
+    new_for: int
+    churn_after: int
+    reasons: tuple[str, ...] = ()
+    curve: ReturnCurve | None = None
+    threshold: float | None = None
+    newcomers: NewcomerRates | None = None
+
+
+def windows_of(
+    engine: Engine, customer_days: Input, as_of: date, spec: LifecycleSpec, incumbent: LifecycleModel | None
+) -> Windows:
+    """The windows of the week that ends on `as_of`.
+
+    Last week's window stays while the data do not speak against it, the newcomers' while it explains their rates nearly
+    as well as the best. The churn window stays while the chance of a return after it is not significantly off the
+    threshold, and else goes just as far as the nearest silence of which that is true: drift is followed in small steps.
+
+    Parameters
+    ----------
+    customer_days : facts per customer and day, up to `as_of`
+    incumbent : last week's model, if there is one
+    """
+    reasons, curve, newcomers = [], None, None
+    new_for, churn_after = spec.first_new_for, spec.first_churn_after
+    threshold = None
+    if spec.churn_after_days == "auto":
+        curve = return_curve(
+            engine, customer_days, as_of, within_days=spec.return_within_days, history_days=spec.window_history_days
+        )
+        threshold = threshold_of(curve, spec)
+        churn_after, reason = churn_window(curve, threshold, incumbent.churn_after if incumbent else None, churn_after)
+        reasons.append(reason)
+    if spec.new_for_days == "auto":
+        newcomers = newcomer_rates(engine, customer_days, as_of, history_days=spec.window_history_days)
+        new_for, reason = new_window(newcomers, incumbent.new_for if incumbent else None, new_for)
+        reasons.append(reason)
+    return Windows(new_for, churn_after, tuple(reasons), curve, threshold, newcomers)
+
+
+def threshold_of(curve: ReturnCurve, spec: LifecycleSpec) -> float:
+    """The chance of a return below which a customer has churned."""
+    if isinstance(spec.churn_return_chance, str):
+        return CHANCE_LEFT * curve.highest
+    return spec.churn_return_chance
+
+
+def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, preset: int) -> tuple[int, str]:
+    """Days of silence after which a customer has churned, with the reason.
+
+    The shortest silence after which the chance of returning stays under the threshold. Where the data do not reach so
+    far, the window is at least as long as they do: a shorter one is known to be too short.
+
+    Parameters
+    ----------
+    threshold : chance of a return within the curve's window
+    incumbent, preset : last week's window, and the one that holds before there is any
+    """
+    before = preset if incumbent is None else incumbent
+    asked, within = f"{threshold:.0%}", f"within {curve.within_days} days"
+    if curve.reach < 0:
+        return before, f"churn after {before} days, as before: too few silences have been watched for {within[7:]}"
+    found = curve.crossing(threshold)
+    if found is None:
+        last = curve.fitted[curve.reach]
+        still = f"of those silent for {curve.reach} days, the longest silence that enough were watched in, {last:.0%}"
+        is_known_too_short = curve.is_off(before, threshold) and curve.reach > LENGTHEN * before
+        days = min(max(before, curve.reach), LONGEST) if is_known_too_short or incumbent is None else before
+        return days, f"churn after {days} days: {still} return {within}, not yet fewer than {asked}"
+    low, high = (min(max(days, SHORTEST), LONGEST) for days in curve.interval(threshold))
+    fitting = f"{low} to {high} days fit a chance of {asked} to return {within}"
+    if incumbent is not None and low <= min(incumbent, curve.reach) <= high:
+        return incumbent, f"churn after {incumbent} days, kept: {fitting}"
+    days = min(max(found if incumbent is None else incumbent, low), high)
+    chance = f"{curve.fitted[min(days, curve.reach)]:.1%}"
+    return days, f"churn after {days} days, when {chance} return {within}: {fitting}"
+
+
+def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tuple[int, str]:
+    """Days since the first purchase for which a customer is new, with the reason."""
+    before = preset if incumbent is None else incumbent
+    split = rates.split()
+    if split is None:
+        why = "newcomers have not been seen for long enough" if not len(rates.explained) else "they buy no differently"
+        return before, f"new for {before} days, as before: {why}"
+    weeks = before // 7
+    is_split = incumbent is not None and before % 7 == 0 and 1 <= weeks <= len(rates.explained)
+    if is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]:
+        return before, f"new for {before} days, kept: no other window describes newcomers clearly better"
+    return 7 * split, (
+        f"new for {7 * split} days: until then newcomers buy {rates.distance[split - 1]:+.0%} against afterwards"
+    )

@@ -1,0 +1,153 @@
+"""Customers at the edges, from their rows to their stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages, continue_spells, train
+from ml.value import ValueSpec, baseline
+
+FIRST, LAST = date(2023, 1, 1), date(2024, 12, 31)
+ENGINE = DuckDB(threads=1)
+SPEC = LifecycleSpec()
+Row = tuple[str, date, float]
+
+
+def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> Facts:
+    """Facts of transactions at noon; other input tables as columns."""
+
+    def table(name: str, given: Mapping[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
+        schema = tables.INPUTS[name].schema()
+        columns = {f.name: pa.array(given.get(f.name, [None] * len(days)), f.type) for f in schema}
+        return pa.table(columns).append_column("day", pa.array(days, pa.date32()))
+
+    days = [day for _, day, _ in rows]
+    bought: dict[str, Sequence[Any]] = {
+        "customer_id": [who for who, _, _ in rows],
+        "occurred_at": [datetime.combine(day, time(12)) for day in days],
+        "amount": [amount for *_, amount in rows],
+    }
+    inputs = {name: table(name, others.get(name, {}), others.get(name, {}).get("day", [])) for name in tables.INPUTS}
+    return Facts.from_rows(ENGINE, FeatureSpec(), **{**inputs, "transactions": table("transactions", bought, days)})
+
+
+def stages(facts: Facts, day: date, model: LifecycleModel | None = None) -> dict[str, tuple[str, str]]:
+    features = facts.until(day).snapshot_of(day)
+    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), model, SPEC)
+    return {row["customer_id"]: (row["stage"], row["sub_stage"]) for row in found.to_pylist()}
+
+
+def ago(days: int) -> date:
+    return LAST - timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    ("rows", "stage"),
+    [
+        ([("a", ago(10), 5.0)], "new"),
+        ([("a", ago(400), 5.0)], "churn"),
+        ([("a", ago(40), 5.0)], "active"),
+        ([("a", ago(10), -5.0)], "prospect"),
+        ([("a", ago(300), 5.0), ("a", ago(3), -9.0)], "churn"),
+        ([("a", ago(100), 5.0), ("a", ago(50), 5.0), ("a", ago(3), -90.0)], "active"),
+        ([("a", FIRST, 5.0)], "churn"),
+        ([("a", LAST, 5.0)], "new"),
+        ([("a", FIRST, 5.0), ("a", LAST, 5.0)], "reengaged"),
+        ([("a", ago(5), 5.0), ("a", ago(5), 5.0)], "new"),
+        ([("a", ago(10), 0.0)], "prospect"),
+    ],
+    ids=[
+        "one purchase", "one purchase long ago", "one purchase of some time ago", "refunds only",
+        "a refund is no purchase", "negative net value", "on the first day only", "on the last day only",
+        "on the first day and the last", "the same second twice", "an order of nothing",
+    ],
+)  # fmt: skip
+def test_a_customer_at_the_edge_has_the_right_stage(rows: list[Row], stage: str) -> None:
+    assert stages(facts_of(rows), LAST)["a"][0] == stage
+
+
+def test_who_returns_after_400_days_is_reengaged_for_a_month_and_then_active() -> None:
+    facts = facts_of([("a", ago(500), 9.0), ("a", ago(460), 9.0), ("a", ago(60), 9.0), ("a", ago(30), 9.0)])
+    path = [stages(facts, ago(back))["a"][0] for back in (61, 60, 31, 30, 0)]
+    assert path == ["churn", "reengaged", "reengaged", "active", "active"]
+
+
+def test_two_lines_of_the_same_second_are_one_purchase() -> None:
+    facts = facts_of([("a", ago(9), 5.0), ("a", ago(9), 5.0)])
+    assert stages(facts, LAST) == {"a": ("new", "one-time-only")}
+    assert facts.snapshot_of(LAST)["purchase_days"].to_pylist() == [1]
+
+
+def test_whoever_is_known_and_never_bought_is_a_prospect() -> None:
+    seen: dict[str, Sequence[Any]] = {
+        "customer_id": ["b"],
+        "event_type": ["visit"],
+        "occurred_at": [datetime(2024, 5, 1)],
+        "day": [ago(9)],
+    }
+    assert stages(facts_of([("a", ago(9), 5.0)], events=seen), LAST)["b"] == ("prospect", "prospect")
+
+
+def test_a_business_without_customers_has_no_stages_and_says_why_there_is_no_model() -> None:
+    facts = facts_of([])
+    assert stages(facts, LAST) == {}
+    training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
+    assert (training.model, training.decision) == (None, "none")
+    assert training.reason == "not enough customers: 0 have ever bought, 200 are asked for"
+
+
+def test_thirty_customers_are_staged_by_the_preset_and_told_why() -> None:
+    facts = facts_of([(f"c{i:02d}", ago(i * 3), 5.0 + i) for i in range(30)])
+    found = stages(facts, LAST)
+    assert len(found) == 30
+    assert {stage for stage, _ in found.values()} == {"new", "active", "churn"}
+    training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
+    assert training.reason == "not enough customers: 30 have ever bought, 200 are asked for"
+
+
+def test_two_hundred_customers_of_a_week_get_a_model_with_the_first_windows() -> None:
+    facts = facts_of([(f"c{i:03d}", ago(i % 7), 5.0 + i) for i in range(250)])
+    training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
+    assert isinstance(training.model, LifecycleModel)
+    assert (training.model.churn_after, training.model.new_for) == (60, 28)
+    assert "too few silences have been watched for 28 days" in training.reason
+    assert "newcomers have not been seen for long enough" in training.reason
+    for draw in training.figures.values():
+        assert draw().axes[0].get_title()
+
+
+def test_spells_are_counted_from_the_first_day_on() -> None:
+    """A customer's whole life, day by day: each spell knows the stage before it and how often it was here."""
+    facts = facts_of(
+        [("a", FIRST, 5.0), ("a", FIRST + timedelta(days=100), 5.0), ("a", FIRST + timedelta(days=300), 5.0)]
+    )
+    spells: list[tuple[str, int, str | None, int, str]] = []
+    yesterday = None
+    features = facts.snapshot_of(*(FIRST + timedelta(days=place) for place in range(365)))
+    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, SPEC)
+    for place in range(365):
+        yesterday = continue_spells(ENGINE, found.slice(place, 1), yesterday)
+        row = yesterday.to_pylist()[0]
+        since = (row["stage_since"] - FIRST).days
+        entry = (row["stage"], since, row["previous_stage"], row["earlier_spells"], row["path"])
+        if not spells or spells[-1] != entry:
+            spells.append(entry)
+    assert spells == [
+        ("new", 0, None, 0, "new"),
+        ("active", 28, "new", 0, "new/active"),
+        ("churn", 61, "active", 0, "new/active/churn"),
+        ("reengaged", 100, "churn", 0, "new/active/churn/reengaged"),
+        ("active", 130, "reengaged", 1, "new/active/churn/reengaged/active"),
+        ("churn", 161, "active", 1, "new/active/churn/reengaged/active/churn"),
+        ("reengaged", 300, "churn", 1, "new/active/churn/reengaged/active/churn/reengaged"),
+        ("active", 330, "reengaged", 2, "new/active/churn/reengaged/active/churn/reengaged/active"),
+        ("churn", 361, "active", 2, "new/active/churn/reengaged/active/churn/reengaged/active/churn"),
+    ]
