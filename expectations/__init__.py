@@ -7,7 +7,19 @@ accepted rows are kept, and any orchestrator.
 
 from __future__ import annotations
 
+from expectations.past import Past
 from expectations.rules import RowRule, RuleSpec, ValidationSpec, row_rules, rule_names
-from expectations.validation import Validation, Verdict, validate
+from expectations.validation import Validation, validate
+from expectations.verdicts import Verdict
 
-__all__ = ["RowRule", "RuleSpec", "Validation", "ValidationSpec", "Verdict", "row_rules", "rule_names", "validate"]
+__all__ = [
+    "Past",
+    "RowRule",
+    "RuleSpec",
+    "Validation",
+    "ValidationSpec",
+    "Verdict",
+    "row_rules",
+    "rule_names",
+    "validate",
+]

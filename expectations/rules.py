@@ -1,19 +1,17 @@
 """Row rules: when a single row is refused, and what the refusal is called.
 
 Belongs here: one SQL predicate per rule, derived from a table's declared columns and a few stated limits. Does not
-belong here: when a whole day is refused (see `expectations.suites`).
+belong here: when a whole day is refused (see `expectations.suites` and, for its thresholds, `expectations.thresholds`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
+from expectations.thresholds import FreshnessSpec, ReferenceSpec, Severity, ShiftSpec, VolumeSpec
 from ml.engine import quoted
 from ml.rules import scalar
 from ml.tables import Column, Table
-
-Severity: TypeAlias = Literal["error", "warning"]
 
 DELIVERED_BEFORE = "file: delivered before"
 _CONVERSIONS = {
@@ -55,6 +53,7 @@ class ValidationSpec:
     min_rows : table to the fewest rows a day must bring; a day without rows passes otherwise
     severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`
     rules : further rules of the project's own
+    references, freshness, volume, shift : how far a day as a whole may lie from what came before
     """
 
     max_refused_share: float = 0.05
@@ -63,6 +62,10 @@ class ValidationSpec:
     min_rows: dict[str, int] = field(default_factory=dict)
     severity: dict[str, Severity] = field(default_factory=lambda: {DELIVERED_BEFORE: "warning"})
     rules: tuple[RuleSpec, ...] = ()
+    references: ReferenceSpec = field(default_factory=ReferenceSpec)
+    freshness: FreshnessSpec = field(default_factory=FreshnessSpec)
+    volume: VolumeSpec = field(default_factory=VolumeSpec)
+    shift: ShiftSpec = field(default_factory=ShiftSpec)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_refused_share < 1:

@@ -1,7 +1,7 @@
-"""Suites: when a whole day is refused. Great Expectations decides, on the day's rows as delivered.
+"""Suites: when a whole day is refused. Great Expectations decides, on the day's rows as delivered and on its measures.
 
-Belongs here: the suite of each table, derived from its columns and row rules, and running it on a batch. Does not
-belong here: judging single rows (see `expectations.rules`).
+Belongs here: the suites of each table, derived from its columns, row rules and thresholds, and running them on a batch.
+Does not belong here: judging single rows (see `expectations.rules`), measuring days (`expectations.measures`).
 
 A suite has two kinds of expectations. *Critical* ones decide: the columns are there, the share of refused rows is
 within its limit, enough rows came. *Warnings* say of each column what the rows were refused for; an optional column
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
     from great_expectations.core import ExpectationSuiteValidationResult
+
+    from expectations.measures import Limit
 
 REFUSED_BY = "refused_by"
 
@@ -66,25 +68,43 @@ def suite(
     return gx.ExpectationSuite(name=f"{table.name} as delivered", expectations=kept)
 
 
+def day_suite(table: Table, limits: Collection[Limit]) -> gx.ExpectationSuite:
+    """The suite of a table's day measures: one row a day, one column a measure; what is missing is not judged."""
+    gxe: Any = importlib.import_module("great_expectations.expectations")
+    kept = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column=one.measure, min_value=one.least, max_value=one.most,
+            severity="critical" if one.severity == "error" else "warning",
+        )
+        for one in limits
+    ]  # fmt: skip
+    return _gx().ExpectationSuite(name=f"days of {table.name}", expectations=kept)
+
+
 def labels(suite_: gx.ExpectationSuite) -> dict[str, bool]:
     """The names of a suite's expectations, in order, each with whether it is critical."""
     return {label(one): is_critical(one) for one in suite_.expectations}
 
 
 def run(
-    suite_: gx.ExpectationSuite, batch: pd.DataFrame, *, examples: bool = False
+    suite_: gx.ExpectationSuite, batch: pd.DataFrame, *, examples: bool = False, which: bool = False
 ) -> ExpectationSuiteValidationResult:
     """Run a suite on a frame.
+
+    Parameters
+    ----------
+    examples : give some values that do not conform; costs seconds on many rows
+    which : give the places of all rows that do not conform; for small frames
 
     Raises
     ------
     RuntimeError
         If an expectation could not be computed; that is a fault of the suite, never a verdict on the data.
     """
-    used = _columns(suite_)
-    batch = batch[used] if used is not None else batch
+    if all(_names(one) for one in suite_.expectations):
+        batch = batch[columns(suite_)]  # it hashes all it is given
     result = _batch_definition().get_batch({"dataframe": batch}).validate(
-        suite_, result_format="SUMMARY" if examples else "BASIC"
+        suite_, result_format="COMPLETE" if which else "SUMMARY" if examples else "BASIC"
     )  # fmt: skip
     for one in result.results:
         if one.exception_info and one.exception_info.get("raised_exception"):
@@ -105,16 +125,15 @@ def is_critical(expectation: Any) -> bool:
     return str(getattr(severity, "value", severity)) == "critical"
 
 
-def _columns(suite_: gx.ExpectationSuite) -> list[str] | None:
-    """The columns a suite looks at, since Great Expectations hashes all it is given; None if it looks at the table."""
-    used: dict[str, None] = {}
-    for one in suite_.expectations:
-        kwargs = one.configuration.kwargs
-        names = [kwargs["column"]] if "column" in kwargs else kwargs.get("column_list")
-        if names is None:
-            return None
-        used |= dict.fromkeys(names)
-    return list(used)
+def columns(suite_: gx.ExpectationSuite) -> list[str]:
+    """The columns into whose values a suite looks."""
+    return list(dict.fromkeys(name for one in suite_.expectations for name in _names(one)))
+
+
+def _names(expectation: Any) -> list[str]:
+    """The columns of an expectation; none if it is about the table."""
+    kwargs = expectation.configuration.kwargs
+    return [kwargs["column"]] if "column" in kwargs else list(kwargs.get("column_list", ()))
 
 
 def _configuration(expectation: Any) -> Any:

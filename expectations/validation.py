@@ -1,75 +1,60 @@
 """The verdict on delivered rows: which are accepted, which are refused and why, and which days pass.
 
-Belongs here: putting row rules and suites together for the days of one run. Every row is accepted or refused, never
-lost; a day is judged by its own rows alone, so its verdict is the same alone or in a range. Does not belong here: the
-rules.
+Belongs here: putting row rules, suites and what is known from before together for the days of one run. Every row is
+accepted or refused, never lost; a day is judged by its own rows and by days before it, so its verdict is the same alone
+or in a range. Does not belong here: the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations import suites
+from expectations.days import can_refuse, judge_days
+from expectations.duplicates import ID, Repeats, repeats
+from expectations.measures import measure
+from expectations.past import Past
+from expectations.profiles import profile
 from expectations.rules import ValidationSpec, duplicate_rule, row_rules, unique_key
+from expectations.verdicts import Verdict, row_verdicts, stamps
 from ml.engine import quoted
 from ml.tables import QUARANTINE, Table
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from ml.engine import Engine
 
-NO_ROWS = "no rows were delivered"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is said of one day.
-
-    Parameters
-    ----------
-    rows, refused : delivered rows, and how many of them were refused
-    rules : rule to the number of rows it refused
-    failed_expectations : why the day does not pass; empty if it does
-    warnings : what else is worth knowing
-    results : one small entry per expectation: its name, whether it held, the percentage of rows that broke it
-    """
-
-    passed: bool
-    rows: int
-    refused: int
-    rules: dict[str, int] = field(default_factory=dict)
-    failed_expectations: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    results: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def refused_share(self) -> float:
-        return self.refused / self.rows if self.rows else 0.0
-
 
 @dataclass(frozen=True)
 class Validation:
-    """`accepted`: the contract's columns and `day`; `refused`: those of `quarantine` and `day`."""
+    """`accepted`: the contract's columns and `day`; `refused`: those of `quarantine` and `day`; `profiles`: those of
+    `input_profiles` and `day`, of the accepted rows, where the past is known."""
 
     accepted: pa.Table
     refused: pa.Table
     verdicts: dict[date, Verdict]
+    profiles: pa.Table | None = None
 
 
-def validate(engine: Engine, table: Table, rows: pa.Table, days: Sequence[date], spec: ValidationSpec) -> Validation:
+def validate(
+    engine: Engine, table: Table, rows: pa.Table, days: Sequence[date], spec: ValidationSpec, past: Past | None = None
+) -> Validation:
     """Judge the delivered rows of several days.
 
     Parameters
     ----------
     rows : as a source gives them: the contract's columns, `day`, `source`, `problem`, `delivered`
     days : the days of the run; one that brought no row has a verdict too
+    past : what is known from before the first of them, which nothing may lie between; without it, rows alone are
+        judged, each day's by themselves
 
     Raises
     ------
@@ -81,28 +66,149 @@ def validate(engine: Engine, table: Table, rows: pa.Table, days: Sequence[date],
     if strangers:
         raise ValueError(f"{table.name}: rows of {strangers[0]} among those of {len(days)} other days")
     judged = _judged(engine, table, rows, spec)
-    accepted = _without(rows, judged["row_number"]).select([*table.names, "day"])
-    refused = judged.select([*QUARANTINE.names, "day"]).cast(
-        pa.schema([*QUARANTINE.schema(), pa.field("day", pa.date32())])
-    )
-    rules: dict[date, dict[str, int]] = {}
-    by_rule = judged.group_by(["day", "rule"]).aggregate([([], "count_all")])
-    for entry in by_rule.sort_by([("day", "ascending"), ("rule", "ascending")]).to_pylist():
-        rules.setdefault(entry["day"], {})[entry["rule"]] = entry["count_all"]
-    verdicts = _verdicts(table, spec, _batch(table, spec, rows, judged), sorted(set(days)), counts, rules)
-    return Validation(accepted, refused, verdicts)
+    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, judged, _batch(table, spec, rows, judged))
+    if past is None:
+        return Validation(run.accepted([]), run.refused([]), run.by_rows([]))
+    candidates = repeats(engine, table, run.candidates(), past.ids)
+    failed, late = _settled(run, candidates)
+    verdicts, profiles = run.by_measures(run.by_rows(late), late, failed)
+    return Validation(run.accepted(late), run.refused(late), verdicts, profiles)
+
+
+def _settled(run: _Run, candidates: Repeats) -> tuple[set[date], Sequence[int]]:
+    """The days that are refused, and the rows that repeat one of an earlier accepted day.
+
+    Whether a day passes can decide over later ones: its rows are accepted, or they are not there to be repeated and
+    compared with. So the first day that fails is settled before those after it are judged again; what nothing hangs on
+    is settled at once.
+    """
+    blocking, can_be_unusual = candidates.blocking(), can_refuse(run.table, run.spec)
+    failed: set[date] = set()
+    while True:
+        late: list[int] = candidates.refused(failed).tolist()
+        verdicts = run.by_rows(late)
+        if can_be_unusual:
+            verdicts, _ = run.by_measures(verdicts, late, failed)
+        failing = [day for day in run.days if not verdicts[day].passed and day not in failed]
+        if not failing:
+            return failed, late
+        deciding = (i for i, day in enumerate(failing) if can_be_unusual or day in blocking)
+        failed |= set(failing[: next(deciding, len(failing)) + 1])
+
+
+@dataclass
+class _Run:
+    """The rows of one run, and what was found out about them; `late` are rows that repeat an earlier day's."""
+
+    engine: Engine
+    table: Table
+    rows: pa.Table
+    days: Sequence[date]
+    spec: ValidationSpec
+    past: Past | None
+    counts: dict[date | None, int]
+    judged: pa.Table
+    batch: pd.DataFrame
+    _late: set[int] | None = None
+    _verdicts: dict[date, Verdict] = field(default_factory=dict)
+    _accepted: tuple[set[int], pa.Table] | None = None
+    _profile: tuple[set[int], pa.Table] | None = None
+
+    def candidates(self) -> pa.Table:
+        """Number, day and id of the rows that no rule has refused."""
+        if ID not in self.table.names or self.rows[ID].null_count == self.rows.num_rows:
+            return self.rows.slice(0, 0)
+        numbered = _numbered(self.rows.select(["day", ID]))
+        return _without(numbered, self.judged["row_number"].to_numpy())
+
+    def by_rows(self, late: Sequence[int]) -> dict[date, Verdict]:
+        """The verdicts on the rows alone; only days for which `late` has changed are judged anew."""
+        changed = set(late) if self._late is None else self._late ^ set(late)
+        if self._late is not None and not changed:
+            return dict(self._verdicts)
+        rule = duplicate_rule(self.table)
+        if changed:
+            counts = self.spec.severity.get(rule or "", "error") == "error"
+            self.batch.loc[sorted(changed & set(late)), suites.REFUSED_BY] = 1.0 if counts else float("nan")
+            self.batch.loc[sorted(changed - set(late)), suites.REFUSED_BY] = float("nan")
+        days, batch = self.days, self.batch
+        if self._late is not None:
+            days = sorted(set(self._days_of(changed)))
+            batch = batch[batch["day"].isin(stamps(days))]
+        rules: dict[date, dict[str, int]] = {}
+        by_rule = self.judged.group_by(["day", "rule"]).aggregate([([], "count_all")])
+        for entry in by_rule.sort_by([("day", "ascending"), ("rule", "ascending")]).to_pylist():
+            rules.setdefault(entry["day"], {})[entry["rule"]] = entry["count_all"]
+        for day in self._days_of(set(late)):
+            of_day = rules.setdefault(day, {})
+            of_day[rule or ""] = of_day.get(rule or "", 0) + 1
+        rules = {day: dict(sorted(found.items())) for day, found in rules.items() if day in set(days)}
+        self._verdicts |= row_verdicts(self.table, self.spec, batch, days, self.counts, rules)
+        self._late = set(late)
+        return dict(self._verdicts)
+
+    def by_measures(
+        self, verdicts: dict[date, Verdict], late: Sequence[int], failed: set[date]
+    ) -> tuple[dict[date, Verdict], pa.Table]:
+        """The verdicts with the measures of each day, and the days' profiles."""
+        assert self.past is not None
+        accepted = self.accepted(late)
+        if self._profile is None or self._profile[0] != set(late):
+            self._profile = set(late), profile(self.engine, self.table, accepted)
+        profiles = self._profile[1]
+        measures = measure(self.engine, self.table, accepted, profiles, self.days, self.spec, self.past, failed)
+        told = judge_days(self.table, self.spec, measures)
+        return {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}, profiles
+
+    def accepted(self, late: Sequence[int]) -> pa.Table:
+        import numpy as np
+
+        if self._accepted is None or self._accepted[0] != set(late):
+            numbers = np.concatenate([self.judged["row_number"].to_numpy(), np.asarray(late, dtype=np.int64)])
+            kept = _without(self.rows.select([*self.table.names, "day"]), numbers)
+            self._accepted = set(late), kept
+        return self._accepted[1]
+
+    def refused(self, late: Sequence[int]) -> pa.Table:
+        found = self.judged
+        if len(late):
+            repeated = self.rows.take(pa.array(late, pa.int64()))
+            told = pa.array([duplicate_rule(self.table)] * len(late), pa.string())
+            repeated = repeated.set_column(repeated.column_names.index("problem"), "problem", told)
+            repeated = repeated.append_column("row_number", pa.array(late, pa.int64()))
+            told_of = self.engine.query(_query(self.table, self.spec, repeated), rows=repeated)
+            found = pa.concat_tables([found, told_of]).sort_by([("day", "ascending"), ("row_number", "ascending")])
+        schema = pa.schema([*QUARANTINE.schema(), pa.field("day", pa.date32())])
+        return found.select(schema.names).cast(schema)
+
+    def _days_of(self, numbers: set[int]) -> list[date]:
+        found: list[date] = self.rows["day"].take(pa.array(sorted(numbers), pa.int64())).to_pylist()
+        return found
 
 
 def judge_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pd.DataFrame:
-    """Delivered rows with `refused_by`, as a suite sees them."""
-    return _batch(table, spec, rows, _judged(engine, table, rows, spec))
+    """Delivered rows with the rule that refuses them in `refused_by`, if it counts, as a person wants to see them."""
+    import numpy as np
+    import pandas as pd
+
+    judged = _judged(engine, table, rows, spec)
+    frame: pd.DataFrame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
+    by = np.full(rows.num_rows, None, dtype=object)
+    by[judged["row_number"].to_numpy()] = [
+        rule if spec.severity.get(rule, "error") == "error" else None for rule in judged["rule"].to_pylist()
+    ]
+    frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
+    return frame
 
 
 def _judged(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pa.Table:
+    return engine.query(_query(table, spec, rows), rows=_numbered(rows))
+
+
+def _numbered(rows: pa.Table) -> pa.Table:
     import numpy as np
 
-    numbered = rows.append_column("row_number", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
-    return engine.query(_query(table, spec, rows), rows=numbered)
+    return rows.append_column("row_number", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
 
 
 def _counts(days: pa.ChunkedArray) -> dict[date | None, int]:
@@ -144,98 +250,36 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _without(rows: pa.Table, numbers: pa.ChunkedArray) -> pa.Table:
+def _without(rows: pa.Table, numbers: np.ndarray) -> pa.Table:
     if not len(numbers):
         return rows
     import numpy as np
 
     keep = np.ones(rows.num_rows, dtype=bool)
-    keep[numbers.to_numpy()] = False
+    keep[numbers] = False
     return rows.filter(pa.array(keep))
 
 
 def _batch(table: Table, spec: ValidationSpec, rows: pa.Table, judged: pa.Table) -> pd.DataFrame:
-    """What the suite sees: the contract's columns, `day`, and the rule a row was refused by if that rule counts."""
+    """What the suite is asked about: the columns, and whether a row was refused by a rule that counts.
+
+    Great Expectations hashes all it is given, and text is dear to hash. All that is expected of text is to be there
+    and, of keys, to be unique; so numbers stand for texts: equal ones for equal texts, none for a missing one. Columns
+    of which nothing is expected are there, and empty.
+    """
     import numpy as np
     import pandas as pd
 
-    frame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
-    by = np.full(rows.num_rows, None, dtype=object)
-    by[judged["row_number"].to_numpy()] = [
-        rule if spec.severity.get(rule, "error") == "error" else None for rule in judged["rule"].to_pylist()
-    ]
-    frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
-    return frame
-
-
-def _verdicts(
-    table: Table,
-    spec: ValidationSpec,
-    batch: pd.DataFrame,
-    days: Sequence[date],
-    counts: dict[date | None, int],
-    rules: dict[date, dict[str, int]],
-) -> dict[date, Verdict]:
-    """The suite's answer for each day, in as few passes as give the same answers as a pass per day.
-
-    What holds of every row of the run holds of every day. What does not is asked of each day that has a refused row,
-    and of the other days together; only if it does not hold of all of those either, of each of them.
-    """
-    least = spec.min_rows.get(table.name, 0)
-    lenient = suites.suite(table, spec)
-    names = suites.labels(lenient)
-    # How many rows there are is a question to each day, never to the run.
-    rows_of_a_day = {name for name in names if name.startswith("table: expect_table_row_count")}
-    strict = {name for name in names if name not in rows_of_a_day}
-    broken = _broken(table, spec, batch, strict) if len(batch) else strict
-    alone = {day for day in days if counts.get(day, 0) < max(1, least)}
-    if broken:
-        alone |= set(rules)
-        others = [day for day in days if day not in alone]
-        if others and _broken(table, spec, batch[batch["day"].isin(_stamps(others))], broken):
-            alone |= set(others)
-    asked = suites.suite(table, spec, only=broken | rows_of_a_day)
-    groups = batch.groupby("day").indices if alone else {}
-    verdicts = {}
-    for day, stamp in zip(days, _stamps(days), strict=True):
-        found, answers = rules.get(day, {}), {}
-        if not counts.get(day, 0) and not least:
-            verdicts[day] = Verdict(True, 0, 0, warnings=[NO_ROWS])
-            continue
-        if day in alone:
-            result = suites.run(asked, batch.iloc[groups.get(stamp, [])])
-            answers = {suites.label(one): one for one in result.results}
-        failing = [name for name in names if name in answers and not answers[name].success]
-        passed = not any(names[name] for name in failing)
-        verdicts[day] = Verdict(
-            passed=passed,
-            rows=counts.get(day, 0),
-            refused=sum(found.values()),
-            rules=found,
-            failed_expectations=[] if passed else failing,
-            warnings=([] if counts.get(day, 0) else [NO_ROWS]) + (failing if passed else []),
-            results=[_entry(name, critical, answers.get(name)) for name, critical in names.items()],
-        )
-    return verdicts
-
-
-def _broken(table: Table, spec: ValidationSpec, batch: pd.DataFrame, names: Collection[str]) -> set[str]:
-    """Those of the named expectations that do not hold of every row."""
-    result = suites.run(suites.suite(table, spec, mostly=1.0, only=names), batch)
-    return {suites.label(one) for one in result.results if not one.success}
-
-
-def _stamps(days: Sequence[date]) -> list[pd.Timestamp]:
-    import pandas as pd
-
-    return [pd.Timestamp(day) for day in days]
-
-
-def _entry(name: str, critical: bool, answer: Any | None) -> dict[str, Any]:
-    percent = answer.result.get("unexpected_percent") if answer is not None else None
-    return {
-        "expectation": name,
-        "success": bool(answer.success) if answer is not None else True,
-        "severity": "critical" if critical else "warning",
-        "unexpected_percent": round(float(percent or 0.0), 4),
-    }
+    looked_at = suites.columns(suites.suite(table, spec))
+    frame: dict[str, pd.Series | np.ndarray] = {}
+    for name in table.names:
+        column = rows[name]
+        is_text = pa.types.is_string(column.type)
+        codes = column.combine_chunks().dictionary_encode().indices if is_text and name in looked_at else column
+        frame[name] = codes.to_pandas() if name in looked_at else np.full(rows.num_rows, np.nan)
+    frame["day"] = rows["day"].to_pandas(date_as_object=False)
+    counts = np.array([spec.severity.get(rule, "error") == "error" for rule in judged["rule"].to_pylist()], dtype=bool)
+    refused = np.full(rows.num_rows, np.nan)
+    refused[judged["row_number"].to_numpy()[counts]] = 1.0
+    frame[suites.REFUSED_BY] = pd.Series(refused)
+    return pd.DataFrame(frame)

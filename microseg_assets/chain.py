@@ -26,6 +26,7 @@ from microseg_assets.project import Project
 from microseg_assets.sources import Source
 from microseg_assets.step import Step
 from microseg_assets.tracking import Tracking
+from microseg_assets.trailing import past_of
 from ml import tables
 from ml.engine import Engine
 from ml.features import Facts
@@ -230,7 +231,8 @@ class Chain:
 
     def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
-        page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation)
+        past = past_of(self, table, [day]) if self.sources[table] else None
+        page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation, past)
         return self.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
 
     def remedy(self, name: str, keys: Sequence[str]) -> str:

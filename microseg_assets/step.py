@@ -21,6 +21,7 @@ from ml import tables
 from ml.engine import Engine, Files
 from ml.features import Facts
 from ml.segments import Names, layer_inputs
+from ml.tables.outputs import INPUT_PROFILES
 from ml.training import Training
 
 if TYPE_CHECKING:
@@ -235,6 +236,17 @@ class Step:
         for day in days:
             if day in with_rows or day.isoformat() in present:
                 self.quarantine(table, day, self.of_days(refused, [day]))
+
+    def profile_days(self, table: str, days: Sequence[date], profiles: pa.Table | None) -> None:
+        """Replace the profiles of accepted days; a day without rows keeps none."""
+        if profiles is None:
+            return
+        of_days = self.of_days(profiles, days)
+        with_rows = sorted(set(of_days["day"].to_pylist()))
+        self.chain.lake.write_days(INPUT_PROFILES, of_days, with_rows, table=table)
+        for key in set(self.chain.lake.keys(INPUT_PROFILES, table=table)) & {f"{day}" for day in days}:
+            if date.fromisoformat(key) not in with_rows:
+                self.chain.lake.remove(INPUT_PROFILES, key, table=table)
 
     def withdraw(self, day: date) -> None:
         """Take a refused day out of sight, with the facts summed from it and every snapshot that contains them.

@@ -1,7 +1,8 @@
 """Validate: rows that hold what the contract promises; the others go to quarantine with the rule they broke.
 
-The gate: a day whose refused share passes the project's limit is not written, and an older accepted partition of that
-day is taken out of sight, so that "exists" means "passed" and nothing downstream can run, in this run or a later one.
+The gate: a day whose refused share passes the project's limit, or which lies further from what came before than the
+project allows, is not written, and an older accepted partition of that day is taken out of sight, so that "exists"
+means "passed" and nothing downstream can run, in this run or a later one. What is merely unusual informs.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from expectations import Verdict, validate
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
 from microseg_assets.chain import DATA_DOCS, Chain, Step
 from microseg_assets.partitions import Reach
+from microseg_assets.trailing import past_of
 from ml import tables
+from ml.tables.outputs import INPUT_PROFILES
 
-CHECK = "great_expectations"
+CHECK, DAY_CHECK = "great_expectations", "day_expectations"
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -25,42 +28,48 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
 
 def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     accepted = chain.project.inputs[table]
+    is_brought = chain.sources[table] is not None
 
     def body(step: Step) -> None:
         refused = []
         for days in step.batches(ALL_AT_ONCE):
             rows = step.read(raw_name(table), days)
-            result = validate(step.engine, accepted, rows, days, step.project.validation)
+            past = past_of(chain, table, days) if is_brought else None
+            result = validate(step.engine, accepted, rows, days, step.project.validation, past)
             step.quarantine_days(table, days, result.refused)
             good = [day for day in days if result.verdicts[day].passed]
+            step.profile_days(table, good, result.profiles)
             step.write(step.of_days(result.accepted, good), good)
             for day in days:
                 verdict = result.verdicts[day]
                 docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))
                 step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
+                if is_brought:
+                    step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict))
                 if verdict.passed:
                     chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
                 else:
                     step.withdraw(day)
+                    chain.lake.remove(INPUT_PROFILES, day, table=table)
                     refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
         if refused:
             step.refuse(
                 f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join(refused[:5])}. The refused "
                 "rows are in quarantine with their rule. Correct the source and run the day again, or raise "
-                f"validation.max_refused_share in {step.project.path}"
+                f"validation.max_refused_share, or the limit it broke, in {step.project.path}"
             )
 
     body.__name__ = table
     body.__doc__ = f"Accepted rows of `{table}`: every rule of its Great Expectations suite holds."
-    return chain.asset(
-        "validate",
-        writes=accepted,
-        reads={raw_name(table): Reach.SAME_DAY},
-        kinds=("duckdb", "greatexpectations"),
-        checks={
-            CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."
-        },
-    )(body)
+    checks = {CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."}
+    reads = {raw_name(table): Reach.SAME_DAY}
+    if is_brought:
+        checks[DAY_CHECK] = "The day is like those before it: known customers, fresh, as many rows, the same values."
+        if table != "customers" and chain.sources["customers"] is not None:
+            reads["customers"] = Reach.SAME_DAY  # whose rows are of unknown customers
+    return chain.asset("validate", writes=accepted, reads=reads, kinds=("duckdb", "greatexpectations"), checks=checks)(
+        body
+    )
 
 
 def _notes(verdict: Verdict) -> dict[str, Any]:
@@ -69,10 +78,23 @@ def _notes(verdict: Verdict) -> dict[str, Any]:
         "refused": verdict.refused,
         "rules": verdict.rules or None,
         "broken": _broken(verdict) or None,
+        "unusual": _unusual(verdict),
     }
 
 
+def _day_notes(verdict: Verdict) -> dict[str, Any]:
+    measures = {one.measure: str(one) for one in verdict.measures if one.value is not None}
+    return {"unusual": _unusual(verdict), "measures": measures or None}
+
+
+def _unusual(verdict: Verdict) -> str | None:
+    return "; ".join(f"{one.measure}: {one}" for one in verdict.unusual) or None
+
+
 def _broken(verdict: Verdict) -> str:
-    """Which rules refused how many rows, or which expectation failed where no rule did."""
+    """Which rules refused how many rows, and which expectation failed where no rule did."""
+    if verdict.passed:
+        return ""
     rules = [f"{rule} ×{count:,}" for rule, count in sorted(verdict.rules.items(), key=lambda item: -item[1])]
-    return "; ".join(rules or verdict.failed_expectations) if not verdict.passed else ""
+    errors = [f"{one.measure}: {one}" for one in verdict.unusual if one.severity == "error"]
+    return "; ".join([*rules, *errors] or verdict.failed_expectations)

@@ -20,6 +20,20 @@ QUARANTINE = Table(
     dimensions=("table", "day"),
 )
 
+INPUT_PROFILES = Table(
+    "input_profiles",
+    "what the accepted rows of a day looked like, in counts: what later days are compared with",
+    (
+        _c("column", "string", "the column that is counted; `*` for the table itself", required=True),
+        _c("bin", "string", "a value; for numbers the power of two next to 0, with its sign: 4.0 is from 4 to below 8; "
+           "`any` where only presence counts; `…` for values beyond the commonest; missing for missing values. Of `*`: "
+           "rows, customers"),
+        _c("rows", "bigint", "how many", required=True),
+    ),
+    key=("column", "bin"),
+    dimensions=("table", "day"),
+)  # fmt: skip
+
 CUSTOMER_DAYS = Table(
     "customer_days",
     "one row per customer and day on which anything happened: all that a snapshot is made of",
@@ -293,7 +307,7 @@ SEGMENT_ATLAS = Table(
 OUTPUTS: dict[str, Table] = {
     t.name: t
     for t in (
-        QUARANTINE, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
+        QUARANTINE, INPUT_PROFILES, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
         LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS, JOURNEY_FORECASTS,
         ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE,
         SEGMENT_ATLAS,

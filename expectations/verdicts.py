@@ -1,0 +1,139 @@
+"""The suite's answer for each day's rows, in few passes.
+
+Belongs here: what is said of a day, and asking Great Expectations about the days of one run. Does not belong here: the
+suites (see `expectations.suites`), and which rows are refused (`expectations.validation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from expectations import suites
+from expectations.days import Measured
+from expectations.rules import ValidationSpec
+from ml.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_ROWS = "no rows were delivered"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one day.
+
+    Parameters
+    ----------
+    rows, refused : delivered rows, and how many of them were refused
+    rules : rule to the number of rows it refused
+    failed_expectations : why the day does not pass; empty if it does
+    warnings : what else is worth knowing
+    results : one small entry per expectation: its name, whether it held, the percentage of rows that broke it
+    measures : the day as a whole against what came before; empty if nothing is known of that
+    """
+
+    passed: bool
+    rows: int
+    refused: int
+    rules: dict[str, int] = field(default_factory=dict)
+    failed_expectations: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+    measures: tuple[Measured, ...] = ()
+
+    @property
+    def refused_share(self) -> float:
+        return self.refused / self.rows if self.rows else 0.0
+
+    @property
+    def unusual(self) -> list[Measured]:
+        """The measures that lie outside of their limits."""
+        return [one for one in self.measures if not one.held]
+
+    def measured(self, measures: tuple[Measured, ...]) -> Verdict:
+        """The same verdict with the day's measures; one that is an error refuses the day."""
+        errors = [f"{one.measure}: {one}" for one in measures if not one.held and one.severity == "error"]
+        return replace(
+            self,
+            passed=self.passed and not errors,
+            failed_expectations=[*self.failed_expectations, *errors],
+            measures=measures,
+        )
+
+
+def row_verdicts(
+    table: Table,
+    spec: ValidationSpec,
+    batch: pd.DataFrame,
+    days: Sequence[date],
+    counts: Mapping[date | None, int],
+    rules: Mapping[date, dict[str, int]],
+) -> dict[date, Verdict]:
+    """The suite's answer for each day, in as few passes as give the same answers as a pass per day.
+
+    What holds of every row of the run holds of every day. What does not is asked of each day that has a refused row,
+    and of the other days together; only if it does not hold of all of those either, of each of them.
+    """
+    least = spec.min_rows.get(table.name, 0)
+    lenient = suites.suite(table, spec)
+    names = suites.labels(lenient)
+    # How many rows there are is a question to each day, never to the run.
+    rows_of_a_day = {name for name in names if name.startswith("table: expect_table_row_count")}
+    strict = {name for name in names if name not in rows_of_a_day}
+    broken = _broken(table, spec, batch, strict) if len(batch) else strict
+    alone = {day for day in days if counts.get(day, 0) < max(1, least)}
+    if broken:
+        alone |= set(rules)
+        others = [day for day in days if day not in alone]
+        if others and _broken(table, spec, batch[batch["day"].isin(stamps(others))], broken):
+            alone |= set(others)
+    asked = suites.suite(table, spec, only=broken | rows_of_a_day)
+    groups = batch.groupby("day").indices if alone else {}
+    verdicts = {}
+    for day, stamp in zip(days, stamps(days), strict=True):
+        found, answers = rules.get(day, {}), {}
+        if not counts.get(day, 0) and not least:
+            verdicts[day] = Verdict(True, 0, 0, warnings=[NO_ROWS])
+            continue
+        if day in alone:
+            result = suites.run(asked, batch.iloc[groups.get(stamp, [])])
+            answers = {suites.label(one): one for one in result.results}
+        failing = [name for name in names if name in answers and not answers[name].success]
+        passed = not any(names[name] for name in failing)
+        verdicts[day] = Verdict(
+            passed=passed,
+            rows=counts.get(day, 0),
+            refused=sum(found.values()),
+            rules=found,
+            failed_expectations=[] if passed else failing,
+            warnings=([] if counts.get(day, 0) else [NO_ROWS]) + (failing if passed else []),
+            results=[_entry(name, critical, answers.get(name)) for name, critical in names.items()],
+        )
+    return verdicts
+
+
+def _broken(table: Table, spec: ValidationSpec, batch: pd.DataFrame, names: Collection[str]) -> set[str]:
+    """Those of the named expectations that do not hold of every row."""
+    result = suites.run(suites.suite(table, spec, mostly=1.0, only=names), batch)
+    return {suites.label(one) for one in result.results if not one.success}
+
+
+def stamps(days: Sequence[date]) -> list[pd.Timestamp]:
+    """Days as they are written in a batch."""
+    import pandas as pd
+
+    return [pd.Timestamp(day) for day in days]
+
+
+def _entry(name: str, critical: bool, answer: Any | None) -> dict[str, Any]:
+    percent = answer.result.get("unexpected_percent") if answer is not None else None
+    return {
+        "expectation": name,
+        "success": bool(answer.success) if answer is not None else True,
+        "severity": "critical" if critical else "warning",
+        "unexpected_percent": round(float(percent or 0.0), 4),
+    }

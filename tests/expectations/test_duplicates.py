@@ -1,0 +1,143 @@
+"""Duplicates across days: the first accepted row of an id stays, whatever is judged together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expectations import Past, Validation, ValidationSpec, validate
+from expectations.thresholds import FreshnessSpec, ShiftSpec, VolumeSpec
+from ml.engine import DuckDB
+from ml.tables import ARROW, TRANSACTIONS
+from ml.tables.outputs import INPUT_PROFILES
+
+ENGINE = DuckDB(threads=1)
+FIRST = date(2024, 1, 1)
+RULE = "transaction_id: duplicate"
+
+
+def delivered(rows: Sequence[tuple[int, str | None, float]]) -> pa.Table:
+    """Rows of (day, id, amount) as a source gives them."""
+    more = [("day", pa.date32()), ("source", pa.string()), ("problem", pa.string()), ("delivered", pa.string())]
+    schema = pa.schema([*((c.name, ARROW[c.type]) for c in TRANSACTIONS.columns), *more])
+    made = []
+    for n, id_, amount in rows:
+        day = _day(n)
+        stamp = datetime(day.year, day.month, day.day, 12)
+        made.append({"customer_id": "1", "occurred_at": stamp, "amount": amount, "transaction_id": id_, "day": day})
+    return pa.Table.from_pylist(made, schema=schema)
+
+
+def _day(n: int) -> date:
+    return FIRST + timedelta(days=n)
+
+
+def one_by_one(rows: pa.Table, pieces: Sequence[Sequence[date]], spec: ValidationSpec) -> list[Validation]:
+    """Each piece judged with what the pieces before it left in the lake."""
+    lake = rows.slice(0, 0).select([*TRANSACTIONS.names, "day"])
+    profiles: list[pa.Table] = []
+    there: set[date] = set()
+    found: list[Validation] = []
+    for days in pieces:
+        mine = rows.filter(pc.is_in(rows["day"], pa.array(days, pa.date32())))
+        kept = pa.concat_tables([INPUT_PROFILES.empty_days(), *profiles])
+        past = Past(kept, frozenset(there), min(there, default=None), ids=lake)
+        result = validate(ENGINE, TRANSACTIONS, mine, days, spec, past)
+        good = pa.array([day for day in days if result.verdicts[day].passed], pa.date32())
+        assert result.profiles is not None
+        lake = pa.concat_tables([lake, result.accepted.filter(pc.is_in(result.accepted["day"], good))])
+        profiles.append(result.profiles.filter(pc.is_in(result.profiles["day"], good)))
+        there |= set(good.to_pylist())
+        found.append(result)
+    return found
+
+
+def at_once(rows: pa.Table, days: int, spec: ValidationSpec = ValidationSpec()) -> Validation:  # noqa: B008
+    (result,) = one_by_one(rows, [[_day(n) for n in range(days)]], spec)
+    return result
+
+
+def refused(result: Validation) -> list[tuple[date, str]]:
+    return sorted(zip(result.refused["day"].to_pylist(), result.refused["rule"].to_pylist(), strict=True))
+
+
+LENIENT = ValidationSpec(max_refused_share=0.9)
+CHAIN = [(1, "a", 1.0), (20, "a", 2.0), (40, "a", 3.0), *((n, f"x{n}", 1.0) for n in range(41))]
+
+
+def test_of_an_id_on_three_days_the_first_stays_and_the_others_are_refused() -> None:
+    assert refused(at_once(delivered(CHAIN), 41, LENIENT)) == [(_day(20), RULE), (_day(40), RULE)]
+
+
+def test_an_id_in_the_lake_is_refused_in_any_later_piece() -> None:
+    pieces = [[_day(n) for n in range(a, b)] for a, b in ((0, 2), (2, 20), (20, 21), (21, 41))]
+    found = one_by_one(delivered(CHAIN), pieces, LENIENT)
+    assert [refused(one) for one in found] == [[], [], [(_day(20), RULE)], [(_day(40), RULE)]]
+
+
+def test_a_row_that_was_refused_for_something_else_does_not_claim_its_id() -> None:
+    rows = [(1, "a", math.nan), *CHAIN[1:]]
+    assert refused(at_once(delivered(rows), 41, LENIENT)) == [(_day(1), "amount: not finite"), (_day(40), RULE)]
+
+
+def test_a_day_that_is_refused_as_a_whole_does_not_claim_its_ids() -> None:
+    rows = [*CHAIN, *((1, None, math.nan) for _ in range(50))]
+    result = at_once(delivered(rows), 41, LENIENT)
+    assert not result.verdicts[_day(1)].passed and result.verdicts[_day(20)].passed
+    assert [one for one in refused(result) if one[1] == RULE] == [(_day(40), RULE)]
+
+
+def test_rows_without_an_id_are_never_duplicates() -> None:
+    result = at_once(delivered([(n, None, 1.0) for n in (0, 0, 1, 2)]), 3)
+    assert result.accepted.num_rows == 4
+
+
+ROW = st.tuples(
+    st.integers(0, 6), st.sampled_from([None, "a", "b", "c", "d", "e"]), st.sampled_from([1.0, 2.0, 3.0, math.nan])
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(ROW, max_size=24),
+    cuts=st.sets(st.integers(1, 6)),
+    share=st.sampled_from([0.0, 0.3, 0.5]),
+    strict=st.booleans(),
+)
+def test_a_range_gives_what_its_days_give(
+    rows: list[tuple[int, str | None, float]], cuts: set[int], share: float, strict: bool
+) -> None:
+    """Rows, verdicts, measures and profiles; also where a refused day frees ids, and the days after it are compared."""
+    spec = ValidationSpec(max_refused_share=share)
+    if strict:
+        spec = ValidationSpec(
+            max_refused_share=share,
+            freshness=FreshnessSpec({"transactions": 1}, "error"),
+            volume=VolumeSpec(weeks=1, min_weeks=1, severity="error"),
+            shift=ShiftSpec(min_rows=1, severity="error"),
+        )
+    table = delivered(rows)
+    together = at_once(table, 7, spec)
+    edges = [0, *sorted(cuts), 7]
+    pieces = [[_day(n) for n in range(a, b)] for a, b in pairwise(edges)]
+    apart = one_by_one(table, pieces, spec)
+    verdicts: dict[date, Any] = {day: verdict for one in apart for day, verdict in one.verdicts.items()}
+    assert verdicts == together.verdicts
+    for name in ("accepted", "refused", "profiles"):
+        parts = Counter(map(repr, (row for one in apart for row in getattr(one, name).to_pylist())))
+        assert parts == Counter(map(repr, getattr(together, name).to_pylist())), name
+    assert together.accepted.num_rows + together.refused.num_rows == len(rows)
+    kept = together.accepted.filter(pc.is_in(
+        together.accepted["day"], pa.array([d for d, v in together.verdicts.items() if v.passed], pa.date32())
+    ))  # fmt: skip
+    ids = [id_ for id_ in kept["transaction_id"].to_pylist() if id_ is not None]
+    assert len(ids) == len(set(ids)), "an id is accepted twice"
