@@ -11,10 +11,10 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test evidence mutations lint format clean distclean
+.PHONY: help venv demo ui test evidence value-tables mutations lint format clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.installed ## the virtual environment with the pinned dependencies
 	@:
@@ -30,6 +30,10 @@ test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 
 evidence: venv ## the worlds that claims are tested in, beside what the design says about them
 	@$(BIN)/python -m ml.simulate.evidence
+	@$(BIN)/python -m ml.lifecycle.evidence
+
+value-tables: venv ## the value model on past days of real data, beside others
+	@$(BIN)/python -m tests.benchmarks.value_tables
 
 mutations: venv ## a thousand broken files: each row accepted unchanged or quarantined, or the file refused
 	@MICROSEG_MUTATIONS=1000 $(BIN)/python -m pytest -n 2 tests/mutations $(ARGS)

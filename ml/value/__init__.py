@@ -1,14 +1,21 @@
 """Value: what each known customer is expected to bring over a horizon.
 
-Belongs here: the answer when there is no model (`baseline`), the boosted model, its weekly fit and its figures. Every
-method of later days answers the same four columns, so nothing outside of this package knows which one is in force.
-Does not belong here: features (see `ml.features`), and who decides on MLflow's side (see `microseg_assets.tracking`).
+Belongs here: the answer when there is no model (`baseline`), BG/NBD and Gamma-Gamma in closed form, trees, their
+blend, the weekly fit, its figures, and how good it was (`evaluation`, `calibration_drift`). Every method answers the
+same four columns, so nothing outside of this package knows which one is in force. Does not belong here: features (see
+`ml.features`), and who decides on MLflow's side (see `microseg_assets.tracking`).
 """
 
 from __future__ import annotations
 
+from ml.value.bgnbd import BetaGeoModel
+from ml.value.drift import CalibrationDrift, calibration_drift
+from ml.value.gamma_gamma import GammaGammaModel
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec, baseline
 from ml.value.training import train
 
-__all__ = ["ValueModel", "ValueSpec", "apply", "baseline", "train"]
+__all__ = [
+    "BetaGeoModel", "CalibrationDrift", "GammaGammaModel", "ValueModel", "ValueSpec", "apply", "baseline",
+    "calibration_drift", "train",
+]  # fmt: skip

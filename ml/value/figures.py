@@ -5,27 +5,28 @@ Belongs here: drawing. Does not belong here: computing (see `metrics`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.value.metrics import deciles, gini
+from ml.value.metrics import decile_error, deciles, gini
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODEL, PLAIN, TRUTH = "#1b6ca8", "#9aa5ad", "#22313f"
+TRUTH, PLAIN = "#22313f", "#9aa5ad"
+COLOURS = ("#1b6ca8", "#d98032", "#4c9f70", PLAIN)
 
 
-def calibration(actual: np.ndarray, predicted: np.ndarray, plain: np.ndarray, about: str) -> Figure:
-    """Predicted against realised spend per decile of the prediction, for the model and for spend as it was."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.subplots()
-    for values, name, colour, marker in ((predicted, "model", MODEL, "o"), (plain, "spend as it was", PLAIN, "s")):
+def calibration(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: str) -> Figure:
+    """Predicted against realised spend per decile of the prediction; the first of `predicted` stands out."""
+    figure, axes = _empty()
+    for (name, values), colour, style in zip(predicted.items(), COLOURS, ("o-", "s--", "^--", "x:"), strict=False):
         expected, found = deciles(actual, values)
-        axes.plot(expected, found, color=colour, marker=marker, label=name)
+        label = f"{name} (off by {decile_error(actual, values):.0%} of spend)"
+        axes.plot(expected, found, style, color=colour, label=label, linewidth=2 if style == "o-" else 1)
     top = max(axes.get_xlim()[1], axes.get_ylim()[1])
     axes.plot([0, top], [0, top], color=TRUTH, linestyle=":", label="perfectly calibrated")
     axes.set(title=f"Predicted and realised spend by predicted decile\n{about}")
@@ -36,28 +37,23 @@ def calibration(actual: np.ndarray, predicted: np.ndarray, plain: np.ndarray, ab
 
 def contributions(columns: list[str], gains: np.ndarray) -> Figure:
     """The columns that the trees for spend gained most from, as shares of the whole gain."""
-    from matplotlib.figure import Figure
-
     total = gains.sum() or 1.0
     order = np.argsort(-gains, kind="stable")[:15][::-1]
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.subplots()
-    axes.barh([columns[place] for place in order], gains[order] / total * 100, color=MODEL)
+    figure, axes = _empty()
+    axes.barh([columns[place] for place in order], gains[order] / total * 100, color=COLOURS[0])
     axes.set(title="What expected spend is read from", xlabel="share of the trees' gain (%)")
     return figure
 
 
-def lorenz(actual: np.ndarray, predicted: np.ndarray, plain: np.ndarray, about: str) -> Figure:
+def lorenz(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: str) -> Figure:
     """Share of realised spend held by the customers who were predicted to spend the most."""
-    from matplotlib.figure import Figure
-
     actual = np.maximum(actual, 0.0)
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _empty()
     share = np.linspace(0, 100, len(actual) + 1)
     total = actual.sum() or 1.0
-    lines = ((actual, "if the future were known", TRUTH, ":"), (predicted, "model", MODEL, "-"))
-    for values, name, colour, style in (*lines, (plain, "spend as it was", PLAIN, "-")):
+    lines = [("if the future were known", actual, TRUTH, ":")]
+    lines += [(name, values, c, "-") for (name, values), c in zip(predicted.items(), COLOURS, strict=False)]
+    for name, values, colour, style in lines:
         held = np.concatenate([[0.0], np.cumsum(actual[np.argsort(-values, kind="stable")])]) / total * 100
         axes.plot(share, held, color=colour, linestyle=style, label=f"{name} (Gini {gini(actual, values):.2f})")
     axes.plot([0, 100], [0, 100], color=PLAIN, linewidth=0.8)
@@ -65,3 +61,10 @@ def lorenz(actual: np.ndarray, predicted: np.ndarray, plain: np.ndarray, about: 
     axes.set(xlabel="customers, highest prediction first (%)", ylabel="share of realised spend (%)")
     axes.legend(frameon=False, loc="lower right")
     return figure
+
+
+def _empty() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    return figure, figure.subplots()

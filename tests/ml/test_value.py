@@ -19,8 +19,8 @@ from ml.engine import DuckDB
 from ml.features import Attribute, Facts, FeatureSpec
 from ml.training import Training
 from ml.value import ValueModel, ValueSpec, apply, baseline, train
+from ml.value.blend import Fit
 from ml.value.metrics import decile_error, gini
-from ml.value.model import Fit
 from ml.value.spec import OUTPUTS, discount
 from ml.value.training import training_days
 
@@ -132,8 +132,9 @@ def test_nothing_after_the_training_week_changes_the_fit(facts: Facts, training:
     assert training.metrics == two.metrics
 
 
-def test_warm_up_keeps_days_with_half_filled_windows_out() -> None:
-    days = training_days(START + timedelta(days=120), START, ValueSpec(snapshots=4, snapshot_step_days=28))
+def test_warm_up_keeps_the_first_days_of_a_business_out() -> None:
+    spec = ValueSpec(snapshots=4, snapshot_step_days=28, warm_up_days=90)
+    days = training_days(START + timedelta(days=120), START, spec)
     assert days == [START + timedelta(days=120), START + timedelta(days=92)]
 
 
@@ -146,7 +147,7 @@ def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(traini
 
 
 def test_without_a_twin_the_reason_says_how_it_was_scored(facts: Facts) -> None:
-    early = START + timedelta(days=170)
+    early = START + timedelta(days=130)
     training = train(facts.until(early), early, SPEC, None)
     assert training.params["validation"] == "customer split"
     assert "cross-validation between customers" in training.reason
@@ -187,8 +188,10 @@ def test_a_small_shop_that_dies_out_trains_and_expects_nothing() -> None:
 def test_outcomes_that_never_vary_become_constants(facts: Facts) -> None:
     snapshot = facts.snapshot_of(AS_OF)
     nothing = pa.table({"spend": np.zeros(snapshot.num_rows), "orders": np.zeros(snapshot.num_rows, dtype=int)})
-    out = Fit.learn(snapshot, nothing, seed=0).predict(snapshot)
+    fit = Fit.learn(snapshot, nothing, snapshot, horizon_days=60, seed=0)
+    out = fit.predict(snapshot, "lightgbm")
     assert all(np.all(values == 0) for values in out.values())
+    assert np.all(np.isfinite(fit.predict(snapshot)["expected_spend"]))
 
 
 def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(facts: Facts, model: ValueModel) -> None:
@@ -259,7 +262,7 @@ def test_a_frame_is_answered_like_a_table_and_unknown_words_count_as_missing(fac
 
 def test_a_column_that_is_gone_is_named(facts: Facts, model: ValueModel) -> None:
     with pytest.raises(ValueError, match="fitted on town"):
-        apply(facts.snapshot_of(AS_OF).drop_columns("town"), model, SPEC, label="m")
+        apply(facts.snapshot_of(AS_OF).drop_columns("town"), replace(model, method="blend"), SPEC, label="m")
 
 
 def test_nobody_known_is_no_failure(facts: Facts, model: ValueModel) -> None:

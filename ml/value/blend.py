@@ -1,0 +1,284 @@
+"""Everything that is fitted on one set of snapshots: BG/NBD, LightGBM, trees over both, and how they are blended.
+
+Three members answer what a customer will spend. `bgnbd` reads its rhythm and needs no label. `lightgbm` reads the whole
+snapshot and knows what became of customers like it. `lifted` begins at the mean of BG/NBD and spend as it was, and
+learns the factor from there. They err in different ways, so their mean is better than each of them; how much each is
+listened to is learnt from a holdout (see `weights`), and the same where there was none.
+
+What trees learn of customers *among each other* holds from month to month; what they learn of the business's *level*
+is a season that has passed. So the members are brought to one level before they are averaged: the geometric mean of
+two estimates, that of `lifted`, which knows how earlier expectations turned out, and that of BG/NBD and spend as it
+was, which know only today. The factors are worked out once, on the snapshot the fit is made for.
+
+Belongs here: the members, the factors, the weights. Does not belong here: recipes (`boosted`), days and decisions
+(`training`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml.boosting import Binned, side_by_side
+from ml.columns import numbers
+from ml.value.boosted import OBJECTIVES, Head, recipe, varies
+from ml.value.closed_form import INPUTS, ClosedForm, recent_spend
+from ml.value.encoding import Encoder
+
+Method = Literal["blend", "lightgbm", "bgnbd"]
+MEMBERS = ("bgnbd", "lightgbm", "lifted")
+PLAIN = dict.fromkeys(MEMBERS, 1 / len(MEMBERS))
+# Sums since the first purchase: at a later day they are larger than any that the trees were taught with.
+LIFETIME = ("known_days", "tenure_days", "orders", "spend", "purchase_days")
+DERIVED = (
+    "expected by BG/NBD",
+    "chance not to have left",
+    "spend rate",
+    "silence in gaps",
+    "recent against usual spend",
+)
+FLOOR = 0.01  # of the mean expectation: a factor on nothing would be nothing
+FURTHEST = 3.0  # a factor beyond this says that something else is wrong
+Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was learnt as of a day.
+
+    Parameters
+    ----------
+    closed : BG/NBD and Gamma-Gamma as of that day
+    encoder, heads : LightGBM's `alive`, `orders` and `spend`, and `lifted`; None and empty if no outcome had matured
+    factors : what brings each member to the common level
+    weights : of each member in the blend
+    floor : the least expectation that is lifted, currency
+    first_day : of the business
+    """
+
+    horizon_days: int
+    closed: ClosedForm
+    encoder: Encoder | None = None
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(MEMBERS, 1.0))
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(PLAIN))
+    floor: float = 1e-9
+    first_day: date | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        snapshot: pa.Table,
+        outcomes: pa.Table,
+        now: pa.Table,
+        *,
+        horizon_days: int,
+        seed: int,
+        first_day: date | None = None,
+    ) -> Self:
+        """Fit on rows that stand side by side, both ordered by day and customer.
+
+        Net revenue below 0 (more refunds than sales) is learnt as 0: a customer is never expected to cost money.
+
+        Parameters
+        ----------
+        snapshot, outcomes : of matured days; without rows only the closed forms are fitted
+        now : the snapshot of the day that the fit is made for, on or after all of these
+        """
+        spend = np.maximum(numbers(outcomes["spend"]), 0.0)
+        orders = numbers(outcomes["orders"])
+        closed = ClosedForm.learn(now, _never_bought(snapshot, spend, orders))
+        if not snapshot.num_rows:
+            return cls(horizon_days, closed, first_day=first_day)
+        encoder = Encoder.learn(snapshot)
+        matrix = encoder.matrix(snapshot, first_day)
+        targets = {"alive": (orders > 0).astype(float), "orders": orders, "spend": spend}
+        learnt = [name for name in OBJECTIVES if varies(targets[name])]
+        heads = {name: Head.of(None, float(target.mean())) for name, target in targets.items() if name not in learnt}
+        jobs: list[Callable[[], Head]] = []
+        if learnt:
+            categorical = range(len(encoder.numeric), len(encoder.columns))
+            data = Binned(matrix, categorical=categorical, params=recipe(len(matrix)))
+            jobs += [partial(Head.fit, data, targets[name], objective=OBJECTIVES[name], seed=seed) for name in learnt]
+        start = cls(horizon_days, closed, encoder, heads, first_day=first_day)
+        earlier = start._earlier(snapshot)
+        if varies(spend):
+            expected = start._mixed(snapshot, earlier)
+            lift = start._lift_matrix(snapshot, matrix, earlier)
+            floor = max(FLOOR * float(expected.mean()), 1e-9)
+            jobs.append(partial(Head.fit_lift, lift, spend, np.maximum(expected, floor), seed=seed))
+        else:
+            heads["lifted"] = Head.of(None, 1.0 if spend.any() else 0.0)
+        names = [*learnt, *(["lifted"] if varies(spend) else [])]
+        heads |= dict(zip(names, side_by_side(jobs, len(matrix)), strict=True))
+        expected = start._mixed(now, closed.outputs(now, horizon_days))
+        floor = max(FLOOR * float(expected.mean()), 1e-9) if now.num_rows else 1e-9
+        fit = replace(start, heads=heads, floor=floor)
+        return replace(fit, factors=fit._factors(now))
+
+    # ── predicting ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def inputs(self) -> list[str]:
+        """The snapshot's columns that a prediction needs."""
+        columns = self.encoder.columns if self.encoder else []
+        return [*columns, *(name for name in INPUTS if name not in columns)]
+
+    def methods(self) -> tuple[Method, ...]:
+        """What it can answer with, the fullest first."""
+        return ("blend", "lightgbm", "bgnbd") if self.encoder else ("bgnbd",)
+
+    def predict(self, table: pa.Table, method: Method = "blend") -> Outputs:
+        """p_alive, expected_orders and expected_spend of each row; none of them below 0."""
+        return self.candidates(table, (method,))[method]
+
+    def candidates(self, table: pa.Table, methods: tuple[Method, ...] | None = None) -> dict[Method, Outputs]:
+        """The answers of several methods at once (all, if None)."""
+        methods = self.methods() if methods is None else methods
+        closed = self.closed.outputs(table, self.horizon_days)
+        by_closed = {name: values for name, values in closed.items() if name != "p_stays"}
+        if self.encoder is None:
+            return {"bgnbd": by_closed}
+        found: dict[Method, Outputs] = {"bgnbd": by_closed}
+        if set(methods) - {"bgnbd"}:
+            matrix = self.encoder.matrix(table, self.first_day)
+            heads = {name: np.maximum(self.heads[name].predict(matrix), 0.0) for name in OBJECTIVES}
+            found["lightgbm"] = {
+                "p_alive": np.minimum(heads["alive"], 1.0),
+                "expected_orders": heads["orders"],
+                "expected_spend": heads["spend"],
+            }
+        if "blend" in methods:
+            members = {
+                "bgnbd": closed["expected_spend"],
+                "lightgbm": heads["spend"],
+                "lifted": self._lifted(table, matrix, closed),
+            }
+            share = self.weights["bgnbd"]
+            found["blend"] = {
+                name: share * by_closed[name] + (1 - share) * found["lightgbm"][name] for name in by_closed
+            } | {"expected_spend": self._blended(members)}
+        return {method: found[method] for method in methods}
+
+    def members(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """Expected spend of each row as each member says it, before it is brought to the common level."""
+        assert self.encoder is not None
+        closed = self.closed.outputs(table, self.horizon_days)
+        matrix = self.encoder.matrix(table, self.first_day)
+        return {
+            "bgnbd": closed["expected_spend"],
+            "lightgbm": np.maximum(self.heads["spend"].predict(matrix), 0.0),
+            "lifted": self._lifted(table, matrix, closed),
+        }
+
+    def _blended(self, members: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(sum(self.weights[name] * self.factors[name] * members[name] for name in MEMBERS))
+
+    def _lifted(self, table: pa.Table, matrix: np.ndarray, closed: Mapping[str, np.ndarray]) -> np.ndarray:
+        expected = np.maximum(self._mixed(table, closed), self.floor)
+        return expected * self.heads["lifted"].predict(self._lift_matrix(table, matrix, closed))
+
+    def _mixed(self, table: pa.Table, closed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The mean of BG/NBD and spend as it was; of those who never bought, what such customers brought."""
+        recent = recent_spend(table, self.horizon_days, self.first_day)
+        never = np.nan_to_num(numbers(table["purchase_days"])) <= 0
+        return np.where(never, closed["expected_spend"], (closed["expected_spend"] + recent) / 2)
+
+    def _lift_matrix(self, table: pa.Table, matrix: np.ndarray, closed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the lifting trees read: the snapshot without lifetime sums, and what BG/NBD makes of those."""
+        assert self.encoder is not None
+        kept = [place for place, name in enumerate(self.encoder.columns) if name not in LIFETIME]
+        tenure, silence = numbers(table["tenure_days"]), numbers(table["recency_days"])
+        days = numbers(table["purchase_days"])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = numbers(table["spend"]) / np.maximum(tenure, 1.0) * self.horizon_days
+            gap = np.where(days > 1, (tenure - silence) / (days - 1), np.nan)
+            recent = recent_spend(table, self.horizon_days, self.first_day)
+            derived = (
+                closed["expected_spend"],
+                np.where(days > 0, closed["p_stays"], np.nan),
+                rate,
+                silence / np.maximum(gap, 1.0),
+                recent / np.maximum(rate, 1e-9),
+            )
+        return np.column_stack([matrix[:, kept], *derived])
+
+    @property
+    def lift_columns(self) -> list[str]:
+        """Names of what the lifting trees read."""
+        columns = self.encoder.columns if self.encoder else []
+        return [*(name for name in columns if name not in LIFETIME), *DERIVED]
+
+    def _earlier(self, snapshot: pa.Table) -> Outputs:
+        """What closed forms said on each day of the training rows, fitted as of that day: no label has been seen."""
+        parts = []
+        for day in sorted(pc.unique(snapshot["day"]).to_pylist()):
+            rows = snapshot.filter(pc.equal(snapshot["day"], pa.scalar(day, pa.date32())))
+            parts.append(ClosedForm.learn(rows, self.closed.never_bought).outputs(rows, self.horizon_days))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _factors(self, now: pa.Table) -> dict[str, float]:
+        """What brings each member's sum on `now` to the common level; 1 where a sum is 0."""
+        sums = {name: float(said.sum()) for name, said in self.members(now).items()}
+        closed = self.closed.outputs(now, self.horizon_days)
+        level = float(np.sqrt(self._mixed(now, closed).sum() * sums["lifted"]))
+        return {
+            name: float(np.clip(level / total, 1 / FURTHEST, FURTHEST)) if total > 0 and level > 0 else 1.0
+            for name, total in sums.items()
+        }
+
+    # ── storing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, folder: Path, prefix: str) -> dict[str, Any]:
+        for name, head in self.heads.items():
+            if head.text is not None:
+                (folder / f"{prefix}_{name}.txt").write_text(head.text, encoding="utf-8")
+        return {
+            "closed": self.closed.stored(),
+            "numeric": list(self.encoder.numeric) if self.encoder else None,
+            "vocabulary": {name: list(words) for name, words in self.encoder.vocabulary.items()}
+            if self.encoder
+            else {},
+            "heads": {
+                name: {"constant": head.constant, "has_trees": head.text is not None}
+                for name, head in self.heads.items()
+            },
+            "factors": dict(self.factors),
+            "weights": dict(self.weights),
+            "floor": self.floor,
+            "first_day": self.first_day.isoformat() if self.first_day else None,
+        }
+
+    @classmethod
+    def load(cls, folder: Path, prefix: str, stored: Mapping[str, Any], horizon_days: int) -> Self:
+        heads = {}
+        for name, head in stored["heads"].items():
+            text = (folder / f"{prefix}_{name}.txt").read_text(encoding="utf-8") if head["has_trees"] else None
+            heads[name] = Head.of(text, head["constant"])
+        words = {name: tuple(listed) for name, listed in stored["vocabulary"].items()}
+        return cls(
+            horizon_days,
+            ClosedForm.of(stored["closed"]),
+            Encoder(tuple(stored["numeric"]), words) if stored["numeric"] is not None else None,
+            heads,
+            stored["factors"],
+            stored["weights"],
+            stored["floor"],
+            date.fromisoformat(stored["first_day"]) if stored["first_day"] else None,
+        )
+
+
+def _never_bought(snapshot: pa.Table, spend: np.ndarray, orders: np.ndarray) -> tuple[float, float, float]:
+    """Mean spend, orders and share with an order of matured rows whose customer had never bought; zeros without any."""
+    never = np.nan_to_num(numbers(snapshot["purchase_days"])) <= 0
+    if not never.any():
+        return 0.0, 0.0, 0.0
+    return float(spend[never].mean()), float(orders[never].mean()), float((orders[never] > 0).mean())

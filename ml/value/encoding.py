@@ -1,0 +1,111 @@
+"""A snapshot as a matrix that trees can read.
+
+Belongs here: which columns, vocabularies, and windows that began before the business did. Does not belong here: trees
+(see `boosted`), and what BG/NBD makes of a snapshot (see `closed_form`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml.columns import is_number, is_text, numbers
+
+MAX_CATEGORIES = 64
+KEYS = ("customer_id", "day")
+# Sums over the last days: short of history they mean less than later on, so they are scaled up to the whole window.
+WINDOW_SUMS: Mapping[str, int] = {
+    **{f"{name}_28d": 28 for name in ("orders", "spend", "purchase_days", "events", "exposures")},
+    **{
+        f"{name}_90d": 90
+        for name in ("orders", "spend", "purchase_days", "items", "refunds", "events", "exposures")
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns a snapshot into numbers: numeric columns as they are, text columns as positions in a stored vocabulary.
+
+    A word that is not in the vocabulary counts as missing.
+    """
+
+    numeric: tuple[str, ...]
+    vocabulary: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def learn(cls, table: pa.Table) -> Self:
+        """Take every numeric and text column; of a text column its most frequent words (by count, then by name)."""
+        numeric, vocabulary = [], {}
+        for field in table.schema:
+            if field.name in KEYS:
+                continue
+            if is_number(field.type) or pa.types.is_boolean(field.type):
+                numeric.append(field.name)
+            elif is_text(field.type):
+                words = pc.value_counts(_text(table[field.name])).to_pylist()
+                kept = sorted((-w["counts"], w["values"]) for w in words if w["values"] is not None)[:MAX_CATEGORIES]
+                vocabulary[field.name] = tuple(sorted(word for _, word in kept))
+        return cls(tuple(numeric), vocabulary)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the matrix, in order."""
+        return [*self.numeric, *self.vocabulary]
+
+    def matrix(self, table: pa.Table, first_day: date | None = None) -> np.ndarray:
+        """One row per row and one float per column, NaN where missing.
+
+        Parameters
+        ----------
+        first_day : the first day of the business, to scale up windows that reach back before it; None leaves them
+
+        Raises
+        ------
+        ValueError
+            If a column that the model was fitted on is not there.
+        """
+        require(table, self.columns)
+        out = np.empty((table.num_rows, len(self.columns)), dtype=np.float64)
+        seen = history_days(table, first_day)
+        for place, name in enumerate(self.numeric):
+            out[:, place] = numbers(table[name])
+            if name in WINDOW_SUMS:
+                out[:, place] *= filled(seen, WINDOW_SUMS[name])
+        for place, (name, words) in enumerate(self.vocabulary.items(), start=len(self.numeric)):
+            codes = pc.index_in(_text(table[name]), value_set=pa.array(words, pa.string()))
+            out[:, place] = numbers(codes)
+        return out
+
+
+def require(table: pa.Table, columns: Sequence[str]) -> None:
+    """Refuse a snapshot without the columns that a model was fitted on."""
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"the value model was fitted on {', '.join(missing)}, which the snapshot does not have: "
+            "fit it again (weekly job), or bring the columns back"
+        )
+
+
+def history_days(table: pa.Table, first_day: date | None) -> np.ndarray | None:
+    """Days of business up to each row's day; None where that is not told, and windows count as full."""
+    if first_day is None or "day" not in table.column_names:
+        return None
+    days = np.asarray(table["day"].to_numpy(), dtype="datetime64[D]")
+    return np.maximum((days - np.datetime64(first_day, "D")).astype(float) + 1, 1.0)
+
+
+def filled(history: np.ndarray | None, window: int) -> np.ndarray | float:
+    """What a sum over `window` days is multiplied by, to stand for the whole window."""
+    return 1.0 if history is None else window / np.minimum(history, window)
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(column, pa.string())

@@ -1,0 +1,131 @@
+"""Gamma-Gamma: what a purchase of a customer is worth on average, from those seen.
+
+A customer's purchases scatter around a mean of its own (gamma with shape p), and means are spread over customers
+(their rate is gamma: q, gamma), independently of how often they buy. Fader & Hardie (2013), The Gamma-Gamma model of
+monetary value. Belongs here: the likelihood and what follows from the parameters. Does not belong here: how often
+customers buy (see `bgnbd`).
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ml.value.likelihood import Floats, counted, maximise
+
+
+class GammaGammaModel:
+    """The Gamma-Gamma model of spend per purchase.
+
+    Attributes
+    ----------
+    p_, q_, gamma_ : after `fit`; gamma_ in the currency of `monetary_value`
+    standard_errors_ : of each, by name; NaN where there is no curvature to tell
+    log_likelihood_ : at the optimum
+    n_customers_ : how many customers with a purchase of positive worth it was learnt from
+    converged_, notes_ : see `ml.value.bgnbd.BetaGeoModel`
+
+    Examples
+    --------
+    >>> model = GammaGammaModel.of(6.25, 3.74, 15.44)
+    >>> round(float(model.conditional_expected_average_value(0, 0.0)), 1)
+    35.2
+    """
+
+    p_: float
+    q_: float
+    gamma_: float
+
+    @classmethod
+    def of(cls, p: float, q: float, gamma: float) -> Self:
+        """A model with known parameters."""
+        model = cls()
+        model.p_, model.q_, model.gamma_ = float(p), float(q), float(gamma)
+        return model
+
+    def fit(self, frequency: ArrayLike, monetary_value: ArrayLike, weights: ArrayLike | None = None) -> Self:
+        """Maximum likelihood. Rows without a purchase, or whose mean is not above 0, say nothing and are left out.
+
+        Parameters
+        ----------
+        frequency : purchases that the mean was taken over, shape (n,)
+        monetary_value : mean worth of these purchases, shape (n,)
+        weights : how many customers each row stands for, shape (n,); 1 each, if None
+
+        Raises
+        ------
+        ValueError
+            If no row is left, or the arrays do not match.
+        """
+        x, mean = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (frequency, monetary_value))
+        weight = np.ones(x.shape) if weights is None else np.atleast_1d(np.asarray(weights, dtype=float))
+        if not x.shape == mean.shape == weight.shape or x.ndim != 1:
+            raise ValueError("frequency, monetary_value and weights must be arrays of one and the same length")
+        used = np.isfinite(x + mean + weight) & (x > 0) & (mean > 0) & (weight > 0)
+        if not used.any():
+            raise ValueError("there is no customer with a purchase of positive worth to learn from")
+        unit = float(np.average(mean[used], weights=weight[used]))
+        (x, mean), weight = counted((x[used], mean[used] / unit), weight[used])
+
+        def objective(theta: Floats) -> tuple[float, Floats]:
+            value, gradient = _log_likelihood(np.exp(theta), x, mean, weight)
+            return -value, -gradient * np.exp(theta)
+
+        found = maximise(objective, [(p, q, (q - 1) / p) for p in (1.0, 6.0) for q in (2.0, 6.0)])
+        self.p_, self.q_, self.gamma_ = (float(v) for v in found.values * [1.0, 1.0, unit])
+        errors = found.errors * [1.0, 1.0, unit]
+        self.standard_errors_ = {name: float(e) for name, e in zip(("p", "q", "gamma"), errors, strict=True)}
+        self.log_likelihood_ = -objective(np.log(found.values))[0] - float(weight.sum()) * float(np.log(unit))
+        self.n_customers_ = float(weight.sum())
+        self.converged_ = found.converged
+        notes = []
+        if weight.sum() < 2:
+            notes.append("one customer says nothing about how customers differ")
+        if found.at_edge[0] or self.p_ > 1e4:
+            notes.append("all purchases of a customer are alike (p at its edge): its mean is taken as it is")
+        if found.at_edge[1] or found.at_edge[2]:
+            notes.append("customers do not differ in what they spend (q and gamma at their edge)")
+        if self.q_ <= 1:
+            notes.append("the spread of spend is so wide that it has no mean (q ≤ 1)")
+        self.notes_ = tuple(notes)
+        return self
+
+    @property
+    def mean_value(self) -> float:
+        """Mean worth of a purchase over customers, p gamma / (q - 1); infinite if q ≤ 1."""
+        return self.p_ * self.gamma_ / (self.q_ - 1) if self.q_ > 1 else float("inf")
+
+    def conditional_expected_average_value(self, frequency: ArrayLike, monetary_value: ArrayLike) -> Floats:
+        """Expected worth of a customer's purchases, given the mean of those seen: between that and everybody's mean.
+
+        Without a purchase it is everybody's mean. A mean below 0 (more given back than bought) counts as 0.
+        """
+        x, mean = (np.asarray(v, dtype=float) for v in (frequency, monetary_value))
+        seen = np.where(x > 0, x * np.maximum(np.nan_to_num(mean), 0.0), 0.0)
+        weight = self.p_ * x + self.q_ - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.where(weight > 0, self.p_ * (self.gamma_ + seen) / weight, np.inf)
+        return np.asarray(value)
+
+
+def _log_likelihood(parameters: Floats, x: Floats, mean: Floats, weight: Floats) -> tuple[float, Floats]:
+    """Weighted log-likelihood of customers' means (equation 1a of the paper) and its gradient."""
+    from scipy.special import digamma, gammaln
+
+    p, q, gamma = (float(v) for v in parameters)
+    counts, place = np.unique(x, return_inverse=True)
+    share = np.bincount(place, weights=weight)
+    total = weight.sum()
+    log_sum = np.log(gamma + mean * x)
+    value = (
+        np.sum(share * (gammaln(p * counts + q) - gammaln(p * counts) + p * counts * np.log(counts)))
+        + total * (q * np.log(gamma) - gammaln(q))
+        + np.sum(weight * ((p * x - 1) * np.log(mean) - (p * x + q) * log_sum))
+    )
+    by_p = np.sum(share * counts * (digamma(p * counts + q) - digamma(p * counts) + np.log(counts)))
+    by_p += np.sum(weight * x * (np.log(mean) - log_sum))
+    by_q = np.sum(share * digamma(p * counts + q)) + total * (np.log(gamma) - digamma(q)) - np.sum(weight * log_sum)
+    by_gamma = total * q / gamma - np.sum(weight * (p * x + q) / (gamma + mean * x))
+    return float(value), np.array([by_p, by_q, by_gamma])

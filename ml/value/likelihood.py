@@ -1,0 +1,102 @@
+"""Maximum likelihood for models with a few positive parameters, as BG/NBD and Gamma-Gamma share it.
+
+Belongs here: the search from several starts, standard errors, and words for an optimum that lies at the edge. Does not
+belong here: any model's likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+# Of positive parameters, in the model's own scale: beyond it a parameter says "none" or "no difference between people".
+LOWEST, HIGHEST = 1e-5, 1e5
+STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where the likelihood is highest.
+
+    Parameters
+    ----------
+    values : the parameters, shape (k,)
+    errors : their standard errors from the curvature there; NaN for one at its edge, or where there is no curvature
+    at_edge : which parameters ended at an end of their range, shape (k,)
+    converged : whether the search that won ended of itself
+    """
+
+    values: Floats
+    errors: Floats
+    at_edge: NDArray[np.bool_]
+    converged: bool
+
+
+def maximise(objective: Callable[[Floats], tuple[float, Floats]], starts: Sequence[Sequence[float]]) -> Optimum:
+    """The best of several searches (L-BFGS-B over logarithms, so that parameters stay positive).
+
+    Parameters
+    ----------
+    objective : of the parameters' logarithms, the negative log-likelihood and its gradient with respect to them
+    starts : parameters to begin from
+    """
+    from scipy.optimize import minimize
+
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    scale = max(abs(objective(np.clip(np.log(starts[0]), low, high))[0]), 1.0)
+
+    def scaled(theta: Floats) -> tuple[float, Floats]:
+        value, gradient = objective(theta)
+        return value / scale, gradient / scale
+
+    best = None
+    for start in starts:
+        theta = np.clip(np.log(start), low, high)
+        found = minimize(
+            scaled, theta, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(theta),
+            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9},
+        )  # fmt: skip
+        if np.isfinite(found.fun) and (best is None or found.fun < best.fun - 1e-12):
+            best = found
+    if best is None:
+        raise ValueError("the likelihood is not finite anywhere near a sensible start; look for absurd numbers in it")
+    theta = np.asarray(best.x, dtype=float)
+    at_edge = (theta < low + 0.01) | (theta > high - 0.01)
+    errors = _errors(objective, theta, at_edge)
+    # A search may end with "abnormal" where no step helps any more: what counts is that the slope is gone.
+    slope = np.abs(np.where(at_edge, 0.0, objective(theta)[1])).max(initial=0.0)
+    return Optimum(np.exp(theta), errors, at_edge, bool(slope <= 1e-5 * scale))
+
+
+def _errors(objective: Callable[[Floats], tuple[float, Floats]], theta: Floats, at_edge: NDArray[np.bool_]) -> Floats:
+    """Standard errors of the parameters: curvature of the free logarithms, then the delta method."""
+    out = np.full(len(theta), np.nan)
+    free = np.flatnonzero(~at_edge)
+    if not free.size:
+        return out
+    curvature = np.empty((len(free), len(free)))
+    for row, place in enumerate(free):
+        step = np.zeros(len(theta))
+        step[place] = STEP
+        curvature[row] = (objective(theta + step)[1] - objective(theta - step)[1])[free] / (2 * STEP)
+    curvature = (curvature + curvature.T) / 2
+    try:
+        np.linalg.cholesky(curvature)  # only at a true optimum is it positive definite
+        out[free] = np.exp(theta[free]) * np.sqrt(np.diag(np.linalg.inv(curvature)))
+    except np.linalg.LinAlgError:
+        pass
+    return out
+
+
+def counted(columns: Sequence[Floats], weights: Floats) -> tuple[list[Floats], Floats]:
+    """Distinct rows of several columns, in a fixed order, and how much weight each carries."""
+    if not weights.size:
+        return [column[:0] for column in columns], weights
+    order = np.lexsort(tuple(columns))
+    ordered = [column[order] for column in columns]
+    is_new = np.concatenate([[True], np.any([column[1:] != column[:-1] for column in ordered], axis=0)])
+    return [column[is_new] for column in ordered], np.add.reduceat(weights[order], np.flatnonzero(is_new))

@@ -1,0 +1,67 @@
+"""Claims about value where the true expected spend of every customer is known: whole simulated businesses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+from ml.simulate.business import BusinessSpec, block
+from ml.value import ValueModel, ValueSpec, train
+from ml.value.metrics import decile_error, deciles, gini
+
+CUSTOMERS = 10_000
+STAMPS = {"transactions": "occurred_at", "customers": "registered_at", "events": "occurred_at",
+          "exposures": "exposed_at", "balances": "as_of"}  # fmt: skip
+
+
+def business(engine: DuckDB, preset: str) -> tuple[Facts, pa.Table]:
+    """The facts of a year without campaigns, and the true expected spend of the 90 days after its last valued day."""
+    spec = BusinessSpec(preset=preset, customers=CUSTOMERS, days=364, campaign_share=0.0)  # type: ignore[arg-type]
+    drawn = block(spec, 0)
+    inputs = {}
+    for name, stamp in STAMPS.items():
+        rows = drawn.tables.get(name, tables.INPUTS[name].schema().empty_table())
+        inputs[name] = engine.query(
+            f"SELECT * REPLACE (CAST(customer_id AS VARCHAR) AS customer_id), CAST({stamp} AS DATE) AS day FROM rows",
+            rows=rows,
+        )
+    truth = engine.query(
+        """
+        SELECT CAST(customer_id AS VARCHAR) AS customer_id, CAST(day AS DATE) AS day, expected_spend
+        FROM truth WHERE day = (SELECT MAX(day) FROM truth)
+        """,
+        truth=drawn.truth["values"],
+    )
+    return Facts.from_rows(engine, FeatureSpec(), **inputs), truth
+
+
+@pytest.mark.parametrize("preset", ["retail", "gaming"])
+def test_value_is_calibrated_by_decile_where_the_truth_is_known(preset: str) -> None:
+    engine = DuckDB(threads=1)
+    facts, truth = business(engine, preset)
+    as_of = pc.max(truth["day"]).as_py()
+    training = train(facts.until(as_of), as_of, ValueSpec(), None)
+    assert isinstance(training.model, ValueModel)
+    assert training.decision == "challenger"
+    snapshot = facts.until(as_of).snapshot_of(as_of)
+    beside = engine.query(
+        """
+        SELECT snapshot.customer_id AS customer_id, COALESCE(truth.expected_spend, 0.0) AS spend
+        FROM snapshot LEFT JOIN truth ON truth.customer_id = snapshot.customer_id ORDER BY snapshot.customer_id
+        """,
+        snapshot=snapshot.select(["customer_id"]),
+        truth=truth,
+    )
+    true = np.asarray(beside["spend"].to_numpy(), dtype=float)
+    found = training.model.outputs(snapshot)["expected_spend"]
+    assert abs(found.sum() / true.sum() - 1) < 0.10
+    assert decile_error(true, found) < 0.10
+    expected, came = deciles(true, found)
+    assert np.all(np.abs(expected[-2:] / came[-2:] - 1) < 0.10)  # three quarters of all value
+    assert np.all(np.abs(expected / came - 1) < 0.25)  # and who is worth next to nothing is not taken for nothing
+    assert gini(true, found) > 0.9
