@@ -52,10 +52,14 @@ Body = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Stored:
-    """Where an asset's partitions lie: a table, and the values of its partition dimensions before the last."""
+    """Where an asset's partitions lie: a table, and the values of its partition dimensions before the last.
+
+    `beside` are tables that are written with it.
+    """
 
     table: tables.Table
     fixed: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[tables.Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,10 @@ class Chain:
         past = past_of(self, table, [day]) if self.sources[table] else None
         page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation, past)
         return self.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
+
+    def was_refused(self, table: str, day: date) -> bool:
+        """Whether the last verdict on a day was a refusal: its page lies beside the quarantine until the day passes."""
+        return self.lake.read_file(tables.QUARANTINE, day, DATA_DOCS, table=table) is not None
 
     def remedy(self, name: str, keys: Sequence[str]) -> str:
         """The command and the job that make missing partitions of an asset."""

@@ -261,7 +261,8 @@ def _judgement(finding: Finding) -> str:
 def _rows(table: tables.Table, finding: Finding) -> Iterator[str]:
     assert finding.accepted is not None
     count = finding.accepted.num_rows
-    rows = finding.accepted.take(sorted({count * (2 * i + 1) // (2 * SHOWN) for i in range(SHOWN)}) if count else [])
+    shown = sorted({count * (2 * i + 1) // (2 * SHOWN) for i in range(SHOWN)}) if count else []
+    rows = finding.accepted.take(pa.array(shown, pa.int64()))
     names = [name for name in table.names if name in finding.accepted.column_names and finding.fills(name)]
     columns: list[list[str]] = []
     for name in names:
@@ -370,15 +371,19 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     for warning in (one for finding in found.values() for one in finding.warnings):
         yield from _wrapped(project.located(f"tables.{warning.key}", warning.message))
     value = project.value
-    asked = value.warm_up_days + value.horizon_days
-    first = min(bought.days) + timedelta(days=asked)
-    last = project.end or max(bought.days)
-    yield from _wrapped(
-        f"value is learnt in the week of {first} at the earliest ({asked} days of data); before, it is spend as it was"
-        if first <= last
-        else f"no model of value will be learnt: {asked} days of data are asked for (value.warm_up_days, "
-        f"value.horizon_days), and there are {(last - min(bought.days)).days + 1}"
-    )
+    begin, last = min(bought.days), project.end or max(bought.days)
+    rhythm, outcomes = (begin + timedelta(days=n) for n in (value.fits_after_days, value.learns_outcomes_after_days))
+    if rhythm > last:
+        told = (
+            f"no model of value will be learnt: {value.fits_after_days} days of data are asked for "
+            f"(value.warm_up_days, value.horizon_days), and there are {(last - begin).days + 1}"
+        )
+    else:
+        told = f"value: spend as it was, by rhythm (BG/NBD) from the week of {rhythm} on, " + (
+            f"by outcomes too from {outcomes} on" if outcomes <= last
+            else f"by outcomes never, since no horizon of {value.horizon_days} days will have closed"
+        )  # fmt: skip
+    yield from _wrapped(told)
     if project.features.categories and bought.fills("category"):
         there = {str(one).lower() for one in pc.unique(bought.newest["category"]).to_pylist()}
         gone = [name for name in project.features.categories if name.lower() not in there]

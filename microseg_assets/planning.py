@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from microseg_assets.automation import UP_TO_FEATURES
 from microseg_assets.chain import Chain
 from microseg_assets.partitions import WEEK, Reach
-from microseg_assets.status import AssetStatus
+from microseg_assets.status import AssetStatus, refused_days
 
 
 @dataclass(frozen=True)
@@ -82,27 +82,63 @@ def plan_stale(chain: Chain, found: Sequence[AssetStatus]) -> list[PlannedRun]:
     """The runs that make anew what is stale, in order: what happened on each day, then what is known of each customer,
     then the training weeks, then everything after them.
 
+    What a refusal has taken away is made again once the source of that day has changed; until then nothing is planned
+    that would need it (see `refused_days`). Of a day, only the assets that are stale are made: a table whose source has
+    not changed is left alone.
+
     Parameters
     ----------
     found : the state of every asset (see `status.statuses`)
     """
-    stale = {one.asset: list(one.stale) for one in found}
+    stale = {one.asset: set(one.stale) for one in found}
+    there = {one.asset: set(one.there) for one in found}
     weekly = [name for name in chain.stored if chain.is_weekly(name)]
     early = [name for name in chain.stored if chain.groups[name] in UP_TO_FEATURES]
     looking_back = [name for name in early if Reach.DAYS_SO_FAR in chain.reads[name].values()]
-    of_a_day = [name for name in early if name not in looking_back]
+    of_a_day = [name for name in chain.in_order() if name in early and name not in looking_back]
     later = [name for name in chain.stored if name not in early and name not in weekly]
-    stages = [
-        ("to_features", of_a_day, "day", "what happened on days whose rows have changed"),
+    refused = refused_days(chain, found)
+    stop = min((day for days in refused.values() for day in days), default=date.max)
+
+    again: dict[date, list[str]] = {}
+    whole: dict[str, set[date]] = {}  # what is there of an asset, or will be
+    for name in of_a_day:
+        needed = [whole[u] for u, reach in chain.reads[name].items() if reach == Reach.SAME_DAY and u in whole]
+        gone = set.intersection(*needed) - there[name] - refused.get(name, set()) if needed else set()
+        for day in stale[name] | gone:
+            if all(day in days for days in needed):
+                again.setdefault(day, []).append(name)
+        whole[name] = there[name] | {day for day, names in again.items() if name in names}
+    first = min(again, default=date.max)
+    runs: list[PlannedRun] = []
+    for day in sorted(again):
+        runs = _with_day(runs, day, tuple(again[day]))
+
+    complete = set.intersection(*whole.values())
+    after = [
         ("to_features", looking_back, "day", "what is known of each customer since then"),
         ("weekly", weekly, "week", "the models that learnt from it"),
         ("from_value", later, "day", "value, stages, segments, journeys, actions, atlas"),
     ]
-    runs = []
-    for job, assets, unit, why in stages:
-        keys = sorted({key for name in assets for key in stale.get(name, ())})
-        runs += [replace(run, assets=tuple(assets)) for run in _ranges(chain, job, keys, unit, why)]
+    for job, assets, unit, why in after:
+        keys = set()
+        for name in assets:
+            ends = {key: chain.calendar.week_end(key) if unit == "week" else key for key in there[name]}
+            keys |= stale[name] | {key for key, end in ends.items() if end >= first}
+            if name in looking_back:
+                keys |= complete - there[name]
+        kept = [key for key in sorted(keys) if (chain.calendar.week_end(key) if unit == "week" else key) < stop]
+        runs += [replace(run, assets=tuple(assets)) for run in _ranges(chain, job, kept, unit, why)]
     return runs
+
+
+def _with_day(runs: list[PlannedRun], day: date, assets: tuple[str, ...]) -> list[PlannedRun]:
+    """Runs with one more day, in the last one if it follows and is of the same assets."""
+    if runs and runs[-1].assets == assets and day - runs[-1].last == timedelta(days=1):
+        last = runs[-1]
+        return [*runs[:-1], replace(last, last=day, partitions=last.partitions + 1)]
+    why = "what happened on days whose rows have changed"
+    return [*runs, PlannedRun("to_features", day, day, 1, "day", why, assets)]
 
 
 def _made(chain: Chain, asset: str) -> set[date]:

@@ -16,6 +16,8 @@ class Watcher(Protocol):
 
     def done(self, asset: str, partitions: int, seconds: float) -> None: ...
 
+    def tell(self, asset: str, text: str) -> None: ...
+
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
@@ -33,6 +35,12 @@ def advance(asset: str, partitions: int, of: int) -> None:
     """Some of an asset's partitions of this run are in place."""
     if watcher := _watcher.get():
         watcher.advance(asset, partitions, of)
+
+
+def tell(asset: str, text: str) -> None:
+    """Something about an asset's partitions is worth knowing."""
+    if watcher := _watcher.get():
+        watcher.tell(asset, text)
 
 
 def done(asset: str, partitions: int, seconds: float) -> None:

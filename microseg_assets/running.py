@@ -20,6 +20,7 @@ from microseg_assets.status import statuses
 from microseg_assets.taken_in import compare
 from ml import tables
 
+TOLD = 5  # lines about an asset, at most
 LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
 
 
@@ -30,6 +31,10 @@ class Printer:
         self.live = sys.stderr.isatty()
         self.seconds: dict[str, float] = {}
         self._shown = 0.0
+        self._told: dict[str, list[str]] = {}
+
+    def tell(self, asset: str, text: str) -> None:
+        self._told.setdefault(asset, []).append(text)
 
     def advance(self, asset: str, partitions: int, of: int) -> None:
         if self.live and time.monotonic() - self._shown > LIVE_EVERY:
@@ -46,6 +51,11 @@ class Printer:
             f"{clear}    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s",
             err=True,
         )
+        told = self._told.pop(asset, [])
+        for text in told[:TOLD]:
+            click.echo(f"      {text}", err=True)
+        if len(told) > TOLD:
+            click.echo(f"      … and {len(told) - TOLD:,} more like these", err=True)
 
 
 def materialize(project: str, first: date, last: date, home: Home, *, only_missing: bool = False) -> dict[str, float]:

@@ -41,8 +41,10 @@ def sensors(chain: Chain, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> li
         ),
     )
     def refresh(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        of_project = dg.RunsFilter(statuses=_AT_WORK, tags={"microseg/project": project})
-        if context.instance.get_runs(of_project, limit=1):
+        from microseg_assets.runs import report_dead_runs  # which builds definitions, these among them
+
+        report_dead_runs(context.instance)  # a run whose process was killed is at work for good otherwise
+        if any(_is_of(run, chain) for run in context.instance.get_runs(dg.RunsFilter(statuses=_AT_WORK))):
             return dg.SkipReason("a run of this project is at work")
         sources = compare(chain)
         found = statuses(chain, sources)
@@ -60,6 +62,13 @@ def sensors(chain: Chain, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> li
     return [refresh]
 
 
+def _is_of(run: dg.DagsterRun, chain: Chain) -> bool:
+    """Whether a run is of a project: of one of its jobs, or of assets chosen by hand."""
+    project = chain.project.name
+    chosen = any(key.path[0] == project for key in run.asset_selection or ())
+    return chosen or run.tags.get("microseg/project") == project or run.job_name.startswith(f"{project}_")
+
+
 def _why(sources: Comparison, run: PlannedRun) -> str:
     if not sources.changes:
         return run.why
@@ -68,11 +77,12 @@ def _why(sources: Comparison, run: PlannedRun) -> str:
 
 def _state(chain: Chain, run: PlannedRun, found: Sequence[AssetStatus], sources: Comparison) -> str:
     """A key of what is asked for and of what it would be made from: a run that failed is not asked for again until
-    something has changed."""
+    something has changed. What the run makes itself does not count: it may have got so far before it failed."""
     digest = hashlib.sha256(repr((run, sources.changes)).encode())
     for one in found:
         if one.asset in run.assets:
-            for upstream in chain.reads[one.asset]:
+            for upstream in sorted(set(chain.reads[one.asset]) - set(run.assets)):
                 stored = chain.stored[upstream]
-                digest.update(repr(sorted(chain.lake.stamps(stored.table, **stored.fixed).items())).encode())
+                stamps = chain.lake.stamps(stored.table, **stored.fixed)
+                digest.update(repr(sorted((key, stamp.changed) for key, stamp in stamps.items())).encode())
     return digest.hexdigest()[:16]

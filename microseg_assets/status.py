@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 import click
 
-from microseg_assets.chain import Chain
+from microseg_assets.chain import Chain, Stored
 from microseg_assets.lake import Stamp
 from microseg_assets.partitions import WEEK, Reach
 from microseg_assets.sources import days_told
@@ -45,10 +45,7 @@ def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatu
     ----------
     sources : what a comparison of the sources has found (see `taken_in.compare`); without one they are not looked at
     """
-    made = {
-        name: {date.fromisoformat(k): t for k, t in chain.lake.stamps(s.table, **s.fixed).items() if k[:1].isdigit()}
-        for name, s in chain.stored.items()
-    }
+    made = {name: _stamps(chain, stored) for name, stored in chain.stored.items()}
     stale: dict[str, dict[date, str]] = {}
     changed: dict[str, dict[date, str]] = {}
     for change in sources.changes if sources is not None else ():
@@ -60,6 +57,18 @@ def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatu
         step = WEEK if chain.is_weekly(name) else timedelta(days=1)
         missing = _gaps(there, step)
         found.append(AssetStatus(name, chain.groups[name], there, missing, stale[name]))
+    return found
+
+
+def _stamps(chain: Chain, stored: Stored) -> dict[date, Stamp]:
+    """When each partition changed and was made; it has changed when anything written beside it has."""
+    found = {
+        date.fromisoformat(k): t for k, t in chain.lake.stamps(stored.table, **stored.fixed).items() if k[:1].isdigit()
+    }
+    for table in stored.beside:
+        for key, stamp in chain.lake.stamps(table, **stored.fixed).items():
+            if (day := date.fromisoformat(key)) in found:
+                found[day] = Stamp(max(found[day].changed, stamp.changed), max(found[day].made, stamp.made))
     return found
 
 
@@ -118,6 +127,17 @@ def _newest(
     return newest, tainted
 
 
+def refused_days(chain: Chain, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
+    """Accepted table to the days that were refused and whose source is still as it was then."""
+    state = {one.asset: one for one in found}
+    refused = {}
+    for table in tables.INPUTS:
+        raw = state[raw_name(table)]
+        gone = set(raw.there) - set(state[table].there) - set(raw.stale)
+        refused[table] = {day for day in gone if chain.was_refused(table, day)}
+    return refused
+
+
 def show(chain: Chain) -> None:
     """Print the state of a project."""
     sources = compare(chain)
@@ -149,6 +169,13 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) ->
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"\n{table}: since it was taken in, the source has changed on {days_told(late)}.")
+    for table, days in refused_days(chain, found).items():
+        for day in sorted(days)[:3]:
+            click.echo(
+                f"\n{table} of {day} was refused; why: microseg docs {table} --day {day} --project {project}\n"
+                "Once the source is right, `run --stale` takes it in. Until then no later day can be made, and what was "
+                "published of it before is stale."
+            )
     for one in found:
         if one.missing:
             listed = ", ".join(map(str, one.missing[:3])) + (" …" if len(one.missing) > 3 else "")
@@ -158,11 +185,12 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) ->
         causes = [one for one in stale if not all(why.endswith("is stale") for why in one.stale.values())]
         for one in causes:
             key, why = next((k, why) for k, why in sorted(one.stale.items()) if not why.endswith("is stale"))
-            click.echo(f"\n{one.asset}: {len(one.stale)} stale, from {key} on: {why}.")
+            count = f"{len(one.stale)} stale, the first of them {key}" if len(one.stale) > 1 else f"{key} is stale"
+            click.echo(f"\n{one.asset}: {count}: {why}.")
         if len(stale) > len(causes):
             after = ", ".join(one.asset for one in stale if one not in causes)
-            click.echo(f"With them what is made from them: {after}.")
-        click.echo(f"Make all of it anew, in order: microseg run --project {project} --stale")
+            click.echo(f"\nStale with them, being made from them: {after}.")
+        click.echo(f"\nMake all of it anew, in order: microseg run --project {project} --stale")
     empty = [one.asset for one in found if not one.there]
     if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
         click.echo(

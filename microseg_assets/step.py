@@ -225,6 +225,8 @@ class Step:
 
     def quarantine(self, table: str, key: str | date, refused: pa.Table) -> None:
         """Replace a partition of the quarantine; one without rows is not kept."""
+        if key == "undated" and refused.num_rows:
+            progress.tell(self.name, f"{refused.num_rows:,} rows belong to no day: they are in quarantine, day=undated")
         if refused.num_rows:
             self.chain.lake.write(tables.QUARANTINE, key, refused, table=table)
         else:
@@ -232,6 +234,11 @@ class Step:
 
     def quarantine_days(self, table: str, days: Sequence[date], refused: pa.Table) -> None:
         present = set(self.chain.lake.keys(tables.QUARANTINE, table=table))
+        if refused.num_rows:
+            rules = pc.value_counts(refused["rule"]).to_pylist()
+            listed = sorted(rules, key=lambda entry: (-entry["counts"], entry["values"]))
+            said = ", ".join(f"{entry['values']} ×{entry['counts']:,}" for entry in listed[:4])
+            progress.tell(self.name, f"{refused.num_rows:,} rows are in quarantine: {said}")
         with_rows = set(refused["day"].to_pylist())
         for day in days:
             if day in with_rows or day.isoformat() in present:
@@ -281,6 +288,9 @@ class Step:
                 partition=key.isoformat(),
             )
         )
+        if not passed and warn:
+            known = {k: v for k, v in notes.items() if isinstance(v, (str, int)) and v is not None}
+            progress.tell(self.name, f"{key}: {name.replace('_', ' ')}: " + ", ".join(map(str, known.values())))
         if not passed and stop and not warn:
             said = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in notes.items())
             self.refuse(f"{self.name} of {key} does not hold: {name.replace('_', ' ')} ({said})")

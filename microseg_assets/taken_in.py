@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from microseg_assets.chain import Chain
-from microseg_assets.sources import Arrival, Change, SourceError, changes
+from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
 from ml import tables
 
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
@@ -64,23 +64,46 @@ def columns_before(chain: Chain, table: str, day: date) -> list[str] | None:
     return None
 
 
+def taken(chain: Chain, table: str) -> dict[date, Arrival]:
+    """What was taken in of an input table, by day."""
+    held = chain.lake.notes(chain.stored[raw_name(table)].table)
+    noted = {key: note for key, note in held.items() if _FINGERPRINT in note}
+    return {date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT]) for key, note in noted.items()}
+
+
+def kept(
+    source: Source, days: Sequence[date], then: Mapping[date, Arrival], arrived: Mapping[date, Arrival]
+) -> list[date]:
+    """Those of `days` that stay as they were taken in, since the source has dropped them as old.
+
+    Parameters
+    ----------
+    then : what was taken in, by day
+    arrived : what the source gave of `days` now
+    """
+    nothing = Arrival.of_nothing()
+    if not any(day in then and arrived.get(day, nothing).rows < then[day].rows for day in days):
+        return []
+    gone = dropped(then, source.arrivals())
+    return [day for day in days if day in gone]
+
+
 def compare(chain: Chain) -> Comparison:
     """Read every source through and compare it with what was taken in from it."""
     found: list[Change] = []
     unreadable = []
     for table in tables.INPUTS:
         source = chain.sources[table]
-        raw = chain.stored[raw_name(table)].table
-        held = chain.lake.notes(raw) if source is not None else {}
-        then = {
-            date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT])
-            for key, note in held.items()
-            if _FINGERPRINT in note
-        }
+        then = taken(chain, table) if source is not None else {}
         if source is None or not then:
             continue
         try:
-            found += changes(table, then, source.arrivals())
+            now = source.arrivals()
         except SourceError as error:
             unreadable.append((table, str(error)))
+            continue
+        if not now and any(was.rows for was in then.values()):
+            unreadable.append((table, "the source holds no row any more; what was taken in from it stays"))
+        else:
+            found += changes(table, then, now)
     return Comparison(tuple(found), tuple(unreadable))

@@ -11,7 +11,11 @@ from ml.features import Facts
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    @chain.asset("features", writes=tables.CUSTOMER_DAYS, reads=dict.fromkeys(tables.INPUTS, Reach.SAME_DAY))
+    @chain.asset(
+        "features",
+        writes=Stored(tables.CUSTOMER_DAYS, beside=(tables.CATEGORY_DAYS,)),
+        reads=dict.fromkeys(tables.INPUTS, Reach.SAME_DAY),
+    )
     def customer_days(step: Step) -> None:
         """What each customer did on the day: orders, money, events, actions. All that a snapshot is made of."""
         for days in step.batches():

@@ -25,6 +25,7 @@ ALL_AT_ONCE = 400  # days of one scan: reading a source again for every month wo
 
 
 DELIVERY = "delivery"
+KEPT = "the source no longer holds this day: it stays as it was taken in"
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -45,12 +46,20 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
         _refuse_undated(step, source, table, undated)
         columns = list(source.columns())
         told = _told(step, source, table)
+        then = taken_in.taken(step.chain, table)
         for days in step.batches(ALL_AT_ONCE):
             rows = source.rows(days[0], days[-1])
-            step.write(rows, days, footers=taken_in.notes(days, source.arrived(rows)), **told.notes)
+            arrived = source.arrived(rows)
+            kept = taken_in.kept(source, days, then, arrived)
+            new = [day for day in days if day not in kept]
+            rows = step.of_days(rows, new) if kept else rows
+            step.write(rows, new, footers=taken_in.notes(new, arrived), **told.notes)
+            for day in kept:
+                step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
             taken_in.note_columns(step.chain, table, days[-1], columns)
             for day in days:
-                step.check(DELIVERY, day, not told.lost, warn=True, **told.notes)
+                is_kept = KEPT if day in kept else None
+                step.check(DELIVERY, day, not told.lost, warn=True, kept=is_kept, **told.notes)
 
     body.__name__ = raw_name(table)
     body.__doc__ = f"Delivered rows of `{table}`: {chain.project.inputs[table].meaning}. Mapped, not yet judged."

@@ -15,7 +15,7 @@ whose lines end in two ways and tells of damaged ones, `read` makes SQL views of
 one query, `arrivals` says in two figures what a day was delivered, and a `Source` returns all of it.
 """
 
-from microseg_assets.sources.arrivals import Arrival, Change, changes, days_told
+from microseg_assets.sources.arrivals import Arrival, Change, changes, days_told, dropped
 from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
 from microseg_assets.sources.source import Drift, Source
@@ -23,5 +23,5 @@ from microseg_assets.sources.spec import BEFORE_START, IdsSpec, Problem, SourceE
 
 __all__ = [
     "BEFORE_START", "Arrival", "Change", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec",
-    "TableSpec", "changes", "checked_query", "days_told", "input_table", "locate",
+    "TableSpec", "changes", "checked_query", "days_told", "dropped", "input_table", "locate",
 ]  # fmt: skip

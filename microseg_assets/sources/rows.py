@@ -13,7 +13,7 @@ from microseg_assets.sources.arrivals import arrivals_sql
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.plan import Plan
 from microseg_assets.sources.read import FILE, SOURCE, text
-from microseg_assets.sources.spec import BEFORE_START
+from microseg_assets.sources.spec import BEFORE_START, DELIVERED_BEFORE
 from microseg_assets.sources.values import FAILS, Clock, day, failure, value
 from ml.engine import quoted
 
@@ -162,7 +162,7 @@ def _of_rows(plan: Plan) -> tuple[list[str], list[_Fault]]:
     checks, faults = [], []
     if plan.copies:
         checks.append(f"{FILE} IN ({', '.join(map(text, plan.copies))}) AS copied")
-        faults.append(_Fault("copied", "'file: delivered before'"))
+        faults.append(_Fault("copied", text(DELIVERED_BEFORE)))
     if plan.where:
         checks.append(f"TRY(struct_pack(v := {plan.where})) AS w")
         faults.append(_Fault("w IS NULL", "'where: cannot be computed'"))

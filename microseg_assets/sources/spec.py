@@ -15,6 +15,7 @@ AttributeType: TypeAlias = Literal["string", "double", "boolean"]
 Severity: TypeAlias = Literal["error", "warning"]
 
 
+DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a file that was delivered already
 BEFORE_START = "before the first day"  # how a row is called that is older than the project
 
 

@@ -284,15 +284,15 @@ def _categories(frequent: Sequence[str]) -> list[str]:
 
 
 def _for_short_history(bought: Found | None) -> list[str]:
-    """Horizons that fit what has been seen: the default ones ask for 180 days before a model of value is learnt."""
+    """Horizons that fit what has been seen: with the default ones no outcome closes before 120 days."""
     if bought is None or not bought.days:
         return []
     first, last, _ = calendar(bought.days)
     history = (last - first).days + 1
-    if history >= 200:
+    if history >= 150:
         return []
     horizon, warm_up = (56, 28) if history >= 112 else (28, 14)
-    why = f"{history} days of data: the defaults (90 and 90) would learn no model of value from them"
+    why = f"{history} days of data: with the default, 90, too few outcomes would have closed to learn from"
     return ["value:", f"  horizon_days: {horizon} # {why}", f"  warm_up_days: {warm_up}", ""]
 
 

@@ -14,6 +14,7 @@ from ml import tables
 from ml.columns import numbers
 
 BASELINE_WINDOW_DAYS = 90
+SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
 OUTPUTS = ("ltv", "p_alive", "expected_orders", "expected_spend")
 
 
@@ -54,6 +55,19 @@ class ValueSpec:
             raise ValueError(
                 f"value.annual_discount_rate is {self.annual_discount_rate}; write 0.10 for ten percent a year"
             )
+
+    @property
+    def learns_outcomes_after_days(self) -> int:
+        """Days of history with which the first horizon has closed, so that outcomes can be learnt from."""
+        return self.warm_up_days + self.horizon_days
+
+    @property
+    def fits_after_days(self) -> int:
+        """Days of history with which BG/NBD can be fitted and scored: two thirds to learn from, one to judge by."""
+        days = 3 * SHORTEST
+        while days - min(self.horizon_days, (days + 1) // 3) < self.warm_up_days:
+            days += 1
+        return min(days, self.learns_outcomes_after_days)
 
 
 def discount(horizon_days: int, annual_rate: float) -> float:

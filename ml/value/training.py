@@ -33,7 +33,7 @@ from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
 from ml.value.metrics import scores
 from ml.value.model import ValueModel
-from ml.value.spec import ValueSpec
+from ml.value.spec import SHORTEST, ValueSpec
 from ml.value.weights import learnt_weights
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 METRIC = "rmse"
 TOLERATED = 0.02  # a fit whose RMSE is worse than the baseline's by more than this is not put in force
 UNBEARABLE = 0.10  # and an incumbent that is worse by more than this is taken out of force
-SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
 GAINS = 10  # columns whose share of the trees' gain is logged
 TEMPORAL, BETWEEN = "temporal holdout", "customer split"
 

@@ -222,7 +222,7 @@ def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
     touch(chain, name, key, at=100)
     text = printed(chain, monkeypatch)
     assert f"Make all of it anew, in order: microseg run --project {chain.project.path} --stale" in text
-    assert text.count(" --stale") == 1 and f"from {key} on: {name} was made after it" in text
+    assert text.count(" --stale") == 1 and f"{name} was made after it" in text
     wanted = {(one.asset, day) for one in status.statuses(chain) for day in one.stale}
     made: list[tuple[str, date]] = []
     for run in plan_stale(chain, status.statuses(chain)):
