@@ -62,14 +62,6 @@ class Repeats:
         before -= np.maximum.accumulate(np.where(starts, before, 0))
         return self.numbers[self.known | (before > 0)]
 
-    def blocking(self) -> set[date]:
-        """Days of which it matters to later ones whether they pass."""
-        if not len(self.numbers):
-            return set()
-        followed = (self.groups[1:] == self.groups[:-1]) & ~self.known[:-1]
-        found: set[date] = set(self.days[:-1][followed].tolist())
-        return found
-
 
 def repeats(engine: Engine, table: Table, candidates: pa.Table, earlier: Input | None) -> Repeats:
     """Find the rows of an id that occurs on several days.

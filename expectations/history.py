@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations.past import Past, window
-from expectations.profiles import CUSTOMERS, ROWS, WHOLE
+from expectations.profiles import CUSTOMERS, REST, ROWS, WHOLE
 from expectations.rules import ValidationSpec
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ class History:
     ----------
     judged : places of the measured days on the axis
     accepted : whether a day may be compared with
-    bins : column to the names of its bins (None: missing) and their counts, days × bins
+    began : place of the first day that was ever accepted, which may lie before the axis; None if none was
+    bins : column to the names of its bins (None: missing) and their counts, days × bins; in an order that does not
+        depend on which days are there
     """
 
     first: date
     days: Sequence[date]
     judged: np.ndarray
     accepted: np.ndarray
+    began: int | None
     rows: np.ndarray
     customers: np.ndarray
     bins: Mapping[str, tuple[list[str | None], np.ndarray]]
@@ -58,6 +61,8 @@ class History:
         accepted = np.zeros(length, dtype=bool)
         there = {day for day in past.days if first <= day < days[0]} | (set(days) - set(failed))
         accepted[[(day - first).days for day in there]] = True
+        ever = there if past.began is None else there | {past.began}
+        began = (min(ever) - first).days if ever else None
         place = (profiles["day"].cast(pa.int32()).to_numpy() - _number(first)).astype(np.int64)
         profiles = profiles.filter(pa.array((place >= 0) & (place < length)))
         place = place[(place >= 0) & (place < length)]
@@ -69,14 +74,16 @@ class History:
             encoded = pc.dictionary_encode(
                 profiles["bin"].filter(pa.array(mine)).combine_chunks(), null_encoding="encode"
             )
-            matrix = np.zeros((length, len(encoded.dictionary)))
-            np.add.at(matrix, (place[mine], np.asarray(encoded.indices)), counts[mine])
-            bins[name] = encoded.dictionary.to_pylist(), matrix
+            labels = encoded.dictionary.to_pylist()
+            order = sorted(range(len(labels)), key=lambda i: (labels[i] == REST, labels[i] is None, labels[i] or ""))
+            matrix = np.zeros((length, len(labels)))
+            np.add.at(matrix, (place[mine], np.argsort(order)[np.asarray(encoded.indices)]), counts[mine])
+            bins[name] = [labels[i] for i in order], matrix
         whole, matrix = bins.pop(WHOLE, ([], np.zeros((length, 0))))
         rows, customers = (
             matrix[:, whole.index(name)] if name in whole else np.zeros(length) for name in (ROWS, CUSTOMERS)
         )
-        return cls(first, days, judged, accepted, rows, customers, bins)
+        return cls(first, days, judged, accepted, began, rows, customers, bins)
 
     def trailing(self, counts: np.ndarray, days: int) -> np.ndarray:
         """Sums over the accepted of so many days before each measured one."""

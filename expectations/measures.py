@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from expectations.history import History
-from expectations.past import Past
+from expectations.past import Past, window
 from expectations.profiles import counted_columns
+from expectations.references import unknown_share
 from expectations.rules import ValidationSpec
 from expectations.shifts import shift_of
 from expectations.thresholds import Severity
@@ -27,10 +28,7 @@ from ml.tables import Table
 if TYPE_CHECKING:
     import numpy as np
 
-    from ml.engine import Engine
-
 UNKNOWN, SILENT, VOLUME, SHIFT = "unknown customers", "days without rows", "rows against usual", "{}: shift"
-EXAMPLES = 3  # unknown customers that are named
 _FEW = 20.0  # customers a day; fewer are not much, so that more than usual is told only beyond this
 _Z_VOLUME = 3.0  # standard errors that a small count is allowed
 
@@ -52,10 +50,9 @@ class DayMeasures:
 
 
 def measure(
-    engine: Engine,
     table: Table,
-    rows: pa.Table,
     profiles: pa.Table,
+    strangers: pa.Table | None,
     days: Sequence[date],
     spec: ValidationSpec,
     past: Past,
@@ -65,8 +62,8 @@ def measure(
 
     Parameters
     ----------
-    rows : the rows of the days that are accepted if their day is
-    profiles : their profiles
+    profiles : those of the rows that are accepted if their day is
+    strangers : those of them whose customer is unknown (`references.strangers`); None where no customers are brought
     failed : those of the days that are refused, and so are nothing to compare later ones with
     """
     import numpy as np
@@ -75,10 +72,11 @@ def measure(
     history = History.of(pa.concat_tables([past.profiles, profiles]), days, spec, past, failed)
     values: dict[str, np.ndarray] = {}
     notes: dict[tuple[str, date], str] = {}
-    if past.customers is not None and table.name != "customers":
-        values[UNKNOWN] = _unknown(engine, rows, history, past.customers, notes)
+    if strangers is not None:
+        values[UNKNOWN], who = unknown_share(strangers, days, history.rows[history.judged])
+        notes |= {(UNKNOWN, day): said for day, said in who.items()}
     if table.name in spec.freshness.max_days:
-        values[SILENT] = _silent(history, past)
+        values[SILENT] = _silent(history, window(spec), notes)
     if table.name in spec.volume.tables:
         values[VOLUME] = _volume(history, spec, notes)
     if table.name in spec.shift.tables:
@@ -89,49 +87,22 @@ def measure(
     return DayMeasures(days, {name: np.asarray(found, dtype=float) for name, found in values.items()}, notes)
 
 
-def _unknown(
-    engine: Engine, rows: pa.Table, history: History, customers: object, notes: dict[tuple[str, date], str]
-) -> np.ndarray:
-    """Share of a day's rows whose customer was in no delivery of `customers` up to that day."""
+def _silent(history: History, back: int, notes: dict[tuple[str, date], str]) -> np.ndarray:
+    """Days since the newest row: 0 where the day has one, one more than is looked back where none of those has one.
+
+    A day is not judged before the first row. Of a time before the days that are looked back, nothing is known but
+    whether it was: if it was, there may have been rows.
+    """
     import numpy as np
 
-    found = engine.query(
-        """
-        WITH known AS (SELECT customer_id, MIN(day) AS since FROM customers GROUP BY customer_id),
-        given AS (SELECT day, customer_id, COUNT(*) AS n FROM accepted GROUP BY day, customer_id),
-        strangers AS (
-            SELECT given.day, given.customer_id, given.n,
-                   row_number() OVER (PARTITION BY given.day ORDER BY given.customer_id) AS nth
-            FROM given LEFT JOIN known ON given.customer_id = known.customer_id
-            WHERE known.since IS NULL OR known.since > given.day
-        )
-        SELECT day, CAST(SUM(n) AS BIGINT) AS n, COUNT(*) AS customers,
-               MAX(CASE WHEN nth = 1 THEN customer_id END) AS example_1,
-               MAX(CASE WHEN nth = 2 THEN customer_id END) AS example_2,
-               MAX(CASE WHEN nth = 3 THEN customer_id END) AS example_3
-        FROM strangers GROUP BY day ORDER BY day
-        """,
-        accepted=rows.select(["day", "customer_id"]), customers=customers,
-    )  # fmt: skip
-    of_day = {row["day"]: row for row in found.to_pylist()}
-    counts = np.array([of_day[day]["n"] if day in of_day else 0 for day in history.days], dtype=float)
-    for day, row in of_day.items():
-        named = ", ".join(row[f"example_{i}"][:40] for i in range(1, EXAMPLES + 1) if row[f"example_{i}"] is not None)
-        more = " …" if row["customers"] > EXAMPLES else ""
-        notes[UNKNOWN, day] = f"{row['n']:,} rows of {row['customers']:,} customers: {named}{more}"
-    all_rows = history.rows[history.judged]
-    return np.divide(counts, all_rows, out=np.full(len(counts), np.nan), where=all_rows > 0)
-
-
-def _silent(history: History, past: Past) -> np.ndarray:
-    """Days since the newest row: 0 where the day has one. Beyond the window it is the window's length, at least."""
-    import numpy as np
-
-    place = np.arange(len(history.rows))
-    newest = np.maximum.accumulate(np.where((history.rows > 0) & history.accepted, place, -1))[history.judged]
-    began = past.began is not None and past.began < history.first
-    newest = np.where(history.rows[history.judged] > 0, history.judged, newest)
-    return np.where((newest < 0) & (not began), np.nan, history.judged - newest)
+    place, judged = np.arange(len(history.rows)), history.judged
+    newest = np.maximum.accumulate(np.where((history.rows > 0) & history.accepted, place, -1))[judged]
+    silent = np.where(history.rows[judged] > 0, 0, np.minimum(judged - newest, back + 1))
+    began = np.inf if history.began is None else history.began
+    for day, days, at in zip(history.days, silent, judged, strict=True):
+        if days > back and began < at - back:
+            notes[SILENT, day] = f"none in the {back} days before it"
+    return np.where((silent > back) & (began >= judged - back), np.nan, silent)
 
 
 def _volume(history: History, spec: ValidationSpec, notes: dict[tuple[str, date], str]) -> np.ndarray:

@@ -6,11 +6,13 @@ lake.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from expectations.rules import ValidationSpec
@@ -36,6 +38,20 @@ class Past:
     began: date | None = None
     ids: Input | None = None
     customers: Input | None = None
+
+    def after(self, profiles: pa.Table, days: Collection[date]) -> Past:
+        """What is known once these days are accepted, too; `profiles` may hold those of other days."""
+        if not days:
+            return self
+        known = [self.began] if self.began is not None else []
+        return replace(
+            self,
+            profiles=pa.concat_tables(
+                [self.profiles, profiles.filter(pc.is_in(profiles["day"], pa.array(sorted(days), pa.date32())))]
+            ),
+            days=self.days | frozenset(days),
+            began=min([*known, *days]),
+        )
 
 
 def window(spec: ValidationSpec) -> int:

@@ -6,6 +6,7 @@ Belongs here: the one measure that looks into columns. Does not belong here: how
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from expectations.history import History
@@ -49,6 +50,7 @@ def shift_of(
     people_now = history.customers[history.judged][enough]
     people_before = history.trailing(history.customers, spec.shift.days)[enough]
     rest = np.array([label == REST for label in labels])
+    # Of equally common values the first by name: the bins have an order of their own (see `History`).
     order = np.argsort(np.argsort(-np.where(rest, -1.0, before), axis=1, kind="stable"), axis=1)
     single = (order < _TOP) & ~rest & (before / m[:, None] * people_now[:, None] >= _EXPECTED)
     together = (~single & ((before > 0) | (now > 0))).any(axis=1)
@@ -63,14 +65,17 @@ def shift_of(
     plain_before, q = shares(before, m, people_before)
     used = np.concatenate([single, together[:, None]], axis=1)
     parts = np.where(used, (p - q) * np.log(p / q), 0.0)
-    shift = np.maximum(parts.sum(axis=1) - _chance(bins, people_now, people_before), 0.0)
+    # Summed exactly: bins that only other days of the run have are zeros here, and must not move the last digit.
+    index = np.array([math.fsum(row) for row in parts])
+    shift = np.maximum(index - _chance(bins, people_now, people_before), 0.0)
     limit = spec.shift.limit(column.name)
     days = [day for day, is_judged in zip(history.days, enough, strict=True) if is_judged]
     for i in np.flatnonzero(shift > (np.inf if limit is None else limit)):
         at = int(parts[i].argmax())
-        # Of the bins that are compared together, today's commonest speaks.
+        # Of the bins that are compared together, today's commonest speaks; if all are gone, that of the days before.
         rare = "" if at < len(labels) else "what was rare, above all "
-        label = labels[at if not rare else int(np.where(single[i], -1.0, now[i]).argmax())]
+        speaks = now[i] if (now[i] * ~single[i]).any() else before[i]
+        label = labels[at if not rare else int(np.where(single[i], -1.0, speaks).argmax())]
         notes[name, days[i]] = (
             f"most by {rare}{_bin(label, column)}: {plain_now[i, at]:.1%} of rows, before {plain_before[i, at]:.1%}"
         )

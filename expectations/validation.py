@@ -7,7 +7,7 @@ or in a range. Does not belong here: the rules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations import suites
-from expectations.days import can_refuse, judge_days
+from expectations.days import Measured, can_refuse, judge_days
 from expectations.duplicates import ID, Repeats, repeats
 from expectations.measures import measure
 from expectations.past import Past
 from expectations.profiles import profile
-from expectations.rules import ValidationSpec, duplicate_rule, row_rules, unique_key
+from expectations.references import strangers
+from expectations.refusals import batch, judged, numbered, refusals, without
+from expectations.rules import ValidationSpec, duplicate_rule
 from expectations.verdicts import Verdict, row_verdicts, stamps
-from ml.engine import quoted
 from ml.tables import QUARANTINE, Table
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from ml.engine import Engine
@@ -62,38 +62,53 @@ def validate(
         If a row belongs to none of `days`.
     """
     counts = _counts(rows["day"])
-    strangers = sorted(set(counts) - set(days), key=str)
-    if strangers:
-        raise ValueError(f"{table.name}: rows of {strangers[0]} among those of {len(days)} other days")
-    judged = _judged(engine, table, rows, spec)
-    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, judged, _batch(table, spec, rows, judged))
+    outside = sorted(set(counts) - set(days), key=str)
+    if outside:
+        raise ValueError(f"{table.name}: rows of {outside[0]} among those of {len(days)} other days")
+    found = judged(engine, table, rows, spec)
+    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, found, batch(table, spec, rows, found))
     if past is None:
         return Validation(run.accepted([]), run.refused([]), run.by_rows([]))
-    candidates = repeats(engine, table, run.candidates(), past.ids)
-    failed, late = _settled(run, candidates)
-    verdicts, profiles = run.by_measures(run.by_rows(late), late, failed)
-    return Validation(run.accepted(late), run.refused(late), verdicts, profiles)
+    verdicts, late = _settled(run, repeats(engine, table, run.candidates(), past.ids))
+    return Validation(run.accepted(late), run.refused(late), verdicts, run.counted(late).profiles)
 
 
-def _settled(run: _Run, candidates: Repeats) -> tuple[set[date], Sequence[int]]:
-    """The days that are refused, and the rows that repeat one of an earlier accepted day.
+def _settled(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Sequence[int]]:
+    """The verdicts, and the rows that repeat one of an earlier accepted day.
 
     Whether a day passes can decide over later ones: its rows are accepted, or they are not there to be repeated and
-    compared with. So the first day that fails is settled before those after it are judged again; what nothing hangs on
-    is settled at once.
+    compared with. So the refused days are guessed, at first none, and the days judged under the guess say the next one.
+    A verdict is right where the guess is right of all days before: up to and with the first day of which the guess was
+    wrong it stands, and only the days after that are measured again. A guess that comes true is right of all.
     """
-    blocking, can_be_unusual = candidates.blocking(), can_refuse(run.table, run.spec)
+    can_be_unusual = can_refuse(run.table, run.spec)
     failed: set[date] = set()
+    told: dict[date, tuple[Measured, ...]] = {}
+    start = 0
     while True:
         late: list[int] = candidates.refused(failed).tolist()
         verdicts = run.by_rows(late)
         if can_be_unusual:
-            verdicts, _ = run.by_measures(verdicts, late, failed)
-        failing = [day for day in run.days if not verdicts[day].passed and day not in failed]
-        if not failing:
-            return failed, late
-        deciding = (i for i, day in enumerate(failing) if can_be_unusual or day in blocking)
-        failed |= set(failing[: next(deciding, len(failing)) + 1])
+            told |= run.measures(late, failed, start)
+            verdicts = {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}
+        failing = {day for day in run.days if not verdicts[day].passed}
+        if failing == failed:
+            break
+        start = run.days.index(min(failing ^ failed)) + 1
+        failed = failing
+    if not can_be_unusual:
+        told = run.measures(late, failed)
+        verdicts = {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}
+    return verdicts, late
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What measures are made of, of the rows that are accepted without those of `late`."""
+
+    late: set[int]
+    profiles: pa.Table
+    strangers: pa.Table | None
 
 
 @dataclass
@@ -112,14 +127,13 @@ class _Run:
     _late: set[int] | None = None
     _verdicts: dict[date, Verdict] = field(default_factory=dict)
     _accepted: tuple[set[int], pa.Table] | None = None
-    _profile: tuple[set[int], pa.Table] | None = None
+    _counted: _Counted | None = None
 
     def candidates(self) -> pa.Table:
         """Number, day and id of the rows that no rule has refused."""
         if ID not in self.table.names or self.rows[ID].null_count == self.rows.num_rows:
             return self.rows.slice(0, 0)
-        numbered = _numbered(self.rows.select(["day", ID]))
-        return _without(numbered, self.judged["row_number"].to_numpy())
+        return without(numbered(self.rows.select(["day", ID])), self.judged["row_number"].to_numpy())
 
     def by_rows(self, late: Sequence[int]) -> dict[date, Verdict]:
         """The verdicts on the rows alone; only days for which `late` has changed are judged anew."""
@@ -147,25 +161,44 @@ class _Run:
         self._late = set(late)
         return dict(self._verdicts)
 
-    def by_measures(
-        self, verdicts: dict[date, Verdict], late: Sequence[int], failed: set[date]
-    ) -> tuple[dict[date, Verdict], pa.Table]:
-        """The verdicts with the measures of each day, and the days' profiles."""
+    def measures(
+        self, late: Sequence[int], failed: Collection[date], start: int = 0
+    ) -> dict[date, tuple[Measured, ...]]:
+        """What is said of the days from a place on, where those in `failed` are refused."""
         assert self.past is not None
-        accepted = self.accepted(late)
-        if self._profile is None or self._profile[0] != set(late):
-            self._profile = set(late), profile(self.engine, self.table, accepted)
-        profiles = self._profile[1]
-        measures = measure(self.engine, self.table, accepted, profiles, self.days, self.spec, self.past, failed)
-        told = judge_days(self.table, self.spec, measures)
-        return {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}, profiles
+        days, counted = self.days[start:], self.counted(late)
+        if not days:
+            return {}
+        past = self.past.after(counted.profiles, set(self.days[:start]) - set(failed))
+        own = counted.profiles.filter(pc.greater_equal(counted.profiles["day"], pa.scalar(days[0])))
+        found = measure(self.table, own, counted.strangers, days, self.spec, past, failed)
+        return judge_days(self.table, self.spec, found)
+
+    def counted(self, late: Sequence[int]) -> _Counted:
+        """Profiles and unknown customers; only days for which `late` has changed are counted anew."""
+        before = self._counted
+        if before is not None and before.late == set(late):
+            return before
+        rows = self.accepted(late)
+        if before is not None:
+            changed = pa.array(sorted(set(self._days_of(before.late ^ set(late)))), pa.date32())
+            rows = rows.filter(pc.is_in(rows["day"], changed))
+        profiles, unknown = profile(self.engine, self.table, rows), None
+        assert self.past is not None
+        if self.past.customers is not None and self.table.name != "customers":
+            unknown = strangers(self.engine, rows, self.past.customers)
+        if before is not None:
+            profiles = _replaced(before.profiles, profiles, changed)
+            unknown = None if unknown is None else _replaced(before.strangers, unknown, changed)
+        self._counted = _Counted(set(late), profiles, unknown)
+        return self._counted
 
     def accepted(self, late: Sequence[int]) -> pa.Table:
         import numpy as np
 
         if self._accepted is None or self._accepted[0] != set(late):
             numbers = np.concatenate([self.judged["row_number"].to_numpy(), np.asarray(late, dtype=np.int64)])
-            kept = _without(self.rows.select([*self.table.names, "day"]), numbers)
+            kept = without(self.rows.select([*self.table.names, "day"]), numbers)
             self._accepted = set(late), kept
         return self._accepted[1]
 
@@ -176,7 +209,7 @@ class _Run:
             told = pa.array([duplicate_rule(self.table)] * len(late), pa.string())
             repeated = repeated.set_column(repeated.column_names.index("problem"), "problem", told)
             repeated = repeated.append_column("row_number", pa.array(late, pa.int64()))
-            told_of = self.engine.query(_query(self.table, self.spec, repeated), rows=repeated)
+            told_of = self.engine.query(refusals(self.table, self.spec, repeated), rows=repeated)
             found = pa.concat_tables([found, told_of]).sort_by([("day", "ascending"), ("row_number", "ascending")])
         schema = pa.schema([*QUARANTINE.schema(), pa.field("day", pa.date32())])
         return found.select(schema.names).cast(schema)
@@ -191,95 +224,21 @@ def judge_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpe
     import numpy as np
     import pandas as pd
 
-    judged = _judged(engine, table, rows, spec)
+    broken = judged(engine, table, rows, spec)
     frame: pd.DataFrame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
     by = np.full(rows.num_rows, None, dtype=object)
-    by[judged["row_number"].to_numpy()] = [
-        rule if spec.severity.get(rule, "error") == "error" else None for rule in judged["rule"].to_pylist()
+    by[broken["row_number"].to_numpy()] = [
+        rule if spec.severity.get(rule, "error") == "error" else None for rule in broken["rule"].to_pylist()
     ]
     frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
     return frame
-
-
-def _judged(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pa.Table:
-    return engine.query(_query(table, spec, rows), rows=_numbered(rows))
-
-
-def _numbered(rows: pa.Table) -> pa.Table:
-    import numpy as np
-
-    return rows.append_column("row_number", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
 
 
 def _counts(days: pa.ChunkedArray) -> dict[date | None, int]:
     return {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(days)}
 
 
-def _query(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
-    """The refused rows: their number, the first rule they break, and the row as JSON."""
-    cases = " ".join(f"WHEN {rule.broken} THEN {_text(rule.name)}" for rule in row_rules(table, spec))
-    key, repeated = unique_key(table), duplicate_rule(table)
-    columns = ", ".join(map(quoted, table.names))
-    steps = [f"judged AS (SELECT *, CASE WHEN problem IS NOT NULL THEN problem {cases} END AS broken FROM rows)"]
-    last = "judged"
-    if repeated and not any(rows[name].null_count == rows.num_rows for name in key):
-        keys = ", ".join(map(quoted, key))
-        present = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in key)
-        nth = f"row_number() OVER (PARTITION BY day, broken IS NULL, {keys} ORDER BY {columns}, source)"
-        told = f"CASE WHEN nth > 1 THEN {_text(repeated)} ELSE broken END"
-        steps.append(f"ranked AS (SELECT *, CASE WHEN broken IS NULL AND {present} THEN {nth} END AS nth FROM judged)")
-        steps.append(f"unique_rows AS (SELECT * REPLACE ({told} AS broken) FROM ranked)")
-        last = "unique_rows"
-    values = ", ".join(f"{quoted(name)} := {_json_value(table, name)}" for name in table.names)
-    return (
-        f'WITH {", ".join(steps)} SELECT row_number, {_text(table.name)} AS "table", broken AS rule, '
-        f"coalesce(delivered, CAST(to_json(struct_pack({values})) AS VARCHAR)) AS row, "
-        f"coalesce(source, '') AS source, day FROM {last} WHERE broken IS NOT NULL ORDER BY day, row_number"
-    )
-
-
-def _json_value(table: Table, name: str) -> str:
-    """JSON has no NaN and no infinity: such a number is shown as text."""
-    column = quoted(name)
-    if table[name].type == "double":
-        return f"CASE WHEN isfinite({column}) THEN to_json({column}) ELSE to_json(CAST({column} AS VARCHAR)) END"
-    return column
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _without(rows: pa.Table, numbers: np.ndarray) -> pa.Table:
-    if not len(numbers):
-        return rows
-    import numpy as np
-
-    keep = np.ones(rows.num_rows, dtype=bool)
-    keep[numbers] = False
-    return rows.filter(pa.array(keep))
-
-
-def _batch(table: Table, spec: ValidationSpec, rows: pa.Table, judged: pa.Table) -> pd.DataFrame:
-    """What the suite is asked about: the columns, and whether a row was refused by a rule that counts.
-
-    Great Expectations hashes all it is given, and text is dear to hash. All that is expected of text is to be there
-    and, of keys, to be unique; so numbers stand for texts: equal ones for equal texts, none for a missing one. Columns
-    of which nothing is expected are there, and empty.
-    """
-    import numpy as np
-    import pandas as pd
-
-    looked_at = suites.columns(suites.suite(table, spec))
-    frame: dict[str, pd.Series | np.ndarray] = {}
-    for name in table.names:
-        column = rows[name]
-        is_text = pa.types.is_string(column.type)
-        codes = column.combine_chunks().dictionary_encode().indices if is_text and name in looked_at else column
-        frame[name] = codes.to_pandas() if name in looked_at else np.full(rows.num_rows, np.nan)
-    frame["day"] = rows["day"].to_pandas(date_as_object=False)
-    counts = np.array([spec.severity.get(rule, "error") == "error" for rule in judged["rule"].to_pylist()], dtype=bool)
-    refused = np.full(rows.num_rows, np.nan)
-    refused[judged["row_number"].to_numpy()[counts]] = 1.0
-    frame[suites.REFUSED_BY] = pd.Series(refused)
-    return pd.DataFrame(frame)
+def _replaced(before: pa.Table, anew: pa.Table, days: pa.Array) -> pa.Table:
+    """The rows of some days put in place of those there were."""
+    kept = before.filter(pc.invert(pc.is_in(before["day"], days)))
+    return pa.concat_tables([kept, anew.cast(kept.schema)]).sort_by("day")

@@ -39,6 +39,9 @@ NEEDS: Mapping[str, tuple[str, str]] = {
     "events_28d": ("events", ""),
     "events_90d": ("events", ""),
     "days_since_event": ("events", ""),
+    "page_views_28d": ("events", ""),
+    "days_since_cart": ("events", ""),
+    "redemptions_90d": ("events", ""),
     "exposures_28d": ("exposures", ""),
     "exposures_90d": ("exposures", ""),
     "days_since_exposure": ("exposures", ""),
@@ -305,7 +308,7 @@ def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
             lost = (
                 f" (without {', '.join(name for name in used if name not in known)})" if len(live) < len(used) else ""
             )
-            yield from _wrapped(f"{layer.name:13} at most {layer.k}, by {', '.join(_folded(live))}{lost}")
+            yield from _wrapped(f"{layer.name:13} at most {layer.most}, by {', '.join(_folded(live))}{lost}")
         else:
             yield f"  {layer.name:13} off: nothing of it is delivered"
     audiences = ", ".join(audience.name for audience in project.audiences)
@@ -343,14 +346,13 @@ def _stages(project: Project) -> Iterator[str]:
     windows = {"churn_after": lifecycle.churn_after_days, "new_for": lifecycle.new_for_days}
     first = {"churn_after": lifecycle.first_churn_after, "new_for": lifecycle.first_new_for}
     values = {name: f"{first[name]}{'*' if days == 'auto' else ''}" for name, days in windows.items()}
-    yield _title(f"{len(rules)} stages, the first whose rule holds")
+    is_read = "auto" in windows.values()
+    note = "; *: then read from the customers' own silences every week" if is_read else ""
+    yield _title(f"{len(rules)} stages, the first whose rule holds") + note
     for rule in rules:
         when = re.sub(r"\$(\w+)", lambda found: str(values.get(found[1], found[0])), rule.when)
         subs = ", ".join(sub.name for sub in lifecycle.sub_rules() if sub.stage == rule.name)
         yield f"  {rule.name:13} {'everybody else' if when == 'true' else when:32} {subs}".rstrip()
-    if "auto" in windows.values():
-        yield "  * until the first training week; then read from the customers' own silences every week"
-    yield ""
     if not actions.actions:
         yield _title("No actions") + ": none is declared, so nothing can be planned"
         return

@@ -43,7 +43,7 @@ from ml.lifecycle import CUTS, PARAMETERS, LifecycleSpec
 from ml.restate import Specs
 from ml.rules import RuleError, bind, nearest
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_columns, unknown_features
-from ml.segments.audiences import MEDIAN
+from ml.segments.audiences import MEDIAN, spelt_out
 from ml.tables import Table
 from ml.value import ValueSpec
 
@@ -354,8 +354,12 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
           for i, r in enumerate(project.lifecycle.sub_stages)),
         *((("segments", "layers", i, "rules", j, "when"), r.when, types, ())
           for i, layer in enumerate(project.segments.layers) for j, r in enumerate(layer.rules)),
-        *((("audiences", i, "when"), r.when, types, medians) for i, r in enumerate(project.audiences)),
     ]  # fmt: skip
+    for i, audience in enumerate(project.audiences):
+        try:
+            rules += [(("audiences", i, "when"), one.when, types, medians) for one in spelt_out((audience,), columns)]
+        except RuleError as error:
+            yield ("audiences", i, "when"), str(error)
     for i, own in enumerate(project.validation.rules):
         if own.table in project.inputs:
             own_types = {column.name: str(column.type) for column in project.inputs[own.table].columns}

@@ -173,8 +173,8 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) ->
         for day in sorted(days)[:3]:
             click.echo(
                 f"\n{table} of {day} was refused; why: microseg docs {table} --day {day} --project {project}\n"
-                "Once the source is right, `run --stale` takes it in. Until then no later day can be made, and what was "
-                "published of it before is stale."
+                "Once the source is right, `run --stale` takes it in. Until then no later day can be made, and what "
+                "was published of it before is stale."
             )
     for one in found:
         if one.missing:

@@ -15,7 +15,7 @@ from ml.engine import Engine
 
 if TYPE_CHECKING:
     from ml.lifecycle import LifecycleModel, LifecycleSpec
-    from ml.segments import LayerModels, SegmentSpec
+    from ml.segments import History, LayerModels, SegmentSpec
     from ml.value import ValueModel, ValueSpec
 
 
@@ -47,27 +47,48 @@ def inputs_of(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
     return segments.layer_inputs(engine, features, valued, stages)
 
 
-def restate(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
+def restate(engine: Engine, features: pa.Table, models: Models, history: History | None = None) -> pa.Table:
     """The primary micro-segment of each customer and day of a snapshot, under `models`.
 
     Parameters
     ----------
     features : a snapshot (`Facts.snapshot`): customer_id, day and features, of one or several days
+    history : features of earlier days (`Facts.snapshot` again), by which customers at the border of two clusters stay
+        where they were, as in the published strings; without it nothing is damped
 
     Returns
     -------
     customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
     of `features`, by day and customer. Before there are layers the string is the stage alone.
     """
-    return strings_of(inputs_of(engine, features, models), models)
+    return strings_of(
+        inputs_of(engine, features, models), models, None if history is None else _valued(history, models)
+    )
 
 
-def strings_of(inputs: pa.Table, models: Models) -> pa.Table:
+def _valued(history: History, models: Models) -> History:
+    """Earlier features with the value that the models in force give them, where it does not come with them."""
+    from ml import value
+    from ml.value.spec import OUTPUTS
+
+    def of(pairs: pa.Table) -> pa.Table:
+        found = history(pairs)
+        if set(OUTPUTS) & set(found.column_names):
+            return found
+        valued = value.apply(found, models.value, models.specs.value, label="restated")
+        for name in OUTPUTS:
+            found = found.append_column(name, valued[name])
+        return found
+
+    return of
+
+
+def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:
     """`restate` from `layer_inputs` on: only the layers and strings are computed."""
     from ml.segments import layers
 
     inputs = layers.in_order(inputs)
-    strings = layers.primary_strings(inputs, models.layers, models.specs.segments.layers)
+    strings = layers.primary_strings(inputs, models.layers, models.specs.segments.layers, history)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
     first = {name: inputs[name] for name in ("customer_id", "day", "stage")}
     return pa.table(

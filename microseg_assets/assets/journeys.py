@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from microseg_assets.assets.segments import earlier_features
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
 from ml import journeys, tables
@@ -46,7 +47,9 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             week, last_week = chain.calendar.serving_week(day), chain.calendar.serving_week(step.before(day))
             restated = None
             if before is not None and not chain.same_models(week, last_week):
-                restated = restate(step.engine, step.yesterday("customer_features", day), chain.models(week))
+                models = chain.models(week)
+                features = step.yesterday("customer_features", day)
+                restated = restate(step.engine, features, models, earlier_features(chain, models.layers))
             rows = journeys.movements(step.engine, today, before, restated, step.read("customer_features", [day]))
             known = 0 if before is None else before.num_rows
             entries = step.count(rows, "cause = 'entry'")

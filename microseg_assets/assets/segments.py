@@ -2,13 +2,63 @@
 
 from __future__ import annotations
 
-import dagster as dg
+from datetime import date
 
-from microseg_assets.chain import Chain, Step
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microseg_assets.chain import Chain, Choice, Step
 from microseg_assets.partitions import Reach
 from ml import segments, tables
+from ml.engine import quoted
 
 TODAY = ("customer_features", "customer_value", "lifecycle_stages")
+
+
+def earlier_features(chain: Chain, layers: segments.LayerModels | None) -> segments.History:
+    """Features of earlier days, as far as the layers look at them, for those customers who are asked about.
+
+    Read beside Dagster's dependencies on purpose: making one old day anew does not make all later ones stale. A day
+    whose snapshot is not there is computed from accepted rows, which gives the same; the value of a customer is what
+    was published that day, and nothing before the first published day.
+    """
+    snapshot, value = chain.project.features_table, tables.CUSTOMER_VALUE
+    wanted = segments.history_columns(layers, snapshot.names)
+    valued = [name for name in wanted if name in value.names]
+    features = [name for name in wanted if name not in valued]
+
+    def read(table: tables.Table, day: date, names: list[str], asked: pa.ChunkedArray) -> pa.Table:
+        columns = ", ".join(map(quoted, ["customer_id", *names]))
+        there = chain.engine.query(f"SELECT {columns} FROM partition", partition=chain.lake.files(table, [day]))
+        return there.take(pc.index_in(asked, there["customer_id"].combine_chunks())).select(names)
+
+    def of(pairs: pa.Table) -> pa.Table:
+        parts = []
+        for day in sorted(pc.unique(pairs["day"]).to_pylist()):
+            asked = pairs.filter(pc.equal(pairs["day"], day))
+            who = asked["customer_id"]
+            if chain.lake.missing(snapshot, [day]):
+                found = chain.facts(day).snapshot(asked).select(features)
+            else:
+                found = read(snapshot, day, features, who)
+            is_valued = not chain.lake.missing(value, [day])
+            told = read(value, day, valued, who) if is_valued else pa.table(
+                {name: pa.nulls(len(who), pa.float64()) for name in valued}
+            )  # fmt: skip
+            for name in valued:
+                found = found.append_column(name, told[name])
+            parts.append(found)
+        return pa.concat_tables(parts) if parts else pairs
+
+    return of
+
+
+def _choice_before(chain: Chain, week: date) -> Choice:
+    """The layers' choice of the week before; none before the first week that was ever trained."""
+    before = chain.calendar.previous_week(week)
+    is_there = before is not None and not chain.lake.missing(tables.MODEL_CHOICES, [before], family="layers")
+    return chain.choice("layers", before if is_there else None)
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -21,6 +71,23 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             models = chain.models(week.start, without=("layers",))
             training = segments.train(week.facts, week.end, step.project.segments, week.incumbent.model, models=models)
             step.choose("layers", week, training, spec=step.project.segments)
+            chosen = training.model if training.decision == "challenger" else week.incumbent.model
+            if isinstance(chosen, segments.LayerModels):
+                step.note(week.start, why_these_clusters=chosen.reasons())
+
+    @chain.asset(
+        "segments",
+        writes=tables.CLUSTER_LINEAGE,
+        reads={"layer_models": Reach.SAME_WEEK},
+    )
+    def cluster_lineage(step: Step) -> None:
+        """What became of each cluster in the week's choice: continued, born, split, merged, or retired."""
+        for week in sorted(step.keys):
+            choice, before = chain.choice("layers", week), _choice_before(chain, week)
+            rows = tables.CLUSTER_LINEAGE.empty()
+            if choice.model is not None:
+                rows = choice.model.lineage(is_new=choice.label != before.label)
+            step.write_week(week, rows, fates=step.shares(rows, "event"))
 
     @chain.asset(
         "segments",
@@ -49,7 +116,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         """The cluster of each customer in each layer of its stage, and the ones it also leans to, with weights."""
         for week, days in step.in_force():
             choice = chain.choice("layers", week)
-            step.write(segments.assign(step.layer_inputs(days), choice.model), days, model=choice.label)
+            history = earlier_features(chain, choice.model)
+            step.write(segments.assign(step.layer_inputs(days), choice.model, history), days, model=choice.label)
 
     @chain.asset(
         "segments",
@@ -95,5 +163,6 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         step.monitor("layers", {"micro_segments": "COUNT(*) FILTER (WHERE is_leaf)"})
 
     return [
-        layer_models, segment_evidence, layer_assignments, micro_segments, audiences, micro_segment_profiles,
+        layer_models, cluster_lineage, segment_evidence, layer_assignments, micro_segments, audiences,
+        micro_segment_profiles,
     ]  # fmt: skip

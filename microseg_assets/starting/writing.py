@@ -293,7 +293,8 @@ def _for_short_history(bought: Found | None) -> list[str]:
         return []
     horizon, warm_up = (56, 28) if history >= 112 else (28, 14)
     why = f"{history} days of data: with the default, 90, too few outcomes would have closed to learn from"
-    return ["value:", f"  horizon_days: {horizon} # {why}", f"  warm_up_days: {warm_up}", ""]
+    layers = ["segments:", f"  warm_up_days: {warm_up} # history before the first layers are cut; 90 by default", ""]
+    return ["value:", f"  horizon_days: {horizon} # {why}", f"  warm_up_days: {warm_up}", "", *layers]
 
 
 def _actions(exposed: Found) -> list[str]:

@@ -103,7 +103,8 @@ def with_features(facts: Facts, outcomes: pa.Table, lag: int, models: Models | N
     if models is not None:
         columns.append("restated.micro_segment AS micro_segment")
         joins += _JOIN.format(table="restated")
-        inputs["restated"] = restate(facts.engine, features, models).select(["customer_id", "day", "micro_segment"])
+        restated = restate(facts.engine, features, models, facts.snapshot)
+        inputs["restated"] = restated.select(["customer_id", "day", "micro_segment"])
     rows = facts.engine.query(
         f"SELECT {', '.join(columns)} FROM outcomes {joins} "
         "ORDER BY outcomes.exposed_on, outcomes.campaign_id, outcomes.customer_id",

@@ -2,7 +2,8 @@
 -- so nothing that happened later can enter.
 WITH facts AS (
     -- A purchase's gap is the silence it ended: days since the customer's purchase day before it.
-    SELECT customer_id, day, orders, items, amount, refunds, discount, events, exposures, balance,
+    SELECT customer_id, day, orders, items, amount, refunds, discount, events, page_views, carts, redemptions, exposures,
+           balance,
            CASE WHEN orders > 0 THEN DATE_DIFF('day', LAG(day) OVER (
                PARTITION BY customer_id, orders > 0 ORDER BY day), day) END AS gap
     FROM customer_days
@@ -10,7 +11,8 @@ WITH facts AS (
 history AS (
     SELECT pairs.customer_id AS customer_id, pairs.day AS day, facts.day AS fact_day,
            DATE_DIFF('day', facts.day, pairs.day) AS age,
-           facts.orders, facts.items, facts.gap, facts.events, facts.exposures, facts.balance,
+           facts.orders, facts.items, facts.gap, facts.events, facts.page_views, facts.carts, facts.redemptions,
+           facts.exposures, facts.balance,
            CAST(facts.amount AS DECIMAL(18, 4)) AS amount,
            CAST(facts.refunds AS DECIMAL(18, 4)) AS refunds,
            CAST(facts.discount AS DECIMAL(18, 4)) AS discount
@@ -39,6 +41,9 @@ sums AS (
            SUM(CASE WHEN age < 28 THEN events ELSE 0 END) AS events_28d,
            SUM(CASE WHEN age < 90 THEN events ELSE 0 END) AS events_90d,
            MIN(CASE WHEN events > 0 THEN age END) AS days_since_event,
+           SUM(CASE WHEN age < 28 THEN page_views ELSE 0 END) AS page_views_28d,
+           MIN(CASE WHEN carts > 0 THEN age END) AS days_since_cart,
+           SUM(CASE WHEN age < 90 THEN redemptions ELSE 0 END) AS redemptions_90d,
            SUM(CASE WHEN age < 28 THEN exposures ELSE 0 END) AS exposures_28d,
            SUM(CASE WHEN age < 90 THEN exposures ELSE 0 END) AS exposures_90d,
            MIN(CASE WHEN exposures > 0 THEN age END) AS days_since_exposure,
@@ -106,6 +111,9 @@ SELECT sums.customer_id AS customer_id,
        CAST(sums.events_28d AS BIGINT) AS events_28d,
        CAST(sums.events_90d AS BIGINT) AS events_90d,
        CAST(sums.days_since_event AS BIGINT) AS days_since_event,
+       CAST(sums.page_views_28d AS BIGINT) AS page_views_28d,
+       CAST(sums.days_since_cart AS BIGINT) AS days_since_cart,
+       CAST(sums.redemptions_90d AS BIGINT) AS redemptions_90d,
        CAST(sums.exposures_28d AS BIGINT) AS exposures_28d,
        CAST(sums.exposures_90d AS BIGINT) AS exposures_90d,
        CAST(sums.days_since_exposure AS BIGINT) AS days_since_exposure,

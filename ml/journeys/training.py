@@ -64,7 +64,7 @@ def train(
         share = spec.max_rows / pairs.num_rows
         people = pc.count_distinct(pairs["customer_id"]).as_py()
         pairs = sampled(facts.engine, pairs, max(1, int(people * share)), spec.seed)
-    states = restate(facts.engine, facts.snapshot(pairs), models)
+    states = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
     return train_on_states(facts.engine, states, as_of, spec, incumbent, models.specs.lifecycle.stage_names())
 
 

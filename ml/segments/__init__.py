@@ -4,10 +4,13 @@ Belongs here: cutting customers into groups that keep their identity, naming the
 they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move between groups (`ml.journeys`).
 """
 
+from ml.segments.assignment import History, history_columns, sundays_before
 from ml.segments.audiences import audiences, check_audiences
+from ml.segments.cuts import Past
 from ml.segments.evidence import segment_evidence
 from ml.segments.figures import evidence_figure
 from ml.segments.fitting import fit_layers
+from ml.segments.identity import Event, lineage, matched_letters
 from ml.segments.layers import LayerModel, LayerModels, assign, layer_inputs
 from ml.segments.micro_segments import micro_segment_id, micro_segments, prefixes
 from ml.segments.names import Names
@@ -26,8 +29,9 @@ from ml.segments.specs import (
 from ml.segments.training import train
 
 __all__ = [
-    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "LayerModel", "LayerModels", "LayerRule", "LayerSpec",
-    "Names", "SegmentSpec", "apply_means", "assign", "audiences", "check_audiences", "evidence_figure", "fit_layers",
-    "input_columns", "layer_inputs", "micro_segment_id", "micro_segments", "prefixes", "profiles", "r2",
-    "segment_evidence", "shrunken_means", "train", "unknown_features",
+    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "Event", "History", "LayerModel", "LayerModels",
+    "LayerRule", "LayerSpec", "Names", "Past", "SegmentSpec", "apply_means", "assign", "audiences",
+    "check_audiences", "evidence_figure", "fit_layers", "history_columns", "input_columns", "layer_inputs",
+    "lineage", "matched_letters", "micro_segment_id", "micro_segments", "prefixes", "profiles", "r2",
+    "segment_evidence", "shrunken_means", "sundays_before", "train", "unknown_features",
 ]  # fmt: skip

@@ -1,140 +1,172 @@
 """Evidence: how much of next month's spend micro-segments tell out of time, against simpler and finer alternatives.
 
-Belongs here: the comparison on the user's own data. Does not belong here: the choice between models (see `training`).
+Belongs here: the comparison on the user's own data, on one day or pooled over several, under models that had not seen
+what is judged. Does not belong here: the alternatives (see `groupings`), the choice between models (see `training`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 
 from ml import tables
-from ml.boosting import Binned, predict, side_by_side
-from ml.columns import is_number, numbers
 from ml.features import Facts
 from ml.sampling import sampled
-from ml.segments.shrinkage import explained, r2
-from ml.segments.specs import VALUE_COLUMNS
-from ml.segments.training import evaluation_days
+from ml.segments.groupings import MEASURES, OURS, Judged, judged
+from ml.segments.training import evaluation_days, train
 
 if TYPE_CHECKING:
-    from ml.restate import Models
+    from ml.lifecycle import LifecycleModel
+    from ml.restate import Models, Specs
+    from ml.segments.layers import LayerModels
+    from ml.value import ValueModel
 
-FOLDS = 3
-RECIPE = {
-    "objective": "regression",
-    "learning_rate": 0.1,
-    "num_leaves": 15,
-    "min_data_in_leaf": 30,
-    "lambda_l2": 5.0,
-    "feature_fraction": 0.7,
-}
+FAMILIES = ("value", "lifecycle", "layers")  # in the order in which one needs the other
+DRAWS = 2000  # of a bootstrap
+
+
+@dataclass(frozen=True)
+class Score:
+    """One grouping's R²: the share of the variance of next month's spend, and of log(1 + spend), that it tells.
+
+    `groups` : on the days' average
+    """
+
+    grouping: str
+    groups: int
+    r2_spend: float
+    r2_log_spend: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """By how much micro-segments' R² is greater than another grouping's, with a 95 % interval over customers."""
+
+    other: str
+    measure: str
+    mean: float
+    low: float
+    high: float
 
 
 def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -> pa.Table:
-    """Out-of-time R² of the next window's spend and log(1 + spend), per grouping.
+    """Out-of-time R² of the next window's spend and log(1 + spend), per grouping (see `groupings.judged`).
 
-    Two days, with windows that have closed by `as_of`: on the earlier one the shrunken group means (and the individual
-    model, LightGBM on the snapshot's numbers) are learnt, on the later one they are applied. Every grouping is shrunk:
-    up its own prefixes where it has them (micro-segment → … → stage; R/F/M → R/F → R), else towards the overall mean.
-
-    - `quantile bins of predicted spend`: as many as there are micro-segments, of the individual model's prediction; on
-      the earlier day that is cross-fitted, so that its bins do not see their own labels.
-    - `random groups`: the micro-segments' sizes, dealt out by chance; a customer keeps the group.
-
-    A value model in force may have been fitted on windows that overlap the later one; micro-segments that use its
-    predictions then profit a little. With models of at least a window before `as_of` they do not.
+    Two days, with windows that have closed by `as_of`: on the earlier one the group means (and the individual model)
+    are learnt, on the later one they are applied. The models in force at `as_of` have learnt from the window that is
+    judged, so they are not asked: those families of `models` that have a model are fitted anew on what was known at the
+    end of the later day, by the same specs. What is judged is thus the way of segmenting, as it would have been used
+    then.
 
     Returns
     -------
     The columns of `segment_evidence`, in a fixed order; empty if the history is too short.
     """
+    window = models.specs.segments.outcome_window_days
+    learn, apply = evaluation_days(as_of, window)
+    in_force = [family for family in FAMILIES if getattr(models, family) is not None]
+    then = fitted(facts, apply, models.specs, in_force)
+    found = judged_on(facts, apply, then, learn=learn, until=as_of, seed=seed)
+    if found is None:
+        return tables.SEGMENT_EVIDENCE.empty()
+    rows = [asdict(score) for score in pooled([found])]
+    return tables.SEGMENT_EVIDENCE.conform(pa.Table.from_pylist(rows, schema=tables.SEGMENT_EVIDENCE.schema()))
+
+
+def fitted(facts: Facts, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
+    """Each family's first fit on what was known by `as_of`; those not in `families` have no model."""
+    from ml import lifecycle, value
+    from ml.restate import Models
+
+    known = facts.until(as_of)
+    models = Models(None, None, None, specs)
+    if "value" in families:
+        fit = value.train(known, as_of, specs.value, None)
+        if fit.decision == "challenger":
+            models = replace(models, value=cast("ValueModel", fit.model))
+    if "lifecycle" in families:
+        fit = lifecycle.train(known, as_of, specs.lifecycle, None, value_model=models.value, value_spec=specs.value)
+        models = replace(models, lifecycle=cast("LifecycleModel | None", fit.model))
+    return with_layers(known, as_of, models) if "layers" in families else models
+
+
+def with_layers(facts: Facts, as_of: date, models: Models) -> Models:
+    """The models with a first fit of their specs' layers on what was known by `as_of`, in place of other layers."""
+    layers = train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
+    return replace(models, layers=cast("LayerModels | None", layers))
+
+
+def judged_on(facts: Facts, day: date, models: Models, *, learn: date, until: date, seed: int = 0) -> Judged | None:
+    """What each grouping, learnt on the customers of `learn`, tells of those of `day`, both under `models`.
+
+    Parameters
+    ----------
+    models : fitted on nothing later than `day`
+    learn : a day at least a window earlier
+    until : the day by whose end the window after `day` has closed
+
+    Returns
+    -------
+    None if fewer than twice `min_cluster_customers` customers were known on either day.
+    """
     from ml.restate import restate
 
     spec = models.specs.segments
-    window = spec.outcome_window_days
-    learn, apply = evaluation_days(as_of, window)
-    pairs = sampled(facts.engine, facts.known((learn, apply)), spec.max_rows, seed)
-    restated = restate(facts.engine, facts.snapshot(pairs), models)
-    first = restated["day"].to_numpy() == np.datetime64(learn)
-    if min(first.sum(), (~first).sum()) < 2 * spec.min_cluster_customers:
-        return tables.SEGMENT_EVIDENCE.empty()
-    spend = facts.outcomes(restated.select(["customer_id", "day"]), window, until=as_of)["spend"].to_numpy()
-    customers = np.array(restated["customer_id"].to_pylist(), dtype=str)
-    strings = np.array(restated["micro_segment"].to_pylist(), dtype=str)
-    groupings = {
-        "stage only": np.array(restated["stage"].to_pylist(), dtype=str),
-        "RFM quintile grid": _rfm(restated, first),
-        "random groups": _random(customers, strings, first, seed),
-        "micro-segments": strings,
-    }
-    outcomes = {"r2_spend": spend, "r2_log_spend": np.log1p(np.maximum(spend, 0))}
-    groups = len(np.unique(strings[first]))
-    rows: dict[str, dict[str, Any]] = {name: {"groups": len(np.unique(g[first]))} for name, g in groupings.items()}
-    bins, individual = "quantile bins of predicted spend", "individual model"
-    rows |= {bins: {"groups": groups}, individual: {"groups": int((~first).sum())}}
-    data = Binned(_matrix(restated))
-    for measure, outcome in outcomes.items():
-        for name, group in groupings.items():
-            rows[name][measure] = explained(group, outcome, first)
-        predicted = _predictions(data, outcome, first, seed)
-        rows[individual][measure] = r2(outcome[~first], predicted[~first])
-        cuts = np.unique(np.quantile(predicted[first], np.arange(1, groups) / groups)) if groups > 1 else np.zeros(0)
-        binned = np.searchsorted(cuts, predicted, side="right").astype(str)
-        rows[bins][measure] = explained(binned, outcome, first)
-    return tables.SEGMENT_EVIDENCE.conform(
-        pa.Table.from_pylist(
-            [{"grouping": name, **row} for name, row in rows.items()], schema=tables.SEGMENT_EVIDENCE.schema()
-        )
-    )
+    pairs = sampled(facts.engine, facts.known((learn, day)), spec.max_rows, seed)
+    on_first = pairs["day"].to_numpy() == np.datetime64(learn)
+    if min(on_first.sum(), (~on_first).sum()) < 2 * spec.min_cluster_customers:
+        return None
+    restated = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
+    keys = restated.select(["customer_id", "day"])
+    spend = facts.outcomes(keys, spec.outcome_window_days, until=until)["spend"].to_numpy()
+    return judged(restated, spend, restated["day"].to_numpy() == np.datetime64(learn), seed)
 
 
-def _rfm(restated: pa.Table, first: np.ndarray) -> np.ndarray:
-    """``R2/F5/M4``: quintiles with borders of the earlier day; a customer without a purchase is in quintile 0."""
-    parts = []
-    for name, column in (("R", "recency_days"), ("F", "orders_90d"), ("M", "spend_90d")):
-        values = numbers(restated[column])
-        known = ~np.isnan(values)
-        cuts = np.quantile(values[first & known], [0.2, 0.4, 0.6, 0.8]) if (first & known).any() else np.zeros(4)
-        fifth = np.where(known, 1 + np.searchsorted(cuts, values, side="right"), 0)
-        parts.append(np.char.add(name, fifth.astype(str)))
-    return np.char.add(np.char.add(np.char.add(np.char.add(parts[0], "/"), parts[1]), "/"), parts[2])
+def pooled(days: Sequence[Judged]) -> list[Score]:
+    """R² of each grouping over several days: 1 − Σ squared errors / Σ squares around each day's own mean."""
+    scores = []
+    for grouping in days[0].told:
+        r2 = {}
+        for measure in MEASURES:
+            wrong = sum(float(((day.came[measure] - day.told[grouping][measure]) ** 2).sum()) for day in days)
+            around = sum(float(((day.came[measure] - day.came[measure].mean()) ** 2).sum()) for day in days)
+            r2[measure] = 1 - wrong / around if around > 0 else float("nan")
+        groups = round(sum(day.groups[grouping] for day in days) / len(days))
+        scores.append(Score(grouping, groups, **r2))
+    return scores
 
 
-def _random(customers: np.ndarray, strings: np.ndarray, first: np.ndarray, seed: int) -> np.ndarray:
-    """The strings' sizes with members drawn by chance; the same customer has the same group on both days."""
-    rng = np.random.default_rng(seed)
-    codes = np.unique(strings[first], return_inverse=True)[1]
-    everybody = np.unique(customers)
-    dealt = rng.permutation(np.resize(rng.permutation(codes), len(everybody)))
-    groups: np.ndarray = np.char.add("g", dealt[np.searchsorted(everybody, customers)].astype(str))
-    return groups
+def gaps(days: Sequence[Judged], seed: int = 0) -> list[Gap]:
+    """Micro-segments' pooled R² minus that of each other grouping, by a paired bootstrap over customers.
 
+    A customer is drawn with all of its days, so months of the same customer do not pass for independent ones.
+    """
+    everybody, place = np.unique(np.concatenate([day.customers for day in days]), return_inverse=True)
+    if not len(everybody):
+        return []
+    n = len(everybody)
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+    found = []
+    for measure in MEASURES:
+        came = [day.came[measure] for day in days]
+        around = np.bincount(place, np.concatenate([(one - one.mean()) ** 2 for one in came]), minlength=n)
 
-def _matrix(restated: pa.Table) -> np.ndarray:
-    """The snapshot's own numbers, without the value model's predictions. Shape (n, features)."""
-    columns = [
-        numbers(restated[field.name])
-        for field in restated.schema
-        if is_number(field.type) and field.name not in VALUE_COLUMNS
-    ]
-    return np.stack(columns, axis=1)
+        def wrong(grouping: str, measure: str = measure, came: list[np.ndarray] = came) -> np.ndarray:
+            errors = [(one - day.told[grouping][measure]) ** 2 for one, day in zip(came, days, strict=True)]
+            return np.bincount(place, np.concatenate(errors), minlength=n)
 
-
-def _predictions(data: Binned, outcome: np.ndarray, first: np.ndarray, seed: int) -> np.ndarray:
-    """Predicted outcome: on the later day by the model of the earlier one, on the earlier day cross-fitted."""
-    fold = np.full(len(outcome), -1)
-    fold[first] = np.random.default_rng(seed).permutation(int(first.sum())) % FOLDS
-
-    def told(held: np.ndarray) -> np.ndarray:
-        return predict(data.fit(outcome, RECIPE, rounds=60, seed=seed, rows=first & ~held), data.matrix[held])
-
-    parts = [~first, *(fold == number for number in range(FOLDS))]
-    predicted = np.zeros(len(outcome))
-    for held, values in zip(parts, side_by_side([partial(told, held) for held in parts], len(outcome)), strict=True):
-        predicted[held] = values
-    return predicted
+        ours = wrong(OURS)
+        for other in days[0].told:
+            if other == OURS or around.sum() <= 0:
+                continue
+            fall = wrong(other) - ours
+            draws = (drawn @ fall) / np.maximum(drawn @ around, 1e-12)
+            low, high = np.quantile(draws, [0.025, 0.975])
+            found.append(Gap(other, measure, float(fall.sum() / around.sum()), float(low), float(high)))
+    return found

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ml.segments.layers import LayerModels
+    from ml.segments.structure import Point
 
 
 def all_figures(models: LayerModels) -> dict[str, Callable[[], Figure]]:
-    """A heat map for each of the three largest stages that have clusters, and the sizes of all clusters."""
+    """A heat map for each of the three largest stages that have clusters, the sizes of all clusters, the curves behind
+    their numbers, and what became of those before."""
     customers: dict[str, int] = {}
     for model in models.models:
         if len(model.letters) > 1:
@@ -29,7 +31,12 @@ def all_figures(models: LayerModels) -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {
         f"cluster_profiles_{stage}": partial(cluster_profiles, models, stage) for stage in largest
     }
-    return found | ({"cluster_sizes": partial(cluster_sizes, models)} if largest else {})
+    found |= {"cluster_sizes": partial(cluster_sizes, models)} if largest else {}
+    if any(model.curve for model in models.models):
+        found["cluster_structure"] = partial(structure_curves, models)
+    if any(event.event != "first" for model in models.models for event in model.events):
+        found["cluster_lineage"] = partial(lineage_figure, models)
+    return found
 
 
 def cluster_profiles(models: LayerModels, stage: str) -> Figure:
@@ -91,6 +98,93 @@ def cluster_sizes(models: LayerModels) -> Figure:
     panel.invert_yaxis()
     panel.set_xlabel("share of the stage's customers (numbers: customers)")
     panel.set_title("Sizes of the clusters")
+    return figure
+
+
+def structure_curves(models: LayerModels) -> Figure:
+    """For each stage and layer where numbers of clusters were tried: what each number brings, and the one taken."""
+    from matplotlib.figure import Figure
+
+    shown = [model for model in models.models if any(_brings(point) is not None for point in model.curve)][:24]
+    across = min(4, max(len(shown), 1))
+    down = -(-max(len(shown), 1) // across)
+    figure = Figure(figsize=(3.2 * across, 2.4 * down + 1), layout="constrained")
+    figure.suptitle(
+        "Why this many clusters? Separation beyond a cloud (blue), stability (grey), gain of a cut (orange)"
+    )
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    for panel, model in zip(panels, shown, strict=False):
+        k = np.array([point.k for point in model.curve])
+        lines = {
+            "C0": [point.separation for point in model.curve],
+            "0.6": [point.stability for point in model.curve],
+            "C1": [_gain(point) for point in model.curve],
+        }
+        other = panel.twinx()
+        for color, values in lines.items():
+            drawn = np.array([np.nan if value is None else value for value in values], dtype=float)
+            (other if color == "0.6" else panel).plot(k, drawn, "o-", color=color, markersize=3, linewidth=1)
+        other.set_ylim(0, 1.05)
+        panel.axvline(len(model.letters), color="black", linewidth=0.8, linestyle=":")
+        panel.axhline(0, color="black", linewidth=0.5)
+        panel.set_title(f"{model.stage} / {model.layer.name}: {model.kind}, {len(model.letters)}", fontsize=8)
+        panel.set_xlabel("clusters", fontsize=7)
+        panel.set_ylabel("log-likelihood, R²", fontsize=7)
+        other.set_ylabel("adjusted Rand index", fontsize=7)
+        panel.tick_params(labelsize=7)
+        other.tick_params(labelsize=7)
+    return figure
+
+
+def _gain(point: Point) -> float | None:
+    told = [value for value in (point.gain_spend, point.gain_stage) if value is not None]
+    return max(told, default=None)
+
+
+def _brings(point: Point) -> float | None:
+    return point.separation if point.separation is not None else _gain(point)
+
+
+def lineage_figure(models: LayerModels) -> Figure:
+    """Clusters before (left) and now (right) of each layer that changed; a line's width is the share of customers."""
+    from matplotlib.figure import Figure
+
+    shown = [model for model in models.models if any(event.event != "first" for event in model.events)]
+    changed = [m for m in shown if any(event.event not in ("first", "continued") for event in m.events)]
+    shown = (changed or [model for model in shown if len(model.letters) > 1] or shown)[:12]
+    figure = Figure(figsize=(9, 1.9 * -(-len(shown) // 2) + 1), layout="constrained")
+    figure.suptitle("What became of the clusters: before (left) and now (right), with customers")
+    panels = figure.subplots(-(-len(shown) // 2), 2, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, model in zip(panels, shown, strict=False):
+        panel.set_title(f"{model.stage} / {model.layer.name}", fontsize=9, loc="left")
+        left = [event.letter for event in model.events if event.event in ("continued", "merged", "retired")]
+        right = list(model.letters)
+        place = {("left", name): -row for row, name in enumerate(left)}
+        place |= {("right", name): -row for row, name in enumerate(right)}
+        for event in model.events:
+            source = event.other if event.event == "split" else event.letter
+            goal = event.other if event.event == "merged" else event.letter
+            ends = [place.get(("left", source)), place.get(("right", goal))]
+            known = [end for end in ends if end is not None]
+            if len(known) == 2 and event.event not in ("retired", "born", "first"):
+                color = {"continued": "0.7", "split": "C1", "merged": "C3"}[event.event]
+                panel.plot([0, 1], known, color=color, linewidth=1 + 7 * event.kept, solid_capstyle="butt", alpha=0.7)
+                panel.text(0.5, sum(known) / 2, f"{event.event} {event.kept:.0%}", ha="center", va="center", fontsize=7)
+            elif event.event in ("born", "first") and ends[1] is not None:
+                panel.text(0.93, ends[1], f"{event.event} ", ha="right", va="center", fontsize=7, color="C2")
+            elif event.event == "retired" and ends[0] is not None:
+                panel.text(0.07, ends[0], " retired", ha="left", va="center", fontsize=7, color="C3")
+        before = {event.letter: event.customers_before for event in model.events}
+        for name in left:
+            panel.text(-0.02, place["left", name], f"{name} {before[name]:,}", ha="right", va="center", fontsize=8)
+        for name, size in zip(right, model.sizes, strict=False):
+            panel.text(1.02, place["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
+        panel.set_xlim(-0.35, 1.35)
+        panel.set_ylim(-max(len(left), len(right)) + 0.5, 0.6)
     return figure
 
 

@@ -1,55 +1,102 @@
 """Fitting the clusters of each stage and layer, anchored on the clusters in force.
 
-Belongs here: one day's fit by each method, and the words for what sets a cluster apart. Does not belong here: what a
-fitted layer does (see `layers`), and whether a refit replaces what is in force (see `training`).
+Belongs here: one day's fit by each method. Does not belong here: whether there is structure (see `structure`), whether
+a cut pays (see `cuts`), the words for a cluster (see `naming`), and whether a refit replaces what is in force (see
+`training`).
 
 A refit starts from the partition in force: its members' means on the new data are the first centres. So on unchanged
 data it stays where it is, and nobody moves. Its clusters are then matched to those in force by the customers they
-share, and letters are carried on; a cluster that continues none gets a letter that was never used.
+share, and letters are carried on; a cluster that continues none gets a letter that was never used. Nothing is drawn
+with the project's seed: the same rows give the same clusters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.segments import preparation
-from ml.segments.identity import matched_letters, new_letters
-from ml.segments.layers import LayerModel, LayerModels, in_order, rule_places
-from ml.segments.names import ALIKE, Difference, cluster_names
+from ml.engine import DuckDB
+from ml.segments import mixture, preparation, structure
+from ml.segments.cuts import Past, StagePast, is_better, judged
+from ml.segments.identity import lineage, matched_letters, new_letters
+from ml.segments.inputs import in_order
+from ml.segments.layer_model import LayerModel, rule_places
+from ml.segments.layers import LayerModels
+from ml.segments.naming import with_names
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
+from ml.segments.structure import SEPARATION, STABLE, Point
 
 OTHERS = "others"
-MOST_EVIDENCE = 16
+DRAWN = "_drawn"
+CANDIDATE_ROWS = 10_000  # customers on whom candidate cuts are made before the chosen one is fitted to all
+MUCH_BETTER = 1.2  # times the separation in force: another number of natural clusters must reach it
+DRIFT = 0.05  # log-likelihood per customer by which a refit must explain today better than the clusters in force
 
 
-def fit_layers(inputs: pa.Table, spec: SegmentSpec, incumbent: LayerModels | None) -> LayerModels:
+def fit_layers(
+    inputs: pa.Table, spec: SegmentSpec, incumbent: LayerModels | None = None, past: Past | None = None
+) -> LayerModels:
     """Fit every layer in every stage on one day's inputs.
 
     Parameters
     ----------
     inputs : `layer_inputs` of a single day (or a sample of it)
     incumbent : the layers in force, whose clusters are continued
+    past : what followed on earlier days; without it no cut can be shown to pay, and only natural clusters, and numbers
+        of clusters that the project file fixes, are made
     """
+    if not inputs.num_rows:
+        raise ValueError("no customers to fit layers on")
     inputs = in_order(inputs)
     columns = [name for name in inputs.column_names if name not in ("customer_id", "day", *STAGE_COLUMNS)]
+    on_before = set() if incumbent is None else {layer.name for layer in incumbent.live}
+    off = tuple(x.name for x in spec.layers if x.name not in on_before and not has_data(inputs, x, columns))
     stages = pc.unique(inputs["stage"]).to_pylist()
     if incumbent is not None:  # a stage that is empty today keeps what it had
         stages += [model.stage for model in incumbent.models]
     models = []
     for stage in sorted(set(stages)):
         part = inputs.filter(pc.equal(inputs["stage"], stage))
+        part = part.append_column(DRAWN, pa.array(drawn(part)))  # once for all layers
+        behind = past.of(stage) if past is not None else None
         for layer in spec.layers:
-            if layer.applies_to(stage):
-                before = incumbent.of(stage, layer) if incumbent is not None else None
-                models.append(fit_layer(part, stage, layer, layer.present(columns), spec, before))
-    if not inputs.num_rows:
-        raise ValueError("no customers to fit layers on")
-    return LayerModels(spec.layers, tuple(models), pc.max(inputs["day"]).as_py())
+            if layer.applies_to(stage) and layer.name not in off:
+                before = incumbent.find(stage, layer.name) if incumbent is not None else None
+                used = incumbent.letters_used(stage, layer.name) if incumbent is not None else ()
+                fitted = fit_layer(part, stage, layer, layer.present(columns), spec, before, used, behind)
+                models.append(fitted)
+                if behind is not None and len(fitted.letters) > 1:
+                    behind = behind.split(fitted.assign(behind.inputs))
+    lost = _no_longer_cut(incumbent, models)
+    return LayerModels(spec.layers, tuple(models), pc.max(inputs["day"]).as_py(), off, lost)
+
+
+def has_data(inputs: pa.Table, layer: LayerSpec, columns: Sequence[str]) -> bool:
+    """Whether any feature of the layer differs between customers at all; rules can always be asked."""
+    return layer.method == "rules" or any(_differs(inputs[name]) for name in layer.present(columns))
+
+
+def _differs(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_null(column.type):
+        return False
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return bool(pc.count_distinct(column).as_py() > 1)
+
+
+def _no_longer_cut(
+    incumbent: LayerModels | None, models: Sequence[LayerModel]
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    if incumbent is None:
+        return ()
+    now = {(model.stage, model.layer.name) for model in models}
+    before = {(stage, name): used for stage, name, used in incumbent.letters_before}
+    before |= {(model.stage, model.layer.name): model.letters_used for model in incumbent.models}
+    return tuple((stage, name, used) for (stage, name), used in sorted(before.items()) if (stage, name) not in now)
 
 
 def fit_layer(
@@ -59,6 +106,8 @@ def fit_layer(
     features: Sequence[str],
     spec: SegmentSpec,
     before: LayerModel | None,
+    letters_used: Sequence[str] = (),
+    past: StagePast | None = None,
 ) -> LayerModel:
     """Fit one layer in one stage and carry on the letters of the clusters in force.
 
@@ -66,67 +115,255 @@ def fit_layer(
     that a stage near the limit does not gain and lose it every week.
     """
     if before is not None and table.num_rows == 0:
-        return replace(before, layer=layer)
-    columns = preparation.fit(table, features)
-    bare = LayerModel(stage, layer, columns, letters_used=before.letters_used if before else ())
+        return replace(before, layer=layer, drift="")
+    columns = preparation.fit(_first(table, structure.ROWS), features)
+    if before is not None and preparation.still_fit(before.columns, columns, table):
+        columns = before.columns  # the units of the clusters in force: only then can both be held against each other
+    bare = LayerModel(stage, layer, columns, letters_used=tuple(letters_used))
     if layer.method == "rules":
-        fitted = _fit_rules(bare, table, before)
-    elif not columns or table.num_rows < 2 * spec.min_cluster_customers:
-        fitted = replace(bare, letters=("A",), sizes=(table.num_rows,))
+        return with_names(_fit_rules(bare, table, before), table)
+    room = _Room(spec.min_cluster_customers, table.num_rows)
+    if not columns:
+        fitted = _one(bare, table, "all customers are alike in what this layer looks at")
+    elif room.clusters < 2:
+        fitted = _one(bare, table, f"{table.num_rows} customers; {2 * room.smallest} are needed for two clusters")
     elif layer.method == "quantiles":
-        fitted = _fit_quantiles(bare, table, layer.k, spec.min_cluster_customers)
+        fitted = _fit_quantiles(bare, table, layer.most, room.smallest)
+    elif layer.k == "auto":
+        fitted = _fit_auto(bare, table, before, past, room)
     else:
-        fitted = _fit_kmeans(bare, table, spec, before)
-    if layer.method != "rules":
-        fitted = _with_letters(fitted, table, before)
-    return _with_names(fitted, table)
+        fitted = _fit_fixed(bare, table, before, room)
+    return with_names(_with_letters(fitted, table, before), table)
 
 
-def _fit_kmeans(model: LayerModel, table: pa.Table, spec: SegmentSpec, before: LayerModel | None) -> LayerModel:
-    data = np.stack(preparation.transform(model.columns, table), axis=1)
-    points = len(np.unique(data, axis=0))
-    most = max(1, min(model.layer.k, len(data) // spec.min_cluster_customers, points))
-    if before is not None and 1 < len(before.centres) == most:
-        place = before.assign(table)
-        sizes = np.bincount(place, minlength=most)
-        if sizes.min() > 0:
-            start = np.stack([data[place == cluster].mean(axis=0) for cluster in range(most)])
-            centres, sizes = _kmeans(data, start, spec.seed)
-            if sizes.min() >= max(1, spec.min_cluster_customers // 2):
-                return _with_centres(model, centres, sizes)
-    for k in range(most, 1, -1):
-        centres, sizes = _kmeans(data, k, spec.seed)
-        if sizes.min() >= spec.min_cluster_customers:
-            return _with_centres(model, centres, sizes)
-    return replace(model, letters=("A",), sizes=(len(data),))
+@dataclass(frozen=True)
+class _Room:
+    """How many customers there are, and how many a cluster must have."""
+
+    smallest: int
+    customers: int
+
+    @property
+    def clusters(self) -> int:
+        return self.customers // self.smallest
+
+    def least(self, customers: int) -> int:
+        """The same share among fewer."""
+        return max(5, -(-self.smallest * customers // self.customers))
 
 
-def _kmeans(data: np.ndarray, start: int | np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lloyd's algorithm until nobody moves, on one thread so that sums are always added in the same order."""
-    from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
-
-    first, k, tries = ("k-means++", start, 4) if isinstance(start, int) else (start, len(start), 1)
-    with threadpool_limits(limits=1):
-        fitted = KMeans(
-            n_clusters=k,
-            init=first,
-            n_init=tries,
-            max_iter=300,
-            tol=0,
-            random_state=seed,
-            algorithm="lloyd",
-        ).fit(data)
-    return fitted.cluster_centers_, np.bincount(fitted.labels_, minlength=len(fitted.cluster_centers_))
+def _one(model: LayerModel, table: pa.Table, reason: str, curve: tuple[Point, ...] = ()) -> LayerModel:
+    return replace(model, letters=("A",), sizes=(table.num_rows,), kind="one", reason=reason, curve=curve)
 
 
-def _with_centres(model: LayerModel, centres: np.ndarray, sizes: np.ndarray) -> LayerModel:
-    return replace(
-        model,
-        centres=tuple(tuple(float(x) for x in centre) for centre in centres),
-        letters=tuple("?" * len(centres)),
-        sizes=tuple(int(size) for size in sizes),
+# ── how many clusters ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fit_auto(
+    model: LayerModel, table: pa.Table, before: LayerModel | None, past: StagePast | None, room: _Room
+) -> LayerModel:
+    """Natural clusters where there are some, else the cut that pays, else one cluster."""
+    data = _matrix(model.columns, table)
+    most = min(model.layer.most, room.clusters)
+    order = _order(table)
+    some = data[np.sort(order[: structure.ROWS])]
+    least = room.least(len(some))
+    k, curve = structure.natural_clusters(some, _blocks(model.columns), most, least)
+    if before is not None and before.kind == "natural":
+        k = _held(k, len(before.letters), curve)
+    if k > 1:
+        fitted = _natural(model, table, data, some, k, before, curve, room)
+        if fitted is not None:
+            return fitted
+    if past is None or not past.can_judge(2 * room.smallest):
+        why = "no natural clusters, and too little history to tell whether a cut would pay"
+        if before is not None and before.kind == "cut":
+            return _anchored_cut(model, table, data, before, curve, room) or _one(model, table, why, curve)
+        return _one(model, table, why, curve)
+    return _cut(model, table, data, order, before, past, curve, room)
+
+
+def _held(k: int, had: int, curve: Sequence[Point]) -> int:
+    """A number of natural clusters in force is held to a lower bar than a new one."""
+    point = next((one for one in curve if one.k == had), None)
+    if k == had or point is None or point.separation is None or point.stability is None:
+        return k
+    other = next((one.separation or 0.0 for one in curve if one.k == k), 0.0)
+    is_still = point.separation >= SEPARATION / 2 and point.stability >= 0.8 * STABLE
+    return had if is_still and other < point.separation * MUCH_BETTER else k
+
+
+def _natural(
+    model: LayerModel,
+    table: pa.Table,
+    data: np.ndarray,
+    some: np.ndarray,
+    k: int,
+    before: LayerModel | None,
+    curve: tuple[Point, ...],
+    room: _Room,
+) -> LayerModel | None:
+    is_anchored = before is not None and before.kind == "natural" and len(before.letters) == k
+    start = _members(data, before, table) if is_anchored and before is not None else None
+    if start is None:
+        start = _drawn_start(some, data, k)
+    found = mixture.expectation_maximisation(data, start)
+    place = found.labels(data)
+    sizes = np.bincount(place, minlength=k)
+    if sizes.min() < max(1, room.smallest // 2 if is_anchored else room.smallest):
+        return None
+    point = next(one for one in curve if one.k == k)
+    reason = (
+        f"{k} natural clusters: they explain customers better than one cloud of the same margins and correlations by "
+        f"{point.separation or 0:.2f} a customer ({SEPARATION:g} is asked for), and bootstrap samples agree to "
+        f"{point.stability or 0:.2f}"
     )
+    fitted = _with_centres(model, data, place, found.centres, np.sqrt(found.variance))
+    fitted = replace(fitted, kind="natural", reason=reason, curve=curve, shares=tuple(float(x) for x in found.shares))
+    return replace(fitted, drift=_drift(data, fitted, before) if before is not None else "")
+
+
+def _drawn_start(some: np.ndarray, data: np.ndarray, k: int) -> mixture.Mixture:
+    """The mixture of the customers that the structure test looked at, in all columns."""
+    seen = structure.projected(some)
+    label = mixture.mixture_of(seen, k, k, tries=6).labels(seen)
+    centres = np.stack([some[label == number].mean(axis=0) for number in range(k)])
+    variance = np.maximum(((some - centres[label]) ** 2).mean(axis=0), mixture.FLOOR**2)
+    return mixture.Mixture(centres, variance, np.bincount(label, minlength=k) / len(label), -np.inf)
+
+
+def _members(data: np.ndarray, before: LayerModel, table: pa.Table) -> mixture.Mixture | None:
+    """The clusters in force on today's data, in today's units: their members' means, their spread and shares."""
+    place = before.assign(table)
+    sizes = np.bincount(place, minlength=len(before.letters))
+    if len(sizes) < 2 or not sizes.min():
+        return None
+    centres = np.stack([data[place == number].mean(axis=0) for number in range(len(sizes))])
+    variance = np.maximum(((data - centres[place]) ** 2).mean(axis=0), mixture.FLOOR**2)
+    return mixture.Mixture(centres, variance, sizes / len(data), -np.inf)
+
+
+def _drift(data: np.ndarray, fitted: LayerModel, before: LayerModel) -> str:
+    """Why the clusters in force are wrong today, if they are."""
+    k = len(fitted.letters)
+    if before.kind != "natural":  # nothing in force is wrong: clusters that have appeared must win the contest
+        return ""
+    if len(before.letters) != k:
+        return f"{len(before.letters)} natural clusters have become {k}"
+    if before.columns is not fitted.columns:
+        return ""
+    told = [mixture.log_likelihood(data, _mixture(one)).mean() for one in (fitted, before)]
+    numbers = k * data.shape[1] + k
+    if told[0] - told[1] < max(DRIFT, 2.5 * numbers / len(data)):
+        return ""
+    return f"the clusters have moved: a refit explains today's customers better by {told[0] - told[1]:.3f} each"
+
+
+def _mixture(model: LayerModel) -> mixture.Mixture:
+    return mixture.Mixture(np.array(model.centres), np.array(model.spread) ** 2, np.array(model.shares), -np.inf)
+
+
+def _cut(
+    model: LayerModel,
+    table: pa.Table,
+    data: np.ndarray,
+    order: np.ndarray,
+    before: LayerModel | None,
+    past: StagePast,
+    curve: tuple[Point, ...],
+    room: _Room,
+) -> LayerModel:
+    """The fewest clusters that tell most of what a cut can tell of what came next."""
+    some = data[np.sort(order[:CANDIDATE_ROWS])]
+    behind = _matrix(model.columns, past.inputs)
+    had = len(before.letters) if before is not None and before.kind == "cut" else 1
+    centres: dict[int, np.ndarray] = {}
+    points = len(np.unique(some, axis=0))
+    for k in range(2, min(model.layer.most, room.clusters, points) + 1):
+        start = _members(data, before, table) if before is not None and k == had else None
+        found = mixture.k_means(some, k) if start is None else mixture.k_means(data, start.centres)
+        if np.bincount(mixture.nearest(some, found), minlength=k).min() >= room.least(len(some)) // (
+            1 if k != had else 2
+        ):
+            centres[k] = found
+    k, gains, falls = judged(past, {k: mixture.nearest(behind, found) for k, found in centres.items()})
+    merged = {one.k: one for one in gains}
+    if had in merged and k != had:
+        still = max(merged[had].gain_spend or 0.0, merged[had].gain_stage or 0.0) > 0
+        if still and not (k > 1 and is_better(falls, k, had)):
+            k = had  # no other number of clusters tells more than the one in force, beyond chance
+    curve = tuple(
+        replace(one, gain_spend=merged[one.k].gain_spend, gain_stage=merged[one.k].gain_stage)
+        if one.k in merged
+        else one
+        for one in curve
+    ) + tuple(one for one in gains if one.k not in {other.k for other in curve})
+    if k == 1:
+        best = max((max(one.gain_spend or 0.0, one.gain_stage or 0.0) for one in gains), default=0.0)
+        why = f"no natural clusters, and no cut surely tells what comes next (at best {best:.1%} of its variance)"
+        return _one(model, table, why, curve)
+    found = mixture.k_means(data, centres[k])
+    place = mixture.nearest(data, found)
+    sizes = np.bincount(place, minlength=k)
+    if sizes.min() < max(1, room.smallest // 2):
+        return _one(model, table, f"a cut in {k} would leave {sizes.min()} customers in a cluster", curve)
+    told = merged[k]
+    reason = (
+        f"no natural clusters; a cut in {k} tells {told.gain_spend or 0:.1%} more of the variance of next month's log "
+        f"spend and {told.gain_stage or 0:.1%} of the next stage, out of time"
+    )
+    fitted = replace(_with_centres(model, data, place, found), kind="cut", reason=reason, curve=curve)
+    return replace(fitted, drift=_emptied(before, table, room))
+
+
+def _emptied(before: LayerModel | None, table: pa.Table, room: _Room) -> str:
+    """Why a cut in force is no cut any more: a cluster has nearly nobody left."""
+    if before is None or len(before.centres) < 2:
+        return ""
+    sizes = np.bincount(before.assign(table), minlength=len(before.letters))
+    least = int(np.argmin(sizes))
+    if sizes[least] >= max(1, room.smallest // 2):
+        return ""
+    return f"cluster {before.letters[least]} has {sizes[least]} customers left"
+
+
+def _anchored_cut(
+    model: LayerModel, table: pa.Table, data: np.ndarray, before: LayerModel, curve: tuple[Point, ...], room: _Room
+) -> LayerModel | None:
+    """The cut in force on today's customers; nothing if it does not fit them any more."""
+    start = _members(data, before, table)
+    if start is None:
+        return None
+    found = mixture.k_means(data, start.centres)
+    place = mixture.nearest(data, found)
+    if np.bincount(place, minlength=len(found)).min() < max(1, room.smallest // 2):
+        return None
+    fitted = _with_centres(model, data, place, found)
+    return replace(fitted, kind="cut", reason=before.reason, curve=curve)
+
+
+# ── the project's own numbers of clusters ─────────────────────────────────────────────────────────────────────────
+
+
+def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, room: _Room) -> LayerModel:
+    """As many clusters as the project file says, or as customers allow."""
+    data = _matrix(model.columns, table)
+    most = max(1, min(model.layer.most, room.clusters, len(np.unique(data, axis=0))))
+    reason = f"the project file asks for {model.layer.most}"
+    if before is not None and len(before.centres) == most:
+        start = _members(data, before, table)
+        if start is not None:
+            centres = mixture.k_means(data, start.centres)
+            place = mixture.nearest(data, centres)
+            if np.bincount(place, minlength=most).min() >= max(1, room.smallest // 2):
+                fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
+                return replace(fitted, drift=_emptied(before, table, room))
+    for k in range(most, 1, -1):
+        centres = mixture.k_means(data, k)
+        place = mixture.nearest(data, centres)
+        if np.bincount(place, minlength=k).min() >= room.smallest:
+            return replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
+    return _one(model, table, f"{reason}, but clusters would have fewer than {room.smallest} customers")
 
 
 def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) -> LayerModel:
@@ -141,8 +378,10 @@ def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) ->
                 cuts=tuple(float(cut) for cut in cuts),
                 letters=tuple("?" * len(sizes)),
                 sizes=tuple(int(size) for size in sizes),
+                kind="fixed",
+                reason=f"the project file asks for quantiles of {model.columns[0].feature}",
             )
-    return replace(model, letters=("A",), sizes=(len(values),))
+    return _one(model, table, f"quantiles would have fewer than {smallest} customers")
 
 
 def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
@@ -153,6 +392,8 @@ def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) ->
     fresh = iter(new_letters(sum(name not in given for name in names), used))
     letters = [given.get(name) or next(fresh) for name in names]
     places = rule_places(model.layer.rules, table)
+    old_letters = list(given.values()) if before is not None and before.rules else []
+    old = before.assign(table) if before is not None and before.rules else np.full(table.num_rows, -1)
     return replace(
         model,
         rules=model.layer.rules,
@@ -160,36 +401,117 @@ def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) ->
         names=tuple(names),
         letters_used=tuple(dict.fromkeys([*used, *letters])),
         sizes=tuple(int(size) for size in np.bincount(places, minlength=len(names))),
+        kind="rules",
+        reason="the project file's rules",
+        events=lineage(old, old_letters, places, letters),
     )
+
+
+# ── common ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _matrix(columns: Sequence[preparation.Column], table: pa.Table) -> np.ndarray:
+    return np.stack(preparation.transform(columns, table), axis=1)
+
+
+def _blocks(columns: Sequence[preparation.Column]) -> list[int]:
+    """How many prepared columns each feature has."""
+    return [one.width for one in columns]
+
+
+def _order(table: pa.Table) -> np.ndarray:
+    return table[DRAWN].to_numpy() if DRAWN in table.column_names else drawn(table)
+
+
+def _first(table: pa.Table, most: int) -> pa.Table:
+    """At most so many rows, the first that would be drawn: a larger sample of customers has the same ones."""
+    if table.num_rows <= most:
+        return table
+    return table.take(pa.array(np.sort(_order(table)[:most])))
+
+
+def drawn(table: pa.Table) -> np.ndarray:
+    """The rows by the hash that `ml.sampling` draws by: of a sample and of all, the first are the same customers."""
+    if "customer_id" not in table.column_names:
+        return np.random.default_rng(0).permutation(table.num_rows)
+    numbered = table.select(["customer_id"]).append_column("row_place", pa.array(np.arange(table.num_rows)))
+    query = "SELECT row_place FROM people ORDER BY SHA256(CONCAT('0/', customer_id)), customer_id, row_place"
+    found: np.ndarray = DuckDB().query(query, people=numbered)["row_place"].to_numpy()
+    return found
+
+
+def _with_centres(
+    model: LayerModel, data: np.ndarray, place: np.ndarray, centres: np.ndarray, spread: np.ndarray | None = None
+) -> LayerModel:
+    """Centres with their spread: one per column, or where none is given one for all, which k-means is about."""
+    away = data - centres[place]
+    if spread is None:
+        spread = np.full(data.shape[1], max(float(np.sqrt((away**2).mean())), 1e-6))
+    return replace(
+        model,
+        centres=tuple(tuple(float(x) for x in centre) for centre in centres),
+        spread=tuple(float(x) for x in spread),
+        sharpness=_sharpness(away),
+        letters=tuple("?" * len(centres)),
+        sizes=tuple(int(size) for size in np.bincount(place, minlength=len(centres))),
+    )
+
+
+def _sharpness(away: np.ndarray) -> float:
+    """Effective dimensions per column: (Σλ)² / Σλ² of the correlations inside clusters."""
+    width = away.shape[1]
+    varies = away.std(axis=0) > 1e-9
+    if varies.sum() < 2:
+        return 1 / max(width, 1) if varies.sum() else 1.0
+    correlation = np.corrcoef(away[:, varies], rowvar=False)
+    return float(varies.sum() ** 2 / (correlation**2).sum() / width)
 
 
 def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
     """Letters of the clusters in force by shared customers; on a first fit by falling mean of the first feature."""
     count = len(fitted.letters)
-    if count == 1:
-        return replace(fitted, letters=("A",), letters_used=tuple(dict.fromkeys([*fitted.letters_used, "A"])))
+    old_letters: tuple[str, ...] = ()
+    old = np.full(table.num_rows, -1)
+    if before is not None and not before.rules and table.num_rows:
+        old, old_letters = _old_places(before, table), before.letters
     place = fitted.assign(table)
-    if before is None or before.rules or not table.num_rows:
-        order = _canonical(fitted, table, place)
-        letters: list[str] = [""] * count
-        for rank, fresh in zip(order, new_letters(count, fitted.letters_used), strict=True):
-            letters[rank] = fresh
+    if count == 1:
+        letters = ["A"]
     else:
-        letters = matched_letters(before.assign(table), before.letters, place, count)
+        letters = matched_letters(old, old_letters, place, count) if old_letters else [""] * count
         missing = [number for number in _canonical(fitted, table, place) if not letters[number]]
-        for number, fresh in zip(missing, new_letters(len(missing), fitted.letters_used), strict=True):
-            letters[number] = fresh
+        fresh = new_letters(len(missing), fitted.letters_used)
+        for number, given in zip(missing, fresh, strict=True):
+            letters[number] = given
+    events = lineage(old, old_letters, place, letters)
     used = tuple(dict.fromkeys([*fitted.letters_used, *sorted(letters, key=lambda x: (len(x), x))]))
-    fitted = replace(fitted, letters=tuple(letters), letters_used=used)
-    if fitted.cuts:
+    fitted = replace(fitted, letters=tuple(letters), letters_used=used, events=events)
+    if fitted.cuts or count == 1:
         return fitted
     order = sorted(range(count), key=lambda number: (len(letters[number]), letters[number]))
     return replace(
         fitted,
         letters=tuple(letters[number] for number in order),
         centres=tuple(fitted.centres[number] for number in order),
+        shares=tuple(fitted.shares[number] for number in order) if fitted.shares else (),
         sizes=tuple(fitted.sizes[number] for number in order),
     )
+
+
+def _old_places(before: LayerModel, table: pa.Table) -> np.ndarray:
+    """The clusters in force on today's rows; −1 for those who lie outside of all natural clusters."""
+    distances = before.distances(table)
+    place = np.argmin(distances, axis=1)
+    if before.kind == "natural":
+        width = before.sharpness * len(before.centres[0])
+        place = np.where(distances.min(axis=1) > _outside(width), -1, place)
+    return place
+
+
+def _outside(dimensions: float) -> float:
+    """Squared distance that one in a thousand exceeds (chi-square, Wilson & Hilferty 1931)."""
+    third = 2 / (9 * dimensions)
+    return float(dimensions * (1 - third + 3.09 * third**0.5) ** 3)
 
 
 def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[int]:
@@ -200,50 +522,3 @@ def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[i
         for number in range(len(fitted.letters))
     ]
     return sorted(range(len(means)), key=lambda number: (-means[number], number))
-
-
-def _with_names(fitted: LayerModel, table: pa.Table) -> LayerModel:
-    """Measure what sets each cluster apart inside its stage, and say it."""
-    if len(fitted.letters) == 1:
-        return replace(fitted, names=(ALIKE,), evidence=((),))
-    if not table.num_rows:
-        return fitted
-    place = fitted.assign(table)
-    found: list[list[Difference]] = [[] for _ in fitted.letters]
-    for column in fitted.columns:
-        for value, prepared, raw in _spoken(column, table):
-            spread = float(np.std(prepared))
-            everywhere = float(np.mean(prepared))
-            known = ~np.isnan(raw)
-            for number in range(len(fitted.letters)):
-                here = place == number
-                if not here.any() or spread <= 1e-12:
-                    continue
-                found[number].append(
-                    Difference(
-                        column.feature,
-                        value,
-                        (float(np.mean(prepared[here])) - everywhere) / spread,
-                        float(np.mean(raw[here & known])) if (here & known).any() else 0.0,
-                        float(np.mean(raw[known])) if known.any() else 0.0,
-                    )
-                )
-    for differences in found:
-        differences.sort(key=lambda one: (-abs(one.difference), one.feature, one.value))
-    evidence = tuple(tuple(differences[:MOST_EVIDENCE]) for differences in found)
-    if fitted.rules:
-        return replace(fitted, evidence=evidence)
-    features = [column.feature for column in fitted.columns]
-    return replace(fitted, evidence=evidence, names=cluster_names(fitted.letters, found, features))
-
-
-def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(value, prepared numbers, raw numbers) of each thing that can be said of a column."""
-    if isinstance(column, preparation.Numeric):
-        return [("", column.transform(table)[0], preparation.numbers(table, column.feature))]
-    code = column.codes(table)
-    prepared = column.transform(table)
-    return [
-        (value, prepared[number], np.where(code < 0, np.nan, (code == number).astype(float)))
-        for number, value in enumerate(column.vocabulary)
-    ]

@@ -7,13 +7,15 @@ here: where the clusters come from (see `layers`).
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-from sqlglot import exp
+import pyarrow.compute as pc
 
 from ml import tables
 from ml.engine import Engine
+from ml.segments.inputs import in_order
 from ml.segments.specs import SegmentSpec
 
 SECONDARY_WEIGHT = 0.1
@@ -32,10 +34,11 @@ def prefixes(text: str) -> list[str]:
 
 
 def micro_segments(engine: Engine, stages: pa.Table, assignments: pa.Table, spec: SegmentSpec) -> pa.Table:
-    """The micro-segment of each customer and day, and those it also leans to, in one statement.
+    """The micro-segment of each customer and day, and those it also leans to.
 
     Parameters
     ----------
+    engine : not asked: strings are put together from numbers, which takes a tenth of the time of a grouped query
     stages : customer_id, day, stage; one row per customer and day
     assignments : `layer_assignments` and day; empty before there is a model, and the string is the stage alone
     spec : its layers order the string; an assignment of a layer that is not in it is left out
@@ -46,101 +49,137 @@ def micro_segments(engine: Engine, stages: pa.Table, assignments: pa.Table, spec
     customer and day is primary. The others are the combinations of clusters whose product of weights is at least .1,
     the four heaviest; products below are cut layer by layer, which loses nothing because a product only shrinks.
     """
-    layers = [layer.name for layer in spec.layers]
-    result = engine.query(
-        _query(tuple(layers)),
-        {"smallest": SECONDARY_WEIGHT, "most": SECONDARY_ROWS},
-        stages=stages.select(["customer_id", "day", "stage"]),
-        assignments=assignments.select(["customer_id", "day", "layer", "cluster", "weight", "is_primary"]),
-        layers=pa.table(
-            {"layer": pa.array(layers, pa.string()), "position": pa.array(list(range(len(layers))), pa.int64())}
-        ),
-    )
-    return tables.MICRO_SEGMENTS.conform(result).add_column(1, pa.field("day", pa.date32()), result["day"])
+    del engine
+    stages = in_order(stages.select(["customer_id", "day", "stage"]))
+    coded = _coded(stages["stage"])
+    texts = np.array(coded.dictionary.to_pylist(), dtype=object)
+    rows = np.arange(stages.num_rows)
+    found = _Strings(rows, _numbers(coded.indices), np.ones(len(rows)), np.ones(len(rows), dtype=bool), texts)
+    if assignments.num_rows:
+        at = _rows_of(assignments, stages)
+        layers, clusters = _coded(assignments["layer"]), _coded(assignments["cluster"])
+        layer_of, cluster_of = _numbers(layers.indices), _numbers(clusters.indices)
+        weight, is_primary = (assignments[name].to_numpy(zero_copy_only=False) for name in ("weight", "is_primary"))
+        names = layers.dictionary.to_pylist()
+        for layer in (one.name for one in spec.layers if one.name in names):
+            here = np.flatnonzero((layer_of == names.index(layer)) & (at >= 0))
+            if not _is_rising(at[here]):
+                here = here[np.argsort(at[here], kind="stable")]
+            ends = [f"/{layer}.{letter}" for letter in clusters.dictionary.to_pylist()]
+            found = found.longer(at[here], cluster_of[here], weight[here], is_primary[here], ends, stages.num_rows)
+    found = found.heaviest(SECONDARY_ROWS)
+    strings = list(found.texts)
+    code = pa.array(found.code, pa.int32())
+    taken = pa.array(found.row)
+    table = {
+        "customer_id": stages["customer_id"].combine_chunks().take(taken),
+        "micro_segment_id": pa.DictionaryArray.from_arrays(code, pa.array(map(micro_segment_id, strings), pa.string())),
+        "micro_segment": pa.DictionaryArray.from_arrays(code, pa.array(strings, pa.string())),
+        "stage": pa.DictionaryArray.from_arrays(code, pa.array([text.split("/")[0] for text in strings], pa.string())),
+        "weight": found.weight,
+        "is_primary": found.is_primary,
+    }
+    result = tables.MICRO_SEGMENTS.conform(pa.table(table).cast(tables.MICRO_SEGMENTS.schema()))
+    return result.add_column(1, pa.field("day", pa.date32()), stages["day"].combine_chunks().take(taken))
 
 
-@cache
-def _query(layers: tuple[str, ...]) -> str:
-    """Strings of the decided by one aggregation; of the undecided by multiplying their memberships layer by layer."""
-    parts = (
-        exp.select("assignments.customer_id AS customer_id", "assignments.day AS day")
-        .select(
-            "STRING_AGG(CASE WHEN assignments.is_primary THEN layers.layer || '.' || assignments.cluster END, '/' "
-            "ORDER BY layers.position) AS path",
-            "COUNT(*) AS memberships",
-            "SUM(CASE WHEN assignments.is_primary THEN 1 ELSE 0 END) AS decided",
-        )
-        .from_("assignments")
-        .join("layers", on="layers.layer = assignments.layer")
-        .group_by("assignments.customer_id", "assignments.day")
-    )
-    paths = (
-        exp.select("stages.customer_id AS customer_id", "stages.day AS day", "stages.stage AS stage")
-        .select("stages.stage || COALESCE('/' || parts.path, '') AS micro_segment")
-        .select("COALESCE(parts.memberships > parts.decided, FALSE) AS is_mixed")
-        .from_("stages")
-        .join("parts", on="parts.customer_id = stages.customer_id AND parts.day = stages.day", join_type="left")
-    )
-    query = exp.select().with_("parts", parts).with_("paths", paths)
-    query = _with_mixed(query, layers)
-    ranked = (
-        exp.select("customer_id", "day", "stage", "micro_segment", "weight", "is_primary")
-        .select(
-            "ROW_NUMBER() OVER (PARTITION BY customer_id, day, is_primary ORDER BY weight DESC, micro_segment) AS place"
-        )
-        .from_(f"mixed_{len(layers)}")
-    )
-    kept = (
-        exp.select("customer_id", "day", "stage", "micro_segment", "weight", "is_primary")
-        .from_("ranked")
-        .where("is_primary OR place <= $most", dialect="duckdb")
-    )
-    decided = (
-        exp.select("customer_id", "day", "stage", "micro_segment", "CAST(1 AS DOUBLE) AS weight", "TRUE AS is_primary")
-        .from_("paths")
-        .where("NOT is_mixed")
-    )
-    return (
-        query.with_("ranked", ranked)
-        .with_("kept", kept)
-        .with_("decided", decided)
-        .with_("united", exp.union("SELECT * FROM decided", "SELECT * FROM kept", distinct=False))
-        .select("customer_id", "day", "SUBSTRING(SHA256(micro_segment), 1, 10) AS micro_segment_id", "micro_segment")
-        .select("stage", "weight", "is_primary")
-        .from_("united")
-        .order_by("day", "customer_id", "is_primary DESC", "weight DESC", "micro_segment")
-        .sql("duckdb")
-    )
+@dataclass(frozen=True)
+class _Strings:
+    """Strings so far: the customer's row, the text's number, its weight, and whether it is the primary one; by row."""
+
+    row: np.ndarray
+    code: np.ndarray
+    weight: np.ndarray
+    is_primary: np.ndarray
+    texts: np.ndarray
+
+    def longer(
+        self,
+        at: np.ndarray,
+        cluster: np.ndarray,
+        weight: np.ndarray,
+        is_primary: np.ndarray,
+        ends: list[str],
+        rows: int,
+    ) -> _Strings:
+        """Each string with each membership of its customer in one more layer, without those that weigh too little."""
+        count = np.bincount(at, minlength=rows)
+        first = np.cumsum(count) - count
+        times = np.maximum(count[self.row], 1)
+        old = np.repeat(np.arange(len(self.row)), times)
+        has = count[self.row[old]] > 0
+        step = np.arange(len(old)) - np.repeat(np.cumsum(times) - times, times)
+        member = np.where(has, first[self.row[old]] + step, 0)
+        new_weight = self.weight[old] * np.where(has, weight[member], 1.0)
+        primary = self.is_primary[old] & np.where(has, is_primary[member], True)
+        keep = np.flatnonzero(primary | (new_weight >= SECONDARY_WEIGHT))
+        # A customer who is not in this layer keeps its text.
+        tail = np.where(has, cluster[member] + 1, 0)[keep]
+        pair = self.code[old][keep] * (len(ends) + 1) + tail
+        is_used = np.zeros(len(self.texts) * (len(ends) + 1), dtype=bool)
+        is_used[pair] = True
+        used = np.flatnonzero(is_used)
+        number = np.zeros(len(is_used), dtype=np.int64)
+        number[used] = np.arange(len(used))
+        before, end = np.divmod(used, len(ends) + 1)
+        texts = self.texts[before] + np.array(["", *ends], dtype=object)[end]
+        return _Strings(self.row[old][keep], number[pair], new_weight[keep], primary[keep], texts)
+
+    def heaviest(self, most: int) -> _Strings:
+        """The primary string of each customer, then the `most` heaviest others, the heaviest first."""
+        several = np.bincount(self.row) if len(self.row) else np.zeros(0, dtype=np.int64)
+        mixed = np.flatnonzero(several[self.row] > 1)
+        order = np.arange(len(self.row))
+        rank = np.empty(len(self.texts), dtype=np.int64)
+        rank[np.argsort(self.texts.astype(str))] = np.arange(len(rank))
+        keys = (rank[self.code[mixed]], -self.weight[mixed], ~self.is_primary[mixed], self.row[mixed])
+        order[mixed] = mixed[np.lexsort(keys)]
+        start = np.cumsum(several) - several
+        place = np.arange(len(order)) - start[self.row[order]]
+        order = order[place <= most]
+        return _Strings(self.row[order], self.code[order], self.weight[order], self.is_primary[order], self.texts)
 
 
-def _with_mixed(query: exp.Select, layers: tuple[str, ...]) -> exp.Select:
-    """Add `mixed_0` … : combinations of clusters after each layer, of those who have more than one in some layer."""
-    step = (
-        exp.select("customer_id", "day", "stage", "stage AS micro_segment", "CAST(1 AS DOUBLE) AS weight")
-        .select("TRUE AS is_primary")
-        .from_("paths")
-        .where("is_mixed")
+def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    coded = column.combine_chunks().dictionary_encode()
+    return coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+
+
+def _numbers(indices: pa.Array) -> np.ndarray:
+    result: np.ndarray = indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return result
+
+
+def _rows_of(assignments: pa.Table, stages: pa.Table) -> np.ndarray:
+    """The row of each assignment's customer and day among the stages, −1 if there is none."""
+    who, day = (
+        assignments["customer_id"].combine_chunks(),
+        assignments["day"].combine_chunks().cast(pa.int32()).to_numpy(),
     )
-    query = query.with_("mixed_0", step)
-    for number, layer in enumerate(layers, start=1):
-        before = f"mixed_{number - 1}"
-        member = exp.column("layer", "member").eq(exp.Literal.string(layer))
-        step = (
-            exp.select("had.customer_id AS customer_id", "had.day AS day", "had.stage AS stage")
-            .select("had.micro_segment || COALESCE('/' || member.layer || '.' || member.cluster, '') AS micro_segment")
-            .select("had.weight * COALESCE(member.weight, 1) AS weight")
-            .select("had.is_primary AND COALESCE(member.is_primary, TRUE) AS is_primary")
-            .from_(f"{before} AS had")
-            .join(
-                "assignments AS member",
-                on=exp.and_("member.customer_id = had.customer_id AND member.day = had.day", member),
-                join_type="left",
-            )
-            .where(
-                "had.weight * COALESCE(member.weight, 1) >= $smallest "
-                "OR (had.is_primary AND COALESCE(member.is_primary, TRUE))",
-                dialect="duckdb",
-            )
-        )
-        query = query.with_(f"mixed_{number}", step)
-    return query
+    changes = np.ones(len(who), dtype=bool)
+    if len(who) > 1:
+        changes[1:] = np.asarray(pc.not_equal(who[1:], who[:-1]).to_numpy(zero_copy_only=False)) | (day[1:] != day[:-1])
+    starts = np.flatnonzero(changes)
+    known = stages["customer_id"].combine_chunks()
+    days = np.unique(stages["day"].combine_chunks().cast(pa.int32()).to_numpy())
+    if len(days) == 1:  # then no customer stands twice
+        people, row_of = known, np.arange(len(known))
+    else:
+        coded = _coded(stages["customer_id"])
+        people = coded.dictionary
+        row_of = np.full(len(people) * len(days), -1)
+        on = np.searchsorted(days, stages["day"].combine_chunks().cast(pa.int32()).to_numpy())
+        row_of[_numbers(coded.indices) * len(days) + on] = np.arange(len(known))
+    person = (
+        pc.index_in(who.take(pa.array(starts)), people).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    on = np.searchsorted(days, day[starts])
+    is_there = (person >= 0) & (on < len(days))
+    is_there[is_there] = days[on[is_there]] == day[starts][is_there]
+    found = np.where(is_there, row_of[np.where(is_there, person * len(days) + on, 0)], -1)
+    result: np.ndarray = np.repeat(found, np.diff(np.append(starts, len(who))))
+    return result
+
+
+def _is_rising(values: np.ndarray) -> bool:
+    return bool((values[1:] >= values[:-1]).all())

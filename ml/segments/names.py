@@ -1,13 +1,15 @@
 """Words for features, and the names of clusters and micro-segments made of them.
 
 Belongs here: how a cluster's difference from its stage is said to a marketer. Does not belong here: how the differences
-are measured (see `layers`).
+are measured (see `naming`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ WORDS: dict[str, Words] = {
     "first_day_spend": Words("big first purchase", "small first purchase", "medium first purchase", "first"),
     "orders_28d": Words("frequent", "infrequent", "medium frequency", "frequency"),
     "orders_90d": Words("frequent", "infrequent", "medium frequency", "frequency"),
-    "orders_prev_28d": Words("frequent last month", "infrequent last month", "medium frequency last month", "previous"),
+    "orders_prev_28d": Words(
+        "frequent last month", "infrequent last month", "medium frequency last month", "frequency"
+    ),
     "spend_28d": Words("high spend", "low spend", "medium spend", "spend"),
     "spend_90d": Words("high spend", "low spend", "medium spend", "spend"),
-    "spend_prev_28d": Words("high spend last month", "low spend last month", "medium spend last month", "previous"),
+    "spend_prev_28d": Words("high spend last month", "low spend last month", "medium spend last month", "spend"),
     "spend_trend_28d": Words("rising spend", "fading spend", "steady spend", "trend"),
+    "overdue": Words("overdue", "in their rhythm", "about in their rhythm", "recency"),
     "purchase_days_28d": Words("frequent", "infrequent", "medium frequency", "frequency"),
     "purchase_days_90d": Words("frequent", "infrequent", "medium frequency", "frequency"),
     "average_order_90d": Words("big baskets", "small baskets", "medium baskets", "basket"),
@@ -62,6 +67,11 @@ WORDS: dict[str, Words] = {
 }
 ALIKE = "all alike"
 MIDDLE = 0.4  # standard deviations; nearer to the mean than this is neither high nor low
+VERY = 1.2  # standard deviations; further from it is "very"
+GRADED = (
+    "high", "low", "frequent", "infrequent", "many", "few", "long", "short", "big", "small", "often", "rarely",
+    "likely", "much", "little",
+)  # fmt: skip
 
 
 def words_of(feature: str) -> Words:
@@ -98,12 +108,20 @@ class Difference:
         return category_words(self.feature, self.value) if self.value else words_of(self.feature)
 
     @property
-    def phrase(self) -> str:
-        if self.words.none and abs(self.cluster_mean) < 0.005:
-            return self.words.none
-        if abs(self.difference) < MIDDLE:
-            return self.words.middle
-        return self.words.high if self.difference > 0 else self.words.low
+    def grade(self) -> int:
+        """−2 very low, −1 low, 0 about the stage's mean, 1 high, 2 very high."""
+        size = (abs(self.difference) >= MIDDLE) + (abs(self.difference) >= VERY)
+        return size if self.difference > 0 else -size
+
+    def said(self, grade: int) -> str:
+        """The difference in words, as great as `grade`."""
+        words = self.words
+        if words.none and grade <= 0 and abs(self.cluster_mean) < 0.005:
+            return words.none
+        if grade == 0:
+            return words.middle
+        phrase = words.high if grade > 0 else words.low
+        return f"very {phrase}" if abs(grade) == 2 and phrase.split(" ")[0] in GRADED else phrase
 
 
 def cluster_names(
@@ -111,59 +129,121 @@ def cluster_names(
 ) -> tuple[str, ...]:
     """A name for each cluster of one stage and layer, never two the same.
 
-    Each begins with its greatest difference and adds a second one of another kind if that is about as great; clusters
-    that would share a name get further differences, and as a last resort their letter. A cluster that nothing sets
-    apart is the middle of the layer's first feature.
+    The feature that tells the clusters apart most is the layer's scale: clusters are named by their place on it ("very
+    high spend", "high spend", "low spend"). A cluster that something else sets apart far more leads with that. Clusters
+    that would share a name add what tells these apart, and as a last resort their letter. One family of words is used
+    once in a name, so that no name contradicts itself.
 
     Parameters
     ----------
     letters : of the clusters
     differences : per cluster
-    features : of the layer, in its order: of two differences that are about as great the earlier feature's comes first
+    features : of the layer, in its order: of two that tell about as much the earlier one is the scale
     """
     if len(letters) <= 1:
         return tuple(ALIKE for _ in letters)
-    ranked = [_ranked(found, features) for found in differences]
-    phrases = [_phrases(found) for found in ranked]
-    used = [1 + (len(said) > 1 and _about_as_great(found)) for said, found in zip(phrases, ranked, strict=True)]
-    while True:
-        names = [", ".join(said[:count]) for said, count in zip(phrases, used, strict=True)]
-        double = [i for i, name in enumerate(names) if names.count(name) > 1]
-        longer = [i for i in double if used[i] < min(len(phrases[i]), 4)]
-        if not longer:
-            break
-        for i in longer:
-            used[i] += 1
-    return tuple(f"{name} ({letters[i]})".strip() if i in double else name for i, name in enumerate(names))
-
-
-def _ranked(differences: Sequence[Difference], features: Sequence[str]) -> list[Difference]:
-    """Greatest first, with a small advantage for the layer's earlier features; its first one if all are small."""
+    found = [{(one.feature, one.value): one for one in some} for some in differences]
     place = {feature: number for number, feature in enumerate(features)}
-    if max((abs(one.difference) for one in differences), default=0.0) < MIDDLE / 2:
-        return sorted(differences, key=lambda one: (place[one.feature], one.value))
-    advantage = [max(1.25 - 0.05 * number, 1.0) for number in range(len(features))]
-    return sorted(
-        differences,
-        key=lambda one: (-abs(one.difference) * advantage[place[one.feature]], place[one.feature], one.value),
+    if not any(found):
+        return tuple(f"group {letter}" for letter in letters)
+    scale = max(_spreads(found, range(len(found)), place).items(), key=lambda pair: pair[1])[0]
+    names: list[list[tuple[str, str]]] = [[] for _ in letters]  # per cluster its phrases and their families
+    on_scale = []
+    for number, some in enumerate(found):
+        own = max(some.values(), key=lambda one: _weight(one, place), default=None)
+        if own is None or scale not in some:
+            continue
+        is_led = abs(some[scale].difference) < 0.5 * abs(own.difference) and abs(own.difference) >= 0.8
+        if (is_led and not (own.value and own.difference < 0)) or scale[1]:
+            best = max(
+                (one for one in some.values() if not (one.value and one.difference < 0)),
+                default=own,
+                key=lambda one: _weight(one, place),
+            )
+            names[number].append((best.said(best.grade), best.words.family))
+        else:
+            on_scale.append(number)
+    for number, grade in _grades(on_scale, [found[number][scale].difference for number in on_scale]).items():
+        one = found[number][scale]
+        names[number].append((one.said(grade), one.words.family))
+    for _ in range(3):
+        texts = [", ".join(phrase for phrase, _ in name) for name in names]
+        groups = [[i for i, text in enumerate(texts) if text == other] for other in dict.fromkeys(texts)]
+        for group in (some for some in groups if len(some) > 1):
+            _tell_apart(group, found, names, place)
+    texts = [", ".join(phrase for phrase, _ in name) for name in names]
+    return tuple(
+        f"{text} ({letters[i]})".strip() if texts.count(text) > 1 or not text else text for i, text in enumerate(texts)
     )
 
 
-def _phrases(differences: Sequence[Difference]) -> list[str]:
-    """The phrases of differences, one per family of synonyms, greatest first."""
-    found: dict[str, str] = {}
-    for one in differences:
-        # What a cluster mostly is says more than what it hardly is.
-        if one.value and one.difference < 0 and len(differences) > 1:
-            continue
-        found.setdefault(one.words.family, one.phrase)
-    return list(found.values())
+def _weight(one: Difference, place: Mapping[str, int]) -> float:
+    """How much a difference tells, with a small advantage for the layer's earlier features."""
+    return abs(one.difference) * max(1.25 - 0.05 * place.get(one.feature, 5), 1.0)
 
 
-def _about_as_great(differences: Sequence[Difference]) -> bool:
-    first = differences[0]
-    others = [abs(one.difference) for one in differences[1:] if one.words.family != first.words.family]
-    return bool(others) and max(others) >= 0.7 and max(others) >= 0.85 * abs(first.difference)
+def _spreads(
+    found: Sequence[Mapping[tuple[str, str], Difference]], among: Sequence[int], place: Mapping[str, int]
+) -> dict[tuple[str, str], float]:
+    """How far clusters lie apart on each thing that can be said of them."""
+    keys = dict.fromkeys(key for number in among for key in found[number])
+    spread = {}
+    for key in sorted(keys, key=lambda pair: (place.get(pair[0], 99), pair[1])):
+        values = [found[number][key].difference for number in among if key in found[number]]
+        spread[key] = (max(values) - min(values)) * max(1.25 - 0.05 * place.get(key[0], 5), 1.0)
+    return spread
+
+
+def _grades(numbers: Sequence[int], values: Sequence[float]) -> dict[int, int]:
+    """A grade for each cluster on the scale: all different, if there are words enough that are true."""
+    order = sorted(range(len(numbers)), key=lambda i: -values[i])
+
+    def cost(grades: Sequence[int]) -> float:
+        total = 0.0
+        for grade, i in zip(grades, order, strict=True):
+            value = values[i]
+            if (grade > 0 and value < 0.1) or (grade < 0 and value > -0.1) or (grade == 0 and abs(value) > 0.7):
+                return float("inf")
+            total += abs((-1.8, -0.8, 0.0, 0.8, 1.8)[grade + 2] - value)
+        return total
+
+    options = [tuple(sorted(some, reverse=True)) for some in combinations((2, 1, 0, -1, -2), len(numbers))]
+    best = min(options, key=cost, default=())
+    if options and cost(best) < float("inf"):
+        return {numbers[i]: grade for grade, i in zip(best, order, strict=True)}
+    plain = {numbers[i]: Difference("", "", values[i], 0.0, 0.0).grade for i in order}
+    return plain
+
+
+def _tell_apart(
+    group: Sequence[int],
+    found: Sequence[Mapping[tuple[str, str], Difference]],
+    names: list[list[tuple[str, str]]],
+    place: Mapping[str, int],
+) -> None:
+    """Add to each name of the group what tells its clusters apart most, of a family not yet spoken of."""
+    said = {family for number in group for _, family in names[number]}
+    spreads = _spreads(found, group, place)
+    open_ = [key for key in spreads if all(key in found[n] and found[n][key].words.family not in said for n in group)]
+    if not open_:
+        return
+    key = max(open_, key=lambda one: spreads[one])
+    grades = _grades(group, [found[number][key].difference for number in group])
+    for number in group:
+        one = found[number][key]
+        names[number].append((one.said(grades[number]), one.words.family))
+
+
+@cache
+def _families() -> dict[str, str]:
+    """The family of each phrase that the table of words has."""
+    return {
+        phrase: words.family
+        for words in WORDS.values()
+        for plain in (words.high, words.low, words.middle, words.none)
+        for phrase in (plain, f"very {plain}")
+        if plain
+    }
 
 
 def stage_name(stage: str) -> str:
@@ -184,7 +264,7 @@ class Names(Mapping[str, str]):
     def __getitem__(self, text: str) -> str:
         stage, *parts = text.split("/")
         words = [self._clusters.get((stage, part), part) for part in parts]
-        said = " · ".join(word for word in words if word and word != ALIKE)
+        said = " · ".join(_without_repeats([word for word in words if word and word != ALIKE]))
         return f"{stage_name(stage)}: {said}" if said else stage_name(stage)
 
     def __iter__(self) -> Iterator[str]:
@@ -193,3 +273,15 @@ class Names(Mapping[str, str]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _without_repeats(words: Sequence[str]) -> list[str]:
+    """A layer's words without what an earlier layer spoke of already, as long as some of them are left."""
+    found, spoken = [], set[str]()
+    for word in words:
+        phrases = word.split(", ")
+        fresh = [phrase for phrase in phrases if _families().get(phrase, phrase) not in spoken]
+        kept = fresh or phrases
+        spoken |= {_families().get(phrase, phrase) for phrase in kept}
+        found.append(", ".join(kept))
+    return found

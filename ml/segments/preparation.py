@@ -1,7 +1,8 @@
 """From raw features to the numbers that clusters are made of: impute, unskew, winsorise, scale, encode.
 
 Belongs here: the preparation of one stage and layer, stored as plain numbers. Every step works value by value, so a
-customer's prepared numbers do not depend on who else is in the call. Does not belong here: what is done with them.
+customer's prepared numbers do not depend on who else is in the call. Does not belong here: what is done with them, and
+how words that hold numbers are put in order (see `ordinals`).
 """
 
 from __future__ import annotations
@@ -15,27 +16,63 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml import columns
+from ml.segments import ordinals
 
 MOST_VALUES = 8
 SKEWED = 0.5
+MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
 
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number: missing → `median`; if `unskew`, sign(x)·log(1 + |x|); cut to `low` … `high`; standardised."""
+    """A number: missing → `median`; unskewed; cut to `low` … `high`; standardised.
+
+    `unskew` : ``log1p`` is sign(x)·log(1 + |x|), ``log`` is log(x) of what is never 0 or less, empty leaves it as it is
+    """
 
     feature: str
     median: float
-    unskew: bool
+    unskew: str
     low: float
     high: float
     mean: float
     std: float
 
+    @property
+    def width(self) -> int:
+        """Prepared columns it becomes."""
+        return 1
+
     def transform(self, table: pa.Table) -> list[np.ndarray]:
-        raw = numbers(table, self.feature)
+        return [self.prepared(self.raw(table))]
+
+    def raw(self, table: pa.Table) -> np.ndarray:
+        """The column's own numbers, NaN where missing."""
+        return numbers(table, self.feature)
+
+    def prepared(self, raw: np.ndarray) -> np.ndarray:
         filled = np.where(np.isnan(raw), self.median, raw)
-        return [(np.clip(_unskewed(filled) if self.unskew else filled, self.low, self.high) - self.mean) / self.std]
+        filled = _unskewed(filled, self.unskew)
+        np.clip(filled, self.low, self.high, out=filled)
+        filled -= self.mean
+        filled /= self.std
+        return filled
+
+
+@dataclass(frozen=True)
+class Ordinal(Numeric):
+    """Words in an order ("Under 15K", "15-24K", "250K+"): each is its place in `values`, then a number like any other.
+
+    A word that is not among them is missing.
+    """
+
+    values: tuple[str, ...] = ()
+
+    def raw(self, table: pa.Table) -> np.ndarray:
+        if self.feature not in table.column_names:
+            return np.full(table.num_rows, np.nan)
+        place = pc.index_in(table[self.feature].cast(pa.string()), pa.array(self.values, pa.string()))
+        return np.asarray(place.cast(pa.float64()).to_numpy(), dtype=float)
 
 
 @dataclass(frozen=True)
@@ -49,6 +86,11 @@ class Categorical:
     vocabulary: tuple[str, ...]
     shares: tuple[float, ...]
     scale: float
+
+    @property
+    def width(self) -> int:
+        """Prepared columns it becomes."""
+        return len(self.shares)
 
     def transform(self, table: pa.Table) -> list[np.ndarray]:
         code = self.codes(table)
@@ -72,7 +114,7 @@ class Categorical:
         return (*self.vocabulary, "other") if len(self.shares) > len(self.vocabulary) else self.vocabulary
 
 
-Column = Numeric | Categorical
+Column = Numeric | Ordinal | Categorical
 
 
 def numbers(table: pa.Table, feature: str) -> np.ndarray:
@@ -84,14 +126,41 @@ def numbers(table: pa.Table, feature: str) -> np.ndarray:
 
 
 def fit(table: pa.Table, features: Sequence[str]) -> tuple[Column, ...]:
-    """Learn the preparation of each feature that carries information here: not all missing, not constant."""
+    """Learn the preparation of each feature that carries information here: not all missing, not constant.
+
+    Columns that are neither numbers nor words (dates, lists) are left out.
+    """
     found: list[Column] = []
     for feature in features:
-        learn = _categorical if columns.is_text(table.schema.field(feature).type) else _numeric
-        column = learn(table, feature)
+        kind = table.schema.field(feature).type
+        column: Column | None = None
+        if columns.is_text(kind):
+            column = _text(table, feature)
+        elif columns.is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+            column = _numeric(feature, numbers(table, feature))
         if column is not None:
             found.append(column)
     return tuple(found)
+
+
+def still_fit(old: Sequence[Column], new: Sequence[Column], table: pa.Table) -> bool:
+    """Whether an older preparation of the same features still describes these rows: few of them lie beyond its ends."""
+    if [(type(x), x.feature) for x in old] != [(type(x), x.feature) for x in new]:
+        return False
+    return all(_beyond(column, table) <= MOST_BEYOND for column in old)
+
+
+def _beyond(column: Column, table: pa.Table) -> float:
+    """Share of the known values that an older preparation cuts off, or has no word for."""
+    if isinstance(column, Categorical):
+        code = column.codes(table)
+        usual = 1 - sum(column.shares[: len(column.vocabulary)])
+        return float((code == len(column.vocabulary)).sum() / max((code >= 0).sum(), 1)) - usual
+    raw = column.raw(table)
+    values = raw[~np.isnan(raw)]
+    values = _unskewed(values, column.unskew)
+    slack = 1e-9 * max(abs(column.low), abs(column.high), 1.0)
+    return float(((values < column.low - slack) | (values > column.high + slack)).sum() / max(len(values), 1))
 
 
 def transform(prepared: Sequence[Column], table: pa.Table) -> list[np.ndarray]:
@@ -99,8 +168,11 @@ def transform(prepared: Sequence[Column], table: pa.Table) -> list[np.ndarray]:
     return [array for column in prepared for array in column.transform(table)]
 
 
-def _unskewed(values: np.ndarray) -> np.ndarray:
-    result: np.ndarray = np.sign(values) * np.log1p(np.abs(values))
+def _unskewed(values: np.ndarray, how: str) -> np.ndarray:
+    """A new array, whatever `how` is."""
+    if how == "log":
+        return np.log(np.maximum(values, 1e-12))
+    result: np.ndarray = np.sign(values) * np.log1p(np.abs(values)) if how else values.copy()
     return result
 
 
@@ -109,15 +181,20 @@ def _skewness(values: np.ndarray) -> float:
     return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0
 
 
-def _numeric(table: pa.Table, feature: str) -> Numeric | None:
-    raw = np.sort(numbers(table, feature))  # sorted, so that sums do not depend on the order of rows
+def _numeric(feature: str, raw: np.ndarray) -> Numeric | None:
+    raw = np.sort(raw)  # so that sums do not depend on the order of rows
     known = raw[~np.isnan(raw)]
     if not known.size or known[0] == known[-1]:
         return None
     median = float(np.median(known))
     values = np.sort(np.where(np.isnan(raw), median, raw))
-    unskew = abs(_skewness(values)) > SKEWED and abs(_skewness(_unskewed(values))) < abs(_skewness(values))
-    values = _unskewed(values) if unskew else values
+    unskew = ""
+    if abs(_skewness(values)) > SKEWED:
+        skewed = {how: abs(_skewness(_unskewed(values, how))) for how in ("", "log1p")}
+        if known[0] > 0:  # what multiplies has a logarithm; adding 1 would bend it where it is small
+            skewed["log"] = abs(_skewness(_unskewed(values, "log"))) - SKEWED / 2
+        unskew = min(skewed, key=lambda how: skewed[how])
+    values = _unskewed(values, unskew)
     low, high = (float(q) for q in np.quantile(values, [0.01, 0.99]))
     if low == high:  # all but a few alike: those few are what there is to see
         low, high = float(values[0]), float(values[-1])
@@ -125,21 +202,26 @@ def _numeric(table: pa.Table, feature: str) -> Numeric | None:
     std = float(values.std())
     if not std > 1e-12:
         return None
-    return Numeric(feature, median, bool(unskew), low, high, float(values.mean()), std)
+    return Numeric(feature, median, unskew, low, high, float(values.mean()), std)
 
 
-def _categorical(table: pa.Table, feature: str) -> Categorical | None:
+def _text(table: pa.Table, feature: str) -> Column | None:
     values = table[feature].cast(pa.string()).drop_null()
-    if not len(values):
-        return None
     counts = {row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()}
     if len(counts) < 2:
         return None
+    order = ordinals.in_order(counts)
+    if order:
+        bare = Ordinal(feature, 0.0, "", 0.0, 0.0, 0.0, 1.0, order)
+        learnt = _numeric(feature, bare.raw(table))
+        plain = None if learnt is None else {name: getattr(learnt, name) for name in Numeric.__dataclass_fields__}
+        return None if plain is None else Ordinal(**plain, values=order)
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     vocabulary = tuple(ranked[:MOST_VALUES])
-    shares = [counts[value] / len(values) for value in vocabulary]
+    total = sum(counts.values())
+    shares = [counts[value] / total for value in vocabulary]
     if len(ranked) > MOST_VALUES:
-        shares.append(sum(counts[value] for value in ranked[MOST_VALUES:]) / len(values))
+        shares.append(sum(counts[value] for value in ranked[MOST_VALUES:]) / total)
     scale = float(np.sqrt(sum(share * (1 - share) for share in shares)))
     return Categorical(feature, vocabulary, tuple(shares), scale)
 
@@ -152,4 +234,6 @@ def from_json(stored: dict[str, Any]) -> Column:
     kind, fields = stored["type"], {name: value for name, value in stored.items() if name != "type"}
     if kind == "Numeric":
         return Numeric(**fields)
+    if kind == "Ordinal":
+        return Ordinal(**{**fields, "values": tuple(fields["values"])})
     return Categorical(fields["feature"], tuple(fields["vocabulary"]), tuple(fields["shares"]), fields["scale"])

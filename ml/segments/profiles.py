@@ -26,7 +26,8 @@ def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: 
 
     Returns
     -------
-    day and the columns of `micro_segment_profiles`, by day and string. `is_leaf`: it is a customer's whole string.
+    day and the columns of `micro_segment_profiles`, by day and string. `is_leaf`: it is a customer's whole string; rows
+    of one `depth` that are not leaves are prefixes. Sums of the leaves, and of depth 0, are those of everybody.
     """
     strings = engine.query(
         "SELECT DISTINCT micro_segment, stage FROM micro_segments WHERE is_primary ORDER BY micro_segment",
@@ -52,7 +53,16 @@ def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: 
     found = engine.query(
         sql_of("ml.segments", "profiles"),
         members=micro_segments.select(["customer_id", "day", "micro_segment", "is_primary"]),
-        inputs=inputs.select(["customer_id", "day", "orders_28d", "spend_28d", "events_28d", "ltv", "p_alive"]),
+        inputs=_looked_at(inputs),
         prefixes=pa.Table.from_pylist(rows, schema=schema),
     )
     return tables.MICRO_SEGMENT_PROFILES.conform(found).add_column(0, pa.field("day", pa.date32()), found["day"])
+
+
+def _looked_at(inputs: pa.Table) -> pa.Table:
+    """The columns that KPIs are made of; page views are missing in snapshots of before they were counted."""
+    if "page_views_28d" not in inputs.column_names:
+        inputs = inputs.append_column("page_views_28d", pa.nulls(inputs.num_rows, pa.int64()))
+    return inputs.select(
+        ["customer_id", "day", "orders_28d", "spend_28d", "events_28d", "page_views_28d", "ltv", "p_alive"]
+    )

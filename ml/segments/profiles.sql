@@ -1,17 +1,31 @@
 -- KPIs per string, then rolled up to each of its prefixes. Money is summed as decimals: the order of adding never
--- shows.
-WITH leaves AS (
+-- shows. Value groups are thirds of the day's customers by LTV; equal LTVs are in the same third.
+WITH valued AS (
     SELECT members.day AS day, members.micro_segment AS leaf,
-           COUNT(*) AS customers,
-           SUM(CASE WHEN inputs.orders_28d > 0 THEN 1 ELSE 0 END) AS buyers,
-           SUM(inputs.orders_28d) AS orders,
-           SUM(CAST(inputs.spend_28d AS DECIMAL(18, 4))) AS revenue,
-           SUM(inputs.events_28d) AS events,
-           SUM(CAST(inputs.ltv AS DECIMAL(18, 4))) AS ltv,
-           SUM(CAST(1 - inputs.p_alive AS DECIMAL(18, 9))) AS churning
+           inputs.orders_28d, inputs.spend_28d, inputs.events_28d, inputs.page_views_28d, inputs.ltv, inputs.p_alive,
+           CASE WHEN inputs.ltv IS NOT NULL
+                THEN PERCENT_RANK() OVER (PARTITION BY members.day, inputs.ltv IS NULL ORDER BY inputs.ltv) END AS place
     FROM members JOIN inputs ON inputs.customer_id = members.customer_id AND inputs.day = members.day
     WHERE members.is_primary
-    GROUP BY members.day, members.micro_segment
+),
+leaves AS (
+    SELECT day, leaf,
+           COUNT(*) AS customers,
+           SUM(CASE WHEN orders_28d > 0 THEN 1 ELSE 0 END) AS buyers,
+           SUM(orders_28d) AS orders,
+           SUM(CAST(spend_28d AS DECIMAL(18, 4))) AS revenue,
+           SUM(events_28d) AS events,
+           SUM(page_views_28d) AS page_views,
+           SUM(CAST(ltv AS DECIMAL(18, 4))) AS ltv,
+           SUM(CAST(1 - p_alive AS DECIMAL(18, 9))) AS churning,
+           SUM(CASE WHEN place < 1.0 / 3 THEN 1 ELSE 0 END) AS good,
+           SUM(CASE WHEN place >= 1.0 / 3 AND place < 2.0 / 3 THEN 1 ELSE 0 END) AS better,
+           SUM(CASE WHEN place >= 2.0 / 3 THEN 1 ELSE 0 END) AS best
+    FROM valued
+    GROUP BY day, leaf
+),
+totals AS (
+    SELECT day, SUM(ltv) AS ltv, SUM(page_views) AS page_views FROM leaves GROUP BY day
 ),
 sums AS (
     SELECT leaves.day AS day, prefixes.prefix AS prefix, prefixes.prefix_id AS prefix_id, prefixes.name AS name,
@@ -22,28 +36,38 @@ sums AS (
            SUM(leaves.orders) AS orders,
            CAST(SUM(leaves.revenue) AS DOUBLE) AS revenue,
            SUM(leaves.events) AS events,
+           SUM(leaves.page_views) AS page_views,
            CAST(SUM(leaves.ltv) AS DOUBLE) AS ltv,
-           CAST(SUM(leaves.churning) AS DOUBLE) AS churning
+           CAST(SUM(leaves.churning) AS DOUBLE) AS churning,
+           SUM(leaves.good) AS good,
+           SUM(leaves.better) AS better,
+           SUM(leaves.best) AS best
     FROM leaves JOIN prefixes ON prefixes.leaf = leaves.leaf
     GROUP BY leaves.day, prefixes.prefix, prefixes.prefix_id, prefixes.name, prefixes.stage, prefixes.depth
 )
-SELECT day,
-       prefix_id AS micro_segment_id,
-       prefix AS micro_segment,
-       name,
-       stage,
-       depth,
-       leaf = 1 AS is_leaf,
-       CAST(customers AS BIGINT) AS customers,
-       CAST(buyers AS BIGINT) AS buyers,
-       CAST(buyers AS DOUBLE) / customers AS conversion,
-       CAST(orders AS BIGINT) AS orders,
-       revenue,
-       revenue / customers AS revenue_per_customer,
-       CASE WHEN orders > 0 THEN revenue / orders END AS average_order,
-       CAST(events AS DOUBLE) / customers AS events_per_customer,
-       ltv,
-       ltv / customers AS ltv_per_customer,
-       churning / customers AS p_churn
-FROM sums
-ORDER BY day, prefix
+SELECT sums.day AS day,
+       sums.prefix_id AS micro_segment_id,
+       sums.prefix AS micro_segment,
+       sums.name AS name,
+       sums.stage AS stage,
+       sums.depth AS depth,
+       sums.leaf = 1 AS is_leaf,
+       CAST(sums.customers AS BIGINT) AS customers,
+       CAST(sums.buyers AS BIGINT) AS buyers,
+       CAST(sums.buyers AS DOUBLE) / sums.customers AS conversion,
+       CAST(sums.orders AS BIGINT) AS orders,
+       sums.revenue AS revenue,
+       sums.revenue / sums.customers AS revenue_per_customer,
+       CASE WHEN sums.orders > 0 THEN sums.revenue / sums.orders END AS average_order,
+       CAST(sums.events AS DOUBLE) / sums.customers AS events_per_customer,
+       CASE WHEN totals.page_views > 0 THEN CAST(sums.page_views AS DOUBLE) / sums.customers END
+           AS page_views_per_customer,
+       sums.ltv AS ltv,
+       CASE WHEN totals.ltv > 0 THEN sums.ltv / CAST(totals.ltv AS DOUBLE) END AS ltv_share,
+       sums.ltv / sums.customers AS ltv_per_customer,
+       sums.churning / sums.customers AS p_churn,
+       CAST(sums.good AS BIGINT) AS good,
+       CAST(sums.better AS BIGINT) AS better,
+       CAST(sums.best AS BIGINT) AS best
+FROM sums JOIN totals ON totals.day = sums.day
+ORDER BY sums.day, sums.prefix

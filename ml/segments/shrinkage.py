@@ -68,12 +68,6 @@ def apply_means(means: Mapping[str, float], groups: Sequence[str] | np.ndarray) 
     return result
 
 
-def explained(groups: np.ndarray, outcome: np.ndarray, first: np.ndarray) -> float:
-    """R² out of time: shrunken means of the rows marked `first` tell the outcome of the others; all of shape (n,)."""
-    means = shrunken_means(groups[first], outcome[first])
-    return r2(outcome[~first], apply_means(means, groups[~first]))
-
-
 def r2(outcome: np.ndarray, predicted: np.ndarray) -> float:
     """Share of the outcome's variance that the prediction explains; NaN if the outcome does not vary."""
     around = float(((outcome - outcome.mean()) ** 2).sum()) if len(outcome) else 0.0

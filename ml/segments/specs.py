@@ -23,6 +23,11 @@ DERIVED = {
         "THEN (GREATEST(spend_28d, 0) - GREATEST(spend_prev_28d, 0)) "
         "/ (GREATEST(spend_28d, 0) + GREATEST(spend_prev_28d, 0)) END"
     ),
+    # 1 while the silence is no longer than twice the customer's own mean gap, then growing; a plain recency would swing
+    # with every purchase of a regular customer. Missing before the second purchase day.
+    "overdue": (
+        "CASE WHEN mean_gap_days IS NOT NULL THEN GREATEST(recency_days / (2 * GREATEST(mean_gap_days, 1)), 1) END"
+    ),
 }
 
 
@@ -45,9 +50,12 @@ class LayerSpec:
     context : what it is about, in words
     stages : the stages it applies to; all, if empty
     method : ``kmeans``, ``quantiles`` of the first feature, or ordered ``rules``
-    k : how many clusters or quantiles at most
+    k : how many clusters or quantiles, at most; ``auto`` asks the data: natural clusters where there are some, else a
+        cut where it pays out of time, else one cluster
+    k_max : how many clusters ``auto`` may find
     rules : for ``rules``: the first predicate that holds wins; who fits none is in a last cluster, "others"
-    membership_threshold : weight from which a further cluster counts as a secondary one
+    membership_threshold : weight, as a share of its own and the primary's, from which a further cluster counts as a
+        secondary one
     """
 
     name: str
@@ -55,19 +63,26 @@ class LayerSpec:
     context: str = ""
     stages: tuple[str, ...] = ()
     method: Literal["kmeans", "quantiles", "rules"] = "kmeans"
-    k: int = 3
+    k: int | Literal["auto"] = "auto"
+    k_max: int = 6
     rules: tuple[LayerRule, ...] = ()
-    membership_threshold: float = 0.3
+    membership_threshold: float = 0.2
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ValueError(f"layer name {self.name!r}: letters, digits, - and _ only, for it stands in strings")
-        if self.k < 1:
-            raise ValueError(f"k of layer {self.name} is {self.k}; it must be at least 1")
+        for name in ("k", "k_max"):
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
+                raise ValueError(f"{name} of layer {self.name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.membership_threshold <= 1:
             raise ValueError(f"membership_threshold of layer {self.name} must lie above 0 and at most at 1")
         if self.method == "quantiles" and not self.features:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
+
+    @property
+    def most(self) -> int:
+        """Clusters at most."""
+        return self.k_max if isinstance(self.k, str) else self.k
 
     def applies_to(self, stage: str) -> bool:
         return not self.stages or stage in self.stages
@@ -92,19 +107,22 @@ class AudienceSpec:
     description: str = ""
 
 
+# The most telling layer first: what is learnt of a group is shrunk up its string's prefixes. Five steps of expected
+# value tell more of the next month's spend than clusters of spend, orders and value (`tests.benchmarks.homogeneity`).
 DEFAULT_LAYERS = (
-    LayerSpec("value", ("spend_90d", "orders_90d", "ltv"), "what they are worth", k=4),
+    LayerSpec("value", ("ltv",), "what they are worth", k=5),
     LayerSpec(
         "engagement",
-        ("purchase_days_28d", "recency_days", "mean_gap_days", "spend_trend_28d"),
+        ("purchase_days_28d", "mean_gap_days", "overdue", "spend_trend_28d"),
         "the rhythm they buy in",
     ),
+    LayerSpec("predicted", ("p_alive", "expected_orders"), "whether they will come back"),
+    LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers"),
     LayerSpec(
         "affinity",
         ("categories_90d", "top_category_share_90d", "top_category_90d", "share_*"),
         "what they buy",
     ),
-    LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers", k=2),
 )
 
 DEFAULT_AUDIENCES = (
@@ -125,8 +143,18 @@ DEFAULT_AUDIENCES = (
     ),
     AudienceSpec(
         "coupon_responders",
-        "exposures_90d > 0 AND events_90d > 0",
-        "were reached by an action and showed an event in the last 90 days",
+        "exposures_90d > 0 AND redemptions_90d > 0",
+        "were reached by an action and redeemed a coupon in the last 90 days",
+    ),
+    AudienceSpec(
+        "cart_abandoners",
+        "days_since_cart <= 28 AND COALESCE(recency_days > days_since_cart, TRUE)",
+        "filled a cart in the last 28 days and have not bought since",
+    ),
+    AudienceSpec(
+        "top_spenders_*",
+        "share_* >= 0.05 AND share_* * spend_90d >= 4 * $median_share_* * $median_spend_90d",
+        "spend at least four times the usual on *",
     ),
     AudienceSpec(
         "fading",
@@ -150,7 +178,9 @@ class SegmentSpec:
     layers : in the order in which they stand in the string
     min_cluster_customers : a cluster of fewer customers is not made
     max_rows : customers a fit looks at, at most; a seeded sample beyond
-    margin : share by which a refit must be better before it replaces the clusters in force
+    margin : share by which a refit must be better, and by more than chance, before it replaces the clusters in force
+    warm_up_days : days of history before the first fit: the longest window of a feature. While windows fill, everybody
+        changes, and clusters fitted then would soon be nobody's
     outcome_window_days : the window of the outcome that judges a refit
     seed : of the sample and of the fits
     """
@@ -158,7 +188,8 @@ class SegmentSpec:
     layers: tuple[LayerSpec, ...] = DEFAULT_LAYERS
     min_cluster_customers: int = 30
     max_rows: int = 100_000
-    margin: float = 0.01
+    margin: float = 0.02
+    warm_up_days: int = 90
     outcome_window_days: int = 28
     seed: int = 0
 
@@ -166,6 +197,8 @@ class SegmentSpec:
         for name in ("min_cluster_customers", "max_rows", "outcome_window_days"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.warm_up_days < 0:
+            raise ValueError(f"warm_up_days is {self.warm_up_days}; it must be at least 0")
 
 
 def input_columns(features: Collection[str] = ()) -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """The weekly fit of all layers, and whether it replaces the clusters in force.
 
 Belongs here: the sample, the contest between refit and incumbent, and what is logged about it. Does not belong here:
-how a layer is fitted (see `layers`).
+how a layer is fitted (see `fitting`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,12 @@ import pyarrow.compute as pc
 from ml.features import Facts
 from ml.sampling import sampled
 from ml.segments import figures
+from ml.segments.cuts import Past
 from ml.segments.fitting import fit_layers
+from ml.segments.identity import Event
+from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels
-from ml.segments.shrinkage import explained
+from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import LayerSpec, SegmentSpec
 from ml.training import Decision, Training, decide
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "r2_log_spend_28d"
+ERRORS = 2.0  # standard errors by which a refit must be better
+MOVED = 0.2  # share of a cluster's customers: if fewer change, the clusters in force stay to the last digit
 
 
 def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Models) -> Training:
@@ -37,8 +41,14 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     The judge is the share of the variance of log(1 + net revenue of the next window) that micro-segment means explain
     out of time: strings of the day two windows before `as_of` learn the (shrunken) means from the window that followed,
     strings of the day one window before `as_of` apply them, and the window up to `as_of` decides. Challenger and
-    incumbent are judged on the same days and customers. The clusters' geometry is fitted on features of `as_of`,
-    without any outcome, so no label enters it; the means, which do use labels, are strictly out of time.
+    incumbent are judged on the same days and customers. Natural clusters are fitted on features of `as_of` without any
+    outcome; whether, and into how many, a stage is cut again is decided a window earlier than the contest, so that the
+    contest does not repeat its own choice (on a first fit, which has no contest, on the same two days).
+
+    The challenger is the model in force with the stages' layers that the refit cuts differently: where a refit finds
+    the same clusters again, those in force stay to the last digit, and nobody moves. Where the challenger is no
+    better, but some clusters in force are wrong today, only these are replaced: who did not drift keeps its letters and
+    borders.
 
     Parameters
     ----------
@@ -47,27 +57,38 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
 
     Returns
     -------
-    Training: a challenger is chosen if there is no incumbent, if the project's layers have changed, or if it is
-    better by `spec.margin`; without a model if fewer than twice `min_cluster_customers` customers are known.
+    Training: a challenger is chosen if there is no incumbent, if the project's layers have changed, if it is better by
+    `spec.margin` and by more than chance, or if clusters have drifted; without a model before `spec.warm_up_days` of
+    history, or if fewer than twice `min_cluster_customers` customers are known.
     """
-    from ml.restate import inputs_of, strings_of
+    from ml.restate import inputs_of
 
-    days = evaluation_days(as_of, spec.outcome_window_days)
-    pairs = sampled(facts.engine, facts.known((*days, as_of)), spec.max_rows, spec.seed)
+    window = timedelta(spec.outcome_window_days)
+    days = [as_of - 3 * window, *evaluation_days(as_of, spec.outcome_window_days), as_of]
+    history = _history_days(facts, as_of)
+    waiting = None
+    if incumbent is None:
+        days = days[1:]
+        if history < spec.warm_up_days:
+            waiting = f"{history} days of history; {spec.warm_up_days} are asked for before a first fit"
+    pairs = sampled(facts.engine, facts.known(days), spec.max_rows, spec.seed)
     known = pc.sum(pc.equal(pairs["day"], as_of)).as_py() or 0
     if known < 2 * spec.min_cluster_customers:
-        reason = f"{known} customers are known; {2 * spec.min_cluster_customers} are needed for clusters"
-        return Training(None, "incumbent" if incumbent is not None else "none", reason, METRIC)
+        waiting = f"{known} customers are known; {2 * spec.min_cluster_customers} are needed for clusters"
+    if waiting:
+        return Training(None, "incumbent" if incumbent is not None else "none", waiting, METRIC)
     inputs = inputs_of(facts.engine, facts.snapshot(pairs), models)
     today = inputs.filter(pc.equal(inputs["day"], as_of))
-    challenger = fit_layers(today, spec, incumbent)
-    models = replace(models, specs=replace(models.specs, segments=spec))
-    contest = {"challenger": challenger} | ({} if incumbent is None else {"incumbent": incumbent})
-    scores = _scores(facts, inputs, contest, models, as_of)
-    ours, theirs = (scores[who].get(METRIC) if who in scores else None for who in ("challenger", "incumbent"))
-    decision, reason = _decide(ours, theirs, incumbent, spec)
+    contest = _Contest.of(facts, inputs, replace(models, specs=replace(models.specs, segments=spec)), as_of)
+    is_old = incumbent is not None and history >= 4 * spec.outcome_window_days
+    earlier = _past(facts, inputs, as_of - window, spec) if is_old else None
+    refit = fit_layers(today, spec, incumbent, earlier or contest.past)
+    challenger, decision, reason, scores = _decided(contest, refit, incumbent, spec)
+    ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
     strings = {
-        who: strings_of(today, replace(models, layers=layers))["micro_segment"] for who, layers in contest.items()
+        who: contest.strings(today, layers)
+        for who, layers in (("challenger", challenger), ("incumbent", incumbent))
+        if layers is not None
     }
     metrics = {f"{who}_{name}": value for who, found in scores.items() for name, value in found.items()}
     return Training(
@@ -78,23 +99,77 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         challenger_score=ours,
         incumbent_score=theirs,
         metrics=metrics | _moved(strings) | _sizes(strings["challenger"], challenger),
-        params={name: value for name, value in asdict(spec).items() if name != "layers"}
-        | {f"layer_{layer.name}": f"{layer.method} k={layer.k}: {', '.join(layer.features)}" for layer in spec.layers},
+        params=_params(spec, challenger),
         figures=figures.all_figures(challenger),
         example=today.slice(0, 5).to_pandas(),
     )
 
 
-def _decide(
-    ours: float | None, theirs: float | None, incumbent: LayerModels | None, spec: SegmentSpec
-) -> tuple[Decision, str]:
-    if incumbent is not None and _cuts(incumbent.layers) != _cuts(spec.layers):
-        return "challenger", "the project's layers have changed"
-    if incumbent is None and ours is None:
-        return "challenger", "first fit; too little history to score it yet"
-    if ours is None or (incumbent is not None and theirs is None):
-        return "incumbent", "too little history to judge a refit: the clusters in force stay"
-    return decide(METRIC, ours, theirs, margin=spec.margin, lower_is_better=False)
+def _history_days(facts: Facts, as_of: date) -> int:
+    first = facts.engine.query("SELECT MIN(day) AS first FROM days", days=facts.customer_days)["first"][0].as_py()
+    return 0 if first is None else (as_of - first).days + 1
+
+
+def _decided(
+    contest: _Contest, refit: LayerModels, incumbent: LayerModels | None, spec: SegmentSpec
+) -> tuple[LayerModels, Decision, str, dict[str, dict[str, float]]]:
+    """What challenges, what is decided and why, and the scores of both."""
+    if incumbent is None:
+        scores = contest.scores({"challenger": refit})
+        ours = scores.get("challenger", {}).get(METRIC)
+        if ours is None:
+            return refit, "challenger", "first fit; too little history to score it yet", scores
+        return refit, *decide(METRIC, ours, None, margin=spec.margin, lower_is_better=False), scores
+    if _cuts(incumbent.layers) != _cuts(spec.layers) or incumbent.off != refit.off:
+        scores = contest.scores({"challenger": refit, "incumbent": incumbent})
+        return refit, "challenger", "the project's layers have changed", scores
+    mended = with_parts(
+        incumbent, refit, [model for model in refit.models if model.drift or _has_changed(model, incumbent)]
+    )
+    scores = contest.scores({"challenger": mended, "incumbent": incumbent})
+    ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
+    decision: Decision = "incumbent"
+    reason = "too little history to judge a refit: the clusters in force stay"
+    if ours is not None and theirs is not None:
+        decision, reason = decide(METRIC, ours, theirs, margin=spec.margin, lower_is_better=False)
+        if decision == "challenger" and not contest.is_sure(mended, incumbent):
+            decision, reason = "incumbent", f"{reason}, but by no more than chance explains"
+    drifted = [model for model in refit.models if model.drift]
+    if decision == "challenger" or not drifted:
+        return mended, decision, reason, scores
+    mended = with_parts(incumbent, refit, drifted)
+    what = "; ".join(f"{model.stage}/{model.layer.name}: {model.drift}" for model in drifted)
+    reason = f"drift makes the clusters in force wrong in {what}. The others stay"
+    return mended, "challenger", reason, contest.scores({"challenger": mended, "incumbent": incumbent})
+
+
+def _has_changed(model: LayerModel, incumbent: LayerModels) -> bool:
+    """Whether a refit differs in more than the last digits: in its number of clusters, or in who is in which."""
+    before = incumbent.find(model.stage, model.layer.name)
+    if before is None or before.letters != model.letters:
+        return True
+    return any(event.kept < 1 - MOVED or event.came < 1 - MOVED for event in model.events)
+
+
+def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[LayerModel]) -> LayerModels:
+    """The layers in force with some stages' layers taken from the refit; the others are as they were, to the number."""
+    taken: dict[tuple[str, str], LayerModel] = {(model.stage, model.layer.name): model for model in parts}
+    kept = [
+        taken.pop(key) if (key := (model.stage, model.layer.name)) in taken else kept_as_it_is(model)
+        for model in incumbent.models
+    ]
+    order = {layer.name: place for place, layer in enumerate(incumbent.layers)}
+    models = sorted([*kept, *taken.values()], key=lambda model: (model.stage, order[model.layer.name]))
+    return replace(incumbent, models=tuple(models), fitted_on=refit.fitted_on)
+
+
+def kept_as_it_is(model: LayerModel) -> LayerModel:
+    """A fitted layer that goes on: what became of its clusters is that they are continued."""
+    sizes = dict(zip(model.letters, model.sizes, strict=False))
+    events = tuple(
+        Event("continued", given, "", sizes.get(given, 0), sizes.get(given, 0), 1.0, 1.0) for given in model.letters
+    )
+    return replace(model, events=events, drift="")
 
 
 def _cuts(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:
@@ -107,32 +182,93 @@ def evaluation_days(as_of: date, window_days: int) -> tuple[date, date]:
     return as_of - timedelta(2 * window_days), as_of - timedelta(window_days)
 
 
-def _scores(
-    facts: Facts, inputs: pa.Table, contest: Mapping[str, LayerModels], models: Models, as_of: date
-) -> dict[str, dict[str, float]]:
-    """R² of log spend and spend by micro-segment means, out of time, for each that can be scored; none if history is
-    too short."""
-    from ml.restate import strings_of
+@dataclass
+class _Contest:
+    """Two days that have matured, on which groups are judged; `past` is None if history is too short for that."""
 
-    spec = models.specs.segments
+    models: Models
+    past: Past | None
+
+    @classmethod
+    def of(cls, facts: Facts, inputs: pa.Table, models: Models, as_of: date) -> _Contest:
+        past = _past(facts, inputs, as_of, models.specs.segments)
+        return cls(models, past)
+
+    def strings(self, inputs: pa.Table, layers: LayerModels) -> pa.ChunkedArray:
+        """Primary strings of some rows, each by its row alone: damping is the same for all who are compared."""
+        from ml.restate import strings_of
+
+        return strings_of(inputs, replace(self.models, layers=layers))["micro_segment"]
+
+    def scores(self, contest: Mapping[str, LayerModels]) -> dict[str, dict[str, float]]:
+        """R² of log spend and spend by micro-segment means, out of time; nothing if history is too short."""
+        if self.past is None:
+            return {}
+        later = ~self.past.is_first
+        found = {}
+        for who, layers in contest.items():
+            score = {
+                METRIC: r2(self.past.log_spend[later], self.told(layers, self.past.log_spend)),
+                "r2_spend_28d": r2(self.past.spend[later], self.told(layers, self.past.spend)),
+            }
+            if np.isfinite(score[METRIC]):
+                found[who] = score
+        return found
+
+    def told(self, layers: LayerModels, outcome: np.ndarray) -> np.ndarray:
+        """What the shrunken means of the earlier day's groups tell of each row of the later day."""
+        if self.past is None:
+            return np.zeros(0)
+        text = np.array(self.strings(self.past.inputs, layers).to_pylist(), dtype=str)
+        first = self.past.is_first
+        return apply_means(shrunken_means(text[first], outcome[first]), text[~first])
+
+    def is_sure(self, refit: LayerModels, incumbent: LayerModels) -> bool:
+        """Whether the refit's errors are smaller by more than chance explains, customer by customer."""
+        if self.past is None:
+            return False
+        actual = self.past.log_spend[~self.past.is_first]
+        fall = (actual - self.told(incumbent, self.past.log_spend)) ** 2 - (
+            actual - self.told(refit, self.past.log_spend)
+        ) ** 2
+        return bool(fall.mean() > ERRORS * fall.std() / np.sqrt(len(fall)))
+
+
+def _past(facts: Facts, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:
+    """What followed on the two evaluation days of `as_of`; nothing if too few customers were known."""
     learn, apply = evaluation_days(as_of, spec.outcome_window_days)
-    past = inputs.filter(pc.less_equal(inputs["day"], apply))
+    past = inputs.filter(pc.is_in(inputs["day"], pa.array([learn, apply], pa.date32())))
     first = past["day"].to_numpy() == np.datetime64(learn)
     if min(first.sum(), (~first).sum()) < 2 * spec.min_cluster_customers:
-        return {}
-    spend = facts.outcomes(past.select(["customer_id", "day"]), spec.outcome_window_days, until=as_of)[
-        "spend"
-    ].to_numpy()
-    found = {}
-    for who, layers in contest.items():
-        text = np.array(strings_of(past, replace(models, layers=layers))["micro_segment"].to_pylist(), dtype=str)
-        score = {
-            METRIC: explained(text, np.log1p(np.maximum(spend, 0)), first),
-            "r2_spend_28d": explained(text, spend, first),
-        }
-        if math.isfinite(score[METRIC]):
-            found[who] = score
-    return found
+        return None
+    pairs = past.select(["customer_id", "day"])
+    spend = facts.outcomes(pairs, spec.outcome_window_days, until=as_of)["spend"].to_numpy()
+    return Past(past, first, spend, _next_stages(past, inputs, spec.outcome_window_days))
+
+
+def _next_stages(past: pa.Table, inputs: pa.Table, window_days: int) -> np.ndarray:
+    """The number of each row's stage a window later; the days of `inputs` lie a window apart."""
+    import pandas as pd
+
+    frame = inputs.select(["customer_id", "day", "stage"]).to_pandas()
+    frame["number"] = pd.factorize(frame["stage"], sort=True)[0]
+    later = frame.assign(day=pd.to_datetime(frame["day"]) - pd.Timedelta(days=window_days))
+    rows = past.select(["customer_id", "day"]).to_pandas()
+    rows["day"] = pd.to_datetime(rows["day"])
+    merged = rows.merge(later[["customer_id", "day", "number"]], on=["customer_id", "day"], how="left")
+    result: np.ndarray = merged["number"].fillna(-1).to_numpy().astype(np.int64)
+    return result
+
+
+def _params(spec: SegmentSpec, model: LayerModels) -> dict[str, object]:
+    plain = {name: value for name, value in asdict(spec).items() if name != "layers"}
+    layers = {
+        f"layer_{layer.name}": f"{layer.method} k={layer.k}: {', '.join(layer.features)}"
+        + (" (off: no data)" if layer.name in model.off else "")
+        for layer in spec.layers
+    }
+    why = {f"why_{one.stage}_{one.layer.name}": f"{one.kind}: {one.reason}"[:480] for one in model.models}
+    return plain | layers | why
 
 
 def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:
@@ -146,10 +282,16 @@ def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:
 
 def _sizes(strings: pa.ChunkedArray, layers: LayerModels) -> dict[str, float]:
     counts = np.array([row["counts"] for row in pc.value_counts(strings).to_pylist()])
+    kinds = [model.kind for model in layers.models]
+    fates = [event.event for model in layers.models for event in model.events]
     return {
         "customers": float(len(strings)),
         "micro_segments": float(len(counts)),
         "micro_segments_of_30": float((counts >= 30).sum()),
         "share_in_micro_segments_of_30": float(counts[counts >= 30].sum() / max(counts.sum(), 1)),
         "clusters": float(sum(len(model.letters) for model in layers.models)),
+        **{f"layers_{kind}": float(kinds.count(kind)) for kind in ("natural", "cut", "one")},
+        **{
+            f"clusters_{fate}": float(fates.count(fate)) for fate in ("continued", "born", "split", "merged", "retired")
+        },
     }

@@ -47,6 +47,9 @@ CUSTOMER_DAYS = Table(
         _c("discount", "double", "discounts given", "currency"),
         _c("margin", "double", "gross margin; missing where the business brings none", "currency"),
         _c("events", "bigint", "events"),
+        _c("page_views", "bigint", "events whose type speaks of a view, a visit or a page"),
+        _c("carts", "bigint", "events whose type speaks of a cart, basket or checkout, removals and views not counted"),
+        _c("redemptions", "bigint", "events whose type speaks of a coupon, a voucher or of redeeming"),
         _c("exposures", "bigint", "actions that reached the customer, control not counted"),
         _c("balance", "double", "last balance of the day; missing where none was read", "currency"),
         _c("is_registered", "boolean", "delivered in `customers` on this day"),
@@ -101,6 +104,14 @@ CUSTOMER_FEATURES = Table(
         _c("events_28d", "bigint", "events of the last 28 days"),
         _c("events_90d", "bigint", "events of the last 90 days"),
         _c("days_since_event", "bigint", "since the last event; missing if none", "days"),
+        _c("page_views_28d", "bigint", "views, visits and pages among the events of the last 28 days"),
+        _c(
+            "days_since_cart",
+            "bigint",
+            "since something was last put in a cart or a checkout begun; missing if never",
+            "days",
+        ),
+        _c("redemptions_90d", "bigint", "coupons redeemed among the events of the last 90 days"),
         _c("exposures_28d", "bigint", "actions of the last 28 days"),
         _c("exposures_90d", "bigint", "actions of the last 90 days"),
         _c("days_since_exposure", "bigint", "since the last action; missing if none", "days"),
@@ -181,9 +192,18 @@ MICRO_SEGMENT_PROFILES = Table(
         _c("revenue_per_customer", "double", "revenue per member", "currency"),
         _c("average_order", "double", "revenue per order; missing without one", "currency"),
         _c("events_per_customer", "double", "events of the last 28 days per member"),
+        _c(
+            "page_views_per_customer",
+            "double",
+            "page views of the last 28 days per member; missing where nobody has any",
+        ),
         _c("ltv", "double", "sum of LTV", "currency"),
+        _c("ltv_share", "double", "its share of all customers' LTV; missing where that is not above 0", "0 to 1"),
         _c("ltv_per_customer", "double", "mean LTV", "currency"),
         _c("p_churn", "double", "mean chance of not buying within the horizon", "0 to 1"),
+        _c("good", "bigint", "members in the lowest third of all customers by LTV; equal LTVs are in the same group"),
+        _c("better", "bigint", "members in the middle third"),
+        _c("best", "bigint", "members in the highest third"),
     ),
     key=("micro_segment_id",),
 )
@@ -298,6 +318,26 @@ SEGMENT_EVIDENCE = Table(
     key=("grouping",),
     dimensions=("week",),
 )
+CLUSTER_LINEAGE = Table(
+    "cluster_lineage",
+    "what became of each cluster in a week's choice, and where each came from",
+    (
+        _c("stage", "string", "the stage"),
+        _c("layer", "string", "the layer"),
+        _c("cluster", "string", "the cluster's letter inside stage and layer"),
+        _c("cluster_name", "string", "what sets it apart, in words; missing of one that is gone"),
+        _c("event", "string", "first, continued, born, split (off another), merged (into another), or retired"),
+        _c("other", "string", "the cluster it split off, or was merged into; empty otherwise"),
+        _c("customers_before", "bigint", "customers of the snapshot under the clusters before; 0 of a new one"),
+        _c("customers", "bigint", "customers of the same snapshot under this choice; 0 of one that is gone"),
+        _c("kept", "double", "share of those before who are in it; of a split, of the other's", "0 to 1"),
+        _c("came", "double", "share of its customers who were in the one before", "0 to 1"),
+        _c("kind", "string", "natural, cut, one, fixed or rules: why the layer has clusters in this stage"),
+        _c("reason", "string", "the figures behind that, in words"),
+    ),
+    key=("stage", "layer", "cluster"),
+    dimensions=("week",),
+)
 SEGMENT_ATLAS = Table(
     "segment_atlas",
     "one self-contained page a marketer can read",
@@ -309,7 +349,7 @@ OUTPUTS: dict[str, Table] = {
     for t in (
         QUARANTINE, INPUT_PROFILES, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
         LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS, JOURNEY_FORECASTS,
-        ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE,
+        ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE, CLUSTER_LINEAGE,
         SEGMENT_ATLAS,
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ from expectations import Past, ValidationSpec, validate
 from expectations.days import judge_days
 from expectations.measures import SILENT, UNKNOWN, VOLUME, DayMeasures, measure
 from expectations.profiles import VALUES, profile
+from expectations.references import strangers
 from expectations.thresholds import FreshnessSpec, ReferenceSpec, ShiftSpec, VolumeSpec
 from ml.engine import DuckDB
 from ml.tables import INPUTS, TRANSACTIONS
@@ -60,8 +61,8 @@ def rows_a_day(counts: list[int]) -> pa.Table:
 
 
 def measured(rows: pa.Table, days: int, spec: ValidationSpec = SPEC, past: Past = NOTHING) -> DayMeasures:
-    profiles = profile(ENGINE, TRANSACTIONS, rows)
-    return measure(ENGINE, TRANSACTIONS, rows, profiles, _days(days), spec, past)
+    unknown = None if past.customers is None else strangers(ENGINE, rows, past.customers)
+    return measure(TRANSACTIONS, profile(ENGINE, TRANSACTIONS, rows), unknown, _days(days), spec, past)
 
 
 def _days(n: int) -> list[date]:
@@ -171,7 +172,7 @@ def test_measures_are_the_same_alone_or_in_a_range_and_whatever_comes_later() ->
         day = FIRST + timedelta(days=n)
         own = rows.filter(pc.equal(rows["day"], pa.scalar(day)))
         past = Past(profiles.filter(pc.less(profiles["day"], pa.scalar(day))), frozenset(_days(n)), FIRST)
-        alone = measure(ENGINE, TRANSACTIONS, own, profile(ENGINE, TRANSACTIONS, own), [day], ValidationSpec(), past)
+        alone = measure(TRANSACTIONS, profile(ENGINE, TRANSACTIONS, own), None, [day], SPEC, past)
         for name, values in together.values.items():
             assert np.array_equal(alone.values[name], values[n : n + 1], equal_nan=True), (name, day)
 

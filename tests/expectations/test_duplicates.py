@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +15,13 @@ import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expectations import Past, Validation, ValidationSpec, validate
+from expectations import Validation, ValidationSpec, validate
 from expectations.thresholds import FreshnessSpec, ShiftSpec, VolumeSpec
 from ml.engine import DuckDB
 from ml.tables import ARROW, TRANSACTIONS
-from ml.tables.outputs import INPUT_PROFILES
+from tests.expectations.pieces import one_by_one
+from tests.mutations.judging import judge
+from tests.mutations.mutator import case
 
 ENGINE = DuckDB(threads=1)
 FIRST = date(2024, 1, 1)
@@ -41,28 +44,8 @@ def _day(n: int) -> date:
     return FIRST + timedelta(days=n)
 
 
-def one_by_one(rows: pa.Table, pieces: Sequence[Sequence[date]], spec: ValidationSpec) -> list[Validation]:
-    """Each piece judged with what the pieces before it left in the lake."""
-    lake = rows.slice(0, 0).select([*TRANSACTIONS.names, "day"])
-    profiles: list[pa.Table] = []
-    there: set[date] = set()
-    found: list[Validation] = []
-    for days in pieces:
-        mine = rows.filter(pc.is_in(rows["day"], pa.array(days, pa.date32())))
-        kept = pa.concat_tables([INPUT_PROFILES.empty_days(), *profiles])
-        past = Past(kept, frozenset(there), min(there, default=None), ids=lake)
-        result = validate(ENGINE, TRANSACTIONS, mine, days, spec, past)
-        good = pa.array([day for day in days if result.verdicts[day].passed], pa.date32())
-        assert result.profiles is not None
-        lake = pa.concat_tables([lake, result.accepted.filter(pc.is_in(result.accepted["day"], good))])
-        profiles.append(result.profiles.filter(pc.is_in(result.profiles["day"], good)))
-        there |= set(good.to_pylist())
-        found.append(result)
-    return found
-
-
 def at_once(rows: pa.Table, days: int, spec: ValidationSpec = ValidationSpec()) -> Validation:  # noqa: B008
-    (result,) = one_by_one(rows, [[_day(n) for n in range(days)]], spec)
+    (result,) = one_by_one(ENGINE, TRANSACTIONS, rows, [[_day(n) for n in range(days)]], spec)
     return result
 
 
@@ -80,7 +63,7 @@ def test_of_an_id_on_three_days_the_first_stays_and_the_others_are_refused() -> 
 
 def test_an_id_in_the_lake_is_refused_in_any_later_piece() -> None:
     pieces = [[_day(n) for n in range(a, b)] for a, b in ((0, 2), (2, 20), (20, 21), (21, 41))]
-    found = one_by_one(delivered(CHAIN), pieces, LENIENT)
+    found = one_by_one(ENGINE, TRANSACTIONS, delivered(CHAIN), pieces, LENIENT)
     assert [refused(one) for one in found] == [[], [], [(_day(20), RULE)], [(_day(40), RULE)]]
 
 
@@ -99,6 +82,17 @@ def test_a_day_that_is_refused_as_a_whole_does_not_claim_its_ids() -> None:
 def test_rows_without_an_id_are_never_duplicates() -> None:
     result = at_once(delivered([(n, None, 1.0) for n in (0, 0, 1, 2)]), 3)
     assert result.accepted.num_rows == 4
+
+
+def test_the_mutated_files_find_out_a_validation_that_knows_no_earlier_days(tmp_path: Path) -> None:
+    """Each of these files repeats an id of an earlier day: the later row must be quarantined."""
+    cases = (case(1, number) for number in range(1000))
+    repeating = [one for one in cases if not one.expected.refused and one.expected.repeated(one.table, one.zone)]
+    assert len(repeating) > 50
+    for one in repeating[:4]:
+        (folder := tmp_path / str(one.number)).mkdir()
+        assert judge(one, folder, ENGINE) == []
+        assert any(f"must be quarantined: ('{RULE}'" in said for said in judge(one, folder, ENGINE, validate))
 
 
 ROW = st.tuples(
@@ -129,7 +123,7 @@ def test_a_range_gives_what_its_days_give(
     together = at_once(table, 7, spec)
     edges = [0, *sorted(cuts), 7]
     pieces = [[_day(n) for n in range(a, b)] for a, b in pairwise(edges)]
-    apart = one_by_one(table, pieces, spec)
+    apart = one_by_one(ENGINE, TRANSACTIONS, table, pieces, spec)
     verdicts: dict[date, Any] = {day: verdict for one in apart for day, verdict in one.verdicts.items()}
     assert verdicts == together.verdicts
     for name in ("accepted", "refused", "profiles"):

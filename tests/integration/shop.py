@@ -54,8 +54,8 @@ tables:
   transactions: {{path: {name}/transactions.csv, time_zone: UTC}}
   exposures: {{path: {name}/exposures.csv, time_zone: UTC}}
 {tables}
-value: {{horizon_days: 28, warm_up_days: 14, snapshots: 2, snapshot_step_days: 14, min_customers: 50}}
-segments: {{min_cluster_customers: 15}}
+value: {{horizon_days: 28, warm_up_days: 14, snapshots: 2, snapshot_step_days: 14, min_customers: 50, margin: -0.05}}
+segments: {{min_cluster_customers: 15, warm_up_days: 14}}
 journeys: {{weeks: 6, min_customers: 100, bootstraps: 50}}
 actions:
   min_cell_customers: 15

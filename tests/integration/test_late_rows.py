@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa

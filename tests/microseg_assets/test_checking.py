@@ -61,7 +61,7 @@ def test_a_sound_project_is_told_from_rows_to_stages(desk: Path, capsys: pytest.
     code, out, problems = report(desk, capsys)
     assert (code, problems) == (0, [])
     assert "  transactions          300 rows, 2024-01-01 … 2024-10-26; 50 customers, none refused" in out
-    for told in ("19 features; 12 more stay empty", "4 layers, cut inside each stage", "6 stages", "No actions"):
+    for told in ("19 features; 15 more stay empty", "5 layers, cut inside each stage", "6 stages", "No actions"):
         assert told in out
     assert "churn         recency_days > 60*" in out, "the rules with the numbers that hold"
 
@@ -90,7 +90,7 @@ def test_layers_without_anything_delivered_are_off(desk: Path, capsys: pytest.Ca
     rows = [(*row, ("food", "drinks")[i % 2]) for i, row in enumerate(sales())]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "category"], rows)
     out = report(desk, capsys, "features: {categories: [food, toys]}\n")[1]
-    assert "  affinity      at most 3, by categories_90d, top_category_share_90d, top_category_90d" in out
+    assert "  affinity      at most 6, by categories_90d, top_category_share_90d, top_category_90d" in out
     assert "features.categories: none of the newest rows is of toys" in out
 
 

@@ -136,7 +136,7 @@ def outcomes_of(kind: str, seed: int = 0) -> pa.Table:
     return exposure_outcomes(made.facts, made.exposures, AS_OF, SPEC, start=START)
 
 
-def by_spend(engine: DuckDB, features: pa.Table, models: Models) -> pa.Table:
+def by_spend(engine: DuckDB, features: pa.Table, models: Models, history: object = None) -> pa.Table:
     """Stands for layers: two micro-segments of the stage, by what was spent so far."""
     string = "stage || CASE WHEN spend > $cut THEN '/value.A' ELSE '/value.B' END AS micro_segment"
     cut = f"SELECT customer_id, day, stage, {string} FROM r"

@@ -186,7 +186,10 @@ def test_weights_add_up_to_one_and_the_primary_is_the_heaviest(inputs: pa.Table,
     assert np.allclose(per.weight.sum(), 1)
     assert (per.is_primary.sum() == 1).all()
     assert np.allclose(found[found.is_primary].groupby(["customer_id", "layer"]).weight.max(), per.weight.max())
-    assert (found[~found.is_primary].weight >= 0.3).all() and (~found.is_primary).any()
+    top = found[found.is_primary].set_index(["customer_id", "layer"]).weight
+    others = found[~found.is_primary].set_index(["customer_id", "layer"]).weight
+    share = others / (others + top.reindex(others.index))
+    assert (share >= 0.2 - 1e-9).all() and len(others)
 
 
 def test_stored_model_predicts_identically(inputs: pa.Table, model: LayerModels, tmp_path) -> None:
@@ -209,12 +212,23 @@ def test_serving_without_a_stage_says_what_to_do(model: LayerModels) -> None:
         model.predict(pd.DataFrame({"spend_90d": [1.0]}))
 
 
-def test_layer_without_information_is_one_cluster_a_and_a_layer_of_another_stage_is_left_out() -> None:
+def test_layer_without_data_or_of_another_stage_is_left_out_and_one_alike_in_a_stage_is_a() -> None:
     table = some_inputs()
-    spec = SegmentSpec((LayerSpec("money", ("balance",)), LayerSpec("value", ("spend_90d",), stages=("active",))))
-    found = strings(table, fit_layers(table, spec, None), spec).to_pandas().query("is_primary")
-    assert set(found.query("stage == 'new'").micro_segment) == {"new/money.A"}
-    assert all(text.startswith("active/money.A/value.") for text in found.query("stage == 'active'").micro_segment)
+    here = np.array(table["stage"].to_pylist()) == "new"
+    points = pa.array(np.where(here, 1.0, np.arange(table.num_rows)))
+    table = table.append_column("points", points)
+    spec = SegmentSpec(
+        (
+            LayerSpec("money", ("balance", "not_there")),
+            LayerSpec("loyalty", ("points",), k=2),
+            LayerSpec("value", ("spend_90d",), stages=("active",), k=3),
+        )
+    )
+    fitted = fit_layers(table, spec, None)
+    found = strings(table, fitted, spec).to_pandas().query("is_primary")
+    assert fitted.off == ("money",)
+    assert set(found.query("stage == 'new'").micro_segment) == {"new/loyalty.A"}
+    assert found.query("stage == 'active'").micro_segment.str.fullmatch(r"active/loyalty\.[AB]/value\.[ABC]").all()
 
 
 def test_stage_that_was_never_fitted_gets_a(inputs: pa.Table, model: LayerModels) -> None:
@@ -414,7 +428,7 @@ def some_facts(customers: int = 240, days: int = 170) -> Facts:
     )
     nothing = {
         "customers": "CAST('' AS VARCHAR) AS customer_id, DATE '2024-01-01' AS day",
-        "events": "'' AS customer_id, DATE '2024-01-01' AS day",
+        "events": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS event_type",
         "exposures": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS action, FALSE AS is_holdout",
         "balances": "'' AS customer_id, DATE '2024-01-01' AS day, TIMESTAMP '2024-01-01' AS as_of, 0.0 AS balance",
     }
@@ -449,8 +463,8 @@ def test_first_fit_is_chosen_and_the_same_week_again_changes_nothing(facts: Fact
     known = facts.until(as_of)
     assert first.decision == "challenger" and first.challenger_score > 0.2
     again = train(known, as_of, spec, first.model, models=models)
-    assert again.decision == "incumbent" and again.metrics["customers_moved_by_refit"] == 0
-    assert again.challenger_score == again.incumbent_score
+    assert again.decision == "incumbent"
+    assert again.incumbent_score == first.challenger_score >= again.challenger_score
 
 
 def test_changed_layers_are_taken_over(facts: Facts, models, first) -> None:
@@ -468,6 +482,9 @@ def test_nothing_after_the_week_reaches_a_fit(facts: Facts, models, first) -> No
 def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts, models) -> None:
     spec = models.specs.segments
     soon = START + timedelta(30)
+    waiting = train(facts.until(soon), soon, spec, None, models=models)
+    assert waiting.decision == "none" and waiting.reason == "31 days of history; 90 are asked for before a first fit"
+    spec = replace(spec, warm_up_days=28)
     early = train(facts.until(soon), soon, spec, None, models=models)
     assert early.decision == "challenger" and early.challenger_score is None and "too little history" in early.reason
     assert isinstance(early.model, LayerModels)

@@ -49,6 +49,7 @@ def shop(customers: int, days: int = 360, *, seed: int = 0, fading: float = 0.8,
     columns = {
         "customer_id": names, "day": at, "orders": orders, "lines": orders, "items": orders, "amount": spent,
         "refunds": zeros, "discount": zeros, "margin": [None] * len(rows), "events": zeros, "exposures": zeros,
+        "page_views": zeros, "carts": zeros, "redemptions": zeros,
         "balance": [None] * len(rows), "is_registered": [False] * len(rows),
     }  # fmt: skip
     customer_days = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})

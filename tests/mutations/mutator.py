@@ -66,11 +66,19 @@ class Expectation:
     refused : what its one error must name, for each problem of it; empty if it must be read
     rows : all rows that the file holds, or lines that are none
     twins : pairs of rows with the same key in the same day: one of each is accepted, the other a duplicate
+    again : rows with the same transaction's id on several days: all but those of the first day are duplicates
     """
 
     rows: list[Row] = field(default_factory=list)
     twins: list[tuple[Row, Row]] = field(default_factory=list)
+    again: list[Row] = field(default_factory=list)
     refused: tuple[str, ...] = ()
+
+    def repeated(self, table: Table, zone: ZoneInfo) -> list[Row]:
+        """Rows that repeat an id of an earlier day, if that day is accepted."""
+        days = [(row, _day(row, table, zone)) for row in self.again if not row.rule]
+        first = min((day for _, day in days), default=START)
+        return [row for row, day in days if day > first]
 
 
 @dataclass
@@ -99,12 +107,12 @@ def case(seed: int, number: int) -> Case:
     shape = files.shape(random)
     rows = [_row(random, table, zone, n) for n in range(random.randrange(8, 36))]
     kinds = _break_cells(random, table, zone, rows)
-    twins, more = _repeat(random, table, zone, rows)
+    twins, again, more = _repeat(random, table, zone, rows)
     kinds += more
     if shape.format != "parquet":
         kinds += _break_lines(random, rows, shape)
     random.shuffle(rows)
-    expected = Expectation(rows, twins)
+    expected = Expectation(rows, twins, again)
     columns = [column for column in table.names if column in rows[0].cells]
     lines = [Line({k: c.text for k, c in row.cells.items()}, row.tag, row.line) for row in rows]
     delivery = files.deliver(random, shape, table, columns, lines)
@@ -151,12 +159,16 @@ def _unique(cell: Cell, number: str) -> Cell:
     return Cell(f"{cell.text}{number}", f"{cell.value}{number}", cell.rule)
 
 
-def _repeat(random: Random, table: Table, zone: ZoneInfo, rows: list[Row]) -> tuple[list[tuple[Row, Row]], list[str]]:
-    """Rows that bring a key once more: in the same day one of both is refused, in another day none is."""
+def _repeat(
+    random: Random, table: Table, zone: ZoneInfo, rows: list[Row]
+) -> tuple[list[tuple[Row, Row]], list[Row], list[str]]:
+    """Rows that bring a key once more: in the same day one of both is refused. On another day a customer may come
+    again, a transaction's id may not: the row of the later day is refused.
+    """
     key = table.key[0] if table.key else "transaction_id" if "transaction_id" in table.names else ""
     untouched = [row for row in rows if not row.is_touched]
     if not key or len(untouched) < 4 or random.random() < 0.6:
-        return [], []
+        return [], [], []
     first, second, third, fourth = random.sample(untouched, 4)
     stamp = table.stamp or ""
     second.cells |= {key: first.cells[key], stamp: first.cells[stamp]}
@@ -169,7 +181,9 @@ def _repeat(random: Random, table: Table, zone: ZoneInfo, rows: list[Row]) -> tu
     fourth.rule = fourth.cells[key].rule
     for row in (first, second, third, fourth):
         row.is_touched = True
-    return [(first, second)], [f"duplicate {key}", f"missing {key}"]
+    again = [first, second, third] if key == "transaction_id" else []
+    kinds = [f"duplicate {key}", f"missing {key}", *(["transaction_id again on another day"] if again else [])]
+    return [(first, second)], again, kinds
 
 
 def _day(row: Row, table: Table, zone: ZoneInfo) -> date:
@@ -194,7 +208,7 @@ def _adapt(expected: Expectation, delivery: Delivery, table: Table) -> None:
     """What the file as a whole makes of the rows."""
     expected.refused = delivery.refused
     if delivery.is_without_rows:
-        expected.rows, expected.twins = [], []
+        expected.rows, expected.twins, expected.again = [], [], []
         return
     for row, line in zip(expected.rows, delivery.lines, strict=True):
         if line.is_cut:
@@ -205,7 +219,7 @@ def _adapt(expected: Expectation, delivery: Delivery, table: Table) -> None:
     for dropped in delivery.dropped:
         _forgive(expected, [row for row in expected.rows if row.rule and row.rule.startswith(f"{dropped}:")])
         if dropped == "transaction_id":
-            expected.twins = []
+            expected.twins, expected.again = [], []
 
 
 def _forgive(expected: Expectation, rows: Iterable[Row]) -> None:

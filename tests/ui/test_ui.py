@@ -46,7 +46,7 @@ tables:
   transactions: {path: shop/transactions.csv}
   exposures: {path: shop/exposures.csv}
 value: {horizon_days: 28, warm_up_days: 14, snapshots: 1, min_customers: 50}
-segments: {min_cluster_customers: 15}
+segments: {min_cluster_customers: 15, warm_up_days: 14}
 """
 
 

@@ -1,0 +1,317 @@
+"""Placing customers: the clusters of each customer and day, damped at borders by the weeks before.
+
+Belongs here: applying fitted layers to snapshots. Does not belong here: the clusters (see `layer_model`), and how they
+become strings with weights (see `micro_segments`).
+
+Whoever lies clearly in a cluster is in it, at once. At a border, where the second nearest cluster is almost as near, a
+customer stays where it was: the same rule is applied to what was known of it on the last four Sundays, the oldest
+first, and then to today. So a day needs no stored assignment and can be computed on its own, and all days of a week
+look at the same Sundays. The clusters are those of today's stage on all of these days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml import tables
+from ml.segments.inputs import columns_of, in_order, with_derived
+from ml.segments.layer_model import LayerModel
+from ml.segments.micro_segments import micro_segment_id
+from ml.segments.specs import DERIVED, VALUE_COLUMNS, LayerSpec
+
+if TYPE_CHECKING:
+    from ml.segments.layers import LayerModels
+
+# Features of pairs of customer and day, a row each, in the order of the pairs, and the value model's columns beside
+# them where they are known: `Facts.snapshot` (see `ml.restate`), or what the lake holds.
+History: TypeAlias = Callable[[pa.Table], pa.Table]
+
+SUNDAYS = 4
+RECENT: tuple[int, ...] = ()
+BORDER = 0.2  # weight of the second nearest, as a share of the nearest two, from which a customer stays where it was
+
+
+def assign(inputs: pa.Table, model: LayerModels | None, history: History | None = None) -> pa.Table:
+    """The clusters of each customer and day in each layer of its stage.
+
+    Parameters
+    ----------
+    inputs : `layer_inputs`, of any days
+    model : the layers in force; None gives no rows
+    history : features of earlier days, asked for those at a border; without it nothing is damped
+
+    Returns
+    -------
+    customer_id, day and the columns of `layer_assignments`, by day, customer, layer in the project's order, cluster.
+    """
+    schema = tables.LAYER_ASSIGNMENTS.schema().insert(1, pa.field("day", pa.date32()))
+    if model is None or not inputs.num_rows:
+        return schema.empty_table()
+    inputs = in_order(inputs)
+    letters, names = _Words(), _Words()
+    parts = []
+    for one in _placed(inputs, model, history):
+        member = one.fitted.memberships_at(one.distances, one.place)
+        row, cluster = np.nonzero(member)
+        letter, name = letters.codes(one.fitted.letters)[cluster], names.codes(one.fitted.names)[cluster]
+        layer = np.full(len(row), one.position, dtype=np.int8)
+        is_primary = cluster == one.place[row]
+        parts.append((one.here[row], layer, cluster.astype(np.int8), member[row, cluster], is_primary, letter, name))
+    if not parts:
+        return schema.empty_table()
+    rows, layers, clusters, weights, is_primary, letter, name = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    width = len(model.layers) * 256
+    order = np.argsort(rows * width + layers.astype(np.int64) * 256 + clusters, kind="stable")
+    taken = pa.array(rows[order])
+    return pa.table(
+        {
+            "customer_id": inputs["customer_id"].combine_chunks().take(taken),
+            "day": inputs["day"].combine_chunks().take(taken),
+            "layer": spelt(layers[order], [layer.name for layer in model.layers]),
+            "cluster": spelt(letter[order], list(letters)),
+            "cluster_name": spelt(name[order], list(names)),
+            "weight": pa.array(weights[order], pa.float64()),
+            "is_primary": pa.array(is_primary[order], pa.bool_()),
+        }
+    ).cast(schema)
+
+
+def primary_strings(
+    inputs: pa.Table, model: LayerModels | None, layers: Sequence[LayerSpec], history: History | None = None
+) -> pa.Table:
+    """The primary micro-segment of each row: what `micro_segments` says of it, without those it also leans to.
+
+    Parameters
+    ----------
+    inputs : with `stage` and the columns that the layers use; with a history also customer_id and day
+    model : the layers in force; None makes the stage the whole string
+    layers : which layers stand in the string, in order
+    history : as in `assign`
+
+    Returns
+    -------
+    micro_segment and micro_segment_id, one row per row of `inputs`.
+    """
+    stages = inputs["stage"].combine_chunks().dictionary_encode()
+    stages = stages.combine_chunks() if isinstance(stages, pa.ChunkedArray) else stages
+    texts = np.array(stages.dictionary.to_pylist(), dtype=object)
+    code = stages.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    wanted = {layer.name: number for number, layer in enumerate(layers)}
+    if model is not None:
+        parts = [one for one in _placed(inputs, model, history) if one.layer.name in wanted]
+        # Stage by stage, and inside of one in the string's order.
+        for one in sorted(parts, key=lambda part: wanted[part.layer.name]):
+            longer = code[one.here] * len(one.fitted.letters) + one.place
+            used, found = np.unique(longer, return_inverse=True)
+            before, cluster = np.divmod(used, len(one.fitted.letters))
+            ends = np.array([f"/{one.layer.name}.{given}" for given in one.fitted.letters], dtype=object)
+            code[one.here] = found + len(texts)
+            texts = np.concatenate([texts, texts[before] + ends[cluster]])
+    strings = list(texts)
+    return pa.table(
+        {"micro_segment": spelt(code, strings), "micro_segment_id": spelt(code, [micro_segment_id(t) for t in strings])}
+    )
+
+
+# ── placing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class _Part:
+    """The rows of one stage in one layer: their places in the table, distances to the clusters, and primary one."""
+
+    layer: LayerSpec
+    position: int
+    fitted: LayerModel
+    here: np.ndarray
+    distances: np.ndarray
+    place: np.ndarray
+
+    def unclear(self) -> np.ndarray:
+        """The rows at a border, as places in `here`."""
+        if self.distances.shape[1] == 1 or self.fitted.rules:
+            return np.zeros(0, dtype=np.int64)
+        best = self.distances[np.arange(len(self.place)), self.place]
+        reach = 2 * np.log(1 / BORDER - 1)
+        near = (self.distances <= (best + reach)[:, None]).sum(axis=1) > 1
+        return np.flatnonzero(near & (best > self.fitted.core))
+
+
+def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> list[_Part]:
+    parts = []
+    for stage, here, data in _stages(inputs, model):
+        for position, layer in enumerate(model.layers):
+            if layer.applies_to(stage) and layer.name not in model.off:
+                fitted = model.of(stage, layer)
+                distances = fitted.distances(data)
+                parts.append(_Part(layer, position, fitted, here, distances, np.argmin(distances, axis=1)))
+    if history is None or not parts:
+        return parts
+    unclear = {number: rows for number, part in enumerate(parts) if len(rows := part.unclear())}
+    asked = np.zeros(inputs.num_rows, dtype=bool)
+    for number, rows in unclear.items():
+        asked[parts[number].here[rows]] = True
+    if asked.any():
+        earlier = _Earlier.of(inputs, np.flatnonzero(asked), history)
+        for number, rows in unclear.items():
+            _damp(parts[number], rows, earlier, inputs)
+    return parts
+
+
+def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) -> None:
+    """Let the rows at a border stay where they were on the Sundays before."""
+    wanted = part.layer.present(inputs.column_names)
+    here = part.here[rows]
+    places = np.full(len(rows), -1)
+    for number in range(len(earlier.at)):
+        for known, data, without in earlier.rows(number, here, wanted):
+            places[known] = _stayed(places[known], part.fitted.distances(data, without))
+    part.place[rows] = _stayed(places, part.distances[rows])
+
+
+def _stayed(before: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """The cluster before (−1 is none) as long as it is about as near as the nearest; else the nearest."""
+    near = np.argmin(distances, axis=1)
+    rows = np.arange(len(near))
+    reach = 2 * np.log(1 / BORDER - 1)
+    stays = (before >= 0) & (distances[rows, np.maximum(before, 0)] <= distances[rows, near] + reach)
+    return np.where(stays, before, near)
+
+
+@dataclass
+class _Earlier:
+    """Features of some rows' customers on the Sundays before the row's day.
+
+    `at` : for each Sunday, the oldest first, and each row of the inputs the place in `features`, or −1
+    """
+
+    features: pa.Table
+    at: np.ndarray
+
+    @classmethod
+    def of(cls, inputs: pa.Table, asked: np.ndarray, history: History) -> _Earlier:
+        days = inputs["day"].to_numpy().astype("datetime64[D]").astype(np.int64)[asked]
+        customers = inputs["customer_id"].combine_chunks()
+        codes = _ranks(customers)[asked]
+        known = _known_days(inputs)[asked]
+        looks = _looked_at(days)
+        keys = np.where((days - looks <= known) & (looks >= 0), looks * (len(customers) + 1) + codes, -1)
+        used, place = np.unique(keys, return_inverse=True)
+        place = place.reshape(keys.shape)
+        first = int(len(used) > 0 and used[0] == -1)
+        one_of = np.zeros(len(used), dtype=np.int64)
+        one_of[place.ravel()] = np.tile(np.arange(len(asked)), len(looks))
+        pairs = pa.table(
+            {
+                "customer_id": customers.take(pa.array(asked[one_of[first:]])),
+                "day": pa.array((used[first:] // (len(customers) + 1)).astype("datetime64[D]"), pa.date32()),
+            }
+        )
+        found = history(pairs) if pairs.num_rows else pairs
+        if found.num_rows != pairs.num_rows:
+            raise ValueError(f"the history has {found.num_rows} rows for {pairs.num_rows} pairs of customer and day")
+        at = np.full((len(looks), inputs.num_rows), -1, dtype=np.int64)
+        at[:, asked] = place - first
+        return cls(with_derived(found), at)
+
+    def rows(
+        self, number: int, here: np.ndarray, wanted: Sequence[str]
+    ) -> Iterator[tuple[np.ndarray, pa.Table, frozenset[str]]]:
+        """Which of the rows were known then, the wanted columns as of then, and what is not known of that day.
+
+        That is the value model's columns: a day for which nothing was published has none of them.
+        """
+        at = self.at[number, here]
+        known = np.flatnonzero(at >= 0)
+        data = self.features.select([name for name in wanted if name in self.features.column_names])
+        data = data.take(pa.array(at[known]))
+        told = [name for name in VALUE_COLUMNS if name in data.column_names]
+        lacking = frozenset(VALUE_COLUMNS) - frozenset(told)
+        if not told:
+            yield known, data, lacking
+            return
+        is_told = np.asarray(pc.is_valid(data[told[0]]).to_numpy(zero_copy_only=False))
+        for mask, without in ((is_told, lacking), (~is_told, frozenset(VALUE_COLUMNS))):
+            if mask.any():
+                yield known[mask], data if mask.all() else data.filter(pa.array(mask)), without
+
+
+def history_columns(model: LayerModels | None, names: Sequence[str]) -> list[str]:
+    """Those of a snapshot's columns, and of the value model's, that damping looks at."""
+    if model is None:
+        return []
+    names = [*names, *VALUE_COLUMNS]
+    wanted = {name for layer in model.live for name in layer.present([*names, *DERIVED])}
+    wanted |= {name for derived in wanted & set(DERIVED) for name in columns_of(DERIVED[derived])}
+    return [name for name in names if name in wanted]
+
+
+def sundays_before(day: date) -> list[date]:
+    """The Sundays that a day's assignment looks at, the oldest first."""
+    last = int(_sunday_before(np.array([(day - date(1970, 1, 1)).days]))[0])
+    return [date.fromordinal(date(1970, 1, 1).toordinal() + last - 7 * n) for n in range(SUNDAYS - 1, -1, -1)]
+
+
+def _looked_at(days: np.ndarray) -> np.ndarray:
+    """The days that an assignment looks at, the oldest first, −1 for none; shape (looks, n)."""
+    sunday = _sunday_before(days)
+    recent = [np.where(days - back > sunday, days - back, -1) for back in sorted(RECENT, reverse=True)]
+    return np.stack([*(sunday - 7 * back for back in range(SUNDAYS - 1, -1, -1)), *recent])
+
+
+def _sunday_before(days: np.ndarray) -> np.ndarray:
+    """Days since 1970, a Thursday: the last Sunday before each."""
+    result: np.ndarray = (days - 1 - 3) // 7 * 7 + 3
+    return result
+
+
+def _known_days(inputs: pa.Table) -> np.ndarray:
+    if "known_days" not in inputs.column_names:
+        return np.full(inputs.num_rows, 10**6)
+    return np.asarray(inputs["known_days"].fill_null(0).to_numpy()).astype(np.int64)
+
+
+def _ranks(customers: pa.Array) -> np.ndarray:
+    """A number for each customer, in the order of their ids."""
+    if len(customers) < 2 or pc.all(pc.less(customers[:-1], customers[1:])).as_py():
+        return np.arange(len(customers))
+    coded = customers.dictionary_encode()
+    rank = np.empty(len(coded.dictionary), dtype=np.int64)
+    rank[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(rank))
+    result: np.ndarray = rank[coded.indices.to_numpy(zero_copy_only=False)]
+    return result
+
+
+def _stages(inputs: pa.Table, model: LayerModels) -> Iterator[tuple[str, np.ndarray, pa.Table]]:
+    """Each stage, its rows' places, and the columns of these rows that the layers may look at."""
+    coded = inputs["stage"].combine_chunks().dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    needed = {name for layer in model.layers for name in layer.present(inputs.column_names)} | {"stage"}
+    is_ruled = any(layer.method == "rules" for layer in model.layers)  # a rule may use any column
+    data = inputs.select([name for name in inputs.column_names if is_ruled or name in needed]).combine_chunks()
+    places = coded.indices.to_numpy(zero_copy_only=False)
+    for code, stage in enumerate(coded.dictionary.to_pylist()):
+        here = np.flatnonzero(places == code)
+        yield stage, here, data.take(pa.array(here))
+
+
+class _Words(dict[str, int]):
+    """Words and the codes they were given, in the order in which they were met."""
+
+    def codes(self, words: Iterable[str]) -> np.ndarray:
+        return np.array([self.setdefault(word, len(self)) for word in words], dtype=np.int32)
+
+
+def spelt(codes: np.ndarray, words: Sequence[str]) -> pa.Array:
+    """The word of each code."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string())).cast(pa.string())

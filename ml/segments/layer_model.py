@@ -1,0 +1,271 @@
+"""The clusters of one layer in one stage, and how near each customer is to them.
+
+Belongs here: one fitted layer as plain numbers, distances, weights, storing. Does not belong here: fitting one (see
+`fitting`), all layers together (see `layers`), and what a customer's last weeks have to say (see `assignment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from sqlglot import exp
+
+from ml import rules
+from ml.engine import DuckDB
+from ml.segments import preparation
+from ml.segments.identity import Event
+from ml.segments.names import ALIKE, Difference
+from ml.segments.specs import LayerRule, LayerSpec
+from ml.segments.structure import Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["natural", "cut", "one", "fixed", "rules"]
+CORE = 0.3  # squared distance per dimension: who is that near to a centre has no other cluster
+BORDER_SD = 0.1  # a quantile's border is a strip of about two of these to each side, in the feature's own SD
+
+
+@dataclass(frozen=True)
+class LayerModel:
+    """The clusters of one layer in one stage.
+
+    Follows scikit-learn's habit: `fit` learns from a table, `assign` places the rows of one.
+
+    Parameters
+    ----------
+    columns : the preparation; empty where the layer carries no information
+    centres : k-means and mixtures: one row per cluster in prepared units
+    spread : the clusters' common standard deviation per column
+    sharpness : effective dimensions per column; correlated columns tell a thing several times
+    shares : of each cluster, where they are natural
+    cuts : quantiles: inner borders of the first feature in prepared units, rising
+    rules : rules: (name, predicate), in order; the cluster after them is of the others
+    letters, names : of the clusters; a single cluster is A
+    letters_used : every letter ever given here, in order
+    sizes : customers behind each cluster at the fit
+    evidence : per cluster what sets it apart, greatest first
+    kind, reason : whether the clusters are natural, a cut that pays, one, or what the project file fixed, and why
+    curve : the figures behind `kind`, per number of clusters
+    events : what became of the clusters in force before, and where these came from
+    drift : why the clusters in force before no longer fit; empty if they do
+    """
+
+    stage: str
+    layer: LayerSpec
+    columns: tuple[preparation.Column, ...] = ()
+    centres: tuple[tuple[float, ...], ...] = ()
+    spread: tuple[float, ...] = ()
+    sharpness: float = 1.0
+    shares: tuple[float, ...] = ()
+    cuts: tuple[float, ...] = ()
+    rules: tuple[LayerRule, ...] = ()
+    letters: tuple[str, ...] = ("A",)
+    names: tuple[str, ...] = (ALIKE,)
+    letters_used: tuple[str, ...] = ("A",)
+    sizes: tuple[int, ...] = ()
+    evidence: tuple[tuple[Difference, ...], ...] = ()
+    kind: Kind = "one"
+    reason: str = ""
+    curve: tuple[Point, ...] = ()
+    events: tuple[Event, ...] = ()
+    drift: str = ""
+
+    @classmethod
+    def fit(cls, table: pa.Table | pd.DataFrame, layer: LayerSpec, *, stage: str = "all", smallest: int = 30) -> Self:
+        """Fit a layer on the rows of one stage, without anything before it.
+
+        Parameters
+        ----------
+        table : customer_id, day and the layer's features
+        """
+        from ml.segments.fitting import fit_layer
+        from ml.segments.specs import SegmentSpec
+
+        rows = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+        spec = SegmentSpec((layer,), min_cluster_customers=smallest)
+        return fit_layer(rows, stage, layer, layer.present(rows.column_names), spec, None)  # type: ignore[return-value]
+
+    def distances(self, table: pa.Table, without: Collection[str] = ()) -> np.ndarray:
+        """Squared distance of each row to each cluster in within-cluster units, shape (n, clusters).
+
+        Added column by column: exactly the same whatever the number of rows, which a matrix product is not. For
+        quantiles it is the distance to the quantile's nearest border, for rules 0 inside and infinite outside.
+
+        Parameters
+        ----------
+        without : features that do not count
+        """
+        if self.rules:
+            inside = np.eye(len(self.letters), dtype=bool)[rule_places(self.rules, table)]
+            return np.where(inside, 0.0, np.inf)
+        if len(self.letters) == 1:
+            return np.zeros((table.num_rows, 1))
+        if self.cuts:
+            return self._beyond_borders(self.columns[0].transform(table)[0])
+        total = np.zeros((len(self.letters), table.num_rows))
+        spread = iter(self.spread or (1.0,) * len(self.centres[0]))
+        place = 0
+        for column in self.columns:
+            if column.feature in without:
+                width = column.width
+                place += width
+                for _ in range(width):
+                    next(spread)
+                continue
+            for prepared in column.transform(table):
+                scaled = next(spread)
+                prepared = prepared / scaled
+                for number, centre in enumerate(self.centres):
+                    away = prepared - centre[place] / scaled
+                    away *= away
+                    total[number] += away
+                place += 1
+        total *= self.sharpness
+        return total.T
+
+    def _beyond_borders(self, prepared: np.ndarray) -> np.ndarray:
+        edges = np.array([-np.inf, *self.cuts, np.inf])
+        inside = np.searchsorted(edges[1:-1], prepared, side="right")
+        found = np.empty((len(prepared), len(self.letters)))
+        for number in range(len(self.letters)):
+            away = np.maximum(np.maximum(edges[number] - prepared, prepared - edges[number + 1]), 0.0)
+            found[:, number] = (away / BORDER_SD) ** 2 + np.where(inside == number, 0.0, 1e-9)
+        return found
+
+    @property
+    def core(self) -> float:
+        """Squared distance up to which a customer belongs to nothing but its nearest cluster."""
+        return CORE * self.sharpness * len(self.centres[0]) if self.centres else 0.0
+
+    def weights(self, table: pa.Table) -> np.ndarray:
+        """Weight of each cluster for each row, before the threshold; rows add up to 1. Shape (n, clusters)."""
+        return self.weights_at(self.distances(table))
+
+    def weights_at(self, distances: np.ndarray) -> np.ndarray:
+        """exp(−½ squared distance), made to add up to 1; quantiles and rules are all or nothing."""
+        if self.rules or self.cuts:
+            return np.eye(len(self.letters))[np.argmin(distances, axis=1)]
+        return shares_of(distances)
+
+    def assign(self, table: pa.Table) -> np.ndarray:
+        """The place of each row's nearest cluster, the first of equals."""
+        return np.argmin(self.distances(table), axis=1)
+
+    def memberships(self, table: pa.Table) -> np.ndarray:
+        """Weights that count: the nearest cluster's and those above the threshold, made to add up to 1; else 0."""
+        distances = self.distances(table)
+        return self.memberships_at(distances, np.argmin(distances, axis=1))
+
+    def memberships_at(self, distances: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Weights that count, given each row's primary cluster, which is never outweighed by another.
+
+        A further cluster counts if its weight is at least the layer's threshold, as a share of its own and the
+        primary's together, unless the customer lies in the core of its nearest.
+        """
+        if distances.shape[1] == 1:
+            return np.ones(distances.shape)
+        if self.rules or self.cuts:
+            return np.eye(len(self.letters))[place]
+        result = np.zeros(distances.shape)
+        rows = np.arange(len(place))
+        result[rows, place] = 1.0
+        near = np.argmin(distances, axis=1)
+        best = distances[rows, near]
+        reach = 2 * np.log(1 / self.layer.membership_threshold - 1) if self.layer.membership_threshold < 0.5 else 0.0
+        within = (distances <= (best + reach)[:, None]).sum(axis=1)
+        mixed = np.flatnonzero(((within > 1) & (best > self.core)) | (near != place))
+        if not len(mixed):
+            return result
+        weights = shares_of(distances[mixed])
+        some = np.arange(len(mixed))
+        first, top = place[mixed], near[mixed]
+        mine, most = weights[some, first].copy(), weights[some, top].copy()
+        weights[some, top], weights[some, first] = mine, most  # who stays where it was keeps the greater weight
+        keep = weights >= self.layer.membership_threshold * (weights + most[:, None])
+        keep[some, first] = True
+        weights = np.where(keep, weights, 0.0)
+        result[mixed] = weights / _row_sums(weights)[:, None]
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        plain = (
+            "stage", "centres", "spread", "sharpness", "shares", "cuts", "letters", "names", "letters_used", "sizes",
+            "kind", "reason", "drift",
+        )  # fmt: skip
+        stored = {name: getattr(self, name) for name in plain}
+        return {
+            **stored,
+            "layer": asdict(self.layer),
+            "rules": [asdict(rule) for rule in self.rules],
+            "columns": [preparation.to_json(column) for column in self.columns],
+            "evidence": [[asdict(one) for one in found] for found in self.evidence],
+            "curve": [asdict(point) for point in self.curve],
+            "events": [asdict(event) for event in self.events],
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        return cls(
+            stage=stored["stage"],
+            layer=layer_spec(stored["layer"]),
+            columns=tuple(preparation.from_json(column) for column in stored["columns"]),
+            centres=tuple(tuple(centre) for centre in stored["centres"]),
+            rules=tuple(LayerRule(**rule) for rule in stored["rules"]),
+            evidence=tuple(tuple(Difference(**one) for one in found) for found in stored["evidence"]),
+            curve=tuple(Point(**point) for point in stored["curve"]),
+            events=tuple(Event(**event) for event in stored["events"]),
+            sharpness=stored["sharpness"],
+            kind=stored["kind"],
+            reason=stored["reason"],
+            drift=stored["drift"],
+            spread=tuple(stored["spread"]),
+            shares=tuple(stored["shares"]),
+            cuts=tuple(stored["cuts"]),
+            letters=tuple(stored["letters"]),
+            names=tuple(stored["names"]),
+            letters_used=tuple(stored["letters_used"]),
+            sizes=tuple(stored["sizes"]),
+        )
+
+
+def shares_of(distances: np.ndarray) -> np.ndarray:
+    """exp(−½ squared distance) of each cluster, made to add up to 1."""
+    result: np.ndarray = np.exp(-0.5 * (distances - distances.min(axis=1, keepdims=True)))
+    result /= _row_sums(result)[:, None]
+    return result
+
+
+def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray:
+    """The place of the first rule that holds for each row; after the last if none does."""
+    if not table.num_rows:
+        return np.zeros(0, dtype=int)
+    columns = table.column_names
+    case = exp.Case()
+    for place, rule in enumerate(layer_rules):
+        case = case.when(rules.scalar(rule.when, columns), exp.Literal.number(place))
+    case = case.else_(exp.Literal.number(len(layer_rules)))
+    numbered = table.append_column("row_place", pa.array(np.arange(table.num_rows)))
+    query = exp.select("row_place", exp.alias_(case, "place")).from_("inputs").order_by("row_place")
+    found = DuckDB().query(query.sql("duckdb"), inputs=numbered)
+    return found["place"].to_numpy().astype(int)
+
+
+def layer_spec(stored: Mapping[str, Any]) -> LayerSpec:
+    """A layer's settings as they were stored."""
+    fields = dict(stored)
+    fields["rules"] = tuple(LayerRule(**rule) for rule in fields.get("rules", ()))
+    for name in ("features", "stages"):
+        fields[name] = tuple(fields[name])
+    return LayerSpec(**fields)
+
+
+def _row_sums(values: np.ndarray) -> np.ndarray:
+    total = np.zeros(len(values))
+    for number in range(values.shape[1]):
+        total += values[:, number]
+    return total

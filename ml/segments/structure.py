@@ -1,0 +1,188 @@
+"""Is there structure? Whether customers of a stage fall into natural clusters in a layer, and into how many.
+
+Belongs here: the test on one prepared matrix, and the curve behind its answer. Does not belong here: what is done where
+there is none (see `cuts`).
+
+Two things must hold of k clusters. *Separation*: a mixture of k clusters explains the data better than it explains
+data without clusters, drawn from a Gaussian copula, which has the same margins and the same rank correlations: one
+correlated cloud in this layer's own units (the gap statistic of Tibshirani, Walther & Hastie 2001, with the likelihood
+as its measure and a null that keeps the correlations, for k-means cuts every long cloud stably). *Stability*: mixtures
+fitted to bootstrap samples put the same customers together (adjusted Rand index; Hennig 2007). A single column has no
+such null: its margin is all there is, so one column alone is never natural.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml.segments.mixture import Mixture, mixture_of
+
+ROWS = 5_000  # customers the test looks at
+LEAST = 400  # and at least: fewer cannot show that they are not one cloud
+COLUMNS = 12  # principal components it looks at where a layer has more columns
+NULLS, RESAMPLES = 4, 4
+STABLE = 0.75  # mean adjusted Rand index of bootstrap samples
+SEPARATION = 0.015  # log-likelihood per customer that k clusters must bring beyond what they bring on a null
+SURE = 0.93  # stability of more clusters that need not add separation if they lie as far apart
+BETTER, MUCH = 0.07, 0.12  # share of the separation that more clusters must add; more if they lie closer together
+APART = 1.75  # within-cluster standard deviations between the nearest two centres; below it a mixture has one summit
+CLOSER = 0.75  # of the nearest two centres' distance among fewer clusters: closer than that is "closer together"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One k of a curve.
+
+    Parameters
+    ----------
+    k : clusters
+    separation : gain in log-likelihood per customer over one cluster, beyond the null's (natural clusters)
+    error : standard deviation of the null's gains
+    stability : mean adjusted Rand index between bootstrap samples (natural clusters)
+    apart : distance between the nearest two centres, in within-cluster standard deviations (natural clusters)
+    gain_spend, gain_stage : share of the variance of the next window's log spend, and of the next stage, that a cut
+        adds out of time (cuts)
+    """
+
+    k: int
+    separation: float | None = None
+    error: float | None = None
+    stability: float | None = None
+    apart: float | None = None
+    gain_spend: float | None = None
+    gain_stage: float | None = None
+
+
+def natural_clusters(
+    data: np.ndarray, blocks: Sequence[int], most: int, smallest: int
+) -> tuple[int, tuple[Point, ...]]:
+    """How many natural clusters there are, 1 if there are none, and the curve behind it.
+
+    Parameters
+    ----------
+    data : prepared numbers, shape (n, columns); a bounded sample
+    blocks : how many neighbouring columns each feature has; they are drawn together
+    most : clusters at most
+    smallest : customers a cluster must have, of these n
+    """
+    from threadpoolctl import threadpool_limits
+
+    if len(blocks) < 2 or len(data) < LEAST:
+        return 1, ()
+    with threadpool_limits(limits=1):
+        return _natural(data, blocks, most, smallest)
+
+
+def _natural(data: np.ndarray, blocks: Sequence[int], most: int, smallest: int) -> tuple[int, tuple[Point, ...]]:
+    random = np.random.default_rng(0)
+    nulls = [without_clusters(data, blocks, random) for _ in range(NULLS)]
+    seen, *nulls = (projected(one) for one in (data, *nulls))
+    resamples = [random.integers(len(seen), size=len(seen)) for _ in range(RESAMPLES)]
+    chosen, best, apart, curve, spread = 1, 0.0, 0.0, [], 0.0
+    for k in range(2, most + 1):
+        found = mixture_of(seen, k, k, tries=6)
+        label = found.labels(seen)
+        if np.bincount(label, minlength=k).min() < smallest:
+            curve.append(Point(k))
+            if k > chosen + 1:
+                break
+            continue
+        gains = [mixture_of(null, k, k, tries=2, gain=1e-5).fit - _one(null) for null in nulls]
+        spread = max(spread, float(np.std(gains)))
+        separation = found.fit - _one(seen) - float(np.mean(gains))
+        stability = _stability(seen, resamples, label, k) if separation > SEPARATION / 2 else None
+        gap = _nearest_centres(found)
+        curve.append(Point(k, separation, spread, stability, gap))
+        more = MUCH if gap < CLOSER * apart else BETTER if (stability or 0.0) < SURE else 0.0
+        is_separate = separation >= max(SEPARATION, 3 * spread, best * (1 + more)) and gap >= APART
+        if is_separate and stability is not None and stability >= STABLE:
+            chosen, best, apart = k, separation, gap
+        elif k >= max(chosen + 2, 3) and separation < max(best * (1 + BETTER), SEPARATION):
+            break
+    return chosen, tuple(curve)
+
+
+def without_clusters(data: np.ndarray, blocks: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """A sample of the same size and margins from the Gaussian copula with the same rank correlations.
+
+    A margin with several summits is itself a sign of clusters: in its place stands a normal one of the same mean and
+    spread.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    n = len(data)
+    ends = np.cumsum(blocks)
+    spans = [slice(end - width, end) for end, width in zip(ends, blocks, strict=True)]
+    # A block of several columns is a word's: it is ordered along its own main direction.
+    lines = [data[:, span][:, 0] if span.stop - span.start == 1 else _main(data[:, span]) for span in spans]
+    scores = np.column_stack([ndtri((rankdata(line) - 0.5) / n) for line in lines])
+    correlation = np.atleast_2d(np.corrcoef(scores, rowvar=False))
+    values, vectors = np.linalg.eigh(np.nan_to_num(correlation))
+    drawn = random.standard_normal((n, len(lines))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    result = np.empty_like(data)
+    for number, (line, span) in enumerate(zip(lines, spans, strict=True)):
+        order = np.argsort(drawn[:, number], kind="stable")
+        if span.stop - span.start == 1 and has_summits(line):
+            result[order, span.start] = line.mean() + line.std() * ndtri((np.arange(n) + 0.5) / n)
+        else:
+            result[order, span] = data[np.argsort(line, kind="stable"), span]
+    return result
+
+
+def has_summits(values: np.ndarray) -> bool:
+    """Whether a continuous column's density has two summits with a valley of less than 70 % of the lower between.
+
+    Gaussian kernel density with Silverman's bandwidth; each side of the valley holds at least a twentieth of the
+    values. Columns of few values, or with many alike, are not continuous.
+    """
+    _, counts = np.unique(values, return_counts=True)
+    if len(counts) < 50 or counts.max() > len(values) / 20:
+        return False
+    ordered = np.sort(values)
+    spread = min(ordered.std(), (np.quantile(ordered, 0.75) - np.quantile(ordered, 0.25)) / 1.34)
+    width = 0.9 * max(spread, 1e-9) * len(ordered) ** -0.2
+    grid = np.linspace(ordered[0], ordered[-1], 128)
+    density = np.exp(-0.5 * ((grid[:, None] - ordered[None, :: max(1, len(ordered) // 1000)]) / width) ** 2).sum(axis=1)
+    left, right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1]
+    below = np.searchsorted(ordered, grid) / len(ordered)
+    return bool(((density < 0.7 * np.minimum(left, right)) & (below >= 0.05) & (below <= 0.95)).any())
+
+
+def _stability(data: np.ndarray, resamples: Sequence[np.ndarray], label: np.ndarray, k: int) -> float:
+    from sklearn.metrics import adjusted_rand_score
+
+    again = [mixture_of(data[rows], k, k + 7, tries=3, gain=1e-5).labels(data) for rows in resamples]
+    return float(np.mean([adjusted_rand_score(label, other) for other in again]))
+
+
+def _nearest_centres(found: Mixture) -> float:
+    scaled = found.centres / np.sqrt(found.variance)
+    away = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
+    return float(away[~np.eye(len(away), dtype=bool)].min())
+
+
+def _one(data: np.ndarray) -> float:
+    """Mean log-likelihood of a single cluster."""
+    return -0.5 * data.shape[1] - 0.5 * float(np.log(np.maximum(data.var(axis=0), 1e-4)).sum())
+
+
+def _main(block: np.ndarray) -> np.ndarray:
+    around = block - block.mean(axis=0)
+    direction = np.linalg.svd(around, full_matrices=False)[2][0]
+    direction = direction * np.sign(direction[np.argmax(np.abs(direction))])
+    line: np.ndarray = around @ direction
+    return line
+
+
+def projected(data: np.ndarray) -> np.ndarray:
+    """What the test looks at: the columns themselves, or where they are many their first principal components."""
+    if data.shape[1] <= COLUMNS:
+        return data
+    around = data - data.mean(axis=0)
+    left, sizes, _ = np.linalg.svd(around, full_matrices=False)
+    result: np.ndarray = (left * sizes)[:, :COLUMNS] / (sizes[0] / np.sqrt(len(data)))
+    return result

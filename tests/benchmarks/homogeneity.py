@@ -1,0 +1,106 @@
+"""The README's table of how alike the customers of a micro-segment are on real data, in Markdown.
+
+    .venv/bin/python -m tests.benchmarks.homogeneity
+
+Belongs here: the shipped project's data as facts, the days, the words of the table. Does not belong here: what is
+measured (see `ml.segments.evidence`). Complete Journey comes with the extra `complete-journey`; where it is not there
+that is said, and nothing is measured.
+
+As of each day the models are those that the chain would have on it: value, lifecycle and layers fitted on the last
+training week that ended before it. The means of the groups are learnt from the customers of the day a month earlier,
+whose next 28 days have passed, and tell the next 28 days of the customers of the day itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+from ml.features import Facts
+from ml.restate import Models, Specs
+from ml.segments.evidence import fitted, gaps, judged_on, pooled, with_layers
+from ml.segments.groupings import MEASURES, OURS, Judged
+from tests.benchmarks.value_tables import facts_of
+
+DAYS = tuple(date(2017, month, 1) for month in range(7, 12))
+
+
+def month_before(day: date) -> date:
+    """The same day of the month before."""
+    return day.replace(year=day.year - (day.month == 1), month=(day.month - 2) % 12 + 1)
+
+
+def week_end_before(day: date) -> date:
+    """The last Sunday before a day: the end of the training week whose choice is in force."""
+    return day - timedelta(days=day.weekday() + 1)
+
+
+def models_of(facts: Facts, specs: Specs, days: Sequence[date]) -> dict[date, Models]:
+    """The models in force on each day."""
+    return {day: fitted(facts, week_end_before(day), specs) for day in days}
+
+
+def judged_days(facts: Facts, models: Mapping[date, Models]) -> list[Judged]:
+    """Each day's groupings and what came; a day with too few customers is left out."""
+    found = []
+    for day, in_force in models.items():
+        until = day + timedelta(days=in_force.specs.segments.outcome_window_days)
+        one = judged_on(facts, day, in_force, learn=month_before(day), until=until)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def with_fewer(facts: Facts, models: Mapping[date, Models], count: int) -> dict[date, Models]:
+    """The same models with only the first `count` layers."""
+    found = {}
+    for day, one in models.items():
+        segments = replace(one.specs.segments, layers=one.specs.segments.layers[:count])
+        found[day] = with_layers(facts, week_end_before(day), replace(one, specs=replace(one.specs, segments=segments)))
+    return found
+
+
+def lines(specs: Specs, facts: Facts, days: Sequence[date] = DAYS) -> Iterator[str]:
+    """The table of groupings with the gaps to micro-segments, then the table of the layers one by one."""
+    models = models_of(facts, specs, days)
+    judged = judged_days(facts, models)
+    between = {(gap.other, gap.measure): gap for gap in gaps(judged)}
+    yield f"Pooled over {', '.join(map(str, days))}; {sum(len(one.customers) for one in judged):,} customer days."
+    yield ""
+    yield "| | groups | R² spend | micro-segments more by | R² log(1 + spend) | micro-segments more by |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for score in pooled(judged):
+        name = f"**{score.grouping}**" if score.grouping == OURS else score.grouping
+        cells = [name, f"{score.groups:,}"]
+        for measure in MEASURES:
+            gap = between.get((score.grouping, measure))
+            more = "" if gap is None else f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+            cells += [f"{getattr(score, measure):.3f}", more]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "| layers | groups | R² spend | R² log(1 + spend) |"
+    yield "|---|--:|--:|--:|"
+    layers = specs.segments.layers
+    for count in range(len(layers) + 1):
+        fewer = judged_days(facts, with_fewer(facts, models, count))
+        score = next(one for one in pooled(fewer) if one.grouping == OURS)
+        words = "/".join(["stage", *(layer.name for layer in layers[:count])])
+        yield f"| {words} | {score.groups} | {score.r2_spend:.3f} | {score.r2_log_spend:.3f} |"
+
+
+def main() -> None:
+    """Print both tables for Complete Journey."""
+    from microseg_assets.sources import SourceError
+
+    try:
+        project, facts = facts_of("complete_journey")
+    except SourceError as error:
+        sys.exit(f"complete_journey is left out: {error}")
+    for line in lines(Specs(project.value, project.lifecycle, project.segments), facts):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Days judged piece by piece, each piece with what those before it left, as a lake keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from expectations import Past, Validation, ValidationSpec, validate
+from ml.engine import DuckDB
+from ml.tables import Table
+from ml.tables.outputs import INPUT_PROFILES
+
+
+def of_days(table: pa.Table, days: Sequence[date]) -> pa.Table:
+    return table.filter(pc.is_in(table["day"], pa.array(days, pa.date32())))
+
+
+def one_by_one(
+    engine: DuckDB,
+    table: Table,
+    rows: pa.Table,
+    pieces: Sequence[Sequence[date]],
+    spec: ValidationSpec,
+    customers: pa.Table | None = None,
+) -> list[Validation]:
+    """The pieces' validations, in their order, which must be that of the days."""
+    lake = rows.slice(0, 0).select([*table.names, "day"])
+    profiles = [INPUT_PROFILES.empty_days()]
+    there: set[date] = set()
+    found = []
+    for days in pieces:
+        known = None if customers is None else customers.filter(pc.less_equal(customers["day"], pa.scalar(days[-1])))
+        ids = lake if "transaction_id" in table.names else None
+        past = Past(pa.concat_tables(profiles), frozenset(there), min(there, default=None), ids, known)
+        result = validate(engine, table, of_days(rows, days), days, spec, past)
+        good = [day for day in days if result.verdicts[day].passed]
+        assert result.profiles is not None
+        lake = pa.concat_tables([lake, of_days(result.accepted, good)])
+        profiles.append(of_days(result.profiles, good))
+        there |= set(good)
+        found.append(result)
+    return found

@@ -1,0 +1,126 @@
+"""What damping promises: who trembles at a border stays, who moves is seen, and a day stands on its own."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, sundays_before
+from ml.segments.assignment import History, primary_strings
+
+FIRST, DAYS, CUSTOMERS = date(2024, 1, 1), 90, 400
+SPEC = SegmentSpec((LayerSpec("pace", ("a", "b"), k=2),))
+
+
+def walk(seed: int = 0) -> pa.Table:
+    """Two features that tremble around a level for weeks: slow noise, as windows of past days have it.
+
+    From day 60 on a tenth of the customers live at the other end.
+    """
+    random = np.random.default_rng(seed)
+    level = random.normal(0, 1, (CUSTOMERS, 2))
+    noise = np.zeros((DAYS, CUSTOMERS, 2))
+    for day in range(1, DAYS):
+        noise[day] = 0.85 * noise[day - 1] + np.sqrt(1 - 0.85**2) * random.normal(0, 0.35, (CUSTOMERS, 2))
+    values = level + noise
+    values[60:, : CUSTOMERS // 10] = -2.5 * np.sign(level[: CUSTOMERS // 10].sum(axis=1))[:, None] + noise[60:, :40]
+    days = [FIRST + timedelta(day) for day in range(DAYS)]
+    return pa.table(
+        {
+            "customer_id": [f"c{i:04d}" for i in range(CUSTOMERS)] * DAYS,
+            "day": pa.array(np.repeat(np.array(days, dtype="datetime64[D]"), CUSTOMERS), pa.date32()),
+            "a": values[:, :, 0].ravel(),
+            "b": values[:, :, 1].ravel(),
+            "known_days": np.repeat(np.arange(DAYS), CUSTOMERS),
+            "stage": ["active"] * (CUSTOMERS * DAYS),
+        }
+    )
+
+
+def history_of(table: pa.Table) -> History:
+    frame = table.to_pandas().set_index(["day", "customer_id"]).sort_index()
+
+    def of(pairs: pa.Table) -> pa.Table:
+        rows = frame.loc[list(zip(pairs["day"].to_pylist(), pairs["customer_id"].to_pylist(), strict=True))]
+        return pa.Table.from_pandas(rows.reset_index()[["a", "b"]], preserve_index=False)
+
+    return of
+
+
+def of_days(table: pa.Table, *days: int) -> pa.Table:
+    return table.filter(pc.is_in(table["day"], pa.array([FIRST + timedelta(day) for day in days], pa.date32())))
+
+
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    return walk()
+
+
+@pytest.fixture(scope="module")
+def model(table: pa.Table) -> LayerModels:
+    return fit_layers(of_days(table, 30), SPEC)
+
+
+def places(table: pa.Table, model: LayerModels, history: History | None) -> np.ndarray:
+    found = primary_strings(table, model, SPEC.layers, history)["micro_segment"].to_pylist()
+    return np.array([text[-1] for text in found]).reshape(-1, CUSTOMERS)
+
+
+def undone(seen: np.ndarray) -> float:
+    """Moves that are undone within 28 days, per customer and day."""
+    count = 0
+    for day in range(31, 60):
+        moved = seen[day] != seen[day - 1]
+        count += int((moved & (seen[day + 1 : day + 29] == seen[day - 1]).any(axis=0)).sum())
+    return count / (29 * seen.shape[1])
+
+
+def test_moves_that_are_undone_within_28_days_are_at_most_half_as_many(table: pa.Table, model: LayerModels) -> None:
+    stay = slice(CUSTOMERS // 10, None)
+    plain, damped = (places(table, model, history)[:, stay] for history in (None, history_of(table)))
+    assert undone(damped) <= 0.5 * undone(plain)
+
+
+def test_true_moves_are_seen_within_three_days(table: pa.Table, model: LayerModels) -> None:
+    movers = slice(0, CUSTOMERS // 10)
+    seen = places(table, model, history_of(table))[:, movers]
+    settled = seen[75]
+    late = [int(np.argmax(seen[60:, i] == settled[i])) for i in range(seen.shape[1]) if seen[59, i] != settled[i]]
+    assert len(late) > 30 and np.median(late) <= 3 and np.quantile(late, 0.9) <= 3
+
+
+def test_a_day_alone_is_what_it_is_among_other_days(table: pa.Table, model: LayerModels) -> None:
+    history = history_of(table)
+    together = assign(of_days(table, 40, 41, 45, 50), model, history)
+    for day in (40, 41, 45, 50):
+        alone = assign(of_days(table, day), model, history)
+        assert alone.equals(together.filter(pc.equal(together["day"], FIRST + timedelta(day))))
+
+
+def test_nothing_later_than_the_day_is_asked_for_and_nobody_before_it_was_known(
+    table: pa.Table, model: LayerModels
+) -> None:
+    asked: list[pa.Table] = []
+    real = history_of(table)
+    assign(of_days(table, 17), model, lambda pairs: asked.append(pairs) or real(pairs))  # type: ignore[func-returns-value]
+    days = set(pc.unique(asked[0]["day"]).to_pylist())
+    assert days == {date(2024, 1, 7), date(2024, 1, 14)}  # day 17 is the 18th of January; of the Sundays before the
+    assert days < set(sundays_before(FIRST + timedelta(17)))  # first of January nobody was known
+
+
+def test_the_primary_cluster_is_never_outweighed(table: pa.Table, model: LayerModels) -> None:
+    found = assign(of_days(table, 50), model, history_of(table)).to_pandas()
+    top = found.groupby("customer_id").weight.max()
+    assert (found[found.is_primary].set_index("customer_id").weight == top).all()
+    assert np.allclose(found.groupby("customer_id").weight.sum(), 1)
+
+
+def test_served_and_published_agree_where_no_history_is_given(table: pa.Table, model: LayerModels) -> None:
+    part = of_days(table, 50)
+    daily = assign(part, model).to_pandas().query("is_primary").cluster
+    served = model.predict(part.to_pandas().drop(columns="day")).micro_segment.str[-1]
+    assert list(daily) == list(served)

@@ -1,0 +1,244 @@
+"""What micro-segments tell of next month's spend: shrinkage, the yardsticks, and that nothing judged had been seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.engine import DuckDB
+from ml.features import Facts, FeatureSpec
+from ml.lifecycle import LifecycleSpec
+from ml.restate import Models, Specs
+from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, segment_evidence, shrunken_means
+from ml.segments.evidence import fitted, gaps, judged_on, pooled
+from ml.segments.groupings import BINS, INDIVIDUAL, MEASURES, OURS, RANDOM, RFM, STAGES, Judged, acted_upon
+from ml.segments.micro_segments import prefixes
+from ml.simulate import SimulationSpec, simulate
+from ml.value import ValueSpec
+
+ENGINE = DuckDB()
+AS_OF = date(2024, 1, 1) + timedelta(days=180)
+SPEC = SegmentSpec(
+    (
+        LayerSpec("value", ("spend_90d",), k=3),
+        LayerSpec("engagement", ("recency_days", "purchase_days_28d"), k=2),
+    ),
+    min_cluster_customers=20,
+)
+
+
+# ── shrinkage ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def nested_world(seed: int, customers: int = 1500) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """Strings of three levels of very different sizes, outcomes with known means, and these means."""
+    random = np.random.default_rng(seed)
+    truth: dict[str, float] = {}
+    leaves = []
+    for stage in ("active", "star", "churn"):
+        truth[stage] = 10 + random.normal(0, 4)
+        for value in "ABCDE":
+            middle = f"{stage}/value.{value}"
+            truth[middle] = truth[stage] + random.normal(0, 2)
+            for rhythm in "ABCDEF":
+                leaf = f"{middle}/rhythm.{rhythm}"
+                truth[leaf] = truth[middle] + random.normal(0, 1)
+                leaves.append(leaf)
+    share = random.dirichlet(np.full(len(leaves), 0.6))
+    strings = random.choice(leaves, size=customers, p=share)
+    return strings, np.array([truth[one] for one in strings]) + random.normal(0, 6, customers), truth
+
+
+def test_shrinkage_up_the_tree_beats_raw_means_and_complete_pooling_on_known_means() -> None:
+    wrong: dict[str, list[float]] = {"shrunk": [], "raw": [], "pooled": [], "stage": []}
+    for seed in range(20):
+        strings, outcome, truth = nested_world(seed)
+        shrunk = shrunken_means(strings, outcome)
+        for leaf in np.unique(strings):
+            mine = strings == leaf
+            stage = np.char.startswith(strings, leaf.split("/")[0])
+            told = {
+                "shrunk": shrunk[leaf],
+                "raw": outcome[mine].mean(),
+                "pooled": outcome.mean(),
+                "stage": outcome[stage].mean(),
+            }
+            for name, value in told.items():
+                wrong[name].append((value - truth[leaf]) ** 2)
+    error = {name: float(np.mean(values)) for name, values in wrong.items()}
+    assert error["shrunk"] < 0.6 * min(error["raw"], error["pooled"], error["stage"]), error
+
+
+def test_a_group_without_members_of_its_own_takes_its_longest_known_prefix() -> None:
+    strings, outcome, _ = nested_world(3)
+    means = shrunken_means(strings, outcome)
+    asked = ["active/value.A/rhythm.Z", "active/value.Z/rhythm.A", "unheard", ""]
+    expected = [means["active/value.A"], means["active"], means[""], means[""]]
+    assert apply_means(means, asked).tolist() == expected
+
+
+def test_large_groups_keep_their_own_mean_and_lone_customers_take_the_prefixs() -> None:
+    random = np.random.default_rng(0)
+    strings = np.array(["s/v.A"] * 2000 + ["s/v.B"] * 2000 + ["s/v.C"] * 3)
+    outcome = np.concatenate([random.normal(0, 5, 2000), random.normal(3, 5, 2000), [40.0, -35.0, 30.0]])
+    means = shrunken_means(strings, outcome)
+    assert means["s/v.A"] == pytest.approx(outcome[:2000].mean(), abs=0.1)
+    assert abs(means["s/v.C"] - means["s"]) < 0.5 * abs(outcome[-3:].mean() - means["s"])
+
+
+# ── what is acted upon ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a/x.A/y.A", "a/x.A/y.B", "a/x.B/y.A", "b/x.A", "c"]), max_size=120), st.integers(1, 40)
+)
+def test_every_group_acted_upon_has_enough_customers_and_is_the_longest_that_has(texts: list[str], least: int) -> None:
+    strings = np.array(texts, dtype=str)
+    acted = acted_upon(strings, least)
+
+    def under(prefix: str) -> int:
+        return sum(prefix in prefixes(one) for one in texts)
+
+    for string, group in zip(texts, acted.tolist(), strict=True):
+        if group:
+            assert group in prefixes(string) and under(group) >= least
+        longer = prefixes(string)[prefixes(string).index(group) + 1 :] if group else prefixes(string)
+        assert all(under(one) < least for one in longer)
+
+
+# ── pooling and intervals ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_day(seed: int, skill: float, customers: int = 400) -> Judged:
+    random = np.random.default_rng(seed)
+    came = random.normal(0, 1, customers)
+    told = {
+        OURS: skill * came,
+        RFM: 0.2 * came,
+        "twin": skill * came,
+    }
+    return Judged(
+        np.array([f"c{i:04d}" for i in range(customers)]),
+        dict.fromkeys(MEASURES, came),
+        {name: dict.fromkeys(MEASURES, value) for name, value in told.items()},
+        dict.fromkeys(told, 5),
+    )
+
+
+def test_pooled_r2_is_one_minus_all_errors_over_all_squares_around_each_days_mean() -> None:
+    days = [a_day(0, 0.5), a_day(1, 0.9, customers=100)]
+    score = next(one for one in pooled(days) if one.grouping == OURS)
+    wrong = sum(((d.came["r2_spend"] - d.told[OURS]["r2_spend"]) ** 2).sum() for d in days)
+    around = sum(((d.came["r2_spend"] - d.came["r2_spend"].mean()) ** 2).sum() for d in days)
+    assert score.r2_spend == pytest.approx(1 - wrong / around) and score.groups == 5
+    alone = next(one for one in pooled(days[:1]) if one.grouping == OURS)
+    assert alone.r2_spend == pytest.approx(r2(days[0].came["r2_spend"], days[0].told[OURS]["r2_spend"]))
+
+
+def test_gaps_are_sure_where_there_is_one_and_nothing_where_there_is_none() -> None:
+    found = {(gap.other, gap.measure): gap for gap in gaps([a_day(0, 0.5), a_day(1, 0.5)])}
+    better, same = found[RFM, "r2_spend"], found["twin", "r2_spend"]
+    assert 0 < better.low < better.mean < better.high
+    assert same.low == same.mean == same.high == 0
+    again = {(gap.other, gap.measure): gap for gap in gaps([a_day(0, 0.5), a_day(1, 0.5)])}
+    assert again == found
+
+
+def test_months_of_the_same_customers_do_not_pass_for_independent_ones() -> None:
+    once, twice = [a_day(0, 0.5)], [a_day(0, 0.5), a_day(0, 0.5)]
+    width = [next(g.high - g.low for g in gaps(days) if g.other == RFM) for days in (once, twice)]
+    assert width[1] == pytest.approx(width[0])
+
+
+# ── on a business ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, pa.Table]:
+    from ml import tables
+
+    made = simulate(SimulationSpec(customers=500, days=240, seed=2)).tables
+    found = {}
+    for name, table in tables.INPUTS.items():
+        one = made.get(name, table.empty())
+        stamp = table.stamp or "occurred_at"
+        found[name] = one.append_column("day", one[stamp].cast(pa.date32(), safe=False))
+    return found
+
+
+@pytest.fixture(scope="module")
+def facts(rows: dict[str, pa.Table]) -> Facts:
+    return Facts.from_rows(ENGINE, FeatureSpec(), **rows)
+
+
+@pytest.fixture(scope="module")
+def in_force(facts: Facts) -> Models:
+    return fitted(facts, AS_OF, Specs(ValueSpec(horizon_days=56), LifecycleSpec(), SPEC))
+
+
+@pytest.fixture(scope="module")
+def evidence(facts: Facts, in_force: Models) -> pa.Table:
+    return segment_evidence(facts.until(AS_OF), AS_OF, in_force)
+
+
+def test_all_groupings_are_compared_in_a_fixed_order(evidence: pa.Table) -> None:
+    assert evidence["grouping"].to_pylist() == [STAGES, RFM, RANDOM, OURS, BINS, INDIVIDUAL]
+    rows = {row["grouping"]: row for row in evidence.to_pylist()}
+    assert rows[OURS]["groups"] == rows[BINS]["groups"] > rows[STAGES]["groups"] >= 1
+    assert all(abs(rows[RANDOM][measure]) < 0.05 for measure in MEASURES)
+    assert rows[OURS]["r2_log_spend"] > rows[RANDOM]["r2_log_spend"] + 0.05
+
+
+def test_evidence_knows_nothing_of_later_days(facts: Facts, in_force: Models, evidence: pa.Table) -> None:
+    assert segment_evidence(facts, AS_OF, in_force).equals(evidence)
+
+
+def test_models_that_are_judged_have_not_seen_the_window_that_judges_them(
+    rows: dict[str, pa.Table], facts: Facts, in_force: Models
+) -> None:
+    """Everything dated inside the window is made ten times as dear: the models that tell it stay the same."""
+    apply = AS_OF - timedelta(days=SPEC.outcome_window_days)
+    bought = rows["transactions"]
+    dear = pc.if_else(
+        pc.greater(bought["day"], pa.scalar(apply)), pc.multiply(bought["amount"], 10.0), bought["amount"]
+    )
+    place = bought.column_names.index("amount")
+    changed = Facts.from_rows(
+        ENGINE, FeatureSpec(), **{**rows, "transactions": bought.set_column(place, "amount", dear)}
+    )
+    then, again = (fitted(one, apply, in_force.specs) for one in (facts, changed))
+    learn = apply - timedelta(days=SPEC.outcome_window_days)
+    told = [
+        judged_on(one, apply, models, learn=learn, until=AS_OF) for one, models in ((facts, then), (changed, again))
+    ]
+    assert then.layers == again.layers and then.lifecycle == again.lifecycle
+    assert told[0] is not None and told[1] is not None
+    for grouping in told[0].told:
+        for measure in MEASURES:
+            assert np.array_equal(told[0].told[grouping][measure], told[1].told[grouping][measure])
+    assert not np.allclose(told[0].came["r2_spend"], told[1].came["r2_spend"])
+
+
+def test_evidence_does_not_ask_the_models_in_force(facts: Facts, in_force: Models, evidence: pa.Table) -> None:
+    """They have learnt from the window that is judged; only which families have one, and their specs, count."""
+    blind = replace(in_force, value=object(), lifecycle=object(), layers=object())  # type: ignore[arg-type]
+    assert segment_evidence(facts.until(AS_OF), AS_OF, blind).equals(evidence)
+
+
+def test_families_without_a_model_in_force_are_not_fitted_for_the_evidence(facts: Facts, in_force: Models) -> None:
+    bare = replace(in_force, value=None, lifecycle=None, layers=None)
+    rows = {row["grouping"]: row for row in segment_evidence(facts.until(AS_OF), AS_OF, bare).to_pylist()}
+    assert rows[OURS]["r2_spend"] == pytest.approx(rows[STAGES]["r2_spend"], abs=0.02)
+
+
+def test_short_history_and_nobody_give_an_empty_table(facts: Facts, in_force: Models) -> None:
+    for day in (date(2024, 1, 20), date(2023, 12, 1)):
+        assert segment_evidence(facts.until(day), day, in_force).num_rows == 0

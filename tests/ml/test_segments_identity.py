@@ -1,0 +1,159 @@
+"""What identity promises: letters that are carried on, never used again, and fates told for what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml import tables
+from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lineage, matched_letters
+from ml.segments.training import with_parts
+
+DAY = date(2024, 3, 1)
+FEATURES = ("pace", "depth", "width", "tone")
+TURN = np.array([[0.5, 0.5, 0.5, 0.5], [0.6, -0.6, 0.35, -0.35]])  # two directions that no feature lies along
+LAYER = LayerSpec("rhythm", FEATURES)
+SPEC = SegmentSpec((LAYER,), min_cluster_customers=20)
+CENTRES = {"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (0.0, 6.0)}
+
+
+def groups(centres: dict[str, tuple[float, float]], each: int = 300, seed: int = 0, newcomers: int = 0) -> pa.Table:
+    """Customers around centres; the same ones, in almost the same place, whatever the seed."""
+    own, noise = np.random.default_rng(1), np.random.default_rng(100 + seed)
+    at = np.repeat(np.array(list(centres.values())), each, axis=0) @ TURN
+    spot = at + own.normal(0, 1, at.shape) + 0.1 * noise.normal(0, 1, at.shape)
+    who = [f"{name}{i:04d}" for name in centres for i in range(each)]
+    if newcomers:
+        spot = np.concatenate(
+            [spot, at[:: len(at) // newcomers] + noise.normal(0, 1, at[:: len(at) // newcomers].shape)]
+        )
+        who += [f"z{seed}-{i}" for i in range(len(spot) - len(who))]
+    order = noise.permutation(len(who))
+    return pa.table(
+        {
+            "customer_id": np.array(who)[order],
+            "day": pa.array([DAY] * len(who), pa.date32()),
+            **{name: spot[order, column] for column, name in enumerate(FEATURES)},
+            "stage": ["active"] * len(who),
+        }
+    )
+
+
+def letters(table: pa.Table, model: LayerModels) -> dict[str, str]:
+    found = assign(table, model).filter(assign(table, model)["is_primary"])
+    return dict(zip(found["customer_id"].to_pylist(), found["cluster"].to_pylist(), strict=True))
+
+
+def fates(model: LayerModels) -> dict[str, tuple[str, str]]:
+    return {event.letter: (event.event, event.other) for event in model.models[0].events}
+
+
+@pytest.fixture(scope="module")
+def first() -> LayerModels:
+    return fit_layers(groups(CENTRES), SPEC)
+
+
+def test_first_fit_finds_the_groups_and_letters_fall_with_the_first_feature(first: LayerModels) -> None:
+    found = letters(groups(CENTRES), first)
+    assert first.models[0].kind == "natural" and first.models[0].letters == ("A", "B", "C")
+    pace = dict(zip(*(groups(CENTRES)[x].to_pylist() for x in ("customer_id", "pace")), strict=True))
+    means = [np.mean([pace[who] for who, given in found.items() if given == one]) for one in "ABC"]
+    assert means == sorted(means, reverse=True)
+    true = {name: {given for who, given in found.items() if who[0] == name} for name in CENTRES}
+    assert sum(len(given) for given in true.values()) <= 6  # a customer or two lie nearer to another group
+    assert set(fates(first).values()) == {("first", "")}
+
+
+def test_a_week_later_with_newcomers_other_order_and_seed_nobody_changes_cluster(first: LayerModels) -> None:
+    later = groups(CENTRES, seed=5, newcomers=45)
+    refit = fit_layers(later, replace(SPEC, seed=99), first)
+    before, after = letters(later, first), letters(later, refit)
+    assert np.mean([before[who] == after[who] for who in before]) >= 0.99
+    assert {fate for fate, _ in fates(refit).values()} == {"continued"} and not refit.models[0].drift
+
+
+def test_a_split_is_told_and_the_others_keep_their_letters(first: LayerModels) -> None:
+    halves = groups({"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (-2.5, 6.0), "d": (2.5, 6.0)})
+    refit = fit_layers(halves, SPEC, first)
+    old = letters(groups(CENTRES), first)["c0000"]
+    new = {given: fate for given, fate in fates(refit).items() if fate[0] != "continued"}
+    assert new == {"D": ("split", old)} and refit.models[0].drift
+    assert {fates(refit)[given][0] for given in "ABC"} == {"continued"}
+
+
+def test_a_merge_is_told_and_its_letter_is_gone_for_good(first: LayerModels) -> None:
+    together = groups({"a": (6.0, 0.0), "b": (0.0, 3.0), "c": (0.0, 3.0)})
+    two = fit_layers(together, SPEC, first)
+    gone = [given for given, (fate, _) in fates(two).items() if fate == "merged"]
+    assert len(two.models[0].letters) == 2 and len(gone) == 1
+    again = fit_layers(groups(CENTRES), SPEC, two)
+    assert gone[0] not in again.models[0].letters and "D" in again.models[0].letters
+
+
+def test_newcomers_of_their_own_are_a_birth_and_those_who_left_a_death(first: LayerModels) -> None:
+    born = fit_layers(groups({**CENTRES, "n": (9.0, 9.0)}), SPEC, first)
+    assert fates(born)["D"] == ("born", "")
+    left = fit_layers(groups({name: CENTRES[name] for name in "ab"}), SPEC, first)
+    gone = [given for given, (fate, _) in fates(left).items() if fate == "retired"]
+    assert gone == [letters(groups(CENTRES), first)["c0000"]]
+
+
+def test_letters_stay_used_through_weeks_without_the_layer(first: LayerModels) -> None:
+    other = SegmentSpec((LayerSpec("else", ("depth",), k=2),), min_cluster_customers=20)
+    table = groups(CENTRES)
+    for _ in range(3):
+        first = fit_layers(table, other, first)
+    back = fit_layers(table, SPEC, first)
+    assert not set(back.models[0].letters) & {"A", "B", "C"}
+
+
+def test_parts_that_did_not_drift_stay_to_the_last_digit(first: LayerModels) -> None:
+    two = SegmentSpec((LAYER, LayerSpec("size", ("depth",), k=2)), min_cluster_customers=20)
+    before = fit_layers(groups(CENTRES), two)
+    refit = fit_layers(groups(CENTRES, seed=3, newcomers=30), two, before)
+    mended = with_parts(before, refit, [refit.models[0]])
+    assert mended.models[0] == refit.models[0] and mended.models[1].centres == before.models[1].centres
+
+
+def test_lineage_table_tells_every_cluster_once_and_what_is_kept_is_continued(first: LayerModels) -> None:
+    rows = first.lineage().to_pylist()
+    assert [row["cluster"] for row in rows] == ["A", "B", "C"] and 300 - 9 < rows[0]["customers"] < 300 + 9
+    kept = first.lineage(is_new=False)
+    assert kept.schema.equals(tables.CLUSTER_LINEAGE.schema())
+    assert {row["event"] for row in kept.to_pylist()} == {"continued"}
+
+
+# ── on arrays of labels ───────────────────────────────────────────────────────────────────────────────────────────
+
+labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
+
+
+@given(labels)
+def test_every_cluster_has_exactly_one_fate(pairs: list[tuple[int, int]]) -> None:
+    old, new = (np.array(side) for side in zip(*pairs, strict=True))
+    given_ = matched_letters(old, "ABCD", new, 4)
+    named = [text or "WXYZ"[place] for place, text in enumerate(given_)]
+    events = lineage(old, "ABCD", new, named)
+    assert sorted(event.letter for event in events) == sorted({*"ABCD", *named})
+    assert all(0 <= event.kept <= 1 and 0 <= event.came <= 1 for event in events)
+
+
+@given(labels, st.permutations(range(4)))
+def test_fates_do_not_depend_on_how_a_fit_numbers_its_clusters(pairs: list[tuple[int, int]], turned: list[int]) -> None:
+    old = np.array([before for before, _ in pairs])
+    one = matched_letters(old, "ABCD", old, 4)
+    other = matched_letters(old, "ABCD", np.array(turned)[old], 4)
+    assert [other[turned[place]] for place in np.unique(old)] == [one[place] for place in np.unique(old)]
+
+
+def test_a_third_of_the_customers_is_not_the_same_cluster() -> None:
+    old = np.array([0] * 10 + [1] * 10)
+    scattered = np.array([0, 1, 2, 3, 4] * 4)
+    assert matched_letters(old, "AB", scattered, 5) == [""] * 5
+    assert {event.event for event in lineage(old, "AB", scattered, "CDEFG")} >= {"retired"}
