@@ -200,6 +200,14 @@ class Lake:
         except FileNotFoundError:
             return False
 
+    def touch(self, table: Table, key: date | str, /, **fixed: str) -> None:
+        """Let a partition count as changed just now: what was made from it has to be made again."""
+        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+        if self._is_local:
+            os.utime(path)
+        else:
+            self._filesystem[0].pipe_file(path, self._filesystem[0].cat_file(path))
+
     def _touch(self, path: str) -> None:
         if self._is_local:
             with open(path, "wb"):

@@ -20,6 +20,7 @@ from microseg_assets.status import statuses
 from microseg_assets.taken_in import compare
 from ml import tables
 
+ROUNDS = 5  # of making anew what has become stale by making something anew
 TOLD = 5  # lines about an asset, at most
 LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
 
@@ -95,10 +96,16 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
-    runs = plan_stale(chain, statuses(chain, sources))
-    if not runs:
+    took: dict[str, float] = {}
+    for _ in range(ROUNDS):  # an id that a day has come to accept, or to lose, decides on rows of later days
+        runs = plan_stale(chain, statuses(chain, sources))
+        if not runs:
+            break
+        took |= _execute(chain, runs, home)
+        sources = compare(chain)
+    if not took:
         click.echo("  Nothing is stale.", err=True)
-    return _execute(chain, runs, home)
+    return took
 
 
 def _checked(project: str, home: Home) -> Chain:

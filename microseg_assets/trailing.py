@@ -1,4 +1,4 @@
-"""What the lake holds from before a day of an input table: what the day is compared with.
+"""What the lake holds from before a day of an input table, and which later days the day's own rows decide on.
 
 Belongs here: reading it. Does not belong here: the comparison (see `expectations`).
 """
@@ -43,3 +43,35 @@ def past_of(chain: Chain, table: str, days: Sequence[date]) -> Past:
         ids=lake.files(accepted, before) if ID in accepted.names and before else None,
         customers=lake.files(customers, delivered) if chain.sources["customers"] and table != "customers" else None,
     )
+
+
+_LATER = f"""
+WITH changed AS (
+    SELECT COALESCE(was.{ID}, now.{ID}) AS id, COALESCE(was.day, now.day) AS day
+    FROM (SELECT DISTINCT {ID}, day FROM before WHERE {ID} IS NOT NULL) AS was
+    FULL JOIN (SELECT DISTINCT {ID}, day FROM after WHERE {ID} IS NOT NULL) AS now
+        ON was.{ID} = now.{ID} AND was.day = now.day
+    WHERE was.{ID} IS NULL OR now.{ID} IS NULL
+)
+SELECT DISTINCT later.day AS day FROM later JOIN changed ON changed.id = later.{ID} AND changed.day < later.day
+ORDER BY day
+"""
+
+
+def days_to_judge_again(chain: Chain, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
+    """Later days that hold an id which `days` have come to accept, or do no longer: the first accepted one wins.
+
+    Parameters
+    ----------
+    days : days that are made anew and still lie in the lake as they were
+    rows : what is accepted of them now
+    """
+    lake, accepted, raw = chain.lake, chain.project.inputs[table], chain.stored[f"raw_{table}"].table
+    made = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
+    later = [key for key in lake.keys(raw) if key > min(days).isoformat() and date.fromisoformat(key) not in set(days)]
+    if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not made):
+        return []
+    found = chain.engine.query(
+        _LATER, before=lake.files(accepted, sorted(made)), after=rows, later=lake.files(raw, later)
+    )
+    return list(found["day"].to_pylist())

@@ -15,7 +15,7 @@ from expectations import Verdict, validate
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
 from microseg_assets.chain import DATA_DOCS, Chain, Step
 from microseg_assets.partitions import Reach
-from microseg_assets.trailing import past_of
+from microseg_assets.trailing import days_to_judge_again, past_of
 from ml import tables
 from ml.tables.outputs import INPUT_PROFILES
 
@@ -39,7 +39,10 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
             step.quarantine_days(table, days, result.refused)
             good = [day for day in days if result.verdicts[day].passed]
             step.profile_days(table, good, result.profiles)
-            step.write(step.of_days(result.accepted, good), good)
+            kept = step.of_days(result.accepted, good)
+            for later in days_to_judge_again(chain, table, days, kept) if is_brought else ():
+                chain.lake.touch(chain.stored[raw_name(table)].table, later)
+            step.write(kept, good)
             for day in days:
                 verdict = result.verdicts[day]
                 docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))

@@ -19,7 +19,7 @@ from microseg_assets.sources.database import Database, Fetch, attach, database, 
 from microseg_assets.sources.lines import prepare, rewritten
 from microseg_assets.sources.locate import copies, first_line, locate
 from microseg_assets.sources.mapping import Mapped, Relation, Tell, mapping, predicate
-from microseg_assets.sources.query import checked_query, database_query, table_query
+from microseg_assets.sources.query import adds_up, checked_query, database_query, table_query
 from microseg_assets.sources.read import FILE, SOURCE, create_view, described, format_of_all, literal, text
 from microseg_assets.sources.spec import Problem, Severity, SourceError, SourceSpec, TableSpec
 from microseg_assets.sources.values import Clock, counted
@@ -97,6 +97,8 @@ def plan(
     opened = _opened(connection, spec, target.base, tell)
     if problems:
         return None
+    if spec.query and not spec.connection and adds_up(spec.query):
+        connection.execute("SET threads = 1")
     _lock(connection, opened)
     try:
         relation, fetched = _relation(connection, spec, target.base, opened)

@@ -53,6 +53,14 @@ _COMPARED = (
 _OF_TIME = (exp.Interval, exp.Date, exp.DateTrunc, exp.TimestampTrunc)
 
 
+def adds_up(query: str) -> bool:
+    """Whether a query aggregates: what threads add up in turns differs in its last digits from one run to the next."""
+    try:
+        return _select(query, "duckdb").find(exp.AggFunc) is not None
+    except RuleError:
+        return False  # told when it is checked
+
+
 def checked_query(query: str, files: Collection[str], functions: Collection[str] = ()) -> exp.Query:
     """Parse a source's query: exactly one SELECT that reads nothing but the declared files.
 

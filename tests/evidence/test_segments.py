@@ -1,4 +1,4 @@
-"""Layers against worlds whose truth is known: ten seeds of each, four stages a world.
+"""Layers against worlds whose truth is known: by `make evidence` ten seeds of each, four stages a world.
 
 In these worlds the nearest true centre, known without error, agrees with the truth to an adjusted Rand index of .90
 (clear) and .56 (overlapping) over all customers: so much of the clusters overlaps. What is asked of overlapping layers
@@ -30,8 +30,8 @@ from ml.simulate.worlds.layers import (
     no_layers,
     overlapping_layers,
 )
+from tests.evidence.seeds import SEEDS
 
-SEEDS = range(10)
 SPEC = SegmentSpec((LayerSpec("group", FEATURES),))
 START = date(2024, 1, 7)
 
@@ -79,7 +79,7 @@ def of_worlds(make: Callable[[int], LayerWorld]) -> pd.DataFrame:
 def test_clear_layers_are_found_with_their_number_and_their_members() -> None:
     found = of_worlds(clear_layers)
     by_seed = found.groupby("seed").mean()
-    assert (by_seed.right == 1).sum() >= 9
+    assert (by_seed.right == 1).mean() >= 0.9
     assert by_seed.decided.min() >= 0.9 and found["all"].mean() >= 0.88
 
 
@@ -87,7 +87,7 @@ def test_overlapping_layers_give_both_clusters_to_those_between() -> None:
     found = of_worlds(overlapping_layers)
     assert found.natural.mean() >= 0.9
     right = found[found.right]
-    assert len(right) >= 25
+    assert len(right) >= 25 / 40 * len(found)
     assert right.decided.mean() >= 0.7 and right.midway_both.mean() >= 0.8 and right.near_one.mean() >= 0.95
 
 

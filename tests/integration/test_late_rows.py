@@ -137,6 +137,28 @@ def test_what_is_stale_is_made_as_if_the_rows_had_never_been_late(shop: Shop, tm
     assert "Nothing is stale." in said(shop, "run", "--stale")
 
 
+def test_an_id_that_an_earlier_day_comes_to_accept_or_loses_decides_on_later_rows(shop: Shop) -> None:
+    """The first accepted one wins, whenever it was delivered: never twice, never none."""
+    rows = shop.delivered("transactions")
+    held = rows[of_day(rows, LATE)[0]]
+    early = rows[of_day(rows, date(2024, 2, 10))[0]] | {"transaction_id": held["transaction_id"]}
+
+    def accepted() -> list[date]:
+        days = (early_day, LATE)
+        return [
+            d for d in days if held["transaction_id"] in shop.table("transactions", d)["transaction_id"].to_pylist()
+        ]
+
+    early_day = date(2024, 2, 10)
+    assert accepted() == [LATE]
+    shop.deliver("transactions", [*rows, early])
+    said(shop, "run", "--stale")
+    assert accepted() == [early_day]
+    shop.deliver("transactions", rows)
+    said(shop, "run", "--stale")
+    assert accepted() == [LATE] and not any(one.stale for one in statuses(shop.chain, compare(shop.chain)))
+
+
 def evaluated(shop: Shop, instance: dg.DagsterInstance) -> dg.RunRequest | str:
     """What the sensor asks for, or why it asks for nothing."""
     definitions = build_defs(projects=[str(shop.file)], home=shop.home)

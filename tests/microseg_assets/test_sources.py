@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -497,3 +498,22 @@ def test_a_map_of_ids_may_lie_in_a_database(tmp_path: Path) -> None:
     ids = IdsSpec(connection="crm.sqlite", table="people", columns={"source_id": "shop_key", "customer_id": "person"})
     of = source(TableSpec(path="a.csv", columns=COLUMNS, ids=ids), tmp_path)
     assert of.check() == [] and of.rows(START, FAR)["customer_id"].to_pylist() == ["A", "B"]
+
+
+def test_a_query_that_adds_up_gives_the_same_bits_every_time(tmp_path: Path) -> None:
+    """Or every look at the source would find every day corrected."""
+    rng = np.random.default_rng(3)
+    n = 400_000
+    rows = pa.table(
+        {"customer_id": rng.integers(0, 50, n), "day": rng.integers(0, 5, n), "amount": rng.lognormal(3, 2, n)}
+    )
+    pq.write_table(rows, tmp_path / "lines.parquet", row_group_size=20_000)
+    spec = TableSpec(
+        files={"lines": "lines.parquet"},
+        query="SELECT customer_id, DATE '2024-01-02' + CAST(day AS INT) AS occurred_at, sum(amount) AS amount "
+        "FROM lines GROUP BY ALL",
+    )
+    of = source(spec, tmp_path)
+    first = of.arrivals()
+    assert len(first) == 5 and all(of.arrivals() == first for _ in range(3))
+    assert of.arrived(of.rows(START, FAR)) == first
