@@ -31,7 +31,7 @@ test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 evidence: venv ## the worlds that claims are tested in, beside what the design says about them
 	@$(BIN)/python -m ml.simulate.evidence
 	@$(BIN)/python -m ml.lifecycle.evidence
-	@MICROSEG_EVIDENCE_SEEDS=10 $(BIN)/python -m pytest -n 2 tests/evidence
+	@$(BIN)/python -m pytest -n 2 tests/evidence
 
 value-tables: venv ## the value model on past days of real data, beside others
 	@$(BIN)/python -m tests.benchmarks.value_tables

@@ -1,4 +1,4 @@
-"""Layers against worlds whose truth is known: by `make evidence` ten seeds of each, four stages a world.
+"""Layers against worlds whose truth is known: ten seeds of each, four stages a world.
 
 In these worlds the nearest true centre, known without error, agrees with the truth to an adjusted Rand index of .90
 (clear) and .56 (overlapping) over all customers: so much of the clusters overlaps. What is asked of overlapping layers
