@@ -36,9 +36,9 @@ def _day_option(name: str, text: str) -> Callable[..., Any]:
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Mistakes of the user become one sentence each and exit code 2; a failed run exit code 1."""
+    from microseg_assets.finding import ProjectError
     from microseg_assets.home import HomeError
     from microseg_assets.lake import MissingPartitions
-    from microseg_assets.project import ProjectError
     from microseg_assets.runs import RunFailed
     from microseg_assets.sources import SourceError
 

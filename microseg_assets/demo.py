@@ -11,6 +11,7 @@ import click
 from microseg_assets import project as projects
 from microseg_assets import summary
 from microseg_assets.chain import Chain
+from microseg_assets.finding import SHIPPED, ProjectError
 from microseg_assets.home import Home
 from microseg_assets.running import materialize
 from microseg_assets.runs import chain_of
@@ -41,7 +42,7 @@ def write_simulated_shop(home: Home) -> Path:
     if not file.exists():
         spec = SimulationSpec()
         write(simulate(spec), folder)
-        text = (projects.SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
+        text = (SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
         file.write_text(text, encoding="utf-8")
     return file
 
@@ -51,7 +52,7 @@ def _demo(name: str, days: int) -> None:
     started = time.perf_counter()
     settings = projects.load(name)
     if settings.end is None:
-        raise projects.ProjectError(f"{settings.path}: the demo needs a business whose data have ended; set `end`")
+        raise ProjectError(f"{settings.path}: the demo needs a business whose data have ended; set `end`")
     first = settings.end - timedelta(days=days - 1)
     click.echo(f"{settings.title or settings.name}: the whole chain, into {home.folder}", err=True)
     took = materialize(name, first, settings.end, home, only_missing=True)

@@ -7,7 +7,6 @@ error messages with file, line and remedy. Does not belong here: what a setting 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shlex
 import types
@@ -33,6 +32,7 @@ from pydantic import (
 )
 
 from expectations import ValidationSpec
+from microseg_assets.finding import ProjectError, find
 from microseg_assets.partitions import Calendar
 from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
@@ -46,13 +46,6 @@ from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_colu
 from ml.segments.audiences import MEDIAN, spelt_out
 from ml.tables import Table
 from ml.value import ValueSpec
-
-SHIPPED = Path(__file__).with_name("projects")
-SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # project to the preset that writes it
-
-
-class ProjectError(ValueError):
-    """A project file that cannot be used; the message names file, line, key and remedy."""
 
 
 def _zone(name: str) -> str:
@@ -211,52 +204,6 @@ class Project(Section):
         return f"{_place(self._path, tree, key.split('.'))}: {key}: {message}"
 
 
-def shipped() -> list[str]:
-    """Names of the project files that come with microseg."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-
-
-def find(name: str) -> Path:
-    """The file of a project: a path, a project of the state folder, the name of a shipped one, or of one that has run.
-
-    Raises
-    ------
-    ProjectError
-        If there is no such file.
-    """
-    if name.endswith((".yaml", ".yml")) or os.sep in name:
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise ProjectError(f"{path}: there is no such project file; give a path or one of {', '.join(shipped())}")
-        return path
-    folders = (Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects", SHIPPED)
-    for folder in folders:
-        for path in (folder / f"{name}.yaml", folder / name / f"{name}.yaml"):  # data may lie beside the file
-            if path.is_file():
-                return path
-    if (ran := _ran_before(name)) is not None:
-        return ran
-    if name in SIMULATED:
-        raise ProjectError(f"{name} is not there yet: make it with `microseg simulate {SIMULATED[name]}`")
-    known = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
-    raise ProjectError(f"there is no project {name!r}; {nearest(name, known)} (the path of a YAML file works too)")
-
-
-def remember(project: Project, folder: Path) -> None:
-    """Let `find` know a project by its name, wherever its file lies, once it has run in a state folder."""
-    if project.path.is_relative_to(folder) or project.path.parent == SHIPPED:
-        return
-    (folder / "projects").mkdir(parents=True, exist_ok=True)
-    (folder / "projects" / f"{project.name}.path").write_text(f"{project.path.absolute()}\n", encoding="utf-8")
-
-
-def _ran_before(name: str) -> Path | None:
-    """The file of a project that has run in this state folder, if it is still there."""
-    pointer = Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects" / f"{name}.path"
-    path = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
-    return path if path is not None and path.is_file() else None
-
-
 class _Loader(yaml.SafeLoader):
     """YAML without two silent surprises: the last one of a key that stands twice wins, and what looks like a date is
     made one before anybody can say that it is none."""
@@ -355,7 +302,8 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         *((("segments", "layers", i, "rules", j, "when"), r.when, types, ())
           for i, layer in enumerate(project.segments.layers) for j, r in enumerate(layer.rules)),
     ]  # fmt: skip
-    for i, audience in enumerate(project.audiences):
+    declared_audiences = project.audiences if project.audiences != DEFAULT_AUDIENCES else ()  # those are known to hold
+    for i, audience in enumerate(declared_audiences):
         try:
             rules += [(("audiences", i, "when"), one.when, types, medians) for one in spelt_out((audience,), columns)]
         except RuleError as error:

@@ -11,9 +11,9 @@ import click
 
 from microseg_assets import progress
 from microseg_assets.chain import Chain
+from microseg_assets.finding import find, remember
 from microseg_assets.home import Home
 from microseg_assets.planning import PlannedRun, plan, plan_stale
-from microseg_assets.project import find, remember
 from microseg_assets.runs import chain_of, execute, report_dead_runs
 from microseg_assets.sources import SourceError, days_told
 from microseg_assets.status import statuses
@@ -135,7 +135,7 @@ def _execute(chain: Chain, runs: Sequence[PlannedRun], home: Home) -> dict[str, 
     from dagster import DagsterInstance
 
     home.prepare()
-    remember(chain.project, home.folder)
+    remember(chain.project.name, chain.project.path, home.folder)
     if missing := chain.project.missing_tables():
         click.echo(f"  No {', '.join(missing)}: what needs them is switched off.", err=True)
     took: dict[str, float] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
-from microseg_assets import project as projects
+from microseg_assets.finding import ProjectError
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -52,7 +52,7 @@ def simulate(
         )
         write_business(spec, folder, format=format, workers=workers, told=told)
     except (ValueError, FileExistsError) as error:
-        raise projects.ProjectError(str(error)) from None
+        raise ProjectError(str(error)) from None
     name = f"simulated_{preset}"
     text = (_TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     file = folder / f"{name}.yaml"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from microseg_assets.project import ProjectError
+from microseg_assets.finding import ProjectError
 from microseg_assets.starting.choosing import Found, assigned, calendar
 from microseg_assets.starting.looking import Delivery, look
 from microseg_assets.starting.names import plain

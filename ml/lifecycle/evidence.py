@@ -19,9 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import Facts
 from ml.lifecycle.agreement import Agreement, agreement
 from ml.lifecycle.spec import CHANCE_LEFT, LifecycleSpec
 from ml.lifecycle.stages import assign_stages
@@ -40,8 +39,6 @@ START, YEAR = date(2024, 1, 1), 364
 END = START + timedelta(days=YEAR - 1)
 NEW_FOR = 28  # days: the presets' customers are new for four weeks, by rule
 TRUTH_YEARS, TRUTH_CUSTOMERS, TRUTH_SEEDS = 3, 20_000, range(1_000, 1_004)
-STAMPS = {"transactions": "occurred_at", "customers": "registered_at", "events": "occurred_at",
-          "exposures": "exposed_at", "balances": "as_of"}  # fmt: skip
 
 
 def purchases(kind: Kind, customers: int, seed: int, *, years: int = 1) -> tuple[Array, Array]:
@@ -155,23 +152,16 @@ def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: Lif
 
 def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[Facts, pa.Table]:
     """The facts of a preset's first year, and the latent stage of each customer on its last day."""
-    from ml.simulate.business import BusinessSpec, block
+    from ml.simulate.business import BusinessSpec, block, facts_of
 
     drawn = block(BusinessSpec(preset=kind, customers=customers, days=YEAR, start=START.isoformat(), seed=seed), 0)
-    inputs = {}
-    for name, stamp in STAMPS.items():
-        rows = drawn.tables.get(name, tables.INPUTS[name].schema().empty_table())
-        inputs[name] = engine.query(
-            f"SELECT * REPLACE (CAST(customer_id AS VARCHAR) AS customer_id), CAST({stamp} AS DATE) AS day FROM rows",
-            rows=rows,
-        )
     truth = engine.query(
         "SELECT CAST(customer_id AS VARCHAR) AS customer_id, $day AS day, CAST(stage AS VARCHAR) AS stage "
         "FROM spells WHERE is_last",
         {"day": END},
         spells=drawn.truth["stages"],
     )
-    return Facts.from_rows(engine, FeatureSpec(), **inputs), truth
+    return facts_of(engine, drawn), truth
 
 
 def report(customers: int = 5_000, seeds: int = 5) -> Iterator[str]:

@@ -227,10 +227,12 @@ def _text(table: pa.Table, feature: str) -> Column | None:
 
 
 def to_json(column: Column) -> dict[str, Any]:
+    """A prepared column as JSON holds it; `from_json` gives it back."""
     return {"type": type(column).__name__, **{name: getattr(column, name) for name in column.__dataclass_fields__}}
 
 
 def from_json(stored: dict[str, Any]) -> Column:
+    """The column that `to_json` has stored."""
     kind, fields = stored["type"], {name: value for name, value in stored.items() if name != "type"}
     if kind == "Numeric":
         return Numeric(**fields)

@@ -7,29 +7,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
-from ml.simulate.business import BusinessSpec, block
+from ml.features import Facts
+from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import ValueModel, ValueSpec, train
 from ml.value.metrics import decile_error, deciles, gini
 
 CUSTOMERS = 10_000
-STAMPS = {"transactions": "occurred_at", "customers": "registered_at", "events": "occurred_at",
-          "exposures": "exposed_at", "balances": "as_of"}  # fmt: skip
 
 
 def business(engine: DuckDB, preset: str) -> tuple[Facts, pa.Table]:
     """The facts of a year without campaigns, and the true expected spend of the 90 days after its last valued day."""
     spec = BusinessSpec(preset=preset, customers=CUSTOMERS, days=364, campaign_share=0.0)  # type: ignore[arg-type]
     drawn = block(spec, 0)
-    inputs = {}
-    for name, stamp in STAMPS.items():
-        rows = drawn.tables.get(name, tables.INPUTS[name].schema().empty_table())
-        inputs[name] = engine.query(
-            f"SELECT * REPLACE (CAST(customer_id AS VARCHAR) AS customer_id), CAST({stamp} AS DATE) AS day FROM rows",
-            rows=rows,
-        )
     truth = engine.query(
         """
         SELECT CAST(customer_id AS VARCHAR) AS customer_id, CAST(day AS DATE) AS day, expected_spend
@@ -37,7 +27,7 @@ def business(engine: DuckDB, preset: str) -> tuple[Facts, pa.Table]:
         """,
         truth=drawn.truth["values"],
     )
-    return Facts.from_rows(engine, FeatureSpec(), **inputs), truth
+    return facts_of(engine, drawn), truth
 
 
 @pytest.mark.parametrize("preset", ["retail", "gaming"])

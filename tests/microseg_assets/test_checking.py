@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from microseg_assets import checking
-from microseg_assets import project as projects
+from microseg_assets.finding import shipped
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
@@ -200,7 +200,7 @@ def test_what_features_need_is_a_column_of_a_table() -> None:
         assert table in tables.INPUTS and (not column or column in tables.INPUTS[table].names)
 
 
-@pytest.mark.parametrize("name", projects.shipped())
+@pytest.mark.parametrize("name", shipped())
 def test_every_shipped_project_says_something_useful_even_without_its_data(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

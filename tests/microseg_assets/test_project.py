@@ -15,7 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.project import SHIPPED, Project, ProjectError, find, load, shipped
+from microseg_assets.finding import SHIPPED, ProjectError, find, shipped
+from microseg_assets.project import Project, load
 
 BASE = """\
 name: shop

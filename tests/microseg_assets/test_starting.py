@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from microseg_assets import project as projects
 from microseg_assets import starting
-from microseg_assets.project import Project, ProjectError
+from microseg_assets.finding import ProjectError
+from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
 from microseg_assets.starting.choosing import calendar
 from microseg_assets.starting.columns import Seen, number, stamp

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from microseg_assets import project as projects
+from microseg_assets.finding import ProjectError
 from microseg_assets.simulating import simulate
 
 PRESETS: tuple[Literal["retail", "gaming"], ...] = ("retail", "gaming")
@@ -61,9 +62,9 @@ def test_actions_are_those_of_the_preset_with_their_cost(tmp_path: Path) -> None
 
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "truth").mkdir()
-    with pytest.raises(projects.ProjectError, match="choose an empty folder"):
+    with pytest.raises(ProjectError, match="choose an empty folder"):
         simulate("retail", folder=tmp_path)
-    with pytest.raises(projects.ProjectError, match="at least one customer"):
+    with pytest.raises(ProjectError, match="at least one customer"):
         simulate("retail", customers=0, folder=tmp_path)
 
 

@@ -1,0 +1,74 @@
+"""Finding a project's file by its name or path.
+
+Belongs here: where project files lie. Does not belong here: what is in one (see `project`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ml.rules import nearest
+
+SHIPPED = Path(__file__).with_name("projects")
+SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # project to the preset that writes it
+
+
+class ProjectError(ValueError):
+    """A project file that cannot be used; the message names file, line, key and remedy."""
+
+
+def shipped() -> list[str]:
+    """Names of the project files that come with microseg."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a project: a path, a project of the state folder, the name of a shipped one, or of one that has run.
+
+    Raises
+    ------
+    ProjectError
+        If there is no such file.
+    """
+    if name.endswith((".yaml", ".yml")) or os.sep in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ProjectError(f"{path}: there is no such project file; give a path or one of {', '.join(_known())}")
+        return path
+    for folder in (_own(), SHIPPED):
+        for path in (folder / f"{name}.yaml", folder / name / f"{name}.yaml"):  # data may lie beside the file
+            if path.is_file():
+                return path
+    if (ran := _ran_before(name)) is not None:
+        return ran
+    if name in SIMULATED:
+        raise ProjectError(f"{name} is not there yet: make it with `microseg simulate {SIMULATED[name]}`")
+    raise ProjectError(f"there is no project {name!r}; {nearest(name, _known())} (the path of a YAML file works too)")
+
+
+def remember(name: str, path: Path, folder: Path) -> None:
+    """Let `find` know a project by its name, wherever its file lies, once it has run in a state folder."""
+    if path.is_relative_to(folder) or path.parent == SHIPPED:
+        return
+    (folder / "projects").mkdir(parents=True, exist_ok=True)
+    (folder / "projects" / f"{name}.path").write_text(f"{path.absolute()}\n", encoding="utf-8")
+
+
+def _own() -> Path:
+    """Where the state folder keeps project files, and pointers to those that lie elsewhere."""
+    return Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects"
+
+
+def _known() -> list[str]:
+    """Names that `find` finds."""
+    beside = {path.stem for path in _own().glob("*/*.yaml") if path.stem == path.parent.name}
+    ran = {path.stem for path in _own().glob("*.path") if _ran_before(path.stem) is not None}
+    return sorted({path.stem for path in _own().glob("*.yaml")} | beside | ran | set(shipped()))
+
+
+def _ran_before(name: str) -> Path | None:
+    """The file of a project that has run in this state folder, if it is still there."""
+    pointer = _own() / f"{name}.path"
+    path = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+    return path if path is not None and path.is_file() else None
