@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import statistics
 import subprocess
 import sys
 import tomllib
@@ -15,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("microseg_assets", "ml", "expectations")
-SECONDS_OVER_DAGSTER = 1.0
+SECONDS_OVER_DAGSTER = 1.0  # on a machine that imports dagster itself in so many:
+SECONDS_OF_DAGSTER = 0.91
 # Seconds each: whoever lists assets must not pay for them. pandas is Dagster's own business, if it imports it.
 HEAVY_AT_LOADING = (
     "mlflow", "great_expectations", "lightgbm", "sklearn", "scipy", "pandas", "matplotlib", "pyspark", "skops",
@@ -133,18 +133,19 @@ def load(code: str) -> tuple[float, float, set[str]]:
 def test_loading_the_code_location_costs_at_most_a_second_more_than_dagster() -> None:
     """With all assets, jobs and schedules of the shipped project resolved, as the UI does it.
 
-    Judged by the seconds of the process itself, so that what else the machine does is not held against us.
+    Judged by the seconds of the process itself, and by what dagster takes here, so that neither what else the machine
+    does nor a slower machine is held against us.
     """
     plain, ours = [], []
-    for _ in range(3):  # in turns, so that both meet the same machine
+    for _ in range(4):  # in turns, so that both meet the same machine; the least of each is the least disturbed
         plain.append(load(DAGSTER))
         ours.append(load(CODE_LOCATION))
-    alone, loaded = (statistics.median(own for _, own, _ in runs) for runs in (plain, ours))
-    wall_alone, wall_loaded = (statistics.median(seconds for seconds, _, _ in runs) for runs in (plain, ours))
+    alone, loaded = (min(own for _, own, _ in runs) for runs in (plain, ours))
+    wall_alone, wall_loaded = (min(seconds for seconds, _, _ in runs) for runs in (plain, ours))
     print(
         f"\nimport dagster: {wall_alone:.2f} s ({alone:.2f} s of its own); code location loaded: {wall_loaded:.2f} s "
         f"({loaded:.2f} s of its own)"
     )
     by_dagster, by_us = plain[0][2], ours[0][2]
     assert sorted((by_us - by_dagster) & set(HEAVY_AT_LOADING)) == []
-    assert loaded - alone <= SECONDS_OVER_DAGSTER
+    assert loaded - alone <= SECONDS_OVER_DAGSTER * max(alone / SECONDS_OF_DAGSTER, 1.0)
