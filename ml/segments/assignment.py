@@ -3,10 +3,11 @@
 Belongs here: applying fitted layers to snapshots. Does not belong here: the clusters (see `layer_model`), and how they
 become strings with weights (see `micro_segments`).
 
-Whoever lies clearly in a cluster is in it, at once. At a border, where the second nearest cluster is almost as near, a
-customer stays where it was: the same rule is applied to what was known of it on the last four Sundays, the oldest
-first, and then to today. So a day needs no stored assignment and can be computed on its own, and all days of a week
-look at the same Sundays. The clusters are those of today's stage on all of these days.
+Whoever lies clearly nearer to a cluster than to any other is in it, at once. Anybody else stays in the cluster that the
+last four Sundays speak for together: each is evidence, and a customer is taken to leave its cluster with a small chance
+a week (a hidden Markov model with sticky states, filtered forwards; Rabiner 1989, §III.A).
+So a day needs no stored assignment and can be computed on its own, and all days of a week look at the same Sundays. The
+clusters are those of today's stage on all of these days.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.segments.inputs import columns_of, in_order, with_derived
-from ml.segments.layer_model import LayerModel
+from ml.segments.layer_model import LayerModel, likelihoods, shares_of_rows
 from ml.segments.micro_segments import micro_segment_id
 from ml.segments.specs import DERIVED, VALUE_COLUMNS, LayerSpec
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 History: TypeAlias = Callable[[pa.Table], pa.Table]
 
 SUNDAYS = 4
-RECENT: tuple[int, ...] = ()
-BORDER = 0.2  # weight of the second nearest, as a share of the nearest two, from which a customer stays where it was
 
 
 def assign(inputs: pa.Table, model: LayerModels | None, history: History | None = None) -> pa.Table:
@@ -136,14 +135,21 @@ class _Part:
     distances: np.ndarray
     place: np.ndarray
 
+    @property
+    def reach(self) -> float:
+        """How much nearer than its own another cluster must be for a customer to move on today's word alone.
+
+        As much as undoes the certainty that it stayed: 2 log((1 − leaving) / leaving) in squared distance.
+        """
+        return float(2 * np.log(1 / self.layer.leaving - 1))
+
     def unclear(self) -> np.ndarray:
-        """The rows at a border, as places in `here`."""
-        if self.distances.shape[1] == 1 or self.fitted.rules:
+        """The rows whose weeks before may matter, as places in `here`."""
+        if self.distances.shape[1] == 1 or self.fitted.rules or self.reach <= 0:
             return np.zeros(0, dtype=np.int64)
-        best = self.distances[np.arange(len(self.place)), self.place]
-        reach = 2 * np.log(1 / BORDER - 1)
-        near = (self.distances <= (best + reach)[:, None]).sum(axis=1) > 1
-        return np.flatnonzero(near & (best > self.fitted.core))
+        handicapped = self.distances + self.fitted.odds
+        near = (handicapped <= (handicapped.min(axis=1) + self.reach)[:, None]).sum(axis=1) > 1
+        return np.flatnonzero(near)
 
 
 def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> list[_Part]:
@@ -153,7 +159,7 @@ def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> li
             if layer.applies_to(stage) and layer.name not in model.off:
                 fitted = model.of(stage, layer)
                 distances = fitted.distances(data)
-                parts.append(_Part(layer, position, fitted, here, distances, np.argmin(distances, axis=1)))
+                parts.append(_Part(layer, position, fitted, here, distances, fitted.places_at(distances)))
     if history is None or not parts:
         return parts
     unclear = {number: rows for number, part in enumerate(parts) if len(rows := part.unclear())}
@@ -168,23 +174,25 @@ def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> li
 
 
 def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) -> None:
-    """Let the rows at a border stay where they were on the Sundays before."""
+    """Let the rows whose place is unclear stay where they were on the Sundays before."""
+    fitted = part.fitted
     wanted = part.layer.present(inputs.column_names)
-    here = part.here[rows]
-    places = np.full(len(rows), -1)
+    shares = np.array(fitted.shares) if fitted.shares else np.full(len(fitted.letters), 1 / len(fitted.letters))
+    belief, is_seen = np.tile(shares, (len(rows), 1)), np.zeros(len(rows), dtype=bool)
     for number in range(len(earlier.at)):
-        for known, data, without in earlier.rows(number, here, wanted):
-            places[known] = _stayed(places[known], part.fitted.distances(data, without))
-    part.place[rows] = _stayed(places, part.distances[rows])
-
-
-def _stayed(before: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """The cluster before (−1 is none) as long as it is about as near as the nearest; else the nearest."""
-    near = np.argmin(distances, axis=1)
-    rows = np.arange(len(near))
-    reach = 2 * np.log(1 / BORDER - 1)
-    stays = (before >= 0) & (distances[rows, np.maximum(before, 0)] <= distances[rows, near] + reach)
-    return np.where(stays, before, near)
+        for known, data, without in earlier.rows(number, part.here[rows], wanted):
+            if without.issuperset(wanted):
+                continue
+            likelihood = likelihoods(fitted.distances(data, without))
+            belief[known] = shares_of_rows(
+                ((1 - part.layer.leaving) * belief[known] + part.layer.leaving * shares) * likelihood
+            )
+            is_seen[known] = True
+    before = np.argmax(belief, axis=1)
+    handicapped = part.distances[rows] + fitted.odds
+    own = handicapped[np.arange(len(rows)), before]
+    stays = is_seen & (own <= handicapped.min(axis=1) + part.reach)
+    part.place[rows] = np.where(stays, before, part.place[rows])
 
 
 @dataclass
@@ -262,10 +270,8 @@ def sundays_before(day: date) -> list[date]:
 
 
 def _looked_at(days: np.ndarray) -> np.ndarray:
-    """The days that an assignment looks at, the oldest first, −1 for none; shape (looks, n)."""
-    sunday = _sunday_before(days)
-    recent = [np.where(days - back > sunday, days - back, -1) for back in sorted(RECENT, reverse=True)]
-    return np.stack([*(sunday - 7 * back for back in range(SUNDAYS - 1, -1, -1)), *recent])
+    """The days that an assignment looks at, the oldest first; shape (looks, n)."""
+    return np.stack([_sunday_before(days) - 7 * back for back in range(SUNDAYS - 1, -1, -1)])
 
 
 def _sunday_before(days: np.ndarray) -> np.ndarray:

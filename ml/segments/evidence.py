@@ -101,7 +101,9 @@ def with_layers(facts: Facts, as_of: date, models: Models) -> Models:
     return replace(models, layers=cast("LayerModels | None", layers))
 
 
-def judged_on(facts: Facts, day: date, models: Models, *, learn: date, until: date, seed: int = 0) -> Judged | None:
+def judged_on(
+    facts: Facts, day: date, models: Models, *, learn: date, until: date, seed: int = 0, is_damped: bool = True
+) -> Judged | None:
     """What each grouping, learnt on the customers of `learn`, tells of those of `day`, both under `models`.
 
     Parameters
@@ -109,6 +111,7 @@ def judged_on(facts: Facts, day: date, models: Models, *, learn: date, until: da
     models : fitted on nothing later than `day`
     learn : a day at least a window earlier
     until : the day by whose end the window after `day` has closed
+    is_damped : whether customers between two clusters stay where they were, as in the published strings
 
     Returns
     -------
@@ -121,7 +124,8 @@ def judged_on(facts: Facts, day: date, models: Models, *, learn: date, until: da
     on_first = pairs["day"].to_numpy() == np.datetime64(learn)
     if min(on_first.sum(), (~on_first).sum()) < 2 * spec.min_cluster_customers:
         return None
-    restated = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
+    history = facts.snapshot if is_damped else None
+    restated = restate(facts.engine, facts.snapshot(pairs), models, history)
     keys = restated.select(["customer_id", "day"])
     spend = facts.outcomes(keys, spec.outcome_window_days, until=until)["spend"].to_numpy()
     return judged(restated, spend, restated["day"].to_numpy() == np.datetime64(learn), seed)

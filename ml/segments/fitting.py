@@ -28,7 +28,7 @@ from ml.segments.layer_model import LayerModel, rule_places
 from ml.segments.layers import LayerModels
 from ml.segments.naming import with_names
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
-from ml.segments.structure import SEPARATION, STABLE, Point
+from ml.segments.structure import APART, SEPARATION, STABLE, Point
 
 OTHERS = "others"
 DRAWN = "_drawn"
@@ -121,7 +121,7 @@ def fit_layer(
         columns = before.columns  # the units of the clusters in force: only then can both be held against each other
     bare = LayerModel(stage, layer, columns, letters_used=tuple(letters_used))
     if layer.method == "rules":
-        return with_names(_fit_rules(bare, table, before), table)
+        return _dated(with_names(_fit_rules(bare, table, before), table), table, before)
     room = _Room(spec.min_cluster_customers, table.num_rows)
     if not columns:
         fitted = _one(bare, table, "all customers are alike in what this layer looks at")
@@ -133,7 +133,7 @@ def fit_layer(
         fitted = _fit_auto(bare, table, before, past, room)
     else:
         fitted = _fit_fixed(bare, table, before, room)
-    return with_names(_with_letters(fitted, table, before), table)
+    return _dated(with_names(_with_letters(fitted, table, before), table), table, before)
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,14 @@ def _fit_auto(
     order = _order(table)
     some = data[np.sort(order[: structure.ROWS])]
     least = room.least(len(some))
-    k, curve = structure.natural_clusters(some, _blocks(model.columns), most, least)
+    seen = structure.natural_clusters(some, _blocks(model.columns), most, least)
+    k, curve = seen.k, seen.curve
     if before is not None and before.kind == "natural":
         k = _held(k, len(before.letters), curve)
     if k > 1:
-        fitted = _natural(model, table, data, some, k, before, curve, room)
+        fitted = _natural(model, table, data, k, before, seen, some, room)
+        if fitted is not None and fitted.drift and k != seen.k > 1:  # what is held does not fit any more either
+            fitted = _natural(model, table, data, seen.k, before, seen, some, room) or fitted
         if fitted is not None:
             return fitted
     if past is None or not past.can_judge(2 * room.smallest):
@@ -186,61 +189,55 @@ def _fit_auto(
 def _held(k: int, had: int, curve: Sequence[Point]) -> int:
     """A number of natural clusters in force is held to a lower bar than a new one."""
     point = next((one for one in curve if one.k == had), None)
-    if k == had or point is None or point.separation is None or point.stability is None:
+    if k == had or point is None or point.separation is None or point.stability is None or point.apart is None:
         return k
     other = next((one.separation or 0.0 for one in curve if one.k == k), 0.0)
-    is_still = point.separation >= SEPARATION / 2 and point.stability >= 0.8 * STABLE
-    return had if is_still and other < point.separation * MUCH_BETTER else k
+    still = (point.separation / SEPARATION, 1 / 2), (point.stability / STABLE, 0.8), (point.apart / APART, 0.8)
+    at_most = point.separation * (MUCH_BETTER if k > had else 1)  # fewer clusters must only not explain more
+    return had if all(found >= asked for found, asked in still) and other < at_most else k
 
 
 def _natural(
     model: LayerModel,
     table: pa.Table,
     data: np.ndarray,
-    some: np.ndarray,
     k: int,
     before: LayerModel | None,
-    curve: tuple[Point, ...],
+    seen: structure.Structure,
+    some: np.ndarray,
     room: _Room,
 ) -> LayerModel | None:
     is_anchored = before is not None and before.kind == "natural" and len(before.letters) == k
+    floor = mixture.least_variance(some)
     start = _members(data, before, table) if is_anchored and before is not None else None
-    if start is None:
-        start = _drawn_start(some, data, k)
-    found = mixture.expectation_maximisation(data, start)
+    if start is None:  # the clusters of those whom the structure test looked at, in all columns
+        start = mixture.of_labels(some, seen.labels[k], k, floor)
+    found = mixture.expectation_maximisation(data, start, floor)
     place = found.labels(data)
     sizes = np.bincount(place, minlength=k)
     if sizes.min() < max(1, room.smallest // 2 if is_anchored else room.smallest):
         return None
-    point = next(one for one in curve if one.k == k)
+    point = next(one for one in seen.curve if one.k == k)
     reason = (
         f"{k} natural clusters: they explain customers better than one cloud of the same margins and correlations by "
         f"{point.separation or 0:.2f} a customer ({SEPARATION:g} is asked for), and bootstrap samples agree to "
         f"{point.stability or 0:.2f}"
     )
     fitted = _with_centres(model, data, place, found.centres, np.sqrt(found.variance))
-    fitted = replace(fitted, kind="natural", reason=reason, curve=curve, shares=tuple(float(x) for x in found.shares))
+    shares = tuple(float(x) for x in found.shares)
+    fitted = replace(fitted, kind="natural", reason=reason, curve=seen.curve, shares=shares)
     return replace(fitted, drift=_drift(data, fitted, before) if before is not None else "")
-
-
-def _drawn_start(some: np.ndarray, data: np.ndarray, k: int) -> mixture.Mixture:
-    """The mixture of the customers that the structure test looked at, in all columns."""
-    seen = structure.projected(some)
-    label = mixture.mixture_of(seen, k, k, tries=6).labels(seen)
-    centres = np.stack([some[label == number].mean(axis=0) for number in range(k)])
-    variance = np.maximum(((some - centres[label]) ** 2).mean(axis=0), mixture.FLOOR**2)
-    return mixture.Mixture(centres, variance, np.bincount(label, minlength=k) / len(label), -np.inf)
 
 
 def _members(data: np.ndarray, before: LayerModel, table: pa.Table) -> mixture.Mixture | None:
     """The clusters in force on today's data, in today's units: their members' means, their spread and shares."""
     place = before.assign(table)
     sizes = np.bincount(place, minlength=len(before.letters))
-    if len(sizes) < 2 or not sizes.min():
-        return None
-    centres = np.stack([data[place == number].mean(axis=0) for number in range(len(sizes))])
-    variance = np.maximum(((data - centres[place]) ** 2).mean(axis=0), mixture.FLOOR**2)
-    return mixture.Mixture(centres, variance, sizes / len(data), -np.inf)
+    return (
+        mixture.of_labels(data, place, len(sizes), mixture.least_variance(data))
+        if len(sizes) > 1 and sizes.min()
+        else None
+    )
 
 
 def _drift(data: np.ndarray, fitted: LayerModel, before: LayerModel) -> str:
@@ -358,8 +355,9 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
             if np.bincount(place, minlength=most).min() >= max(1, room.smallest // 2):
                 fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
                 return replace(fitted, drift=_emptied(before, table, room))
-    for k in range(most, 1, -1):
-        centres = mixture.k_means(data, k)
+    some = data[np.sort(_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
+    for k in range(min(most, len(np.unique(some, axis=0))), 1, -1):
+        centres = mixture.k_means(data, mixture.k_means(some, k))
         place = mixture.nearest(data, centres)
         if np.bincount(place, minlength=k).min() >= room.smallest:
             return replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
@@ -498,10 +496,18 @@ def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None
     )
 
 
+def _dated(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
+    """Each letter with the day of the fit that gave it."""
+    given = dict(zip(before.letters, before.since, strict=False)) if before is not None else {}
+    is_dated = "day" in table.column_names and table.num_rows
+    today = str(pc.max(table["day"]).as_py()) if is_dated else ""
+    return replace(fitted, since=tuple(given.get(letter) or today for letter in fitted.letters))
+
+
 def _old_places(before: LayerModel, table: pa.Table) -> np.ndarray:
     """The clusters in force on today's rows; −1 for those who lie outside of all natural clusters."""
     distances = before.distances(table)
-    place = np.argmin(distances, axis=1)
+    place = before.places_at(distances)
     if before.kind == "natural":
         width = before.sharpness * len(before.centres[0])
         place = np.where(distances.min(axis=1) > _outside(width), -1, place)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["natural", "cut", "one", "fixed", "rules"]
-CORE = 0.3  # squared distance per dimension: who is that near to a centre has no other cluster
+CORE = 0.32  # squared distance per dimension: who is that near to a centre has no other cluster
 BORDER_SD = 0.1  # a quantile's border is a strip of about two of these to each side, in the feature's own SD
 
 
@@ -47,6 +47,7 @@ class LayerModel:
     rules : rules: (name, predicate), in order; the cluster after them is of the others
     letters, names : of the clusters; a single cluster is A
     letters_used : every letter ever given here, in order
+    since : of each letter the day of the fit that gave it, as ISO text; empty where fits have no days
     sizes : customers behind each cluster at the fit
     evidence : per cluster what sets it apart, greatest first
     kind, reason : whether the clusters are natural, a cut that pays, one, or what the project file fixed, and why
@@ -67,6 +68,7 @@ class LayerModel:
     letters: tuple[str, ...] = ("A",)
     names: tuple[str, ...] = (ALIKE,)
     letters_used: tuple[str, ...] = ("A",)
+    since: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     evidence: tuple[tuple[Difference, ...], ...] = ()
     kind: Kind = "one"
@@ -150,16 +152,28 @@ class LayerModel:
         """exp(−½ squared distance), made to add up to 1; quantiles and rules are all or nothing."""
         if self.rules or self.cuts:
             return np.eye(len(self.letters))[np.argmin(distances, axis=1)]
-        return shares_of(distances)
+        return shares_of_rows(likelihoods(distances))
+
+    @property
+    def odds(self) -> np.ndarray:
+        """What is added to squared distances before the least decides: −2 log of a natural cluster's share, or 0.
+
+        Between two natural clusters the larger one is the likelier; the borders of other clusters lie midway.
+        """
+        return -2 * np.log(np.maximum(self.shares, 1e-12)) if self.shares else np.zeros(len(self.letters))
+
+    def places_at(self, distances: np.ndarray) -> np.ndarray:
+        """The place of each row's likeliest cluster, the first of equals."""
+        return np.argmin(distances + self.odds, axis=1)
 
     def assign(self, table: pa.Table) -> np.ndarray:
-        """The place of each row's nearest cluster, the first of equals."""
-        return np.argmin(self.distances(table), axis=1)
+        """The place of each row's likeliest cluster: the nearest one, between natural clusters also by their size."""
+        return self.places_at(self.distances(table))
 
     def memberships(self, table: pa.Table) -> np.ndarray:
-        """Weights that count: the nearest cluster's and those above the threshold, made to add up to 1; else 0."""
+        """Weights that count: the likeliest cluster's and those above the threshold, made to add up to 1; else 0."""
         distances = self.distances(table)
-        return self.memberships_at(distances, np.argmin(distances, axis=1))
+        return self.memberships_at(distances, self.places_at(distances))
 
     def memberships_at(self, distances: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Weights that count, given each row's primary cluster, which is never outweighed by another.
@@ -181,7 +195,7 @@ class LayerModel:
         mixed = np.flatnonzero(((within > 1) & (best > self.core)) | (near != place))
         if not len(mixed):
             return result
-        weights = shares_of(distances[mixed])
+        weights = shares_of_rows(likelihoods(distances[mixed]))
         some = np.arange(len(mixed))
         first, top = place[mixed], near[mixed]
         mine, most = weights[some, first].copy(), weights[some, top].copy()
@@ -189,13 +203,13 @@ class LayerModel:
         keep = weights >= self.layer.membership_threshold * (weights + most[:, None])
         keep[some, first] = True
         weights = np.where(keep, weights, 0.0)
-        result[mixed] = weights / _row_sums(weights)[:, None]
+        result[mixed] = shares_of_rows(weights)
         return result
 
     def to_json(self) -> dict[str, Any]:
         plain = (
-            "stage", "centres", "spread", "sharpness", "shares", "cuts", "letters", "names", "letters_used", "sizes",
-            "kind", "reason", "drift",
+            "stage", "centres", "spread", "sharpness", "shares", "cuts", "letters", "names", "letters_used", "since",
+            "sizes", "kind", "reason", "drift",
         )  # fmt: skip
         stored = {name: getattr(self, name) for name in plain}
         return {
@@ -229,15 +243,20 @@ class LayerModel:
             letters=tuple(stored["letters"]),
             names=tuple(stored["names"]),
             letters_used=tuple(stored["letters_used"]),
+            since=tuple(stored["since"]),
             sizes=tuple(stored["sizes"]),
         )
 
 
-def shares_of(distances: np.ndarray) -> np.ndarray:
-    """exp(−½ squared distance) of each cluster, made to add up to 1."""
+def likelihoods(distances: np.ndarray) -> np.ndarray:
+    """exp(−½ squared distance) of each cluster, over that of the nearest."""
     result: np.ndarray = np.exp(-0.5 * (distances - distances.min(axis=1, keepdims=True)))
-    result /= _row_sums(result)[:, None]
     return result
+
+
+def shares_of_rows(values: np.ndarray) -> np.ndarray:
+    """Each row made to add up to 1; summed column by column, so that a row's result is its own."""
+    return values / _row_sums(values)[:, None]
 
 
 def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray:

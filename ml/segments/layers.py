@@ -8,7 +8,7 @@ replaces what is in force (see `training`).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ml import tables
 from ml.segments.assignment import assign, primary_strings
+from ml.segments.identity import Event
 from ml.segments.inputs import in_order, layer_inputs, with_derived
 from ml.segments.layer_model import LayerModel, layer_spec
 from ml.segments.names import Difference, Names
@@ -25,6 +26,8 @@ from ml.segments.structure import Point
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_SAID = 3  # differences of a cluster that a row of its lineage tells
 
 __all__ = ["LayerModel", "LayerModels", "assign", "in_order", "layer_inputs", "primary_strings"]
 
@@ -145,19 +148,8 @@ class LayerModels:
         """
         rows = []
         for model in self.models:
-            named = dict(zip(model.letters, model.names, strict=True))
-            sizes = dict(zip(model.letters, model.sizes, strict=False))
-            base = {"stage": model.stage, "layer": model.layer.name, "kind": model.kind, "reason": model.reason}
-            if is_new:
-                for event in model.events:
-                    fate = {name: value for name, value in asdict(event).items() if name not in ("letter", "other")}
-                    name = named.get(event.letter)
-                    rows.append(base | fate | {"cluster": event.letter, "other": event.other, "cluster_name": name})
-            else:
-                for given, name in named.items():
-                    size = sizes.get(given, 0)
-                    fate = {"event": "continued", "customers_before": size, "customers": size, "kept": 1.0, "came": 1.0}
-                    rows.append(base | fate | {"cluster": given, "other": "", "cluster_name": name})
+            events = model.events if is_new else kept_as_it_is(model).events
+            rows += [_about(model) | asdict(event) | _of_cluster(model, event.letter) for event in events]
         return pa.Table.from_pylist(rows, schema=tables.CLUSTER_LINEAGE.schema())
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -198,3 +190,41 @@ class LayerModels:
             },
             index=features.index,
         )
+
+
+def kept_as_it_is(model: LayerModel) -> LayerModel:
+    """A fitted layer that goes on: what became of its clusters is that they are continued."""
+    sizes = dict(zip(model.letters, model.sizes, strict=False))
+    events = tuple(
+        Event("continued", given, "", sizes.get(given, 0), sizes.get(given, 0), 1.0, 1.0) for given in model.letters
+    )
+    return replace(model, events=events, drift="")
+
+
+def _about(model: LayerModel) -> dict[str, object]:
+    """Why a stage's layer has its clusters, and how sure that is."""
+    point = next((one for one in model.curve if one.k == len(model.letters)), None)
+    gains = [] if point is None else [gain for gain in (point.gain_spend, point.gain_stage) if gain is not None]
+    return {
+        "stage": model.stage,
+        "layer": model.layer.name,
+        "kind": model.kind,
+        "reason": model.reason,
+        "stability": point.stability if point is not None and model.kind == "natural" else None,
+        "gain": max(gains, default=None) if model.kind == "cut" else None,
+    }
+
+
+def _of_cluster(model: LayerModel, letter: str) -> dict[str, object]:
+    """What a cluster is; nothing of one that is gone."""
+    if letter not in model.letters:
+        return {"cluster": letter, "cluster_name": None, "since": None, "differences": ""}
+    place = model.letters.index(letter)
+    since = model.since[place] if place < len(model.since) else ""
+    evidence = model.evidence[place] if place < len(model.evidence) else ()
+    return {
+        "cluster": letter,
+        "cluster_name": model.names[place],
+        "since": date.fromisoformat(since) if since else None,
+        "differences": "; ".join(map(str, evidence[:MOST_SAID])),
+    }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 0.1  # least within-cluster standard deviation, in the column's own: whole numbers must not become clusters
+FLOOR = 0.1  # least within-cluster standard deviation, in the column's own
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,35 @@ class Mixture:
     fit: float
 
     def labels(self, data: np.ndarray) -> np.ndarray:
-        """The nearest centre of each row, in within-cluster units."""
-        return np.argmax(_products(data, self.centres, self.variance), axis=1)
+        """The most likely cluster of each row: nearness in within-cluster units, and size."""
+        return np.argmax(_products(data, self.centres, self.variance) + np.log(np.maximum(self.shares, 1e-12)), axis=1)
 
 
-def expectation_maximisation(data: np.ndarray, start: Mixture, *, most: int = 300, gain: float = 1e-6) -> Mixture:
-    """Climb from `start` until a step brings less than `gain` in the mean log-likelihood."""
+def least_variance(data: np.ndarray) -> np.ndarray:
+    """The least variance that a cluster may have in each column, so that no single value becomes one. Shape (columns,).
+
+    A column of few values is a rounded one: a value stands for all numbers up to halfway to its neighbours, which adds
+    a twelfth of that width squared (Sheppard 1898). Where no value is frequent this is next to nothing.
+    """
+    found = np.full(data.shape[1], FLOOR**2)
+    for number, column in enumerate(data.T):
+        values, counts = np.unique(column, return_counts=True)
+        if len(values) > 1:
+            gaps = np.diff(values)
+            width = (np.append(gaps, gaps[-1]) + np.append(gaps[0], gaps)) / 2
+            found[number] = max(FLOOR**2, float((counts * width**2).sum() / len(column) / 12))
+    return found
+
+
+def expectation_maximisation(
+    data: np.ndarray, start: Mixture, floor: np.ndarray, *, most: int = 300, gain: float = 1e-6
+) -> Mixture:
+    """Climb from `start` until a step brings less than `gain` in the mean log-likelihood.
+
+    Parameters
+    ----------
+    floor : `least_variance` of the data
+    """
     n, across = len(data), np.ascontiguousarray(data.T)  # (columns, n): sums over clusters then run along memory
     own = across * across
     squares = own.sum(axis=1)
@@ -48,7 +71,7 @@ def expectation_maximisation(data: np.ndarray, start: Mixture, *, most: int = 30
         weight = score.sum(axis=1) + 1e-9
         shares = weight / n
         centres = (score @ data) / weight[:, None]
-        variance = np.maximum((squares - (weight[:, None] * centres**2).sum(axis=0)) / n, FLOOR**2)
+        variance = np.maximum((squares - (weight[:, None] * centres**2).sum(axis=0)) / n, floor)
         if fit - last < gain:
             break
         last = fit
@@ -64,25 +87,63 @@ def log_likelihood(data: np.ndarray, mixture: Mixture) -> np.ndarray:
     return result
 
 
-def mixture_of(data: np.ndarray, k: int, seed: int, tries: int, gain: float = 1e-6) -> Mixture:
-    """The best of several short climbs from k-means++ starts, climbed to its end."""
+def mixture_of(
+    data: np.ndarray,
+    k: int,
+    seed: int,
+    tries: int,
+    floor: np.ndarray,
+    gain: float = 1e-6,
+    smaller: Mixture | None = None,
+) -> Mixture:
+    """The best of several short climbs, climbed to its end.
+
+    Parameters
+    ----------
+    tries : climbs from k-means++ starts, which may all miss a small cluster far out
+    floor : `least_variance` of the data
+    smaller : a mixture of k − 1 clusters; each of its clusters, split in two, is a start as well
+    """
     from sklearn.cluster import kmeans_plusplus
 
-    best: Mixture | None = None
-    for number in range(tries):
-        centres = kmeans_plusplus(data, k, random_state=1000 * seed + number)[0]
-        found = expectation_maximisation(data, around(centres), most=25, gain=3e-4)
-        if best is None or found.fit > best.fit:
-            best = found
-    if best is None:
+    starts = [around(kmeans_plusplus(data, k, random_state=1000 * seed + number)[0]) for number in range(tries)]
+    if smaller is not None:
+        starts += grown(data, smaller)
+    if not starts:
         raise ValueError("tries must be at least 1")
-    return expectation_maximisation(data, best, gain=gain)
+    climbs = [expectation_maximisation(data, start, floor, most=25, gain=3e-4) for start in starts]
+    return expectation_maximisation(data, max(climbs, key=lambda found: found.fit), floor, gain=gain)
 
 
 def around(centres: np.ndarray) -> Mixture:
     """A start: equal shares around given centres, half of the standardised columns' variance."""
     k, width = centres.shape
     return Mixture(centres, np.full(width, 0.5), np.full(k, 1 / k), -np.inf)
+
+
+def of_labels(data: np.ndarray, label: np.ndarray, k: int, floor: np.ndarray) -> Mixture:
+    """The mixture that labels describe: each cluster's mean and share, and their common spread."""
+    centres = np.stack([data[label == number].mean(axis=0) for number in range(k)])
+    variance = np.maximum(((data - centres[label]) ** 2).mean(axis=0), floor)
+    return Mixture(centres, variance, np.bincount(label, minlength=k) / len(label), -np.inf)
+
+
+def grown(data: np.ndarray, mixture: Mixture) -> list[Mixture]:
+    """Starts with a cluster more: each cluster in turn is split along the direction in which it is longest."""
+    label, scale = mixture.labels(data), np.sqrt(mixture.variance)
+    starts = []
+    for number in range(len(mixture.centres)):
+        inside = data[label == number] / scale
+        if len(inside) < 4:
+            continue
+        away = inside - inside.mean(axis=0)
+        size, direction = np.linalg.eigh(away.T @ away / len(inside))
+        step = np.sqrt(max(size[-1], 0.0)) * direction[:, -1] * scale
+        others = np.delete(np.arange(len(mixture.centres)), number)
+        centres = np.vstack([mixture.centres[others], mixture.centres[number] - step, mixture.centres[number] + step])
+        half = mixture.shares[number] / 2
+        starts.append(Mixture(centres, mixture.variance, np.append(mixture.shares[others], [half, half]), -np.inf))
+    return starts
 
 
 def k_means(data: np.ndarray, start: int | np.ndarray) -> np.ndarray:

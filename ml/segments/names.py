@@ -107,6 +107,12 @@ class Difference:
     def words(self) -> Words:
         return category_words(self.feature, self.value) if self.value else words_of(self.feature)
 
+    def __str__(self) -> str:
+        """``spend_90d 412 against 128``; a share of customers for the value of a string feature."""
+        if self.value:
+            return f"{self.feature} is {self.value} for {self.cluster_mean:.0%} against {self.stage_mean:.0%}"
+        return f"{self.feature} {self.cluster_mean:,.3g} against {self.stage_mean:,.3g}"
+
     @property
     def grade(self) -> int:
         """−2 very low, −1 low, 0 about the stage's mean, 1 high, 2 very high."""

@@ -19,7 +19,7 @@ from ml import columns
 from ml.segments import ordinals
 
 MOST_VALUES = 8
-SKEWED = 0.5
+SKEWED, MOST_SKEWED = 0.5, 1.0  # what is unskewed, and what a logarithm may leave
 MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
 
 
@@ -27,7 +27,8 @@ MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
 class Numeric:
     """A number: missing → `median`; unskewed; cut to `low` … `high`; standardised.
 
-    `unskew` : ``log1p`` is sign(x)·log(1 + |x|), ``log`` is log(x) of what is never 0 or less, empty leaves it as it is
+    `unskew` : ``log1p`` is sign(x)·log(1 + |x|), ``log`` is log(x) of what is never 0 or less, ``logit`` is
+    log(x / (1 − x)) of what always lies between 0 and 1, empty leaves it as it is
     """
 
     feature: str
@@ -172,6 +173,9 @@ def _unskewed(values: np.ndarray, how: str) -> np.ndarray:
     """A new array, whatever `how` is."""
     if how == "log":
         return np.log(np.maximum(values, 1e-12))
+    if how == "logit":
+        inside = np.clip(values, 1e-9, 1 - 1e-9)
+        return np.log(inside / (1 - inside))
     result: np.ndarray = np.sign(values) * np.log1p(np.abs(values)) if how else values.copy()
     return result
 
@@ -190,10 +194,13 @@ def _numeric(feature: str, raw: np.ndarray) -> Numeric | None:
     values = np.sort(np.where(np.isnan(raw), median, raw))
     unskew = ""
     if abs(_skewness(values)) > SKEWED:
-        skewed = {how: abs(_skewness(_unskewed(values, how))) for how in ("", "log1p")}
-        if known[0] > 0:  # what multiplies has a logarithm; adding 1 would bend it where it is small
-            skewed["log"] = abs(_skewness(_unskewed(values, "log"))) - SKEWED / 2
-        unskew = min(skewed, key=lambda how: skewed[how])
+        ways = ["", "log1p"]
+        if known[0] > 0:
+            ways += ["log", "logit"] if known[-1] < 1 else ["log"]
+        skewed = {how: abs(_skewness(_unskewed(values, how))) for how in ways}
+        # What multiplies has a logarithm, whatever its unit; adding 1 bends it where it is small. A little skewness is
+        # no reason against it: clusters of unequal size are skewed together.
+        unskew = "log" if skewed.get("log", np.inf) <= MOST_SKEWED else min(skewed, key=lambda how: skewed[how])
     values = _unskewed(values, unskew)
     low, high = (float(q) for q in np.quantile(values, [0.01, 0.99]))
     if low == high:  # all but a few alike: those few are what there is to see

@@ -56,6 +56,8 @@ class LayerSpec:
     rules : for ``rules``: the first predicate that holds wins; who fits none is in a last cluster, "others"
     membership_threshold : weight, as a share of its own and the primary's, from which a further cluster counts as a
         secondary one
+    leaving : chance a week with which a customer is taken to leave its cluster: the smaller, the more firmly somebody
+        between two clusters stays where it was; .5 damps nothing
     """
 
     name: str
@@ -66,7 +68,8 @@ class LayerSpec:
     k: int | Literal["auto"] = "auto"
     k_max: int = 6
     rules: tuple[LayerRule, ...] = ()
-    membership_threshold: float = 0.2
+    membership_threshold: float = 0.15
+    leaving: float = 0.02
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -76,6 +79,8 @@ class LayerSpec:
                 raise ValueError(f"{name} of layer {self.name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.membership_threshold <= 1:
             raise ValueError(f"membership_threshold of layer {self.name} must lie above 0 and at most at 1")
+        if not 0 < self.leaving <= 0.5:
+            raise ValueError(f"leaving of layer {self.name} must lie above 0 and at most at 0.5")
         if self.method == "quantiles" and not self.features:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
@@ -109,14 +114,12 @@ class AudienceSpec:
 
 # The most telling layer first: what is learnt of a group is shrunk up its string's prefixes. Five steps of expected
 # value tell more of the next month's spend than clusters of spend, orders and value (`tests.benchmarks.homogeneity`).
+# What changes in value is news, so it holds nobody back for long. A month's trend is no trait: it turns by itself, and
+# is left to sub-stages and audiences (`tests.benchmarks.flicker`).
 DEFAULT_LAYERS = (
-    LayerSpec("value", ("ltv",), "what they are worth", k=5),
-    LayerSpec(
-        "engagement",
-        ("purchase_days_28d", "mean_gap_days", "overdue", "spend_trend_28d"),
-        "the rhythm they buy in",
-    ),
-    LayerSpec("predicted", ("p_alive", "expected_orders"), "whether they will come back"),
+    LayerSpec("value", ("ltv",), "what they are worth", k=5, leaving=0.3),
+    LayerSpec("engagement", ("purchase_days_28d", "mean_gap_days", "overdue"), "the rhythm they buy in"),
+    LayerSpec("predicted", ("p_alive",), "whether they will come back", k_max=3),
     LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers"),
     LayerSpec(
         "affinity",

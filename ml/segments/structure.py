@@ -13,19 +13,19 @@ such null: its margin is all there is, so one column alone is never natural.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ml.segments.mixture import Mixture, mixture_of
+from ml.segments.mixture import Mixture, least_variance, mixture_of, of_labels
 
 ROWS = 5_000  # customers the test looks at
 LEAST = 400  # and at least: fewer cannot show that they are not one cloud
 COLUMNS = 12  # principal components it looks at where a layer has more columns
-NULLS, RESAMPLES = 4, 4
+NULLS, RESAMPLES, TRIES = 4, 4, 3
 STABLE = 0.75  # mean adjusted Rand index of bootstrap samples
-SEPARATION = 0.015  # log-likelihood per customer that k clusters must bring beyond what they bring on a null
+SEPARATION = 0.02  # log-likelihood per customer that k clusters must bring beyond what they bring on a null
 SURE = 0.93  # stability of more clusters that need not add separation if they lie as far apart
 BETTER, MUCH = 0.07, 0.12  # share of the separation that more clusters must add; more if they lie closer together
 APART = 1.75  # within-cluster standard deviations between the nearest two centres; below it a mixture has one summit
@@ -56,10 +56,17 @@ class Point:
     gain_stage: float | None = None
 
 
-def natural_clusters(
-    data: np.ndarray, blocks: Sequence[int], most: int, smallest: int
-) -> tuple[int, tuple[Point, ...]]:
-    """How many natural clusters there are, 1 if there are none, and the curve behind it.
+@dataclass(frozen=True)
+class Structure:
+    """How many natural clusters there are, 1 if there are none; the curve behind it; for each k the rows' clusters."""
+
+    k: int = 1
+    curve: tuple[Point, ...] = ()
+    labels: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+def natural_clusters(data: np.ndarray, blocks: Sequence[int], most: int, smallest: int) -> Structure:
+    """Whether there are natural clusters, and how many.
 
     Parameters
     ----------
@@ -71,29 +78,37 @@ def natural_clusters(
     from threadpoolctl import threadpool_limits
 
     if len(blocks) < 2 or len(data) < LEAST:
-        return 1, ()
+        return Structure()
     with threadpool_limits(limits=1):
         return _natural(data, blocks, most, smallest)
 
 
-def _natural(data: np.ndarray, blocks: Sequence[int], most: int, smallest: int) -> tuple[int, tuple[Point, ...]]:
+def _natural(data: np.ndarray, blocks: Sequence[int], most: int, smallest: int) -> Structure:
     random = np.random.default_rng(0)
     nulls = [without_clusters(data, blocks, random) for _ in range(NULLS)]
     seen, *nulls = (projected(one) for one in (data, *nulls))
+    floor = least_variance(seen)
     resamples = [random.integers(len(seen), size=len(seen)) for _ in range(RESAMPLES)]
     chosen, best, apart, curve, spread = 1, 0.0, 0.0, [], 0.0
+    labels = {}
+    # As hard as on the data is searched on the nulls, or the harder search would pass for structure.
+    found, *on_nulls = (of_labels(one, np.zeros(len(one), dtype=int), 1, floor) for one in (seen, *nulls))
     for k in range(2, most + 1):
-        found = mixture_of(seen, k, k, tries=6)
-        label = found.labels(seen)
+        found = mixture_of(seen, k, k, tries=TRIES, floor=floor, smaller=found)
+        on_nulls = [
+            mixture_of(null, k, k, tries=TRIES, floor=floor, smaller=fewer, gain=1e-5)
+            for null, fewer in zip(nulls, on_nulls, strict=True)
+        ]
+        label = labels[k] = found.labels(seen)
         if np.bincount(label, minlength=k).min() < smallest:
             curve.append(Point(k))
             if k > chosen + 1:
                 break
             continue
-        gains = [mixture_of(null, k, k, tries=2, gain=1e-5).fit - _one(null) for null in nulls]
+        gains = [other.fit - _one(null, floor) for null, other in zip(nulls, on_nulls, strict=True)]
         spread = max(spread, float(np.std(gains)))
-        separation = found.fit - _one(seen) - float(np.mean(gains))
-        stability = _stability(seen, resamples, label, k) if separation > SEPARATION / 2 else None
+        separation = found.fit - _one(seen, floor) - float(np.mean(gains))
+        stability = _stability(seen, resamples, label, k, floor) if separation > SEPARATION / 2 else None
         gap = _nearest_centres(found)
         curve.append(Point(k, separation, spread, stability, gap))
         more = MUCH if gap < CLOSER * apart else BETTER if (stability or 0.0) < SURE else 0.0
@@ -102,7 +117,7 @@ def _natural(data: np.ndarray, blocks: Sequence[int], most: int, smallest: int) 
             chosen, best, apart = k, separation, gap
         elif k >= max(chosen + 2, 3) and separation < max(best * (1 + BETTER), SEPARATION):
             break
-    return chosen, tuple(curve)
+    return Structure(chosen, tuple(curve), labels)
 
 
 def without_clusters(data: np.ndarray, blocks: Sequence[int], random: np.random.Generator) -> np.ndarray:
@@ -137,8 +152,10 @@ def has_summits(values: np.ndarray) -> bool:
     """Whether a continuous column's density has two summits with a valley of less than 70 % of the lower between.
 
     Gaussian kernel density with Silverman's bandwidth; each side of the valley holds at least a twentieth of the
-    values. Columns of few values, or with many alike, are not continuous.
+    values. Columns of few values, or with many alike, are not continuous. What was cut off at an end is left out: there
+    it stands in a heap.
     """
+    values = values[(values > values.min()) & (values < values.max())]
     _, counts = np.unique(values, return_counts=True)
     if len(counts) < 50 or counts.max() > len(values) / 20:
         return False
@@ -152,10 +169,12 @@ def has_summits(values: np.ndarray) -> bool:
     return bool(((density < 0.7 * np.minimum(left, right)) & (below >= 0.05) & (below <= 0.95)).any())
 
 
-def _stability(data: np.ndarray, resamples: Sequence[np.ndarray], label: np.ndarray, k: int) -> float:
+def _stability(
+    data: np.ndarray, resamples: Sequence[np.ndarray], label: np.ndarray, k: int, floor: np.ndarray
+) -> float:
     from sklearn.metrics import adjusted_rand_score
 
-    again = [mixture_of(data[rows], k, k + 7, tries=3, gain=1e-5).labels(data) for rows in resamples]
+    again = [mixture_of(data[rows], k, k + 7, tries=3, floor=floor, gain=1e-5).labels(data) for rows in resamples]
     return float(np.mean([adjusted_rand_score(label, other) for other in again]))
 
 
@@ -165,9 +184,10 @@ def _nearest_centres(found: Mixture) -> float:
     return float(away[~np.eye(len(away), dtype=bool)].min())
 
 
-def _one(data: np.ndarray) -> float:
+def _one(data: np.ndarray, floor: np.ndarray) -> float:
     """Mean log-likelihood of a single cluster."""
-    return -0.5 * data.shape[1] - 0.5 * float(np.log(np.maximum(data.var(axis=0), 1e-4)).sum())
+    variance = np.maximum(data.var(axis=0), floor)
+    return -0.5 * float((data.var(axis=0) / variance).sum()) - 0.5 * float(np.log(variance).sum())
 
 
 def _main(block: np.ndarray) -> np.ndarray:

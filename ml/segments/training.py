@@ -20,9 +20,8 @@ from ml.sampling import sampled
 from ml.segments import figures
 from ml.segments.cuts import Past
 from ml.segments.fitting import fit_layers
-from ml.segments.identity import Event
 from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels
+from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import LayerSpec, SegmentSpec
 from ml.training import Decision, Training, decide
@@ -161,15 +160,6 @@ def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[Layer
     order = {layer.name: place for place, layer in enumerate(incumbent.layers)}
     models = sorted([*kept, *taken.values()], key=lambda model: (model.stage, order[model.layer.name]))
     return replace(incumbent, models=tuple(models), fitted_on=refit.fitted_on)
-
-
-def kept_as_it_is(model: LayerModel) -> LayerModel:
-    """A fitted layer that goes on: what became of its clusters is that they are continued."""
-    sizes = dict(zip(model.letters, model.sizes, strict=False))
-    events = tuple(
-        Event("continued", given, "", sizes.get(given, 0), sizes.get(given, 0), 1.0, 1.0) for given in model.letters
-    )
-    return replace(model, events=events, drift="")
 
 
 def _cuts(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:

@@ -1,7 +1,8 @@
-"""How many draws of each world the tests look at: the ten that the claims are about; fewer while one is at work."""
+"""Which draws of each world the tests look at: the ten that the claims are about; other ones, or fewer, by choice."""
 
 from __future__ import annotations
 
 import os
 
-SEEDS = range(int(os.environ.get("MICROSEG_EVIDENCE_SEEDS", "10")))
+FIRST = int(os.environ.get("MICROSEG_EVIDENCE_FIRST", "0"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("MICROSEG_EVIDENCE_SEEDS", "10")))

@@ -1,0 +1,177 @@
+"""How long segments take for a million customers: `python -m tests.benchmarks.segments_million`.
+
+A simulated retail business of 20,000 customers, a year old, each customer fifty times with a little noise of its own,
+lies in a lake as the chain would have written it: features and value of the day and of the Sundays before. Six layers
+are fitted in each stage on the stated cap of customers and on ten times as many; then the day's four steps are timed as
+the assets do them: clusters (with the weeks before, read from the lake), micro-segments, audiences, profiles.
+
+Beside the seconds by the clock stand those that the processor worked, on both cores together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from types import SimpleNamespace
+from typing import TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microseg_assets.assets.segments import earlier_features
+from microseg_assets.chain import Chain
+from microseg_assets.lake import Lake
+from ml import lifecycle, tables, value
+from ml.engine import DuckDB
+from ml.features import Facts, features_table
+from ml.lifecycle import LifecycleSpec
+from ml.sampling import sampled
+from ml.segments import (
+    DEFAULT_AUDIENCES,
+    DEFAULT_LAYERS,
+    LayerSpec,
+    SegmentSpec,
+    assign,
+    audiences,
+    fit_layers,
+    layer_inputs,
+    micro_segments,
+    profiles,
+    sundays_before,
+)
+from ml.simulate.business import BusinessSpec, block, facts_of
+from ml.value import ValueSpec
+
+T = TypeVar("T")
+LAYERS = (*DEFAULT_LAYERS, LayerSpec("baskets", ("average_order_90d", "items_90d"), "how they fill a basket"))
+STAGES = 6
+DAY_LIMIT, FIT_LIMIT, MOVED_LIMIT = 6.0, 90.0, 0.03  # seconds, seconds, share of a layer's assignments
+CUSTOMERS, TIMES = 20_000, 50
+
+
+def business() -> tuple[DuckDB, Facts, date]:
+    """The facts of the simulated business, and its last Thursday."""
+    engine = DuckDB()
+    spec = BusinessSpec(preset="retail", customers=CUSTOMERS, days=364, seed=5)
+    facts = facts_of(engine, block(spec, 0))
+    last = date.fromisoformat(spec.start) + timedelta(spec.days - 1)
+    return engine, facts, last - timedelta((last.weekday() - 3) % 7)
+
+
+def many(table: pa.Table, times: int, seed: int) -> pa.Table:
+    """Each customer `times` times under ids of their own, numbers up to 2 % off; the same offset on every day."""
+    parts = []
+    for number in range(times):
+        off = np.random.default_rng([seed, number])
+        part = table
+        ids = pc.binary_join_element_wise(table["customer_id"], pa.scalar(f"-{number:02d}"), "")
+        for place, field in enumerate(table.schema):
+            if field.name == "customer_id":
+                part = part.set_column(place, field.name, ids)
+            elif pa.types.is_floating(field.type):
+                factor = pa.array(1 + 0.02 * off.standard_normal(len(table)))
+                part = part.set_column(place, field, pc.multiply(table[field.name], factor))
+        parts.append(part)
+    return pa.concat_tables(parts).combine_chunks().sort_by("customer_id")
+
+
+def timed(what: str, times: int, run: Callable[[], T]) -> tuple[T, float]:
+    """Run, say the median seconds (and the processor's), and give back the last result."""
+    walls, cpus = [], []
+    for _ in range(times):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = run()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    print(
+        f"  {what:<34} {statistics.median(walls):6.2f} s  ({min(walls):.2f} … {max(walls):.2f}; "
+        f"processor {statistics.median(cpus):.2f})",
+        flush=True,
+    )
+    return result, statistics.median(walls)
+
+
+def six_stages(stages: pa.Table, features: pa.Table) -> pa.Table:
+    """The business's stages, and where it lacks one of six, a slice of its churned customers under that name."""
+    text = np.array(stages["stage"].to_pylist(), dtype=object)
+    for number, name in enumerate(one for one in ("prospect", "new", "star", "reengaged") if one not in set(text)):
+        text[np.flatnonzero(text == "churn")[number::20]] = name
+    return stages.set_column(stages.column_names.index("stage"), "stage", pa.array(text, pa.string()))
+
+
+def written(lake: Lake, engine: DuckDB, facts: Facts, day: date, times: int) -> tuple[pa.Table, tables.Table]:
+    """Features and value of the day and of the Sundays before go into the lake; the day's `layer_inputs` come back."""
+    snapshot = features_table(facts.spec)
+    model = cast(value.ValueModel, value.train(facts.until(day), day, ValueSpec(), None).model)
+    spec = LifecycleSpec()
+    inputs = None
+    for one in [*sundays_before(day), day]:
+        features = many(facts.until(one).snapshot_of(one), times, 1)
+        valued = value.apply(features, model, ValueSpec(), label="bench")
+        lake.write(snapshot, one, snapshot.conform(features))
+        lake.write(tables.CUSTOMER_VALUE, one, tables.CUSTOMER_VALUE.conform(valued))
+        if one == day:
+            stages = lifecycle.assign_stages(engine, features, valued, None, spec)
+            inputs = layer_inputs(engine, features, valued, six_stages(stages, features))
+    assert inputs is not None
+    return inputs, snapshot
+
+
+def shares_moved(one: pa.Table, other: pa.Table) -> Iterator[tuple[str, float]]:
+    """Per layer the share of customers whose primary cluster differs between two assignments."""
+    beside = one.filter(one["is_primary"]), other.filter(other["is_primary"])
+    differs = pc.not_equal(beside[0]["cluster"], beside[1]["cluster"])
+    for layer in pc.unique(beside[0]["layer"]).to_pylist():
+        here = pc.equal(beside[0]["layer"], layer)
+        yield layer, pc.mean(differs.filter(here).cast(pa.float64())).as_py()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--times", type=int, default=TIMES, help=f"copies of {CUSTOMERS:,} customers")
+    parser.add_argument("--runs", type=int, default=5, help="runs of the day's steps")
+    given = parser.parse_args()
+    engine, facts, day = business()
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(folder, "bench")
+        inputs, snapshot = written(lake, engine, facts, day, given.times)
+        stages = pc.unique(inputs["stage"]).to_pylist()
+        print(f"{inputs.num_rows:,} customers in {len(stages)} stages ({', '.join(sorted(stages))}), {day}", flush=True)
+        assert len(stages) == STAGES
+        spec = SegmentSpec(LAYERS)
+
+        def sample(cap: int) -> pa.Table:
+            pairs = sampled(engine, inputs.select(["customer_id", "day"]), cap, spec.seed)
+            place = pc.index_in(pairs["customer_id"], inputs["customer_id"].combine_chunks())
+            return inputs.take(place)
+
+        few = sample(spec.max_rows // 10)
+        model, fit = timed(f"fit on {spec.max_rows:,}", 1, lambda: fit_layers(sample(spec.max_rows), spec))
+        smaller = fit_layers(few, spec)
+        larger = fit_layers(inputs, replace(spec, max_rows=10 * spec.max_rows))
+        chain = SimpleNamespace(project=SimpleNamespace(features_table=snapshot), engine=engine, lake=lake)
+        history = earlier_features(cast(Chain, chain), model)
+        rows, seconds = timed("clusters, with the weeks before", given.runs, lambda: assign(inputs, model, history))
+        total = seconds
+        strings, seconds = timed("micro-segments", given.runs, lambda: micro_segments(engine, inputs, rows, spec))
+        total += seconds
+        total += timed("audiences", given.runs, lambda: audiences(engine, inputs, DEFAULT_AUDIENCES))[1]
+        total += timed("profiles", given.runs, lambda: profiles(engine, strings, inputs, model.names()))[1]
+        print(f"  the day                            {total:6.2f} s  (limit {DAY_LIMIT:g}); weekly fit {fit:.1f} s "
+              f"(limit {FIT_LIMIT:g})")  # fmt: skip
+        plain = assign(inputs, model)
+        for words, other in ((f"{inputs.num_rows:,} instead of {spec.max_rows:,}", larger),
+                             (f"{spec.max_rows:,} instead of {few.num_rows:,}", smaller)):  # fmt: skip
+            moved = dict(shares_moved(plain, assign(inputs, other)))
+            said = ", ".join(f"{layer} {share:.1%}" for layer, share in moved.items())
+            print(f"  moved by a sample of {words}: {said} (limit {MOVED_LIMIT:.0%})")
+
+
+if __name__ == "__main__":
+    main()
