@@ -21,6 +21,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             **dict.fromkeys(TABLES, Reach.SAME_DAY),
             "movements": Reach.SEVEN_DAYS,
             "segment_evidence": Reach.LAST_ENDED_WEEK,
+            "cluster_lineage": Reach.LAST_ENDED_WEEK,
         },
         kinds=("html",),
     )
@@ -28,6 +29,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         """Who the customers are, where they are going, what they are worth and what to do about it, on one page."""
         for week, days in step.in_force():
             evidence = step.week("segment_evidence", week) if week else tables.SEGMENT_EVIDENCE.empty()
+            lineage = step.week("cluster_lineage", week) if week else tables.CLUSTER_LINEAGE.empty()
             for day in days:
                 atlas = Atlas(
                     project=step.project.title or step.project.name,
@@ -36,6 +38,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                     tables={name: step.read(name, [day]) for name in TABLES},
                     moves=step.recent("movements", day, timedelta(days=6)),
                     evidence=evidence,
+                    lineage=lineage,
                     choices=chain.choice_rows(week),
                     switched_off=step.project.missing_tables(),
                     treatments=step.project.lifecycle.treatments(),

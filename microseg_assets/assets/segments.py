@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import dagster as dg
@@ -28,28 +30,39 @@ def earlier_features(chain: Chain, layers: segments.LayerModels | None) -> segme
     valued = [name for name in wanted if name in value.names]
     features = [name for name in wanted if name not in valued]
 
-    def read(table: tables.Table, day: date, names: list[str], asked: pa.ChunkedArray) -> pa.Table:
+    def read(table: tables.Table, day: date, names: list[str]) -> pa.Table:
         columns = ", ".join(map(quoted, ["customer_id", *names]))
-        there = chain.engine.query(f"SELECT {columns} FROM partition", partition=chain.lake.files(table, [day]))
-        return there.take(pc.index_in(asked, there["customer_id"].combine_chunks())).select(names)
+        return chain.engine.query(f"SELECT {columns} FROM partition", partition=chain.lake.files(table, [day]))
+
+    def on(day: date, who: pa.Array) -> pa.Table:
+        """The wanted columns of one day, a row for each of `who`."""
+        place: pa.Array | None = None
+        there: pa.Array | None = None
+        found = pa.table({"customer_id": who})
+        for table, names in ((snapshot, features), (value, valued)):
+            if chain.lake.missing(table, [day]):
+                part = (
+                    chain.facts(day).snapshot(found.append_column("day", pa.array([day] * len(who), pa.date32())))
+                    if table is snapshot
+                    else pa.table({name: pa.nulls(len(who), pa.float64()) for name in names})
+                )
+            else:
+                part = read(table, day, names)
+                ids = part["customer_id"].combine_chunks()
+                if place is None or not ids.equals(there):  # both tables have the same customers, as a rule
+                    place, there = segments.places_of(who, ids), ids
+                part = part.take(place)
+            for name in names:
+                found = found.append_column(name, part[name])
+        return found.drop_columns(["customer_id"])
 
     def of(pairs: pa.Table) -> pa.Table:
-        parts = []
-        for day in sorted(pc.unique(pairs["day"]).to_pylist()):
-            asked = pairs.filter(pc.equal(pairs["day"], day))
-            who = asked["customer_id"]
-            if chain.lake.missing(snapshot, [day]):
-                found = chain.facts(day).snapshot(asked).select(features)
-            else:
-                found = read(snapshot, day, features, who)
-            is_valued = not chain.lake.missing(value, [day])
-            told = read(value, day, valued, who) if is_valued else pa.table(
-                {name: pa.nulls(len(who), pa.float64()) for name in valued}
-            )  # fmt: skip
-            for name in valued:
-                found = found.append_column(name, told[name])
-            parts.append(found)
-        return pa.concat_tables(parts) if parts else pairs
+        days = sorted(pc.unique(pairs["day"]).to_pylist())
+        if not days:
+            return pairs
+        who = [pairs["customer_id"].filter(pc.equal(pairs["day"], day)).combine_chunks() for day in days]
+        with ThreadPoolExecutor(min(len(days), os.cpu_count() or 1)) as pool:
+            return pa.concat_tables(pool.map(on, days, who))
 
     return of
 

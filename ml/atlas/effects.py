@@ -11,7 +11,7 @@ from ml.atlas.facts import Facts, Row, place
 from ml.atlas.words import is_known, number
 
 _ALL = "all"  # the root of every string in `action_effects`
-_DRAWN = 300  # intervals drawn per micro-segment: a page with many of them must stay small
+_DRAWN = 90  # intervals drawn per micro-segment: a page with many of them must stay small
 _WHISKER = 120.0  # pixels
 _MAY, _MAY_NOT = "May be acted upon.", "Unsupported: shown for information, never acted upon."
 _LEVELS = {"own": "own evidence", "parent": "parent’s"}

@@ -47,6 +47,7 @@ class Atlas:
     tables : the day's tables by the names in `TABLES`, each with `day`
     moves : `movements` of the last seven days, up to and including `day`
     evidence : `segment_evidence` of the week in force
+    lineage : `cluster_lineage` of the week in force
     choices : rows of `model_choices` in force, one per family, with `week`
     switched_off : input tables that the business does not bring
     treatments : what to do about the customers of a stage (``active``) or sub-stage (``active/at-risk``), in words
@@ -58,6 +59,7 @@ class Atlas:
     tables: Mapping[str, pa.Table]
     moves: pa.Table
     evidence: pa.Table
+    lineage: pa.Table
     choices: Sequence[Mapping[str, Any]]
     switched_off: Sequence[str]
     treatments: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Facts:
     profiles: list[Row]
     effects: list[Row]
     evidence: list[Row]
+    lineage: list[Row]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -125,7 +128,7 @@ class Facts:
 
 def counted(engine: Engine, atlas: Atlas) -> Facts:
     """Ask the day's tables everything that the page tells."""
-    given = {**atlas.tables, "moves": atlas.moves, "evidence": atlas.evidence}
+    given = {**atlas.tables, "moves": atlas.moves, "evidence": atlas.evidence, "lineage": atlas.lineage}
     parameters = {"day": atlas.day, "after": atlas.day - _WINDOW}
 
     def rows(sql: str, *names: str) -> list[Row]:
@@ -147,6 +150,7 @@ def counted(engine: Engine, atlas: Atlas) -> Facts:
         ),
         effects=rows("SELECT * FROM action_effects WHERE day = $day ORDER BY micro_segment, action", "action_effects"),
         evidence=rows("SELECT * FROM evidence ORDER BY r2_log_spend DESC, grouping", "evidence"),
+        lineage=rows("SELECT * FROM lineage ORDER BY stage, layer, LENGTH(cluster), cluster", "lineage"),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ml.atlas.clusters import clusters
 from ml.atlas.effects import actions, scale_of
 from ml.atlas.evidence import evidence, models, switched_off, verdict
 from ml.atlas.facts import Atlas, Facts, Row, counted, total
@@ -70,6 +71,7 @@ def _view(facts: Facts) -> Row:
         "flow": flow(facts, week),
         "week": moves,
         "segments": micro_segments(facts, ahead, plans, scale),
+        "clusters": clusters(facts),
         "actions": actions(facts, scale),
         "zero": f"{scale.x(0.0):.0f}",
         "plan": planning,

@@ -12,7 +12,7 @@ from ml.segments.figures import evidence_figure
 from ml.segments.fitting import fit_layers
 from ml.segments.identity import Event, lineage, matched_letters
 from ml.segments.layers import LayerModel, LayerModels, assign, layer_inputs
-from ml.segments.micro_segments import micro_segment_id, micro_segments, prefixes
+from ml.segments.micro_segments import micro_segment_id, micro_segments, places_of, prefixes
 from ml.segments.names import Names
 from ml.segments.profiles import profiles
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
@@ -32,6 +32,6 @@ __all__ = [
     "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "Event", "History", "LayerModel", "LayerModels",
     "LayerRule", "LayerSpec", "Names", "Past", "SegmentSpec", "apply_means", "assign", "audiences",
     "check_audiences", "evidence_figure", "fit_layers", "history_columns", "input_columns", "layer_inputs",
-    "lineage", "matched_letters", "micro_segment_id", "micro_segments", "prefixes", "profiles", "r2",
+    "lineage", "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes", "profiles", "r2",
     "segment_evidence", "shrunken_means", "sundays_before", "train", "unknown_features",
 ]  # fmt: skip

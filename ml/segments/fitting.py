@@ -25,7 +25,7 @@ from ml.segments.cuts import Past, StagePast, is_better, judged
 from ml.segments.identity import lineage, matched_letters, new_letters
 from ml.segments.inputs import in_order
 from ml.segments.layer_model import LayerModel, rule_places
-from ml.segments.layers import LayerModels
+from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.naming import with_names
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
 from ml.segments.structure import APART, SEPARATION, STABLE, Point
@@ -115,7 +115,7 @@ def fit_layer(
     that a stage near the limit does not gain and lose it every week.
     """
     if before is not None and table.num_rows == 0:
-        return replace(before, layer=layer, drift="")
+        return replace(kept_as_it_is(before), layer=layer)
     columns = preparation.fit(_first(table, structure.ROWS), features)
     if before is not None and preparation.still_fit(before.columns, columns, table):
         columns = before.columns  # the units of the clusters in force: only then can both be held against each other
@@ -356,6 +356,8 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
                 fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
                 return replace(fitted, drift=_emptied(before, table, room))
     some = data[np.sort(_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
+    if model.layer.most == 1:
+        return _one(model, table, reason)
     for k in range(min(most, len(np.unique(some, axis=0))), 1, -1):
         centres = mixture.k_means(data, mixture.k_means(some, k))
         place = mixture.nearest(data, centres)
@@ -473,7 +475,8 @@ def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None
     if before is not None and not before.rules and table.num_rows:
         old, old_letters = _old_places(before, table), before.letters
     place = fitted.assign(table)
-    if count == 1:
+    is_free = "A" in old_letters or "A" not in fitted.letters_used  # and not the letter of a cluster that is gone
+    if count == 1 and is_free:
         letters = ["A"]
     else:
         letters = matched_letters(old, old_letters, place, count) if old_letters else [""] * count

@@ -17,6 +17,12 @@ import pytest
 from ml import tables
 from ml.atlas import TABLES, Atlas, render
 from ml.engine import DuckDB
+from ml.segments.identity import Event
+from ml.segments.layer_model import LayerModel
+from ml.segments.layers import LayerModels
+from ml.segments.names import Difference
+from ml.segments.specs import LayerSpec
+from ml.segments.structure import Point
 
 DAY = date(2017, 12, 1)
 STAGES = {"prospect": 0.05, "new": 0.08, "active": 0.55, "star": 0.08, "reengaged": 0.06, "churn": 0.18}
@@ -73,6 +79,83 @@ def profile(text: str, customers: int, ltv: float, is_leaf: bool, name: str) -> 
         "ltv_per_customer": ltv,
         "p_churn": 0.12,
     }
+
+
+def cluster(stage: str, layer: str, letter: str, event: str = "continued", **told: Any) -> dict[str, Any]:
+    """A row of `cluster_lineage`; unless told otherwise one of last week's clusters, with all of its customers."""
+    size = told.get("customers", 0 if event in ("merged", "retired") else 100)
+    is_new = event in ("first", "born", "split")
+    is_gone = event in ("merged", "retired")
+    return {
+        "stage": stage,
+        "layer": layer,
+        "cluster": letter,
+        "cluster_name": None if is_gone else f"kind {letter}",
+        "event": event,
+        "other": "",
+        "customers_before": 0 if is_new else size or 100,
+        "customers": size,
+        "kept": 0.0 if event == "first" else 1.0,
+        "came": 0.0 if event == "first" or is_gone else 1.0,
+        "kind": "fixed",
+        "reason": "the project file asks for 2",
+        "since": None if is_gone else DAY - timedelta(days=5 if is_new else 40),
+        "differences": "" if is_gone else "spend_90d 412 against 128; orders_90d 6.1 against 2.43",
+    } | told
+
+
+NO_CUT = "no natural clusters, and no cut surely tells what comes next (at best 0.3% of its variance)"
+
+
+def lineage(*rows: Mapping[str, Any]) -> pa.Table:
+    return table(tables.CLUSTER_LINEAGE, rows, None)
+
+
+def shop_clusters() -> list[dict[str, Any]]:
+    """Values of five in each stage, rhythms in two of them, of which one is new, and layers that are not cut."""
+    grades = ("very high lifetime value", "high lifetime value", "medium lifetime value", "low lifetime value", "none")
+    natural: dict[str, Any] = {
+        "kind": "natural",
+        "stability": 0.934,
+        "reason": "3 natural clusters: they explain customers better than one cloud of the same margins and "
+        "correlations by 0.21 a customer (0.015 is asked for), and bootstrap samples agree to 0.93",
+    }
+    cut: dict[str, Any] = {
+        "kind": "cut",
+        "gain": 0.0213,
+        "reason": "no natural clusters; a cut in 2 tells 2.1% more of the variance of next month's log spend and 0.4% "
+        "of the next stage, out of time",
+    }
+    rows = [
+        cluster(
+            stage, "value", "ABCDE"[i], customers=60 - 7 * i, cluster_name=name, reason="the project file asks for 5",
+            differences=f"ltv {900 / (i + 1):.3g} against 240",
+        )
+        for stage in STAGES
+        for i, name in enumerate(grades)
+    ]  # fmt: skip
+    rows += [
+        cluster(
+            "active", "engagement", "A", customers_before=410, customers=237, kept=0.561, came=0.97, **natural,
+            cluster_name="very frequent",
+        ),
+        cluster(
+            "active", "engagement", "B", customers_before=430, customers=599, kept=0.979, came=0.703, **natural,
+            cluster_name="infrequent",
+        ),
+        cluster("active", "engagement", "C", "merged", other="B", kept=0.821, customers_before=207, **natural),
+        cluster(
+            "active", "engagement", "D", "split", other="A", customers=211, kept=0.42, came=0.815, **natural,
+            cluster_name="frequent, long gaps, overdue, small baskets",
+            differences="purchase_days_28d 5.2 against 2.1; top_category_90d is GROCERY for 62% against 40%",
+        ),
+        *(cluster("star", "engagement", letter, **cut) for letter in "AB"),
+    ]  # fmt: skip
+    return rows + [
+        cluster(stage, layer, "A", cluster_name="all alike", kind="one", reason=NO_CUT, differences="")
+        for stage in STAGES
+        for layer in ("predicted", "promotion", "affinity")
+    ]
 
 
 def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 0.34) -> Atlas:
@@ -235,6 +318,7 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
             ],
             None,
         ),
+        lineage=lineage(*shop_clusters()),
         choices=[
             {
                 "family": "value",
@@ -304,6 +388,7 @@ def test_row_order_never_shows(engine: DuckDB, atlas: Atlas, page: str) -> None:
         tables={name: shuffled(given) for name, given in atlas.tables.items()},
         moves=shuffled(atlas.moves),
         evidence=shuffled(atlas.evidence),
+        lineage=shuffled(atlas.lineage),
         choices=atlas.choices[::-1],
     )
     assert render(engine, mixed) == page
@@ -328,7 +413,16 @@ def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, atlas: Atl
     evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
     def poisoned(given: pa.Table) -> pa.Table:
-        keep = {"customer_id", "evidence_level", "cause", "micro_segment_id", "micro_segment", "design"}
+        keep = {
+            "customer_id",
+            "evidence_level",
+            "cause",
+            "micro_segment_id",
+            "micro_segment",
+            "design",
+            "event",
+            "kind",
+        }
         for i, column in enumerate(given.schema):
             if pa.types.is_string(column.type) and column.name not in keep and "_id" not in column.name:
                 values = [None if v is None else v + evil for v in given[column.name].to_pylist()]
@@ -344,6 +438,7 @@ def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, atlas: Atl
             tables={name: poisoned(given) for name, given in atlas.tables.items()},
             moves=poisoned(atlas.moves),
             evidence=poisoned(atlas.evidence),
+            lineage=poisoned(atlas.lineage),
             choices=[
                 {name: value + evil if isinstance(value, str) else value for name, value in row.items()}
                 for row in atlas.choices
@@ -559,6 +654,7 @@ def test_before_any_model_the_page_says_so(engine: DuckDB, atlas: Atlas) -> None
         },
         moves=tables.MOVEMENTS.empty_days(),
         evidence=tables.SEGMENT_EVIDENCE.empty(),
+        lineage=tables.CLUSTER_LINEAGE.empty(),
         choices=(),
         switched_off=("exposures",),
     )
@@ -566,6 +662,7 @@ def test_before_any_model_the_page_says_so(engine: DuckDB, atlas: Atlas) -> None
     for claim in (
         "No model yet",
         "No movements yet",
+        "No clusters yet",
         "No forecasts yet",
         "No effects yet",
         "No plan yet",
@@ -604,3 +701,257 @@ def test_forecasts_need_no_movements(engine: DuckDB, atlas: Atlas) -> None:
     assert "In 28 days: 80%" in planned
     neither = render(engine, emptied(atlas, "movements", "action_plan"))
     assert "In 28 days: 80%" not in neither and "expected in 28 days" in neither
+
+
+# ── clusters ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def section_of(page: str, name: str = "clusters") -> str:
+    """The markup of one section."""
+    return page.split(f'<section id="{name}"')[1].split("</section>")[0]
+
+
+def told(engine: DuckDB, atlas: Atlas, *rows: Mapping[str, Any]) -> str:
+    """The section on clusters as read, for these rows of lineage."""
+    return words("<section" + section_of(render(engine, replace(atlas, lineage=lineage(*rows)))))
+
+
+@pytest.mark.parametrize(
+    ("row", "count", "said"),
+    [
+        ({"kind": "natural", "stability": 0.934}, 3, "rhythm: 3 natural clusters — bootstrap samples agree to 0.93"),
+        ({"kind": "cut", "gain": 0.0213}, 4, "rhythm: a cut in 4, tells 2.1% more of what comes next"),
+        ({"kind": "fixed", "reason": "the project file asks for 5"}, 5, "rhythm: 5 clusters, as the project file asks"),
+        (
+            {"kind": "fixed", "reason": "the project file asks for 5"},
+            3,
+            "rhythm: 3 clusters, where the project file asks for 5 The project file asks for 5.",
+        ),
+        (
+            {"kind": "fixed", "reason": "the project file asks for quantiles of ltv"},
+            2,
+            "rhythm: 2 clusters, as the project file asks The project file asks for quantiles of ltv.",
+        ),
+        ({"kind": "rules", "reason": "the project file's rules"}, 2, "rhythm: 2 groups by the project file’s rules"),
+    ],
+)
+def test_each_kind_of_layer_is_told_in_words(
+    engine: DuckDB, atlas: Atlas, row: dict[str, Any], count: int, said: str
+) -> None:
+    assert said in told(engine, atlas, *(cluster("active", "rhythm", letter, **row) for letter in "ABCDE"[:count]))
+
+
+def test_why_a_layer_has_its_clusters_is_told_in_full(atlas: Atlas, page: str) -> None:
+    said = words("<section" + section_of(page))
+    for row in atlas.lineage.to_pylist():
+        if row["kind"] in ("natural", "cut"):
+            assert row["reason"][1:] in said.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (cluster("active", "rhythm", "C", kept=0.98), "22 October 2017 continued: 98% stayed "),
+        (cluster("active", "rhythm", "C", came=0.88), "continued: all stayed, 12% came from elsewhere"),
+        (cluster("active", "rhythm", "C", customers_before=0, kept=0.0, came=0.0), "continued: nobody was in it"),
+        (cluster("active", "rhythm", "C", "split", other="A", kept=0.44), "new this week split off A, with 44% of it"),
+        (
+            cluster("active", "rhythm", "C", "born", kept=0.1, came=0.31),
+            "new this week born: 31% at most came from any one cluster",
+        ),
+        (cluster("active", "rhythm", "C", "born", kept=0.0, came=0.0), "born: from none of last week’s"),
+        (cluster("active", "rhythm", "C", "first"), "new this week first fit: nothing before it"),
+        (cluster("active", "rhythm", "C", "merged", other="B", kept=0.82), "C went into B: 82% of it."),
+        (
+            cluster("active", "rhythm", "C", "retired", kept=0.4, customers_before=212),
+            "C is gone: its 212 customers are scattered, 40% of them at most in one cluster.",
+        ),
+        (
+            cluster("active", "rhythm", "C", "retired", kept=0.0, customers_before=0),
+            "C is gone: nobody was left in it.",
+        ),
+    ],
+)
+def test_what_became_of_each_cluster_is_told(engine: DuckDB, atlas: Atlas, row: dict[str, Any], said: str) -> None:
+    assert said in told(engine, atlas, *(cluster("active", "rhythm", letter) for letter in "AB"), row)
+
+
+def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, atlas: Atlas) -> None:
+    rows = [
+        *(cluster("active", "rhythm", letter) for letter in "AB"),
+        cluster("active", "rhythm", "C", "merged", other="B"),
+        cluster("active", "rhythm", "D", "split", other="A", kept=0.4),
+        cluster("star", "rhythm", "A"),
+        cluster("star", "rhythm", "B", "retired"),
+        cluster("star", "rhythm", "C", "born", came=0.2),
+        *(cluster("new", "rhythm", letter, "first") for letter in "AB"),
+    ]
+    assert (
+        "Of 7 clusters 3 are last week’s, 1 was born, 1 split off another and 2 are of a layer’s first fit; "
+        "of last week’s, 1 went into another and 1 is gone. "
+        "Clusters came or went in active · rhythm and star · rhythm." in told(engine, atlas, *rows)
+    )
+
+
+def test_a_week_that_changed_nothing_says_so_and_draws_nothing(engine: DuckDB, atlas: Atlas) -> None:
+    rows = [row for row in shop_clusters() if (row["stage"], row["layer"]) != ("active", "engagement")]
+    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    shown = sum(row["kind"] != "one" for row in rows)
+    assert f"<p>All {shown} clusters are last week’s.</p>" in page
+    assert "<svg" not in page
+    assert "All " not in told(engine, atlas, *shop_clusters())
+
+
+def test_borders_that_moved_are_not_passed_over(engine: DuckDB, atlas: Atlas) -> None:
+    rows = [
+        cluster("active", "rhythm", "A", kept=0.9, customers_before=300),
+        cluster("active", "rhythm", "B", kept=0.8, customers_before=100),
+    ]
+    said = "All 2 clusters are last week’s. Borders moved in active · rhythm, where 88% of customers are in the cluster"
+    assert said in told(engine, atlas, *rows)
+    rows += [cluster("star", "rhythm", letter, kept=0.5) for letter in "AB"]
+    assert "Borders moved in 2 layers, most in star · rhythm, where 50% of" in told(engine, atlas, *rows)
+
+
+def test_a_first_fit_has_nothing_to_be_compared_with(engine: DuckDB, atlas: Atlas) -> None:
+    said = told(engine, atlas, *(cluster("active", "rhythm", letter, "first") for letter in "AB"))
+    assert "All 2 clusters are new: there are none of an earlier week" in said
+    assert "last week’s." not in said
+
+
+def drawn(page: str) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
+    """Of the pictures of lineage: bars' heights by letter, last week and now, and the ribbons' customers."""
+    bars = r'<rect class="e" x="{}" y="[^"]*" width="8" height="([^"]*)"/><text [^>]*>(\w+)'
+    left, right = (
+        {letter: float(height) for height, letter in re.findall(bars.format(x), section_of(page))} for x in (112, 300)
+    )
+    ribbons = re.findall(r"<title>([^<:]*): ([\d,]+) customers?</title>", section_of(page))
+    return left, right, {said: int(count.replace(",", "")) for said, count in ribbons}
+
+
+def test_the_picture_is_as_wide_as_customers_are_many(page: str) -> None:
+    left, right, ribbons = drawn(page)
+    before, now = {"A": 410, "B": 430, "C": 207}, {"A": 237, "B": 599, "D": 211}
+    assert left == pytest.approx({letter: 150 * size / 1047 for letter, size in before.items()}, abs=0.1)
+    assert right == pytest.approx({letter: 150 * size / 1047 for letter, size in now.items()}, abs=0.1)
+    assert ribbons == {"A stays": 230, "B stays": 421, "A to D": 172, "C to B": 170}
+
+
+def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, atlas: Atlas) -> None:
+    """Both rows tell of the same customers: drawn twice, more would have come than there were."""
+    rows = [
+        cluster("active", "rhythm", "A", "merged", other="B", kept=0.6, customers_before=200),
+        cluster("active", "rhythm", "B", "split", other="A", kept=0.6, came=1.0, customers=120),
+        cluster("active", "rhythm", "C", "split", other="A", kept=0.4, came=1.0, customers=80),
+    ]
+    left, right, ribbons = drawn(render(engine, replace(atlas, lineage=lineage(*rows))))
+    assert list(left) == ["A"] and list(right) == ["B", "C"]
+    assert ribbons == {"A to B": 120, "A to C": 80}
+
+
+def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> None:
+    few = "41 customers; 60 are needed for two clusters"
+    one = {"kind": "one", "cluster_name": "all alike"}
+    rows = [
+        *(cluster("active", "value", letter) for letter in "AB"),
+        cluster("active", "affinity", "A", reason=NO_CUT, **one),
+        cluster("active", "promotion", "A", reason=NO_CUT.replace("0.3", "0.4"), **one),
+        cluster("active", "predicted", "A", reason=few, **one),
+    ]
+    said = told(engine, atlas, *rows)
+    assert (
+        "Not cut: affinity, promotion — no natural clusters, and no cut surely tells what comes next; "
+        f"predicted — {few}." in said
+    )
+    assert "all alike" not in said and "All 2 clusters are last week’s." in said
+    assert "No stage is cut by any layer" in told(engine, atlas, *rows[2:])
+
+
+def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB, atlas: Atlas) -> None:
+    rows = [
+        cluster("active", "rhythm", "A", kind="one", reason=NO_CUT, came=0.5, customers=200, customers_before=100),
+        cluster("active", "rhythm", "B", "merged", other="A", kind="one", reason=NO_CUT),
+    ]
+    said = told(engine, atlas, *rows)
+    assert f"rhythm: one cluster N{NO_CUT[1:]}." in said and "B went into A: all of it." in said
+    assert "Not cut" not in said
+
+
+def test_clusters_stand_in_the_order_of_the_page_and_of_the_strings(engine: DuckDB, atlas: Atlas) -> None:
+    rows = [
+        cluster(stage, layer, letter)
+        for stage in ("churn", "new")
+        for layer in ("engagement", "value")  # strings have value first
+        for letter in ("AA", "B")
+    ]
+    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    assert re.findall(r"<h3>(\w+)", page) == ["new", "churn"]
+    assert re.findall(r"scope=rowgroup>(\w+):", page) == ["value", "engagement"] * 2
+    assert re.findall(r"<b>(\w+)</b> kind", page) == ["B", "AA"] * 4
+
+
+def test_shares_of_clusters_are_of_their_stage(engine: DuckDB, atlas: Atlas) -> None:
+    sizes = {"A": 1500, "B": 500}
+    rows = [cluster("active", "rhythm", letter, customers=size) for letter, size in sizes.items()]
+    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    assert "<td style=--b:75>1,500 (75%)" in page and "<td style=--b:25>500 (25%)" in page
+
+
+def test_names_of_clusters_are_escaped(engine: DuckDB, atlas: Atlas) -> None:
+    evil = "<img src=x>"
+    named = {"cluster_name": evil, "reason": evil, "differences": evil, "other": evil}
+    rows = [
+        cluster(evil, evil, evil, **named),
+        cluster(evil, evil, "B", "split", **named, came=1.0),
+        cluster(evil, evil, "C", "merged", **named),
+        cluster(evil, "one", "A", **named),
+    ]
+    page = render(engine, replace(atlas, lineage=lineage(*rows)))
+    assert "<img" not in page
+    assert section_of(page).count("&lt;img src=x&gt;") >= 10
+
+
+def test_without_a_model_there_are_no_clusters_to_tell(engine: DuckDB, atlas: Atlas) -> None:
+    said = told(engine, atlas)
+    assert "No clusters yet" in said and "last week’s." not in said
+
+
+def test_missing_figures_of_clusters_are_never_shown_as_such(engine: DuckDB, atlas: Atlas) -> None:
+    given = {"cluster", "layer", "stage", "event", "kind"}
+    rows = [
+        {name: value for name, value in cluster("active", kind, letter, event, kind=kind).items() if name in given}
+        for kind in ("natural", "cut", "fixed", "rules", "one")
+        for letter, event in zip("ABCDEF", ("continued", "first", "born", "split", "merged", "retired"), strict=True)
+    ]
+    said = told(engine, atlas, *rows)
+    assert "None" not in said and "nan" not in said.lower().split()
+
+
+def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> None:
+    rhythm = LayerModel(
+        "active",
+        LayerSpec("rhythm", ("spend_90d",)),
+        letters=("A", "C"),
+        names=("high spend", "low spend"),
+        since=("2017-10-01", "2017-11-26"),
+        sizes=(300, 100),
+        evidence=((Difference("spend_90d", "", 1.4, 412.0, 128.0),), ()),
+        kind="natural",
+        reason="2 natural clusters",
+        curve=(Point(2, separation=0.2, stability=0.91),),
+        events=(
+            Event("continued", "A", "", 310, 300, 0.95, 0.98),
+            Event("merged", "B", "A", 20, 0, 0.9, 0.0),
+            Event("split", "C", "A", 0, 100, 0.05, 0.6),
+        ),
+    )
+    models = LayerModels((rhythm.layer,), (rhythm,), date(2017, 11, 26))
+    said = told(engine, atlas, *models.lineage().to_pylist())
+    for claim in (
+        "rhythm: 2 natural clusters — bootstrap samples agree to 0.91",
+        "A high spend 300 (75%) spend_90d 412 against 128 1 October 2017 continued: 95% stayed",
+        "C low spend 100 (25%) new this week split off A, with 5.0% of it",
+        "B went into A: 90% of it.",
+    ):
+        assert claim in said
+    assert "All 2 clusters are last week’s." in told(engine, atlas, *models.lineage(is_new=False).to_pylist())

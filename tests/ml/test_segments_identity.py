@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -157,3 +157,31 @@ def test_a_third_of_the_customers_is_not_the_same_cluster() -> None:
     scattered = np.array([0, 1, 2, 3, 4] * 4)
     assert matched_letters(old, "AB", scattered, 5) == [""] * 5
     assert {event.event for event in lineage(old, "AB", scattered, "CDEFG")} >= {"retired"}
+
+
+# ── what is told of a fit ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_letter_keeps_the_day_it_was_given_and_new_ones_have_their_own(first: LayerModels) -> None:
+    later = groups({"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (-2.5, 6.0), "d": (2.5, 6.0)})
+    days = later.column_names.index("day")
+    later = later.set_column(days, "day", pa.array([DAY + timedelta(7)] * len(later), pa.date32()))
+    told = {row["cluster"]: row for row in fit_layers(later, SPEC, first).lineage().to_pylist()}
+    assert {told[given]["since"] for given in "ABC"} == {DAY} and told["D"]["since"] == DAY + timedelta(7)
+    assert all(row["stability"] >= 0.75 and "against" in row["differences"] for row in told.values())
+
+
+def test_a_stage_that_is_empty_this_week_keeps_its_clusters_as_they_are(first: LayerModels) -> None:
+    other = groups(CENTRES)
+    place = other.column_names.index("stage")
+    refit = fit_layers(other.set_column(place, "stage", pa.array(["star"] * len(other))), SPEC, first)
+    kept = refit.find("active", "rhythm")
+    assert kept is not None and kept.centres == first.models[0].centres
+    assert {event.event for event in kept.events} == {"continued"}
+
+
+def test_one_cluster_does_not_take_the_letter_of_one_that_is_gone(first: LayerModels) -> None:
+    without_a = replace(first.models[0], letters=("D", "B", "C"), letters_used=("A", "B", "C", "D"))
+    one = SegmentSpec((replace(LAYER, k=1),), min_cluster_customers=20)
+    refit = fit_layers(groups(CENTRES), one, replace(first, models=(without_a,)))
+    assert refit.models[0].letters[0] not in ("A",) and refit.models[0].reason == "the project file asks for 1"
