@@ -11,7 +11,7 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test evidence value-tables homogeneity mutations lint format clean distclean
+.PHONY: help venv demo ui test evidence value-tables homogeneity moves mutations lint format clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ value-tables: venv ## the value model on past days of real data, beside others
 
 homogeneity: venv ## what micro-segments tell of the next month's spend, beside other groupings
 	@$(BIN)/python -m tests.benchmarks.homogeneity
+
+moves: venv ## who moves from day to day and at refits, on real data: border flicker, and letters that are kept
+	@$(BIN)/python -m tests.benchmarks.moves $(ARGS)
 
 mutations: venv ## a thousand broken files: each row accepted unchanged or quarantined, or the file refused
 	@MICROSEG_MUTATIONS=1000 $(BIN)/python -m pytest -n 2 tests/mutations $(ARGS)

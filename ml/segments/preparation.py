@@ -20,6 +20,7 @@ from ml.segments import ordinals
 
 MOST_VALUES = 8
 SKEWED, MOST_SKEWED = 0.5, 1.0  # what is unskewed, and what a logarithm may leave
+MOST_NEGATIVE = 0.05  # share of values below 0 up to which log1p, bent at 0, still is a logarithm
 MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
 
 
@@ -194,7 +195,7 @@ def _numeric(feature: str, raw: np.ndarray) -> Numeric | None:
     values = np.sort(np.where(np.isnan(raw), median, raw))
     unskew = ""
     if abs(_skewness(values)) > SKEWED:
-        ways = ["", "log1p"]
+        ways = ["", "log1p"] if np.mean(known < 0) <= MOST_NEGATIVE else [""]
         if known[0] > 0:
             ways += ["log", "logit"] if known[-1] < 1 else ["log"]
         skewed = {how: abs(_skewness(_unskewed(values, how))) for how in ways}

@@ -69,7 +69,7 @@ class LayerSpec:
     k_max: int = 6
     rules: tuple[LayerRule, ...] = ()
     membership_threshold: float = 0.15
-    leaving: float = 0.02
+    leaving: float = 0.01
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -117,7 +117,7 @@ class AudienceSpec:
 # What changes in value is news, so it holds nobody back for long. A month's trend is no trait: it turns by itself, and
 # is left to sub-stages and audiences (`tests.benchmarks.flicker`).
 DEFAULT_LAYERS = (
-    LayerSpec("value", ("ltv",), "what they are worth", k=5, leaving=0.3),
+    LayerSpec("value", ("ltv",), "what they are worth", k=5, leaving=0.25),
     LayerSpec("engagement", ("purchase_days_28d", "mean_gap_days", "overdue"), "the rhythm they buy in"),
     LayerSpec("predicted", ("p_alive",), "whether they will come back", k_max=3),
     LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers"),

@@ -24,6 +24,7 @@ ROWS = 5_000  # customers the test looks at
 LEAST = 400  # and at least: fewer cannot show that they are not one cloud
 COLUMNS = 12  # principal components it looks at where a layer has more columns
 NULLS, RESAMPLES, TRIES = 4, 4, 3
+ROUNDS = 3  # in which a null's correlations are made as strong as the data's, where values are shared by many
 STABLE = 0.75  # mean adjusted Rand index of bootstrap samples
 SEPARATION = 0.02  # log-likelihood per customer that k clusters must bring beyond what they bring on a null
 SURE = 0.93  # stability of more clusters that need not add separation if they lie as far apart
@@ -124,28 +125,63 @@ def without_clusters(data: np.ndarray, blocks: Sequence[int], random: np.random.
     """A sample of the same size and margins from the Gaussian copula with the same rank correlations.
 
     A margin with several summits is itself a sign of clusters: in its place stands a normal one of the same mean and
-    spread.
+    spread. Values that many share weaken a correlation: what is drawn is made as strong as shows in what comes of it.
     """
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    n = len(data)
     ends = np.cumsum(blocks)
     spans = [slice(end - width, end) for end, width in zip(ends, blocks, strict=True)]
-    # A block of several columns is a word's: it is ordered along its own main direction.
-    lines = [data[:, span][:, 0] if span.stop - span.start == 1 else _main(data[:, span]) for span in spans]
-    scores = np.column_stack([ndtri((rankdata(line) - 0.5) / n) for line in lines])
-    correlation = np.atleast_2d(np.corrcoef(scores, rowvar=False))
-    values, vectors = np.linalg.eigh(np.nan_to_num(correlation))
-    drawn = random.standard_normal((n, len(lines))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    noise = random.standard_normal((len(data), len(spans)))
+    wanted = _rank_correlations(data, spans)
+    drawn = _drawn(data, spans, noise, wanted)
+    if not any(_is_heaped(data[:, span]) for span in spans):
+        return drawn
+    latent = wanted
+    for _ in range(ROUNDS):
+        shown = _rank_correlations(drawn, spans)
+        ratio = np.where(np.abs(shown) > 0.05, wanted / np.where(np.abs(shown) > 0.05, shown, 1.0), 1.0)
+        latent = np.clip(latent * np.clip(ratio, 0.5, 2.0), -0.995, 0.995)
+        np.fill_diagonal(latent, 1.0)
+        drawn = _drawn(data, spans, noise, latent)
+    return drawn
+
+
+def _drawn(data: np.ndarray, spans: Sequence[slice], noise: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+    """The data's margins in the order that correlated normal noise has."""
+    from scipy.special import ndtri
+
+    n = len(data)
+    values, vectors = np.linalg.eigh(correlation)
+    drawn = noise @ (vectors * np.sqrt(np.maximum(values, 0))).T
     result = np.empty_like(data)
-    for number, (line, span) in enumerate(zip(lines, spans, strict=True)):
+    for number, span in enumerate(spans):
+        line = _line(data[:, span])
         order = np.argsort(drawn[:, number], kind="stable")
         if span.stop - span.start == 1 and has_summits(line):
             result[order, span.start] = line.mean() + line.std() * ndtri((np.arange(n) + 0.5) / n)
         else:
             result[order, span] = data[np.argsort(line, kind="stable"), span]
     return result
+
+
+def _rank_correlations(data: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
+    """Correlations of normal scores; 0 where a column does not vary."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    scores = np.column_stack([ndtri((rankdata(_line(data[:, span])) - 0.5) / len(data)) for span in spans])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.nan_to_num(np.atleast_2d(np.corrcoef(scores, rowvar=False)))
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def _line(block: np.ndarray) -> np.ndarray:
+    """A column; of a word's several columns what orders them: their own main direction."""
+    return block[:, 0] if block.shape[1] == 1 else _main(block)
+
+
+def _is_heaped(block: np.ndarray) -> bool:
+    """Whether a column has a value that more than a twentieth of the rows share."""
+    return bool(np.unique(_line(block), return_counts=True)[1].max() > len(block) / 20)
 
 
 def has_summits(values: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -124,3 +125,23 @@ def test_served_and_published_agree_where_no_history_is_given(table: pa.Table, m
     daily = assign(part, model).to_pandas().query("is_primary").cluster
     served = model.predict(part.to_pandas().drop(columns="day")).micro_segment.str[-1]
     assert list(daily) == list(served)
+
+
+def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) -> None:
+    spec = SegmentSpec((replace(SPEC.layers[0], leaving=0.5),))
+    loose = fit_layers(of_days(table, 30), spec)
+    part = of_days(table, 40)
+    assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()
+
+
+def test_sundays_on_which_nothing_was_known_of_the_layer_hold_nobody(table: pa.Table) -> None:
+    """Before the first value model there is no `ltv`: such a day must not pass for one spent in the first cluster."""
+    spec = SegmentSpec((LayerSpec("value", ("ltv",), k=3),))
+    renamed = table.rename_columns(["ltv" if name == "a" else name for name in table.column_names])
+    model = fit_layers(of_days(renamed, 30), spec)
+    part = of_days(renamed, 40)
+
+    def unvalued(pairs: pa.Table) -> pa.Table:
+        return pa.table({"ltv": pa.nulls(len(pairs), pa.float64())})
+
+    assert assign(part, model, unvalued).equals(assign(part, model))

@@ -137,3 +137,34 @@ def test_one_layer_can_be_fitted_and_applied_alone() -> None:
     model = LayerModel.fit(frame, LayerSpec("value", ("spend", "orders"), k=3))
     assert np.bincount(model.assign(pa.Table.from_pandas(frame))).tolist() == list(model.sizes)
     assert LayerModel.from_json(model.to_json()) == model
+
+
+# ── what is natural ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_between_two_natural_clusters_the_larger_one_is_likelier_and_both_are_given() -> None:
+    random = np.random.default_rng(0)
+    x = np.concatenate([random.normal(0, 1, 2_700), random.normal(5, 1, 300)])
+    y = np.concatenate([random.normal(0, 1, 2_700), random.normal(5, 1, 300)])
+    model = LayerModel.fit(stage(3_000, a=x, b=y), LayerSpec("group", ("a", "b")))
+    assert model.kind == "natural" and len(model.letters) == 2
+    middle = stage(1, a=[2.5], b=[2.5])
+    near = np.argmin(model.distances(stage(1, a=[0.0], b=[0.0])))
+    assert model.assign(middle)[0] == near and model.sizes[near] > 2_500
+    assert (model.memberships(middle) > 0).all()
+
+
+def test_whole_numbers_are_not_natural_clusters() -> None:
+    """Counts lie on few values, each of them a heap; heaps alone are no groups."""
+    random = np.random.default_rng(1)
+    pace = random.normal(0, 1, 4_000)
+    table = stage(4_000, a=np.round(3 + pace + 0.5 * random.normal(0, 1, 4_000)), b=np.round(3 + pace))
+    assert LayerModel.fit(table, LayerSpec("counts", ("a", "b"))).kind == "one"
+
+
+def test_chances_near_one_are_spread_out() -> None:
+    chance = 1 / (1 + np.exp(-np.random.default_rng(2).normal(5, 1, 2_000)))
+    (column,) = preparation.fit(stage(2_000, p=chance), ["p"])
+    assert isinstance(column, preparation.Numeric) and column.unskew == "logit"
+    (prepared,) = column.transform(stage(2_000, p=chance))
+    assert abs(prepared.mean()) < 1e-6 and abs(float((prepared**3).mean())) < 0.2
