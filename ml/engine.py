@@ -81,7 +81,8 @@ class DuckDB:
         try:
             for name, table in tables.items():
                 if isinstance(table, Files):
-                    _register_files(cursor, name, table)
+                    with self._lock:  # a file system is registered once for all cursors
+                        _register_files(cursor, name, table)
                 else:
                     cursor.register(name, table)
             used = {name: value for name, value in (params or {}).items() if re.search(rf"\${name}\b", sql)}

@@ -4,8 +4,9 @@ Belongs here: applying fitted layers to snapshots. Does not belong here: the clu
 become strings with weights (see `micro_segments`).
 
 Whoever lies clearly nearer to a cluster than to any other is in it, at once. Anybody else stays in the cluster that the
-last four Sundays speak for together: each is evidence, and a customer is taken to leave its cluster with a small chance
-a week (a hidden Markov model with sticky states, filtered forwards; Rabiner 1989, §III.A).
+last four Sundays speak for most: each is evidence, and a customer is taken to leave its cluster with a small chance a
+week (a hidden Markov model with sticky states, filtered forwards; Rabiner 1989, §III.A); today then counts if it is
+clear, as if that cluster had been certain.
 So a day needs no stored assignment and can be computed on its own, and all days of a week look at the same Sundays. The
 clusters are those of today's stage on all of these days.
 """
@@ -139,7 +140,8 @@ class _Part:
     def reach(self) -> float:
         """How much nearer than its own another cluster must be for a customer to move on today's word alone.
 
-        As much as undoes the certainty that it stayed: 2 log((1 − leaving) / leaving) in squared distance.
+        As much as undoes the certainty that it stayed: 2 log((1 − leaving) / leaving) in squared distance. Going to a
+        small natural cluster asks for more than that, staying in one does not.
         """
         return float(2 * np.log(1 / self.layer.leaving - 1))
 
@@ -147,9 +149,12 @@ class _Part:
         """The rows whose weeks before may matter, as places in `here`."""
         if self.distances.shape[1] == 1 or self.fitted.rules or self.reach <= 0:
             return np.zeros(0, dtype=np.int64)
-        handicapped = self.distances + self.fitted.odds
-        near = (handicapped <= (handicapped.min(axis=1) + self.reach)[:, None]).sum(axis=1) > 1
-        return np.flatnonzero(near)
+        return np.flatnonzero((self.distances <= self.bound(self.distances)[:, None]).sum(axis=1) > 1)
+
+    def bound(self, distances: np.ndarray) -> np.ndarray:
+        """The squared distance up to which each row stays in a cluster that it was in."""
+        odds = self.fitted.odds
+        return (distances + (odds - odds.min())).min(axis=1) + self.reach
 
 
 def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> list[_Part]:
@@ -177,11 +182,12 @@ def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) ->
     """Let the rows whose place is unclear stay where they were on the Sundays before."""
     fitted = part.fitted
     wanted = part.layer.present(inputs.column_names)
+    used = {column.feature for column in (fitted.columns[:1] if fitted.cuts else fitted.columns)}
     shares = np.array(fitted.shares) if fitted.shares else np.full(len(fitted.letters), 1 / len(fitted.letters))
     belief, is_seen = np.tile(shares, (len(rows), 1)), np.zeros(len(rows), dtype=bool)
     for number in range(len(earlier.at)):
         for known, data, without in earlier.rows(number, part.here[rows], wanted):
-            if without.issuperset(wanted):
+            if without.issuperset(used):  # such a day tells nothing
                 continue
             likelihood = likelihoods(fitted.distances(data, without))
             belief[known] = shares_of_rows(
@@ -189,9 +195,8 @@ def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) ->
             )
             is_seen[known] = True
     before = np.argmax(belief, axis=1)
-    handicapped = part.distances[rows] + fitted.odds
-    own = handicapped[np.arange(len(rows)), before]
-    stays = is_seen & (own <= handicapped.min(axis=1) + part.reach)
+    today = part.distances[rows]
+    stays = is_seen & (today[np.arange(len(rows)), before] <= part.bound(today))
     part.place[rows] = np.where(stays, before, part.place[rows])
 
 

@@ -5,9 +5,9 @@ a cut pays (see `cuts`), the words for a cluster (see `naming`), and whether a r
 `training`).
 
 A refit starts from the partition in force: its members' means on the new data are the first centres. So on unchanged
-data it stays where it is, and nobody moves. Its clusters are then matched to those in force by the customers they
-share, and letters are carried on; a cluster that continues none gets a letter that was never used. Nothing is drawn
-with the project's seed: the same rows give the same clusters.
+data it stays where it is, to the last customer or two, and `training` then keeps what is in force. Its clusters are
+matched to those in force by the customers they share, and letters are carried on; a cluster that continues none gets a
+letter that was never used. Nothing is drawn with the project's seed: the same rows give the same clusters.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _fit_auto(
         k = _held(k, len(before.letters), curve)
     if k > 1:
         fitted = _natural(model, table, data, k, before, seen, some, room)
-        if fitted is not None and fitted.drift and k != seen.k > 1:  # what is held does not fit any more either
+        if (fitted is None or fitted.drift) and k != seen.k > 1:  # what is held does not fit any more either
             fitted = _natural(model, table, data, seen.k, before, seen, some, room) or fitted
         if fitted is not None:
             return fitted
@@ -336,7 +336,7 @@ def _anchored_cut(
     if np.bincount(place, minlength=len(found)).min() < max(1, room.smallest // 2):
         return None
     fitted = _with_centres(model, data, place, found)
-    return replace(fitted, kind="cut", reason=before.reason, curve=curve)
+    return replace(fitted, kind="cut", reason=before.reason, curve=before.curve or curve)
 
 
 # ── the project's own numbers of clusters ─────────────────────────────────────────────────────────────────────────
@@ -501,10 +501,12 @@ def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None
 
 def _dated(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
     """Each letter with the day of the fit that gave it."""
-    given = dict(zip(before.letters, before.since, strict=False)) if before is not None else {}
+    given: dict[str, str] = {}
+    if before is not None:
+        given = dict(zip(before.letters, before.since or [""] * len(before.letters), strict=True))
     is_dated = "day" in table.column_names and table.num_rows
     today = str(pc.max(table["day"]).as_py()) if is_dated else ""
-    return replace(fitted, since=tuple(given.get(letter) or today for letter in fitted.letters))
+    return replace(fitted, since=tuple(given.get(letter, today) for letter in fitted.letters))
 
 
 def _old_places(before: LayerModel, table: pa.Table) -> np.ndarray:
@@ -525,6 +527,8 @@ def _outside(dimensions: float) -> float:
 
 def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[int]:
     """Cluster numbers by falling mean of the first feature, the first prepared column."""
+    if not fitted.columns:
+        return list(range(len(fitted.letters)))
     first = preparation.transform(fitted.columns[:1], table)[0]
     means = [
         float(np.mean(first[place == number])) if (place == number).any() else -np.inf

@@ -45,7 +45,7 @@ class LayerModel:
     shares : of each cluster, where they are natural
     cuts : quantiles: inner borders of the first feature in prepared units, rising
     rules : rules: (name, predicate), in order; the cluster after them is of the others
-    letters, names : of the clusters; a single cluster is A
+    letters, names : of the clusters; a single cluster is A, unless another one was that and is gone
     letters_used : every letter ever given here, in order
     since : of each letter the day of the fit that gave it, as ISO text; empty where fits have no days
     sizes : customers behind each cluster at the fit
@@ -243,7 +243,7 @@ class LayerModel:
             letters=tuple(stored["letters"]),
             names=tuple(stored["names"]),
             letters_used=tuple(stored["letters_used"]),
-            since=tuple(stored["since"]),
+            since=tuple(stored.get("since", ())),
             sizes=tuple(stored["sizes"]),
         )
 

@@ -97,7 +97,8 @@ class LayerSpec:
         found: dict[str, None] = {}
         for feature in self.features:
             if "*" in feature:
-                found.update(dict.fromkeys(name for name in columns if fnmatchcase(name, feature)))
+                matched = (name for name in columns if fnmatchcase(name, feature))
+                found.update(dict.fromkeys(name for name in matched if name not in ("customer_id", "day")))
             elif feature in columns:
                 found[feature] = None
         return tuple(found)

@@ -119,6 +119,10 @@ def _decided(
         if ours is None:
             return refit, "challenger", "first fit; too little history to score it yet", scores
         return refit, *decide(METRIC, ours, None, margin=spec.margin, lower_is_better=False), scores
+    if _cuts(incumbent.layers) == _cuts(spec.layers) and _settings(incumbent.layers) != _settings(spec.layers):
+        retold = with_settings(incumbent, spec)
+        scores = contest.scores({"challenger": retold, "incumbent": incumbent})
+        return retold, "challenger", "the project's memberships have changed, and no cluster", scores
     if _cuts(incumbent.layers) != _cuts(spec.layers) or incumbent.off != refit.off:
         scores = contest.scores({"challenger": refit, "incumbent": incumbent})
         return refit, "challenger", "the project's layers have changed", scores
@@ -162,9 +166,21 @@ def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[Layer
     return replace(incumbent, models=tuple(models), fitted_on=refit.fitted_on)
 
 
+def with_settings(incumbent: LayerModels, spec: SegmentSpec) -> LayerModels:
+    """The layers in force under new settings of who belongs to them; the clusters are as they were."""
+    layers = {layer.name: layer for layer in spec.layers}
+    models = tuple(replace(kept_as_it_is(model), layer=layers[model.layer.name]) for model in incumbent.models)
+    return replace(incumbent, layers=spec.layers, models=models)
+
+
+def _settings(layers: tuple[LayerSpec, ...]) -> list[tuple[float, float]]:
+    """What decides who belongs to clusters, whatever these are."""
+    return [(layer.membership_threshold, layer.leaving) for layer in layers]
+
+
 def _cuts(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:
-    """The layers without the words that describe them: two that are equal here cut alike."""
-    return [replace(layer, context="") for layer in layers]
+    """The layers without their words and settings of membership: two that are equal here cut alike."""
+    return [replace(layer, context="", membership_threshold=1.0, leaving=0.5) for layer in layers]
 
 
 def evaluation_days(as_of: date, window_days: int) -> tuple[date, date]:

@@ -134,14 +134,25 @@ def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) 
     assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()
 
 
-def test_sundays_on_which_nothing_was_known_of_the_layer_hold_nobody(table: pa.Table) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LayerSpec("value", ("ltv",), k=3),
+        LayerSpec("value", ("ltv", "balance"), k=3),
+        LayerSpec("value", ("ltv", "balance"), method="quantiles", k=3),
+    ],
+    ids=["one feature", "one that differs", "quantiles"],
+)
+def test_sundays_on_which_nothing_was_known_of_the_layer_hold_nobody(table: pa.Table, layer: LayerSpec) -> None:
     """Before the first value model there is no `ltv`: such a day must not pass for one spent in the first cluster."""
-    spec = SegmentSpec((LayerSpec("value", ("ltv",), k=3),))
-    renamed = table.rename_columns(["ltv" if name == "a" else name for name in table.column_names])
-    model = fit_layers(of_days(renamed, 30), spec)
+    renamed = table.rename_columns([{"a": "ltv", "b": "balance"}.get(name, name) for name in table.column_names])
+    alike = pa.array([1.0] * len(table))  # then the layer looks at `ltv` alone
+    renamed = renamed.set_column(renamed.column_names.index("balance"), "balance", alike)
+    model = fit_layers(of_days(renamed, 30), SegmentSpec((layer,)))
     part = of_days(renamed, 40)
+    assert len(model.models[0].letters) == 3
 
     def unvalued(pairs: pa.Table) -> pa.Table:
-        return pa.table({"ltv": pa.nulls(len(pairs), pa.float64())})
+        return pa.table({"ltv": pa.nulls(len(pairs), pa.float64()), "balance": [1.0] * len(pairs)})
 
     assert assign(part, model, unvalued).equals(assign(part, model))

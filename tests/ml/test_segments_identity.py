@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lineage, matched_letters
-from ml.segments.training import with_parts
+from ml.segments.training import with_parts, with_settings
 
 DAY = date(2024, 3, 1)
 FEATURES = ("pace", "depth", "width", "tone")
@@ -185,3 +187,36 @@ def test_one_cluster_does_not_take_the_letter_of_one_that_is_gone(first: LayerMo
     one = SegmentSpec((replace(LAYER, k=1),), min_cluster_customers=20)
     refit = fit_layers(groups(CENTRES), one, replace(first, models=(without_a,)))
     assert refit.models[0].letters[0] not in ("A",) and refit.models[0].reason == "the project file asks for 1"
+
+
+@pytest.mark.parametrize("value", [1.0, None])
+def test_one_cluster_of_customers_who_are_all_alike_takes_no_used_letter_either(
+    first: LayerModels, value: float | None
+) -> None:
+    without_a = replace(first.models[0], letters=("D", "B", "C"), letters_used=("A", "B", "C", "D"))
+    table = groups(CENTRES)
+    for name in FEATURES:
+        column = pa.array([value] * len(table), pa.float64())
+        table = table.set_column(table.column_names.index(name), name, column)
+    refit = fit_layers(table, SPEC, replace(first, models=(without_a,)))
+    assert refit.models[0].kind == "one" and refit.models[0].letters[0] != "A"
+
+
+def test_a_model_of_before_letters_had_days_is_still_read_and_its_letters_have_none(
+    first: LayerModels, tmp_path: Path
+) -> None:
+    first.save(tmp_path)
+    stored = json.loads((tmp_path / "layers.json").read_text())
+    for model in stored["models"]:
+        del model["since"]
+    (tmp_path / "layers.json").write_text(json.dumps(stored))
+    old = LayerModels.load(tmp_path)
+    refit = fit_layers(groups({**CENTRES, "n": (9.0, 9.0)}), SPEC, old)
+    assert old.models[0].since == () and refit.models[0].since == ("", "", "", str(DAY))
+
+
+def test_settings_of_membership_come_into_force_without_a_new_cut(first: LayerModels) -> None:
+    loose = SegmentSpec((replace(LAYER, leaving=0.3, membership_threshold=0.4),), min_cluster_customers=20)
+    told = with_settings(first, loose)
+    assert told.models[0].layer.leaving == 0.3 and told.layers == loose.layers
+    assert told.models[0].centres == first.models[0].centres
