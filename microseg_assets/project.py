@@ -331,6 +331,10 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
             ("segments", "layers", layers.index(name), "features"),
             f"{feature!r} is no feature; {nearest(feature, columns)}",
         )
+    stages = project.lifecycle.stage_names()
+    for i, layer in enumerate(project.segments.layers):
+        for unknown in (stage for stage in layer.stages if stage not in stages):
+            yield ("segments", "layers", i, "stages"), f"{unknown!r} is no stage; {nearest(unknown, stages)}"
     named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
         (("segments", "layers"), layers),
         (("audiences",), [audience.name for audience in project.audiences]),

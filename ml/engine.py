@@ -72,6 +72,8 @@ class DuckDB:
         self._connection = duckdb.connect(config=config)
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._connection.execute("SET enable_progress_bar = false")
+        # DuckDB 2.0.0 rewrites SUM(…) OVER (PARTITION BY …) into a join that forgets a filter on the partition column.
+        self._connection.execute("SET GLOBAL disabled_optimizers = 'window_self_join'")
         self._lock = threading.Lock()
 
     @contextmanager

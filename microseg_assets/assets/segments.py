@@ -74,6 +74,19 @@ def _choice_before(chain: Chain, week: date) -> Choice:
     return chain.choice("layers", before if is_there else None)
 
 
+def _told(lineage: pa.Table) -> dict[str, str]:
+    """Each cluster of a layer that has several, in a line: what it is, how many are in it, and what became of it."""
+    told: dict[str, str] = {}
+    for row in lineage.to_pylist():
+        if row["kind"] == "one" and row["event"] in ("first", "continued"):
+            continue
+        parts = [row["cluster_name"] or "gone", f"{row['event']} {row['other']}".rstrip()]
+        if row["cluster_name"]:
+            parts += [f"{row['customers']:,} customers at the fit", f"since {row['since']}", row["differences"]]
+        told[f"{row['stage']}/{row['layer']}.{row['cluster']}"] = "; ".join(part for part in parts if part)
+    return told
+
+
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     same_day = dict.fromkeys(TODAY, Reach.SAME_DAY)
 
@@ -100,7 +113,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             rows = tables.CLUSTER_LINEAGE.empty()
             if choice.model is not None:
                 rows = choice.model.lineage(is_new=choice.label != before.label)
-            step.write_week(week, rows, fates=step.shares(rows, "event"))
+            step.write_week(week, rows, fates=step.shares(rows, "event"), clusters=_told(rows))
 
     @chain.asset(
         "segments",

@@ -127,6 +127,8 @@ def fit_layer(
         fitted = _one(bare, table, "all customers are alike in what this layer looks at")
     elif room.clusters < 2:
         fitted = _one(bare, table, f"{table.num_rows} customers; {2 * room.smallest} are needed for two clusters")
+    elif layer.method == "quantiles" and not isinstance(columns[0], preparation.Numeric):
+        fitted = _one(bare, table, f"{columns[0].feature} is no number, and quantiles are of numbers: use k-means")
     elif layer.method == "quantiles":
         fitted = _fit_quantiles(bare, table, layer.most, room.smallest)
     elif layer.k == "auto":
@@ -347,13 +349,15 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
     data = _matrix(model.columns, table)
     most = max(1, min(model.layer.most, room.clusters, len(np.unique(data, axis=0))))
     reason = f"the project file asks for {model.layer.most}"
+    short = f"{reason}; of more than {{}} one would have fewer than {room.smallest} customers"
     if before is not None and len(before.centres) == most:
         start = _members(data, before, table)
         if start is not None:
             centres = mixture.k_means(data, start.centres)
             place = mixture.nearest(data, centres)
             if np.bincount(place, minlength=most).min() >= max(1, room.smallest // 2):
-                fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
+                fitted = replace(_with_centres(model, data, place, centres), kind="fixed")
+                fitted = replace(fitted, reason=reason if most == model.layer.most else short.format(most))
                 return replace(fitted, drift=_emptied(before, table, room))
     some = data[np.sort(_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
     if model.layer.most == 1:
@@ -362,7 +366,8 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
         centres = mixture.k_means(data, mixture.k_means(some, k))
         place = mixture.nearest(data, centres)
         if np.bincount(place, minlength=k).min() >= room.smallest:
-            return replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason)
+            fitted = replace(_with_centres(model, data, place, centres), kind="fixed")
+            return replace(fitted, reason=reason if k == model.layer.most else short.format(k))
     return _one(model, table, f"{reason}, but clusters would have fewer than {room.smallest} customers")
 
 

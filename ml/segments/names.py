@@ -61,7 +61,7 @@ WORDS: dict[str, Words] = {
     ),
     "balance": Words("high balance", "low balance", "medium balance", "balance"),
     "ltv": Words("high lifetime value", "low lifetime value", "medium lifetime value", "spend"),
-    "p_alive": Words("likely to stay", "likely to leave", "may leave", "alive"),
+    "p_alive": Words("surer to stay", "less sure to stay", "as sure to stay as most", "alive"),
     "expected_orders": Words("many orders expected", "few orders expected", "some orders expected", "frequency"),
     "expected_spend": Words("high expected spend", "low expected spend", "medium expected spend", "spend"),
 }

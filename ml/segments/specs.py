@@ -81,7 +81,17 @@ class LayerSpec:
             raise ValueError(f"membership_threshold of layer {self.name} must lie above 0 and at most at 1")
         if not 0 < self.leaving <= 0.5:
             raise ValueError(f"leaving of layer {self.name} must lie above 0 and at most at 0.5")
-        if self.method == "quantiles" and not self.features:
+        if self.method == "rules":
+            names = [rule.name for rule in self.rules]
+            if not names:
+                raise ValueError(f"layer {self.name} is cut by rules and has none: list them as {{name, when}}")
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(
+                    f"layer {self.name} has more than one rule named {', '.join(twice)}: each is a cluster"
+                )
+        elif self.rules:
+            raise ValueError(f"layer {self.name} has rules, which {self.method} do not look at: set method to rules")
+        elif not self.features:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
     @property

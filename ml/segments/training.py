@@ -89,6 +89,8 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         for who, layers in (("challenger", challenger), ("incumbent", incumbent))
         if layers is not None
     }
+    kept = None if incumbent is None or decision == "challenger" else incumbent
+    in_force = "challenger" if kept is None else "incumbent"
     metrics = {f"{who}_{name}": value for who, found in scores.items() for name, value in found.items()}
     return Training(
         model=challenger,
@@ -97,7 +99,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         metric=METRIC,
         challenger_score=ours,
         incumbent_score=theirs,
-        metrics=metrics | _moved(strings) | _sizes(strings["challenger"], challenger),
+        metrics=metrics | _moved(strings) | _sizes(strings[in_force], kept or challenger, is_new=kept is None),
         params=_params(spec, challenger),
         figures=figures.all_figures(challenger),
         example=today.slice(0, 5).to_pandas(),
@@ -286,10 +288,11 @@ def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:
     return {"customers_moved_by_refit": float(other), "share_moved_by_refit": share}
 
 
-def _sizes(strings: pa.ChunkedArray, layers: LayerModels) -> dict[str, float]:
+def _sizes(strings: pa.ChunkedArray, layers: LayerModels, *, is_new: bool) -> dict[str, float]:
+    """Of what is in force from now on: micro-segments, clusters, why there are as many, and what became of them."""
     counts = np.array([row["counts"] for row in pc.value_counts(strings).to_pylist()])
     kinds = [model.kind for model in layers.models]
-    fates = [event.event for model in layers.models for event in model.events]
+    fates = layers.lineage(is_new=is_new)["event"].to_pylist()
     return {
         "customers": float(len(strings)),
         "micro_segments": float(len(counts)),

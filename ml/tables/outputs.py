@@ -169,7 +169,12 @@ MICRO_SEGMENTS = Table(
         _c("micro_segment_id", "string", "first 10 hex digits of the string's SHA-256"),
         _c("micro_segment", "string", "stage and primary clusters, as in `active/value.B/engagement.A`"),
         _c("stage", "string", "the stage"),
-        _c("weight", "double", "share of membership", "0 to 1"),
+        _c(
+            "weight",
+            "double",
+            "product of its clusters' weights; those below .1 are left out, so a sum may be below 1",
+            "0 to 1",
+        ),
         _c("is_primary", "boolean", "exactly one per customer"),
     ),
     key=("customer_id", "micro_segment_id"),

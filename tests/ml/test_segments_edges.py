@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
-from ml.segments import LayerModel, LayerSpec, SegmentSpec, assign, fit_layers, micro_segments, ordinals, preparation
+from ml.segments import (
+    LayerModel,
+    LayerRule,
+    LayerSpec,
+    SegmentSpec,
+    assign,
+    fit_layers,
+    micro_segments,
+    ordinals,
+    preparation,
+)
 
 DAY = date(2024, 3, 1)
 
@@ -168,3 +179,27 @@ def test_chances_near_one_are_spread_out() -> None:
     assert isinstance(column, preparation.Numeric) and column.unskew == "logit"
     (prepared,) = column.transform(stage(2_000, p=chance))
     assert abs(prepared.mean()) < 1e-6 and abs(float((prepared**3).mean())) < 0.2
+
+
+# ── settings that cannot be meant ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({"method": "rules"}, "has none"),
+        ({"method": "rules", "rules": (LayerRule("west", "TRUE"), LayerRule("west", "FALSE"))}, "more than one rule"),
+        ({"features": ("a",), "rules": (LayerRule("west", "TRUE"),)}, "set method to rules"),
+        ({}, "has no feature"),
+        ({"features": ("a",), "leaving": 0.0}, "leaving"),
+    ],
+)
+def test_a_layer_that_cannot_be_cut_as_it_says_is_refused_in_a_sentence(given_: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LayerSpec("region", **given_)
+
+
+def test_quantiles_of_words_say_why_there_are_none() -> None:
+    table = stage(200, region=["north", "south"] * 100)
+    model = LayerModel.fit(table, LayerSpec("region", ("region",), method="quantiles"))
+    assert model.kind == "one" and "no number" in model.reason
