@@ -333,6 +333,8 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         )
     stages = project.lifecycle.stage_names()
     for i, layer in enumerate(project.segments.layers):
+        if layer.method == "kmeans" and not layer.features:
+            yield ("segments", "layers", i, "features"), f"layer {layer.name} has no feature to be cut by: list some"
         for unknown in (stage for stage in layer.stages if stage not in stages):
             yield ("segments", "layers", i, "stages"), f"{unknown!r} is no stage; {nearest(unknown, stages)}"
     named: tuple[tuple[tuple[str, ...], list[str]], ...] = (

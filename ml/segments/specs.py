@@ -91,7 +91,7 @@ class LayerSpec:
                 )
         elif self.rules:
             raise ValueError(f"layer {self.name} has rules, which {self.method} do not look at: set method to rules")
-        elif not self.features:
+        elif self.method == "quantiles" and not self.features:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
     @property

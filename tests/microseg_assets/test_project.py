@@ -375,3 +375,13 @@ def test_the_schema_refuses_what_we_refuse(mistake: str) -> None:
     content = json.loads(json.dumps(yaml.safe_load(MISTAKES[mistake][0]), default=str))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(_schema()).validate(content)
+
+
+def test_a_layer_without_features_and_one_of_a_stage_that_is_none_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    layers = "\nsegments:\n  layers:\n    - {name: bare}\n    - {name: value, features: [ltv], stages: [actve]}\n"
+    file.write_text(BASE + layers)
+    with pytest.raises(ProjectError) as told:
+        load(str(file))
+    assert "bare has no feature" in str(told.value) and "'actve' is no stage" in str(told.value)
+    assert "did you mean 'active'" in str(told.value)

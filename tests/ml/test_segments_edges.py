@@ -190,7 +190,7 @@ def test_chances_near_one_are_spread_out() -> None:
         ({"method": "rules"}, "has none"),
         ({"method": "rules", "rules": (LayerRule("west", "TRUE"), LayerRule("west", "FALSE"))}, "more than one rule"),
         ({"features": ("a",), "rules": (LayerRule("west", "TRUE"),)}, "set method to rules"),
-        ({}, "has no feature"),
+        ({"method": "quantiles"}, "has no feature"),
         ({"features": ("a",), "leaving": 0.0}, "leaving"),
     ],
 )
