@@ -61,7 +61,10 @@ class Binned:
         import lightgbm
 
         self.matrix = matrix
-        self._params = {"feature_pre_filter": False, **(params or {}), **REPEATABLE}
+        # The number of threads is LightGBM's own global: a row cut out with another number, while a fit is under way in
+        # another thread, made that one write beyond its buffers.
+        own = {"feature_pre_filter": False, "num_threads": threads(len(matrix))}
+        self._params = {**own, **(params or {}), **REPEATABLE}
         self._data = lightgbm.Dataset(
             matrix, np.zeros(len(matrix)), categorical_feature=list(categorical), params=dict(self._params)
         ).construct()
