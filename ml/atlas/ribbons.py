@@ -93,6 +93,7 @@ def end(name: str, count: float, figures: str, slots: Slots, key: str | None = N
 
 
 def px(value: float) -> str:
+    """A length in pixels as SVG takes it, to a tenth."""
     return f"{value:.1f}".removesuffix(".0")
 
 
