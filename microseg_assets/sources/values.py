@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.read import text
+from microseg_assets.sources.stamps import DAY, OFFSET, REGION, STAMP, is_day, wall_clock, with_offset, with_region
 from ml.tables import SQL
 
 FAILS = {
@@ -25,7 +26,6 @@ FAILS = {
 }
 _WHITE = text(" \t\r\n")
 _TEXTS = ("VARCHAR", "JSON")
-_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 # Years whose stamps any time zone can shift without leaving what a timestamp holds.
 _SANE_STAMPS = "BETWEEN TIMESTAMP '0002-01-01' AND TIMESTAMP '9998-12-31'"
 _SANE_YEARS = r"^\s*(000[2-9]|00[1-9]|0[1-9]|[1-8]|9[0-8]|99[0-8]|999[0-8])"
@@ -35,15 +35,26 @@ _SANE_YEARS = r"^\s*(000[2-9]|00[1-9]|0[1-9]|[1-8]|9[0-8]|99[0-8]|999[0-8])"
 _SANE_COUNTS = "BETWEEN -6.2e16 AND 2.533e17"  # years 6 to 9996
 _COUNTS = {"epoch_s": 1e6, "epoch_ms": 1e3, "epoch_us": 1.0, "epoch_ns": 1e-3}
 _UNITS = {"seconds": 1e6, "minutes": 6e7, "hours": 3.6e9, "days": 8.64e10, "weeks": 6.048e11}
+_OF_THE_CALENDAR = ("days", "weeks")
 _SINCE = re.compile(rf"({'|'.join(_UNITS)}) since (\S.*)")
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Stamps that are numbers: microseconds of one unit, and from 1970 to where they count from."""
+    """Stamps that are numbers: microseconds of one unit, and from 1970 to where they count from.
+
+    Seconds, minutes and hours are time that has passed. Days and weeks are the calendar's, as spreadsheets count them:
+    what is added up is what the clocks of `zone` show, so that a whole number of days after midnight is midnight, on
+    whichever side of a change of the clocks it lies, and half a day later is noon.
+
+    Parameters
+    ----------
+    zone : where the clocks hang that show the sum; UTC for time that has passed
+    """
 
     factor: float
     since: int = 0
+    zone: str = "UTC"
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,15 @@ def counted(stamp: str, naive: str, project: str) -> Counted | None:
     except ValueError:
         known = f"{', '.join(_COUNTS)}, or such as 'hours since 2017-01-01 00:00'"
         raise ValueError(f"{stamp!r} does not say what stamps count: write {known}") from None
+    zone = "UTC"
     if start.tzinfo is None:
-        is_day = re.fullmatch(_DAY, found[2].strip())
-        start = start.replace(tzinfo=ZoneInfo(project if is_day else naive), fold=1)
-    return Counted(_UNITS[found[1]], (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+        own = project if is_day(found[2]) else naive
+        if found[1] in _OF_THE_CALENDAR:
+            zone, start = own, start.replace(tzinfo=UTC)
+        else:
+            start = start.replace(tzinfo=ZoneInfo(own), fold=1)
+    since = (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return Counted(_UNITS[found[1]], since, zone)
 
 
 def trimmed(raw: str) -> str:
@@ -139,11 +155,12 @@ def _stamp(raw: str, type_: str, clock: Clock) -> str:
     if type_ in _TEXTS:
         given = trimmed(raw)
         found = (
-            f"CASE WHEN regexp_full_match({given}, '{_DAY}') "
+            f"CASE WHEN regexp_full_match({given}, '{DAY}') "
             f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', clock.project)} "
-            f"WHEN regexp_full_match({given}, '{_DAY}[T ][0-9:.,]+') "
-            f"THEN {_utc(f'TRY_CAST({given} AS TIMESTAMP)', clock.naive)} "
-            f"WHEN regexp_matches({given}, '^{_DAY}[T ]') "
+            f"WHEN regexp_full_match({given}, '{STAMP}') THEN {_utc(wall_clock(given), clock.naive)} "
+            f"WHEN regexp_full_match({given}, '{STAMP}{OFFSET}') THEN {with_offset(given)} "
+            f"WHEN regexp_full_match({given}, '{STAMP}{REGION}') THEN {with_region(given)} "
+            f"WHEN regexp_matches({given}, '^{DAY}[T ]') "  # what a zone is called for short
             f"THEN timezone('UTC', TRY_CAST({given} AS TIMESTAMPTZ)) END"
         )
         return f"CASE WHEN regexp_matches({raw}, '{_SANE_YEARS}') THEN {found} END"
@@ -161,7 +178,8 @@ def _stamp(raw: str, type_: str, clock: Clock) -> str:
 def _count(raw: str, type_: str, of: Counted) -> str:
     given = f"nullif({trimmed(raw)}, '')" if type_ in _TEXTS else raw
     count = f"TRY_CAST({given} AS DOUBLE) * {of.factor!r} + {of.since}"
-    return f"CASE WHEN {count} {_SANE_COUNTS} THEN make_timestamp(CAST(round({count}) AS BIGINT)) END"
+    moment = _utc(f"make_timestamp(CAST(round({count}) AS BIGINT))", of.zone)
+    return f"CASE WHEN {count} {_SANE_COUNTS} THEN {moment} END"
 
 
 def _utc(stamp: str, zone: str) -> str:

@@ -7,11 +7,12 @@ Belongs here: pure functions of a column's type and a few of its values. Does no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 
+from microseg_assets.sources import stamps
 from ml.engine import quoted
 
 _NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE")
@@ -125,7 +126,12 @@ def number(seen: Seen) -> Number | None:
 
 
 def agree(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
-    return sum(bool(pattern.fullmatch(value)) for value in values) >= _AGREED * len(values)
+    return agreed(pattern.fullmatch, values)
+
+
+def agreed(fits: Callable[[str], object], values: Sequence[str]) -> bool:
+    """Whether nearly all values fit."""
+    return sum(bool(fits(value)) for value in values) >= _AGREED * len(values)
 
 
 def _style(written: Sequence[str]) -> tuple[str, str, str] | None:
@@ -157,9 +163,6 @@ def _as_number(seen: Seen, expression: str, note: str, values: Sequence[float], 
 
 # ── stamps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_ISO_DAY = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*")
-ISO = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:[\d:.,]+\s*(Z|UTC|[+-]\d{2}:?\d{0,2})?)?\s*")
-_OFFSET = re.compile(r".*(Z|UTC|\d[+-]\d{2}:?\d{0,2})\s*")
 CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 _DATES = (
     "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%Y/%m/%d", "%Y.%m.%d", "%d-%m-%Y",
@@ -178,11 +181,11 @@ def stamp(seen: Seen) -> Reading | None:
         return Reading(name, (name,), note)
     if not seen.values or not (seen.is_text or _NUMERIC.fullmatch(seen.type)):
         return None
-    if seen.is_text and agree(ISO, seen.values):
-        if agree(_ISO_DAY, seen.values):
+    if seen.is_text and agreed(stamps.is_written, seen.values):
+        if agreed(stamps.is_day, seen.values):
             return Reading(name, (name,), "days")
-        says_zone = all(_OFFSET.fullmatch(v) for v in seen.values)
-        return Reading(name, (name,), "stamps that say their zone" if says_zone else "stamps")
+        is_told = all(map(stamps.says_zone, seen.values))
+        return Reading(name, (name,), "stamps that say their zone" if is_told else "stamps")
     texts = [v.strip().removesuffix(".0") for v in seen.values]
     found = _format(texts[:300])
     if found is not None:

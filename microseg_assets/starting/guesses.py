@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from microseg_assets.sources.stamps import is_written
 from microseg_assets.starting.columns import (
     CLOCK,
-    ISO,
     TYPED_STAMP,
     Number,
     Reading,
     Seen,
     agree,
+    agreed,
     number,
     stamp,
     with_clock,
@@ -208,7 +209,7 @@ def _stamped(name: str, patterns: Sequence[str], columns: Sequence[Seen]) -> Ite
     """The stamp, completed by a time of day from another column where it has none."""
     seen = best(columns, patterns, lambda one: stamp(one) is not None)
     if seen is None:
-        readable = [one for one in columns if not one.is_text or agree(ISO, one.values)]
+        readable = [one for one in columns if not one.is_text or agreed(is_written, one.values)]
         found = [one for one in readable if one.values and (r := stamp(one)) is not None and "since" not in r.note]
         seen = found[0] if len(found) == 1 else None
     reading = stamp(seen) if seen is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets.sources import Source, TableSpec, input_table
+from microseg_assets.sources.stamps import is_written
 
 START, FAR = date(2024, 1, 1), date(9999, 1, 1)
 
@@ -77,6 +79,90 @@ def test_hours_since_a_start_count_time_that_passed_in_the_zone_of_the_start(tmp
     assert found == {
         "0": noon, "1": noon + timedelta(hours=24), "2": noon + timedelta(hours=48), "3": noon + timedelta(hours=23.5),
     }  # fmt: skip
+
+
+ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "America/Santiago", "UTC")
+
+
+@pytest.mark.parametrize("unit", ["days", "weeks"])
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_whole_number_of_days_is_a_calendar_day_on_both_sides_of_a_change_of_the_clocks(
+    tmp_path: Path, zone: str, unit: str
+) -> None:
+    first, length = date(2023, 12, 1), 7 if unit == "weeks" else 1
+    counts = list(range(31 if unit == "days" else 5, 700 // length))
+    days = [first + timedelta(days=length * n) for n in counts]
+    csv(tmp_path / "a.csv", *(f"{n},{n},1" for n in counts))
+    for start, own_zone in ((first.isoformat(), "Asia/Tokyo"), (f"{first} 00:00", zone)):
+        spec = TableSpec(path="a.csv", stamp=f"{unit} since {start}", time_zone=own_zone)
+        rows = source(spec, tmp_path, zone=zone).rows(START, FAR).to_pylist()
+        assert [row["day"] for row in rows] == days, start
+        one_by_one = [source(spec, tmp_path, zone=zone).rows(day, day).num_rows for day in days[:: len(days) // 7]]
+        assert set(one_by_one) == {1}
+
+
+def test_half_a_day_after_midnight_is_noon_and_an_offset_counts_days_of_24_hours(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", "summer,0.5,1", "winter,153.5,1", "evening,152.75,1")
+    found = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01"), tmp_path, "Europe/Berlin")
+    assert found == {
+        "summer": datetime(2024, 6, 1, 10), "winter": datetime(2024, 11, 1, 11), "evening": datetime(2024, 10, 31, 17),
+    }  # fmt: skip
+    found = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01T00:00+02:00"), tmp_path, "Europe/Berlin")
+    assert found["winter"] == datetime(2024, 11, 1, 10), "an offset stands for a moment: no clock is changed there"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("written", "utc"),
+    [
+        ("2024-01-01 16:55:00 +0100", "15:55"), ("2024-01-01 16:55:00 +01:00", "15:55"),
+        ("2024-01-01 16:55:00 Z", "16:55"), ("2024-01-01T16:55:00z", "16:55"), ("2024-01-01t16:55:00Z", "16:55"),
+        ("2024-01-01 16:55 UTC", "16:55"), ("2024-01-01 16:55:00+01", "15:55"), ("2024-01-01 16:55:00 +1", "15:55"),
+        ("2024-01-01T16:55:00.123+0000", "16:55"), ("2024-01-01 16:55:00 -0330", "20:25"),
+        ("2024-01-01 16:55:00 −03:30", "20:25"), ("2024-01-01 16:55:00 GMT+0100", "15:55"),
+        ("2024-01-01 16:55:00 +0100 UTC", "15:55"), ("2024-01-01T16:55:00+01:00[Europe/Berlin]", "15:55"),
+        ("2024-01-01 16:55:00 Europe/Berlin", "15:55"), ("2024-01-01 16:55:00,25", "06:55"),
+        ("2024-01-01  16:55", "06:55"), (" 2024-1-1 16:55 ", "06:55"), ("2024-01-01 16:55:00.123456789Z", "16:55"),
+    ],
+)  # fmt: skip
+def test_a_stamp_with_an_offset_is_read_in_every_common_way_of_writing_it(
+    tmp_path: Path, suffix: str, written: str, utc: str
+) -> None:
+    if suffix == "csv":
+        csv(tmp_path / "a.csv", f'a;"{written}";1', header="customer_id;occurred_at;amount")
+    else:
+        line = {"customer_id": "a", "occurred_at": written, "amount": 1}
+        (tmp_path / "a.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (found,) = stamps_of(TableSpec(path=f"a.{suffix}", time_zone="Australia/Brisbane"), tmp_path).values()
+    assert isinstance(found, datetime), found
+    assert (found - timedelta(microseconds=found.microsecond)).isoformat(" ") == f"2024-01-01 {utc}:00"
+
+
+def test_an_offset_that_no_place_has_is_no_time(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", "a,2024-01-01 16:55:00+25:00,1", "b,2024-01-01 16:55:00 +16:00,1", "c,2024-01-01 16 Z,1")
+    assert set(stamps_of(TableSpec(path="a.csv"), tmp_path).values()) == {"occurred_at: not a time"}
+
+
+PARTS = (
+    ("2024-01-05", "2024-2-29", "2024-12-31", "2023-02-29", "2024-13-01", "20240105", "2024/01/05"),
+    ("", " ", "T", "t", "  "),
+    ("", "0:5", "0:05", "16:55:3", "16:55", "16:55:00", "24:00", "24:01", "16:60", "16:55:59.1", "16:55:01,999"),
+    ("", " ", "  "),
+    (
+        "", "Z", "z", "UTC", "utc", "GMT", "+01", "+1", "-0330", "+05:45", "+15:59:59", "+16", "UTC+2", "PM", "CEST",
+        "Europe/Berlin", "Mars/Olympus", "+01:00[Europe/Paris]", "+0000 UTC", "-", "+1:2",
+    ),
+)  # fmt: skip
+
+
+def test_what_is_taken_for_a_stamp_is_read_as_one_and_the_other_way_round(tmp_path: Path) -> None:
+    texts = ["".join(parts) for parts in product(*PARTS)]
+    csv(tmp_path / "a.csv", *(f'{i};"{t}";1' for i, t in enumerate(texts)), header="customer_id;occurred_at;amount")
+    found = stamps_of(TableSpec(path="a.csv"), tmp_path)
+    is_read = {t: isinstance(found[str(i)], datetime) for i, t in enumerate(texts)}
+    assert [t for t, is_one in is_read.items() if is_written(t) and not is_one] == [], "`microseg new` believes these"
+    assert [t for t, is_one in is_read.items() if is_one and not is_written(t)] == [], "`microseg new` overlooks these"
+    assert sum(is_read.values()) > 1000
 
 
 def test_counts_that_are_no_time_are_told_and_never_fatal(tmp_path: Path) -> None:
