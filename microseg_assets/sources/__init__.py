@@ -11,7 +11,8 @@ all such problems are told at once.
 
 A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the files, `lines` puts right text files
 whose lines end in two ways and tells of damaged ones, `read` makes SQL views of them, `query` accepts the user's SQL,
-`mapping` binds it to the contract, and `plan` puts these together. `values` says what a value means, `rows` writes the
+`mapping` binds it to the contract, and `plan` puts these together. `stamps` says
+how a moment is written, `values` what a value means, `ids` follows a map of ids, `rows` writes the
 one query, `arrivals` says in two figures what a day was delivered, and a `Source` returns all of it.
 """
 

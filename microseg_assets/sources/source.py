@@ -15,9 +15,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from microseg_assets.sources.arrivals import Arrival, arrivals, arrivals_sql
+from microseg_assets.sources.ids import FollowedIds, follow
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
 from microseg_assets.sources.read import broken
@@ -143,29 +143,38 @@ class Source:
         if any(problem.is_error for problem in problems):
             return problems
         try:
-            lost = self._map()[1]
+            lost = self._map().ambiguous
         except SourceError as error:
-            return [*problems, Problem(key, str(error))]
+            return [*problems, Problem(key, str(error).removeprefix("ids: "))]
         if lost:
             said = f"{len(lost):,} ids lead to more than one customer and stay as they are, such as {lost[0]!r}"
             problems.append(Problem(key, f"{said}: leave one line for each", "warning"))
         return problems
 
-    def _map(self) -> tuple[pa.Table, list[str]]:
-        """The map of ids, one row for each, and the ids that it leads to several customers."""
+    def _map(self) -> FollowedIds:
+        """The map of ids, followed to its end.
+
+        Raises
+        ------
+        SourceError
+            If it cannot be read, or leads in a circle.
+        """
         assert self.ids is not None
         delivered = self.ids.rows(self.target.start, self.target.start)
         with connected() as connection:
             connection.register("delivered", delivered)
-            found = connection.sql(
-                "SELECT source_id, min(customer_id) AS customer_id, count(DISTINCT customer_id) AS customers "
-                "FROM delivered WHERE source_id IS NOT NULL AND customer_id IS NOT NULL AND problem IS NULL "
-                "GROUP BY source_id ORDER BY source_id"
+            lines = connection.sql(
+                "SELECT DISTINCT source_id, customer_id FROM delivered "
+                "WHERE source_id IS NOT NULL AND customer_id IS NOT NULL AND problem IS NULL"
             ).to_arrow_table()
-        is_one = pc.equal(found["customers"], 1)
-        return found.filter(is_one).drop_columns(["customers"]), found.filter(pc.invert(is_one))[
-            "source_id"
-        ].to_pylist()
+        followed = follow(lines["source_id"], lines["customer_id"])
+        if followed.circles:
+            more = len(followed.circles) - 1
+            others = f", and {more:,} more such circle{'s' if more > 1 else ''}" if more else ""
+            raise SourceError(
+                f"ids: the map leads in a circle: {followed.circle_in_words()}{others}; take out the line that is wrong"
+            )
+        return followed
 
     @contextmanager
     def _planned(self) -> Iterator[Plan]:
@@ -177,7 +186,7 @@ class Source:
                 raise SourceError("\n".join(map(str, errors)))
             if self.ids is not None:
                 try:
-                    connection.register("__ids", self._map()[0])
+                    connection.register("__ids", self._map().customers)
                 except SourceError as error:
                     raise SourceError(f"{self.target.table.name}.{error}") from None
             yield ready

@@ -104,8 +104,9 @@ class TableSpec(SourceSpec):
         ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
         (seconds, minutes, hours, days or weeks that have passed; the start is in `time_zone`)
     attributes : for `customers` only: columns of its own, name to type
-    ids : a map from what `customer_id` is in this source to the customer; an id that it does not hold, or that it leads
-        to several customers, stays as it is. Tables that share a map share it by YAML's ``&ids`` and ``*ids``.
+    ids : a map from what `customer_id` is in this source to the customer. A chain of ids is followed to its end, one
+        that leads in a circle is refused; an id that the map does not hold, or that it leads to several customers,
+        stays as it is. Tables that share a map share it by YAML's ``&ids`` and ``*ids``.
     """
 
     columns: dict[str, str | bool | int | float] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets.sources import IdsSpec, Source, SourceError, TableSpec, input_table, locate
+from microseg_assets.sources.ids import follow
 
 START = date(2017, 1, 1)
 FAR = date(9999, 1, 1)
@@ -470,6 +471,74 @@ def test_an_id_that_leads_to_two_customers_stays_as_it_is_and_is_told(tmp_path: 
     assert not warning.is_error and warning.key == "transactions.ids"
     assert "1 ids lead to more than one customer and stay as they are, such as '1'" in warning.message
     assert set(everything(of)["customer_id"].to_pylist()) == {"1", "C", "3", "4"}
+
+
+def test_a_chain_of_ids_is_followed_to_the_customer_in_whom_it_ends(tmp_path: Path) -> None:
+    lines = [f"{who},2024-01-01,1" for who in ("A", "B", "C", "P", "S", "T", "N")]
+    (tmp_path / "a.csv").write_text("\n".join(["customer_id,occurred_at,amount", *lines]) + "\n")
+    lines = ["B,C", "A,B", "C,C", "P,Q", "P,R", "Q,Z", "R,Q", "S,T", "T,U", "T,V", "A,B"]
+    (tmp_path / "ids.csv").write_text("source_id,customer_id\n" + "\n".join(lines) + "\n")
+    of = source(TableSpec(path="a.csv", ids=IdsSpec(path="ids.csv")), tmp_path)
+    (warning,) = of.check()
+    assert "1 ids lead to more than one customer and stay as they are, such as 'T'" in warning.message
+    # P leads to Z by two ways; T to two customers, so S leads to T, who may be either.
+    assert sorted(of.rows(START, FAR)["customer_id"].to_pylist()) == ["C", "C", "C", "N", "T", "T", "Z"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "circle"),
+    [
+        (["X,Y", "Y,X"], "X → Y → X"),
+        (["a,b", "b,c", "c,d", "d,b", "n,m"], "b → c → d → b"),
+        (["A,B", "B,A", "B,C"], "A → B → A"),
+        (["A,B", "A,P", "B,A", "B,Q", "x,y", "y,x"], "A → B → A, and 1 more such circle"),
+        ([f"{i:02d},{(i + 1) % 50:02d}" for i in range(50)], "00 → 01 → 02 → 03 → 04 → 05 → … → 00"),
+    ],
+)
+def test_a_map_that_leads_in_a_circle_is_refused_with_its_ids(tmp_path: Path, lines: list[str], circle: str) -> None:
+    (tmp_path / "a.csv").write_text("customer_id,occurred_at,amount\nX,2024-01-01,1\n")
+    (tmp_path / "ids.csv").write_text("source_id,customer_id\n" + "\n".join(lines) + "\n")
+    of = source(TableSpec(path="a.csv", ids=IdsSpec(path="ids.csv")), tmp_path)
+    (problem,) = of.check()
+    assert (problem.is_error, problem.key) == (True, "transactions.ids")
+    assert problem.message == f"the map leads in a circle: {circle}; take out the line that is wrong"
+    with pytest.raises(SourceError, match=r"transactions\.ids: the map leads in a circle"):
+        of.rows(START, FAR)
+
+
+NAMES = st.sampled_from("abcdefghij")
+
+
+@given(lines=st.lists(st.tuples(NAMES, NAMES), max_size=14))
+def test_following_ids_says_where_walking_them_one_by_one_ends(lines: list[tuple[str, str]]) -> None:
+    def ends(name: str, way: tuple[str, ...] = ()) -> set[str]:
+        if name in way:
+            raise RecursionError
+        after = {to for start, to in lines if start == name}
+        return set().union(*({name} if to == name else ends(to, (*way, name)) for to in after)) or {name}
+
+    sources, targets = (
+        pa.chunked_array([side], pa.string()) for side in ([a for a, _ in lines], [b for _, b in lines])
+    )
+    followed = follow(sources, targets)
+    try:
+        walked = {name: ends(name) for name, _ in lines}
+    except RecursionError:
+        assert followed.circles and all(
+            set(zip(way, (*way[1:], way[0]), strict=True)) <= set(lines) for way in followed.circles
+        )
+        return
+    found = {row["source_id"]: row["customer_id"] for row in followed.customers.to_pylist()}
+    assert not followed.circles and {*found, *followed.ambiguous} == set(walked)
+    assert {name for name, who in walked.items() if len(who) == 1} <= set(found)
+    for name, who in found.items():
+        assert walked[name] == {who} or (who in followed.ambiguous and walked[name] == walked[who])
+
+
+def test_a_long_chain_of_ids_takes_few_rounds() -> None:
+    names = [f"{i:06d}" for i in range(100_000)]
+    followed = follow(pa.chunked_array([names[:-1]]), pa.chunked_array([names[1:]]))
+    assert set(followed.customers["customer_id"].to_pylist()) == {names[-1]}
 
 
 def test_mistakes_in_a_map_of_ids_are_told_with_those_of_the_table(tmp_path: Path) -> None:
