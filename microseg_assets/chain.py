@@ -233,6 +233,12 @@ class Chain:
         accepted = {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
         return Facts.from_rows(self.engine, self.project.feature_spec, **accepted)
 
+    def facts_so_far(self, last: date) -> Facts:
+        """Facts as `customer_days` holds them, none later than `last`."""
+        days = self.calendar.days(self.calendar.start, last)
+        stored = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, self.project.inputs["customers"])
+        return Facts(self.engine, self.project.feature_spec, *(self.lake.files(table, days) for table in stored))
+
     def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
         past = past_of(self, table, [day]) if self.sources[table] else None

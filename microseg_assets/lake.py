@@ -156,6 +156,12 @@ class Lake:
         with filesystem.open(path, "rb") as file:
             return pq.ParquetFile(file).read()
 
+    def schema(self, table: Table, key: date | str, /, **fixed: str) -> pa.Schema:
+        """The columns that a partition was written with, which may be older than the table's declaration."""
+        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+        with self._filesystem[0].open(path, "rb") as file:
+            return pq.read_schema(file)
+
     def write(
         self, table: Table, key: date | str, rows: pa.Table, notes: Mapping[str, str] | None = None, /, **fixed: str
     ) -> int:

@@ -60,6 +60,12 @@ def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatu
     return found
 
 
+def outdated(chain: Chain, asset: str) -> set[date]:
+    """The partitions of an asset that were made before something they read got the content it has."""
+    made = {name: _stamps(chain, chain.stored[name]) for name in (asset, *chain.reads[asset])}
+    return set(_stale(chain, asset, made, {}))
+
+
 def _stamps(chain: Chain, stored: Stored) -> dict[date, Stamp]:
     """When each partition changed and was made; it has changed when anything written beside it has."""
     found = {

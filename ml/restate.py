@@ -6,10 +6,12 @@ for training, and for what a movement compares. Does not belong here: any step's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml.engine import Engine
 
@@ -61,26 +63,45 @@ def restate(engine: Engine, features: pa.Table, models: Models, history: History
     customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
     of `features`, by day and customer. Before there are layers the string is the stage alone.
     """
-    return strings_of(
-        inputs_of(engine, features, models), models, None if history is None else _valued(history, models)
-    )
+    return strings_of(inputs_of(engine, features, models), models, None if history is None else past(history, models))
 
 
-def _valued(history: History, models: Models) -> History:
-    """Earlier features with the value that the models in force give them, where it does not come with them."""
+def past(features: History, models: Models) -> History:
+    """What was known on earlier days, as damping looks at it: their features, valued by the models in force.
+
+    A published value of such a day is never asked for: it may have come from another model, or not be there.
+
+    Parameters
+    ----------
+    features : of pairs of customer and day, at least `past_columns`: `Facts.snapshot`, or what a lake holds
+
+    Returns
+    -------
+    The features of each pair with the value model's columns beside them, null where the pair asks for none.
+    """
     from ml import value
     from ml.value.spec import OUTPUTS
 
     def of(pairs: pa.Table) -> pa.Table:
-        found = history(pairs)
-        if set(OUTPUTS) & set(found.column_names):
-            return found
-        valued = value.apply(found, models.value, models.specs.value, label="restated")
+        found = features(pairs)
+        is_valued = pairs["is_valued"].combine_chunks()
+        valued = value.apply(found.filter(is_valued), models.value, models.specs.value, label="restated")
+        place = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
+        place = pc.if_else(is_valued, place, pa.scalar(None, pa.int64()))
         for name in OUTPUTS:
-            found = found.append_column(name, valued[name])
+            found = found.append_column(name, valued[name].take(place))
         return found
 
     return of
+
+
+def past_columns(models: Models, names: Sequence[str]) -> list[str]:
+    """Those of a snapshot's columns that `past` has to be given."""
+    from ml import segments, value
+
+    looked_at, is_valued = segments.history_columns(models.layers, names)
+    wanted = {*looked_at, *(value.inputs_of(models.value) if is_valued else ())}
+    return [name for name in names if name in wanted]
 
 
 def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:

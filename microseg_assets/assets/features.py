@@ -7,7 +7,6 @@ import dagster as dg
 from microseg_assets.chain import Chain, Step, Stored
 from microseg_assets.partitions import Reach
 from ml import tables
-from ml.features import Facts
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -31,14 +30,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     )
     def customer_features(step: Step) -> None:
         """The snapshot: every feature of every known customer, as of the end of the day."""
-        history = chain.calendar.days(chain.calendar.start, max(step.keys))
-        facts = Facts(
-            step.engine,
-            step.project.feature_spec,
-            step.files("customer_days", history),
-            chain.lake.files(tables.CATEGORY_DAYS, history),
-            step.files("customers", history),
-        )
+        facts = chain.facts_so_far(max(step.keys))
         for days in step.batches():
             pairs = facts.known(days)
             rows = facts.snapshot(pairs)

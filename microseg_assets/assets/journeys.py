@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from microseg_assets.assets.segments import earlier_features
+from microseg_assets.assets.segments import EARLIER_DAYS, earlier_features
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
 from ml import journeys, tables
@@ -32,7 +32,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         reads={
             "micro_segments": Reach.TWO_DAYS,
             "customer_features": Reach.TWO_DAYS,
-            "value_model": Reach.LAST_ENDED_WEEK,
+            **EARLIER_DAYS,
             "lifecycle_model": Reach.LAST_ENDED_WEEK,
             "layer_models": Reach.LAST_ENDED_WEEK,
         },
@@ -49,7 +49,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             if before is not None and not chain.same_models(week, last_week):
                 models = chain.models(week)
                 features = step.yesterday("customer_features", day)
-                restated = restate(step.engine, features, models, earlier_features(chain, models.layers))
+                restated = restate(step.engine, features, models, earlier_features(chain, models))
             rows = journeys.movements(step.engine, today, before, restated, step.read("customer_features", [day]))
             known = 0 if before is None else before.num_rows
             entries = step.count(rows, "cause = 'entry'")

@@ -2,69 +2,76 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microseg_assets.chain import Chain, Choice, Step
 from microseg_assets.partitions import Reach
+from microseg_assets.status import outdated
 from ml import segments, tables
 from ml.engine import quoted
+from ml.restate import Models, past, past_columns
 
 TODAY = ("customer_features", "customer_value", "lifecycle_stages")
+# What the strings of a day look back at: with these, late rows of any earlier day make them stale.
+EARLIER_DAYS = {
+    "customer_days": Reach.DAYS_SO_FAR, "customers": Reach.DAYS_SO_FAR, "value_model": Reach.LAST_ENDED_WEEK,
+}  # fmt: skip
 
 
-def earlier_features(chain: Chain, layers: segments.LayerModels | None) -> segments.History:
-    """Features of earlier days, as far as the layers look at them, for those customers who are asked about.
+def earlier_features(chain: Chain, models: Models) -> segments.History:
+    """Features of earlier days as the layers look at them, for those customers who are asked about.
 
-    Read beside Dagster's dependencies on purpose: making one old day anew does not make all later ones stale. A day
-    whose snapshot is not there is computed from accepted rows, which gives the same; the value of a customer is what
-    was published that day, and nothing before the first published day.
+    They follow from the accepted rows up to these days, whatever was published: a stored snapshot is read only where it
+    is what would be made of them now, and what it is made of is declared as a dependency of whoever asks
+    (`EARLIER_DAYS`). All the rest is computed, for those customers alone.
     """
-    snapshot, value = chain.project.features_table, tables.CUSTOMER_VALUE
-    wanted = segments.history_columns(layers, snapshot.names)
-    valued = [name for name in wanted if name in value.names]
-    features = [name for name in wanted if name not in valued]
+    snapshot = chain.project.features_table
+    names = ["customer_id", "day", *past_columns(models, snapshot.names)]
 
-    def read(table: tables.Table, day: date, names: list[str]) -> pa.Table:
-        columns = ", ".join(map(quoted, ["customer_id", *names]))
-        return chain.engine.query(f"SELECT {columns} FROM partition", partition=chain.lake.files(table, [day]))
+    def stored(pairs: pa.Table, days: list[date]) -> pa.Table:
+        columns = ", ".join(f"partitions.{quoted(name)} AS {quoted(name)}" for name in names)
+        return chain.engine.query(
+            f"""
+            SELECT {columns}, pairs.place AS place FROM partitions
+            JOIN pairs ON pairs.customer_id = partitions.customer_id AND pairs.day = partitions.day
+            """,
+            pairs=pairs,
+            partitions=chain.lake.files(snapshot, days),
+        )
 
-    def on(day: date, who: pa.Array) -> pa.Table:
-        """The wanted columns of one day, a row for each of `who`."""
-        place: pa.Array | None = None
-        there: pa.Array | None = None
-        found = pa.table({"customer_id": who})
-        for table, names in ((snapshot, features), (value, valued)):
-            if chain.lake.missing(table, [day]):
-                part = (
-                    chain.facts(day).snapshot(found.append_column("day", pa.array([day] * len(who), pa.date32())))
-                    if table is snapshot
-                    else pa.table({name: pa.nulls(len(who), pa.float64()) for name in names})
-                )
-            else:
-                part = read(table, day, names)
-                ids = part["customer_id"].combine_chunks()
-                if place is None or not ids.equals(there):  # both tables have the same customers, as a rule
-                    place, there = segments.places_of(who, ids), ids
-                part = part.take(place)
-            for name in names:
-                found = found.append_column(name, part[name])
-        return found.drop_columns(["customer_id"])
+    def computed(pairs: pa.Table) -> pa.Table:
+        features = chain.facts_so_far(pc.max(pairs["day"]).as_py()).snapshot(pairs.select(["customer_id", "day"]))
+        return features.select(names).append_column("place", pairs["place"])
 
     def of(pairs: pa.Table) -> pa.Table:
-        days = sorted(pc.unique(pairs["day"]).to_pylist())
-        if not days:
-            return pairs
-        who = [pairs["customer_id"].filter(pc.equal(pairs["day"], day)).combine_chunks() for day in days]
-        with ThreadPoolExecutor(min(len(days), os.cpu_count() or 1)) as pool:
-            return pa.concat_tables(pool.map(on, days, who))
+        pairs = pairs.append_column("place", pa.array(np.arange(pairs.num_rows)))
+        current = _current_snapshots(chain, pc.unique(pairs["day"]).to_pylist(), names)
+        is_stored = pc.is_in(pairs["day"], pa.array(current, pa.date32()))
+        parts = []
+        if current:
+            parts.append(stored(pairs.filter(is_stored), current))
+        if (rest := pairs.filter(pc.invert(is_stored))).num_rows:
+            parts.append(computed(rest))
+        found = pa.concat_tables(parts, promote_options="permissive")
+        return found.take(np.argsort(found["place"].to_numpy())).drop_columns(["place"])
 
     return of
+
+
+def _current_snapshots(chain: Chain, days: Sequence[date], names: Sequence[str]) -> list[date]:
+    """Those of the days whose stored snapshot is what would be made of the accepted rows now, with all its columns."""
+    table = chain.project.features_table
+    gone, old = set(chain.lake.missing(table, days)), outdated(chain, "customer_features")
+    declared = table.schema()
+    wanted = {(name, declared.field(name).type) for name in names if name in declared.names}
+    there = [day for day in days if f"{day}" not in gone and day not in old]
+    return [day for day in there if wanted <= {(one.name, one.type) for one in chain.lake.schema(table, day)}]
 
 
 def _choice_before(chain: Chain, week: date) -> Choice:
@@ -135,15 +142,16 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "segments",
         writes=tables.LAYER_ASSIGNMENTS,
-        reads={**same_day, "layer_models": Reach.LAST_ENDED_WEEK},
+        reads={**same_day, **EARLIER_DAYS, "layer_models": Reach.LAST_ENDED_WEEK},
         kinds=("duckdb", "scikitlearn"),
     )
     def layer_assignments(step: Step) -> None:
         """The cluster of each customer in each layer of its stage, and the ones it also leans to, with weights."""
         for week, days in step.in_force():
-            choice = chain.choice("layers", week)
-            history = earlier_features(chain, choice.model)
-            step.write(segments.assign(step.layer_inputs(days), choice.model, history), days, model=choice.label)
+            models = chain.models(week, without=("lifecycle",))
+            history = past(earlier_features(chain, models), models)
+            rows = segments.assign(step.layer_inputs(days), models.layers, history)
+            step.write(rows, days, model=chain.choice("layers", week).label)
 
     @chain.asset(
         "segments",

@@ -4,7 +4,7 @@ Belongs here: cutting customers into groups that keep their identity, naming the
 they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move between groups (`ml.journeys`).
 """
 
-from ml.segments.assignment import History, history_columns, sundays_before
+from ml.segments.assignment import History, days_before, history_columns
 from ml.segments.audiences import audiences, check_audiences
 from ml.segments.cuts import Past
 from ml.segments.evidence import segment_evidence
@@ -31,7 +31,7 @@ from ml.segments.training import train
 __all__ = [
     "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "Event", "History", "LayerModel", "LayerModels",
     "LayerRule", "LayerSpec", "Names", "Past", "SegmentSpec", "apply_means", "assign", "audiences",
-    "check_audiences", "evidence_figure", "fit_layers", "history_columns", "input_columns", "layer_inputs",
-    "lineage", "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes", "profiles", "r2",
-    "segment_evidence", "shrunken_means", "sundays_before", "train", "unknown_features",
+    "check_audiences", "days_before", "evidence_figure", "fit_layers", "history_columns", "input_columns",
+    "layer_inputs", "lineage", "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes",
+    "profiles", "r2", "segment_evidence", "shrunken_means", "train", "unknown_features",
 ]  # fmt: skip

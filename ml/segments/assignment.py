@@ -4,18 +4,24 @@ Belongs here: applying fitted layers to snapshots. Does not belong here: the clu
 become strings with weights (see `micro_segments`).
 
 Whoever lies clearly nearer to a cluster than to any other is in it, at once. Anybody else stays in the cluster that the
-last four Sundays speak for most: each is evidence, and a customer is taken to leave its cluster with a small chance a
-week (a hidden Markov model with sticky states, filtered forwards; Rabiner 1989, §III.A); today then counts if it is
-clear, as if that cluster had been certain.
-So a day needs no stored assignment and can be computed on its own, and all days of a week look at the same Sundays. The
-clusters are those of today's stage on all of these days.
+last four weeks speak for most: one day of each is evidence, and a customer is taken to leave its cluster with a small
+chance a week (a hidden Markov model with sticky states, filtered forwards; Rabiner 1989, §III.A); today then counts if
+it is clear, as if that cluster had been certain. The clusters are those of today's stage on all of these days.
+
+Every customer has a weekday of its own, drawn from its id, and is looked at on the last four of them before the day. So
+the evidence on a customer is the same for seven days, which keeps it where it is from day to day, and it is renewed on
+every weekday for a seventh of all customers: no weekday has more moves than another. (With the same distances back from
+every day, 7, 14, 21 and 28 days, the evidence would change daily, and more than twice as many moves would be undone.)
+
+A day needs no stored assignment: features of earlier days follow from accepted rows, their value from the model in
+force today (see `ml.restate.past`). It does not matter which days were published before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -31,11 +37,11 @@ from ml.segments.specs import DERIVED, VALUE_COLUMNS, LayerSpec
 if TYPE_CHECKING:
     from ml.segments.layers import LayerModels
 
-# Features of pairs of customer and day, a row each, in the order of the pairs, and the value model's columns beside
-# them where they are known: `Facts.snapshot` (see `ml.restate`), or what the lake holds.
+# From pairs of customer and day to what was known of each by the end of the day: a row each, in the order of the pairs.
+# The pairs are ordered by day and customer and have a column `is_valued`: whether the value model's columns are needed.
 History: TypeAlias = Callable[[pa.Table], pa.Table]
 
-SUNDAYS = 4
+WEEKS = 4  # how many of a customer's weekdays are looked at
 
 
 def assign(inputs: pa.Table, model: LayerModels | None, history: History | None = None) -> pa.Table:
@@ -45,7 +51,8 @@ def assign(inputs: pa.Table, model: LayerModels | None, history: History | None 
     ----------
     inputs : `layer_inputs`, of any days
     model : the layers in force; None gives no rows
-    history : features of earlier days, asked for those at a border; without it nothing is damped
+    history : what was known on earlier days (`ml.restate.past`), asked for those at a border; without it nothing is
+        damped
 
     Returns
     -------
@@ -137,6 +144,11 @@ class _Part:
     place: np.ndarray
 
     @property
+    def uses_value(self) -> bool:
+        """Whether the clusters are made of what the value model says."""
+        return any(column.feature in VALUE_COLUMNS for column in self.fitted.columns)
+
+    @property
     def reach(self) -> float:
         """How much nearer than its own another cluster must be for a customer to move on today's word alone.
 
@@ -171,29 +183,30 @@ def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> li
     asked = np.zeros(inputs.num_rows, dtype=bool)
     for number, rows in unclear.items():
         asked[parts[number].here[rows]] = True
+    is_valued = np.zeros(inputs.num_rows, dtype=bool)
+    for number, rows in unclear.items():
+        if parts[number].uses_value:
+            is_valued[parts[number].here[rows]] = True
     if asked.any():
-        earlier = _Earlier.of(inputs, np.flatnonzero(asked), history)
+        earlier = _Earlier.of(inputs, np.flatnonzero(asked), is_valued, history)
         for number, rows in unclear.items():
             _damp(parts[number], rows, earlier, inputs)
     return parts
 
 
 def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) -> None:
-    """Let the rows whose place is unclear stay where they were on the Sundays before."""
+    """Let the rows whose place is unclear stay where they were in the weeks before."""
     fitted = part.fitted
     wanted = part.layer.present(inputs.column_names)
-    used = {column.feature for column in (fitted.columns[:1] if fitted.cuts else fitted.columns)}
     shares = np.array(fitted.shares) if fitted.shares else np.full(len(fitted.letters), 1 / len(fitted.letters))
     belief, is_seen = np.tile(shares, (len(rows), 1)), np.zeros(len(rows), dtype=bool)
     for number in range(len(earlier.at)):
-        for known, data, without in earlier.rows(number, part.here[rows], wanted):
-            if without.issuperset(used):  # such a day tells nothing
-                continue
-            likelihood = likelihoods(fitted.distances(data, without))
-            belief[known] = shares_of_rows(
-                ((1 - part.layer.leaving) * belief[known] + part.layer.leaving * shares) * likelihood
-            )
-            is_seen[known] = True
+        known, data = earlier.rows(number, part.here[rows], wanted)
+        likelihood = likelihoods(fitted.distances(data))
+        belief[known] = shares_of_rows(
+            ((1 - part.layer.leaving) * belief[known] + part.layer.leaving * shares) * likelihood
+        )
+        is_seen[known] = True
     before = np.argmax(belief, axis=1)
     today = part.distances[rows]
     stays = is_seen & (today[np.arange(len(rows)), before] <= part.bound(today))
@@ -202,31 +215,33 @@ def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) ->
 
 @dataclass
 class _Earlier:
-    """Features of some rows' customers on the Sundays before the row's day.
+    """What was known of some rows' customers on their weekdays before the row's day.
 
-    `at` : for each Sunday, the oldest first, and each row of the inputs the place in `features`, or −1
+    `at` : for each week, the oldest first, and each row of the inputs the place in `known`, or −1
     """
 
-    features: pa.Table
+    known: pa.Table
     at: np.ndarray
 
     @classmethod
-    def of(cls, inputs: pa.Table, asked: np.ndarray, history: History) -> _Earlier:
+    def of(cls, inputs: pa.Table, asked: np.ndarray, is_valued: np.ndarray, history: History) -> _Earlier:
+        """Ask the history once for all rows in `asked`, with value columns for those in the mask `is_valued`."""
         days = inputs["day"].to_numpy().astype("datetime64[D]").astype(np.int64)[asked]
         customers = inputs["customer_id"].combine_chunks()
         codes = _ranks(customers)[asked]
-        known = _known_days(inputs)[asked]
-        looks = _looked_at(days)
-        keys = np.where((days - looks <= known) & (looks >= 0), looks * (len(customers) + 1) + codes, -1)
+        looks = _looked_at(days, _own_weekdays(customers.take(pa.array(asked)), codes))
+        keys = np.where((days - looks <= _known_days(inputs)[asked]) & (looks >= 0), looks * len(customers) + codes, -1)
         used, place = np.unique(keys, return_inverse=True)
         place = place.reshape(keys.shape)
         first = int(len(used) > 0 and used[0] == -1)
         one_of = np.zeros(len(used), dtype=np.int64)
         one_of[place.ravel()] = np.tile(np.arange(len(asked)), len(looks))
+        valued = np.bincount(place.ravel(), np.tile(is_valued[asked], len(looks)), minlength=len(used)) > 0
         pairs = pa.table(
             {
                 "customer_id": customers.take(pa.array(asked[one_of[first:]])),
-                "day": pa.array((used[first:] // (len(customers) + 1)).astype("datetime64[D]"), pa.date32()),
+                "day": pa.array((used[first:] // len(customers)).astype("datetime64[D]"), pa.date32()),
+                "is_valued": pa.array(valued[first:]),
             }
         )
         found = history(pairs) if pairs.num_rows else pairs
@@ -236,52 +251,52 @@ class _Earlier:
         at[:, asked] = place - first
         return cls(with_derived(found), at)
 
-    def rows(
-        self, number: int, here: np.ndarray, wanted: Sequence[str]
-    ) -> Iterator[tuple[np.ndarray, pa.Table, frozenset[str]]]:
-        """Which of the rows were known then, the wanted columns as of then, and what is not known of that day.
-
-        That is the value model's columns: a day for which nothing was published has none of them.
-        """
+    def rows(self, number: int, here: np.ndarray, wanted: Sequence[str]) -> tuple[np.ndarray, pa.Table]:
+        """Which of the rows were known in that week, and the wanted columns as of then."""
         at = self.at[number, here]
         known = np.flatnonzero(at >= 0)
-        data = self.features.select([name for name in wanted if name in self.features.column_names])
-        data = data.take(pa.array(at[known]))
-        told = [name for name in VALUE_COLUMNS if name in data.column_names]
-        lacking = frozenset(VALUE_COLUMNS) - frozenset(told)
-        if not told:
-            yield known, data, lacking
-            return
-        is_told = np.asarray(pc.is_valid(data[told[0]]).to_numpy(zero_copy_only=False))
-        for mask, without in ((is_told, lacking), (~is_told, frozenset(VALUE_COLUMNS))):
-            if mask.any():
-                yield known[mask], data if mask.all() else data.filter(pa.array(mask)), without
+        data = self.known.select([name for name in wanted if name in self.known.column_names])
+        return known, data.take(pa.array(at[known]))
 
 
-def history_columns(model: LayerModels | None, names: Sequence[str]) -> list[str]:
-    """Those of a snapshot's columns, and of the value model's, that damping looks at."""
+def history_columns(model: LayerModels | None, names: Sequence[str]) -> tuple[list[str], bool]:
+    """Those of a snapshot's columns that damping looks at, and whether it looks at the value model's as well."""
     if model is None:
-        return []
-    names = [*names, *VALUE_COLUMNS]
-    wanted = {name for layer in model.live for name in layer.present([*names, *DERIVED])}
+        return [], False
+    wanted = {name for layer in model.live for name in layer.present([*names, *VALUE_COLUMNS, *DERIVED])}
     wanted |= {name for derived in wanted & set(DERIVED) for name in columns_of(DERIVED[derived])}
-    return [name for name in names if name in wanted]
+    return [name for name in names if name in wanted], not wanted.isdisjoint(VALUE_COLUMNS)
 
 
-def sundays_before(day: date) -> list[date]:
-    """The Sundays that a day's assignment looks at, the oldest first."""
-    last = int(_sunday_before(np.array([(day - date(1970, 1, 1)).days]))[0])
-    return [date.fromordinal(date(1970, 1, 1).toordinal() + last - 7 * n) for n in range(SUNDAYS - 1, -1, -1)]
+def days_before(day: date) -> list[date]:
+    """The days that the assignments of a day look at, each for a seventh of the customers, the oldest first."""
+    return [day - timedelta(days=back) for back in range(7 * WEEKS, 0, -1)]
 
 
-def _looked_at(days: np.ndarray) -> np.ndarray:
-    """The days that an assignment looks at, the oldest first; shape (looks, n)."""
-    return np.stack([_sunday_before(days) - 7 * back for back in range(SUNDAYS - 1, -1, -1)])
+def _looked_at(days: np.ndarray, weekdays: np.ndarray) -> np.ndarray:
+    """The days that an assignment looks at, as days since 1970, the oldest first; shape (weeks, n).
+
+    Parameters
+    ----------
+    days : of the assignments, shape (n,)
+    weekdays : the remainder by 7 of the days on which each customer is looked at, shape (n,)
+    """
+    last = (days - 1 - weekdays) // 7 * 7 + weekdays
+    return np.stack([last - 7 * back for back in range(WEEKS - 1, -1, -1)])
 
 
-def _sunday_before(days: np.ndarray) -> np.ndarray:
-    """Days since 1970, a Thursday: the last Sunday before each."""
-    result: np.ndarray = (days - 1 - 3) // 7 * 7 + 3
+def _own_weekdays(customers: pa.Array, codes: np.ndarray) -> np.ndarray:
+    """The weekday of each row's customer, 0 to 6: by a hash of its id, so that it is the same on every day.
+
+    Parameters
+    ----------
+    codes : the same number for the same customer
+    """
+    from pandas.util import hash_array
+
+    _, first, row = np.unique(codes, return_index=True, return_inverse=True)
+    ids = customers.take(pa.array(first)).to_numpy(zero_copy_only=False).astype(object)
+    result: np.ndarray = (hash_array(ids, categorize=False) % 7).astype(np.int64)[row]
     return result
 
 

@@ -6,7 +6,7 @@ Belongs here: one fitted layer as plain numbers, distances, weights, storing. Do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -92,15 +92,11 @@ class LayerModel:
         spec = SegmentSpec((layer,), min_cluster_customers=smallest)
         return fit_layer(rows, stage, layer, layer.present(rows.column_names), spec, None)  # type: ignore[return-value]
 
-    def distances(self, table: pa.Table, without: Collection[str] = ()) -> np.ndarray:
+    def distances(self, table: pa.Table) -> np.ndarray:
         """Squared distance of each row to each cluster in within-cluster units, shape (n, clusters).
 
         Added column by column: exactly the same whatever the number of rows, which a matrix product is not. For
         quantiles it is the distance to the quantile's nearest border, for rules 0 inside and infinite outside.
-
-        Parameters
-        ----------
-        without : features that do not count
         """
         if self.rules:
             inside = np.eye(len(self.letters), dtype=bool)[rule_places(self.rules, table)]
@@ -113,12 +109,6 @@ class LayerModel:
         spread = iter(self.spread or (1.0,) * len(self.centres[0]))
         place = 0
         for column in self.columns:
-            if column.feature in without:
-                width = column.width
-                place += width
-                for _ in range(width):
-                    next(spread)
-                continue
             for prepared in column.transform(table):
                 scaled = next(spread)
                 prepared = prepared / scaled

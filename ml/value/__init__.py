@@ -11,11 +11,11 @@ from __future__ import annotations
 from ml.value.bgnbd import BetaGeoModel
 from ml.value.drift import CalibrationDrift, calibration_drift
 from ml.value.gamma_gamma import GammaGammaModel
-from ml.value.model import ValueModel, apply
+from ml.value.model import ValueModel, apply, inputs_of
 from ml.value.spec import ValueSpec, baseline
 from ml.value.training import train
 
 __all__ = [
     "BetaGeoModel", "CalibrationDrift", "GammaGammaModel", "ValueModel", "ValueSpec", "apply", "baseline",
-    "calibration_drift", "train",
+    "calibration_drift", "inputs_of", "train",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml.value.blend import Fit, Method
-from ml.value.spec import OUTPUTS, ValueSpec, baseline, discount, value_table
+from ml.value.spec import BASELINE_INPUTS, OUTPUTS, ValueSpec, baseline, discount, value_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,11 @@ class ValueModel:
             twin=Fit.load(folder, "twin", stored["twin"], horizon) if stored["twin"] else None,
             method=stored["method"],
         )
+
+
+def inputs_of(model: ValueModel | None) -> tuple[str, ...]:
+    """The snapshot's columns that `apply` looks at, besides customer and day."""
+    return BASELINE_INPUTS if model is None else tuple(model.final.inputs)
 
 
 def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, label: str) -> pa.Table:

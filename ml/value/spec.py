@@ -15,6 +15,7 @@ from ml.columns import numbers
 
 BASELINE_WINDOW_DAYS = 90
 SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
+BASELINE_INPUTS = ("orders_90d", "spend_90d")
 OUTPUTS = ("ltv", "p_alive", "expected_orders", "expected_spend")
 
 

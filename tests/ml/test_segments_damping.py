@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, sundays_before
-from ml.segments.assignment import History, primary_strings
+from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, days_before, fit_layers
+from ml.segments.assignment import History, _own_weekdays, primary_strings
 
 FIRST, DAYS, CUSTOMERS = date(2024, 1, 1), 90, 400
 SPEC = SegmentSpec((LayerSpec("pace", ("a", "b"), k=2),))
@@ -102,15 +104,47 @@ def test_a_day_alone_is_what_it_is_among_other_days(table: pa.Table, model: Laye
         assert alone.equals(together.filter(pc.equal(together["day"], FIRST + timedelta(day))))
 
 
+def asked_for(table: pa.Table, model: LayerModels, day: int) -> pa.Table:
+    """What the assignment of a day asks the history for."""
+    asked: list[pa.Table] = []
+    real = history_of(table)
+    assign(of_days(table, day), model, lambda pairs: asked.append(pairs) or real(pairs))  # type: ignore[func-returns-value]
+    assert len(asked) == 1, "all layers, stages and weeks are asked for together"
+    return asked[0]
+
+
 def test_nothing_later_than_the_day_is_asked_for_and_nobody_before_it_was_known(
     table: pa.Table, model: LayerModels
 ) -> None:
-    asked: list[pa.Table] = []
-    real = history_of(table)
-    assign(of_days(table, 17), model, lambda pairs: asked.append(pairs) or real(pairs))  # type: ignore[func-returns-value]
-    days = set(pc.unique(asked[0]["day"]).to_pylist())
-    assert days == {date(2024, 1, 7), date(2024, 1, 14)}  # day 17 is the 18th of January; of the Sundays before the
-    assert days < set(sundays_before(FIRST + timedelta(17)))  # first of January nobody was known
+    days = set(pc.unique(asked_for(table, model, 17)["day"]).to_pylist())
+    assert days == set(days_before(FIRST + timedelta(17))) & {FIRST + timedelta(n) for n in range(17)}
+
+
+def test_a_customer_is_looked_at_once_a_week_on_a_weekday_of_its_own(table: pa.Table, model: LayerModels) -> None:
+    """On all days the same one, so that the evidence on a customer is renewed once in seven days."""
+    seen: dict[str, set[int]] = {}
+    for day in range(40, 48):
+        asked = asked_for(table, model, day).to_pandas()
+        ago = (FIRST + timedelta(day) - asked.day).map(lambda one: one.days)
+        assert ago.between(1, 28).all() and (asked.groupby("customer_id").size() == 4).all()
+        for who, weekday in zip(asked.customer_id, asked.day.map(date.weekday), strict=True):
+            seen.setdefault(who, set()).add(weekday)
+    assert {len(weekdays) for weekdays in seen.values()} == {1}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["{}", "C{:06d}", "{:08x}", "shop-{}@example.org"]), st.sampled_from([1, 2, 7, 14, 1000]))
+def test_every_weekday_is_that_of_a_seventh_of_the_customers_whatever_their_ids(text: str, step: int) -> None:
+    """Ids that count in sevens too: with 7,000 customers a weekday has 1,000, give or take 30 (one standard error)."""
+    ids = pa.array([text.format(number * step) for number in range(7_000)])
+    counts = np.bincount(_own_weekdays(ids, np.arange(7_000)), minlength=7)
+    assert len(counts) == 7 and np.abs(counts - 1000).max() < 150
+
+
+def test_the_weekday_of_a_customer_stays_what_it_is() -> None:
+    """Pinned: another hash would move customers at borders without a cause."""
+    ids = pa.array(["C000001", "C000002", "1228", "é"])
+    assert _own_weekdays(ids, np.arange(4)).tolist() == [0, 5, 2, 0]
 
 
 def test_the_primary_cluster_is_never_outweighed(table: pa.Table, model: LayerModels) -> None:
@@ -132,27 +166,3 @@ def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) 
     loose = fit_layers(of_days(table, 30), spec)
     part = of_days(table, 40)
     assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        LayerSpec("value", ("ltv",), k=3),
-        LayerSpec("value", ("ltv", "balance"), k=3),
-        LayerSpec("value", ("ltv", "balance"), method="quantiles", k=3),
-    ],
-    ids=["one feature", "one that differs", "quantiles"],
-)
-def test_sundays_on_which_nothing_was_known_of_the_layer_hold_nobody(table: pa.Table, layer: LayerSpec) -> None:
-    """Before the first value model there is no `ltv`: such a day must not pass for one spent in the first cluster."""
-    renamed = table.rename_columns([{"a": "ltv", "b": "balance"}.get(name, name) for name in table.column_names])
-    alike = pa.array([1.0] * len(table))  # then the layer looks at `ltv` alone
-    renamed = renamed.set_column(renamed.column_names.index("balance"), "balance", alike)
-    model = fit_layers(of_days(renamed, 30), SegmentSpec((layer,)))
-    part = of_days(renamed, 40)
-    assert len(model.models[0].letters) == 3
-
-    def unvalued(pairs: pa.Table) -> pa.Table:
-        return pa.table({"ltv": pa.nulls(len(pairs), pa.float64()), "balance": [1.0] * len(pairs)})
-
-    assert assign(part, model, unvalued).equals(assign(part, model))
