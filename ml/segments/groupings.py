@@ -1,12 +1,13 @@
 """Other ways to group customers, and what each way tells: the yardsticks that micro-segments are held against.
 
-Belongs here: an RFM grid, random groups, bins of predicted spend, an individual model, the groups that are acted upon,
+Belongs here: RFM grids, random groups, bins of predicted spend, an individual model, the groups that are acted upon,
 and the prediction of each for one later day. Does not belong here: which days and models are judged (see `evidence`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,12 @@ from ml.segments.micro_segments import prefixes
 from ml.segments.shrinkage import apply_means, shrunken_means
 
 STAGES, RFM, RANDOM = "stage only", "RFM quintile grid", "random groups"
+RFM_LIFETIME = "lifetime RFM quintile grid"
+GRIDS = {
+    RFM: ("recency_days", "orders_90d", "spend_90d"),
+    # Where most customers have not bought for 90 days, the other one has few cells that anybody is in.
+    RFM_LIFETIME: ("recency_days", "purchase_days", "spend"),
+}
 OURS, BINS, INDIVIDUAL = "micro-segments", "quantile bins of predicted spend", "individual model"
 MEASURES = ("r2_spend", "r2_log_spend")
 LEAST_CUSTOMERS = 30  # of a group that is acted upon
@@ -61,6 +68,8 @@ def judged(restated: pa.Table, spend: np.ndarray, first: np.ndarray, seed: int =
       its longest prefix that has 30.
     - `quantile bins of predicted spend`: as many as there are such groups, of the individual model's prediction; on the
       earlier day that is cross-fitted, so that its bins do not see their own labels.
+    - `RFM quintile grid`: recency, orders and spend of the last 90 days; `lifetime RFM quintile grid`: recency, and
+      purchase days and spend since the first day.
     - `random groups`: the sizes of those groups, dealt out by chance; a customer keeps the group.
     - `individual model`: LightGBM on all numbers that a micro-segment may look at, the value model's among them.
 
@@ -76,11 +85,12 @@ def judged(restated: pa.Table, spend: np.ndarray, first: np.ndarray, seed: int =
     acted = acted_upon(strings[later])
     count = len(np.unique(acted))
     stages = np.array(restated["stage"].to_pylist(), dtype=str)
-    grid, dealt = _rfm(restated, first), _random(customers, acted_upon(strings[first]), seed)
+    dealt = _random(customers, acted_upon(strings[first]), seed)
+    grids = {name: _rfm(restated, first, columns) for name, columns in GRIDS.items()}
     # Each with what it learns by, and what it looks up.
     groupings = {
         STAGES: (stages[first], stages[later]),
-        RFM: (grid[first], grid[later]),
+        **{name: (grid[first], grid[later]) for name, grid in grids.items()},
         RANDOM: (dealt[first], dealt[later]),
         OURS: (strings[first], acted),
     }
@@ -110,10 +120,15 @@ def acted_upon(strings: np.ndarray, least: int = LEAST_CUSTOMERS) -> np.ndarray:
     return np.array([enough[string] for string in strings.tolist()], dtype=str)
 
 
-def _rfm(restated: pa.Table, first: np.ndarray) -> np.ndarray:
-    """``R2/F5/M4``: quintiles with borders of the earlier day; a customer without a purchase is in quintile 0."""
+def _rfm(restated: pa.Table, first: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """``R2/F5/M4``: quintiles with borders of the earlier day; a customer without a purchase is in quintile 0.
+
+    Parameters
+    ----------
+    columns : of recency, of frequency, of money
+    """
     parts = []
-    for name, column in (("R", "recency_days"), ("F", "orders_90d"), ("M", "spend_90d")):
+    for name, column in zip("RFM", columns, strict=True):
         values = numbers(restated[column])
         known = ~np.isnan(values)
         cuts = np.quantile(values[first & known], [0.2, 0.4, 0.6, 0.8]) if (first & known).any() else np.zeros(4)

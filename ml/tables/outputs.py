@@ -315,7 +315,7 @@ SEGMENT_EVIDENCE = Table(
     "segment_evidence",
     "how well groups tell next month's spend out of time",
     (
-        _c("grouping", "string", "stage only, RFM grid, random groups, micro-segments …"),
+        _c("grouping", "string", "stage only, two RFM grids, random groups, micro-segments …"),
         _c("groups", "bigint", "how many groups it has"),
         _c("r2_spend", "double", "share of the variance of spend that shrunken group means explain, out of time"),
         _c("r2_log_spend", "double", "the same for log(1 + spend)"),

@@ -18,7 +18,19 @@ from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, segment_evidence, shrunken_means
 from ml.segments.evidence import fitted, gaps, judged_on, pooled
-from ml.segments.groupings import BINS, INDIVIDUAL, MEASURES, OURS, RANDOM, RFM, STAGES, Judged, acted_upon
+from ml.segments.groupings import (
+    BINS,
+    INDIVIDUAL,
+    MEASURES,
+    OURS,
+    RANDOM,
+    RFM,
+    RFM_LIFETIME,
+    STAGES,
+    Judged,
+    acted_upon,
+    judged,
+)
 from ml.segments.micro_segments import prefixes
 from ml.simulate import SimulationSpec, simulate
 from ml.value import ValueSpec
@@ -158,6 +170,42 @@ def test_months_of_the_same_customers_do_not_pass_for_independent_ones() -> None
     assert width[1] == pytest.approx(width[0])
 
 
+# ── yardsticks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def slow_business(customers: int = 6_000, days: int = 700, gap: float = 240.0) -> tuple[pa.Table, np.ndarray]:
+    """Two days of a business whose median customer buys once in more than 90 days, and what followed each day."""
+    random = np.random.default_rng(4)
+    rate = random.gamma(1.5, 1 / (1.5 * gap), customers)
+    bought = random.random((customers, days + 56)) < rate[:, None]
+    paid = np.where(bought, random.lognormal(3, 0.5, customers)[:, None], 0.0)
+    keep = bought[:, :days].any(axis=1)
+    bought, paid = bought[keep], paid[keep]
+    parts, spend = [], []
+    for at in (days, days + 28):
+        past, recent = bought[:, :at], slice(at - 90, at)
+        recency = np.argmax(past[:, ::-1], axis=1)
+        values = {
+            "recency_days": recency, "purchase_days": past.sum(axis=1), "spend": paid[:, :at].sum(axis=1),
+            "orders_90d": past[:, recent].sum(axis=1), "spend_90d": paid[:, recent].sum(axis=1),
+        }  # fmt: skip
+        ids = [f"c{number:05d}" for number in range(len(past))]
+        text = np.where(recency > 365, "churn", "active")
+        parts.append(pa.table({"customer_id": ids, "stage": text, "micro_segment": text, **values}))
+        spend.append(paid[:, at : at + 28].sum(axis=1))
+    return pa.concat_tables(parts), np.concatenate(spend)
+
+
+def test_where_most_have_not_bought_for_90_days_a_grid_of_the_lifetime_is_the_yardstick() -> None:
+    restated, spend = slow_business()
+    first = np.arange(len(spend)) < len(spend) // 2
+    assert (restated["orders_90d"].to_numpy() == 0).mean() > 0.6
+    day = judged(restated, spend, first)
+    scores = {one.grouping: one for one in pooled([day])}
+    assert day.groups[RFM] < 25 and day.groups[RFM_LIFETIME] > 60
+    assert scores[RFM_LIFETIME].r2_log_spend > max(scores[RFM].r2_log_spend, scores[STAGES].r2_log_spend)
+
+
 # ── on a business ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -190,7 +238,7 @@ def evidence(facts: Facts, in_force: Models) -> pa.Table:
 
 
 def test_all_groupings_are_compared_in_a_fixed_order(evidence: pa.Table) -> None:
-    assert evidence["grouping"].to_pylist() == [STAGES, RFM, RANDOM, OURS, BINS, INDIVIDUAL]
+    assert evidence["grouping"].to_pylist() == [STAGES, RFM, RFM_LIFETIME, RANDOM, OURS, BINS, INDIVIDUAL]
     rows = {row["grouping"]: row for row in evidence.to_pylist()}
     assert rows[OURS]["groups"] == rows[BINS]["groups"] > rows[STAGES]["groups"] >= 1
     assert all(abs(rows[RANDOM][measure]) < 0.05 for measure in MEASURES)
