@@ -6,6 +6,7 @@ an asset is declared (`chain`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -363,6 +364,8 @@ class Step:
             "metric": training.metric,
             "challenger": training.challenger_score,
             "incumbent": training.incumbent_score,
+            "reason_code": training.reason_code or None,
+            "reason_parameters": json.dumps(dict(training.reason_parameters), sort_keys=True, default=str),
         }
         newest = max(self.chain.lake.keys(tables.MODEL_CHOICES, family=family), default="")
         if week.start.isoformat() >= newest:
@@ -370,7 +373,7 @@ class Step:
         shown = {name: float(value) for name, value in training.metrics.items() if value == value}
         self.write_week(
             week.start, pa.Table.from_pylist([row], tables.MODEL_CHOICES.schema()),
-            decision=training.decision, reason=training.reason, version=version,
+            decision=training.decision, reason=training.reason, reason_code=training.reason_code, version=version,
             mlflow_run=dg.MetadataValue.url(recorded.url), **shown,
         )  # fmt: skip
 

@@ -114,6 +114,7 @@ class Tracking:
                     "partition": week.isoformat(),
                     "decision": training.decision,
                     "reason": training.reason[:5000],
+                    "reason_code": training.reason_code,
                     "git_commit": git_commit(),
                 }
             )

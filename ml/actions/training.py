@@ -22,7 +22,8 @@ from ml.actions.learners import CustomerEffect, Scores, customer_effect
 from ml.actions.response import ActionEvidence, ActionResponseModel
 from ml.actions.spec import ALL, CONTROL, ActionsSpec
 from ml.features import Facts, features_table
-from ml.training import Decision, Training, decide
+from ml.statistics import Gain, paired_gain
+from ml.training import Training, Verdict, decide, first_fit, too_little
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "cell_loss"
+OUTERMOST = (0.01, 0.99)
 _STRANGE = 0.01  # share of exposures in unknown micro-segments from which an incumbent is out of date
 
 
@@ -66,7 +68,9 @@ def train(
     then have nobody to be compared with, and are left out of both.
 
     New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
-    on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold.
+    on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold, by
+    `spec.margin` and beyond chance. Scores beyond their outermost hundredths count as these, so that three exposures
+    cannot turn it.
 
     Parameters
     ----------
@@ -87,15 +91,16 @@ def train(
     model = ActionResponseModel(
         found.evidence, found.cells, found.customers, tuple(columns), max(treated["exposed_on"]), len(treated)
     )
-    decision, reason, challenger, older = _decide(model, incumbent, found.scores, found.micro_segments, rows, spec)
+    contest = _Contest.of(found.scores, found.micro_segments, incumbent, spec)
+    verdict = _decide(model, incumbent, contest, rows, spec)
     return Training(
         model,
-        decision,
-        reason,
+        verdict.decision,
+        verdict.reason,
         METRIC,
-        challenger,
-        older,
-        metrics=found.metrics,
+        contest.challenger,
+        contest.incumbent,
+        metrics=found.metrics | (contest.gain.metrics("choice_gain") if contest.gain else {}),
         params=asdict(spec),
         figures={
             "effects": lambda: diagnostics.effects_figure(found.evidence),
@@ -103,6 +108,8 @@ def train(
             "uplift": lambda: diagnostics.uplift_figure(found.ranked, spec.seed),
         },
         example=rows[features_table(facts.spec).names].head(5),
+        reason_code=verdict.code,
+        reason_parameters=verdict.parameters,
     )
 
 
@@ -134,7 +141,7 @@ def _found(
 
 def _nothing(reason: str, incumbent: ActionResponseModel | None, spec: ActionsSpec) -> Training:
     """No fit: last week's stays in force, if there is one."""
-    return Training(None, "none" if incumbent is None else "incumbent", reason, METRIC, params=asdict(spec))
+    return Training.without_fit(too_little(reason, incumbent is not None), METRIC, params=asdict(spec))
 
 
 def _served_columns(facts: Facts) -> list[str]:
@@ -191,25 +198,75 @@ def _metric_name(action: str) -> str:
     return re.sub(r"[^\w .-]", "_", action)
 
 
-def _loss(guess: NDArray[np.float64], score: NDArray[np.float64]) -> float:
-    """Mean squared error of the cell estimates, as a share of the scores' variance."""
-    return float(np.mean((score - guess) ** 2) / max(float(np.var(score)), 1e-12))
-
-
 def _told(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np.float64]:
     """What the cells expect of each row."""
     effect = {name: nearest(cells, name).effect for name in set(micro_segments)}
     return np.array([effect[name] for name in micro_segments], dtype=np.float64)
 
 
-def _cross_fitted_loss(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) -> float:
-    """Loss of cells that were estimated from the other folds."""
+def _cross_fitted(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) -> NDArray[np.float64]:
+    """What cells that were estimated from the other folds expect of each row."""
     guess = np.full(len(scores.score), scores.overall()[0])
     for k in np.unique(scores.fold):
         rest, here = scores.kept & (scores.fold != k), scores.fold == k
         if rest.any():
             guess[here] = _told(cells_of(replace(scores, kept=rest), micro_segments, spec), micro_segments[here])
-    return _loss(guess[scores.kept], scores.score[scores.kept])
+    return guess
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """How well cells tell this week's scores: squared errors as a share of each action's variance.
+
+    Parameters
+    ----------
+    challenger, incumbent : losses, the mean over the actions; None without an incumbent that knows any of them
+    gain : the challenger's over the incumbent's, on the actions that both know
+    unknown : the largest share of an action's exposures whose micro-segment the incumbent does not know
+    knows_all : whether the incumbent knows every action
+    """
+
+    challenger: float
+    incumbent: float | None = None
+    gain: Gain | None = None
+    unknown: float = 1.0
+    knows_all: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        scores: Mapping[str, Scores],
+        micro_segments: Mapping[str, NDArray[Any]],
+        incumbent: ActionResponseModel | None,
+        spec: ActionsSpec,
+    ) -> _Contest:
+        """Score both, out of fold and on the same exposures."""
+        actions = sorted(scores)
+        mine = {a: _errors(scores[a], _cross_fitted(scores[a], micro_segments[a], spec)) for a in actions}
+        challenger = float(np.mean([found.mean() for found in mine.values()]))
+        shared = [a for a in actions if incumbent and a in incumbent.cells]
+        if incumbent is None or not shared:
+            return cls(challenger)
+        theirs = {a: _errors(scores[a], _told(incumbent.cells[a], micro_segments[a])) for a in shared}
+        share = {a: 1 / len(theirs[a]) for a in shared}  # each action weighs the same, however often it was delivered
+        gain = paired_gain(
+            np.concatenate([theirs[a] * share[a] for a in shared]),
+            np.concatenate([mine[a] * share[a] for a in shared]),
+            customers=np.concatenate([scores[a].customer[scores[a].kept] for a in shared]),
+            seed=spec.seed,
+        )
+        unknown = max(float(np.mean([s not in incumbent.cells[a] for s in micro_segments[a]])) for a in shared)
+        older = float(np.mean([found.mean() for found in theirs.values()]))
+        return cls(challenger, older, gain, unknown, len(shared) == len(actions))
+
+
+def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared errors on the overlap, as a share of the scores' variance; scores beyond the outermost hundredths count
+    as these."""
+    kept = scores.score[scores.kept]
+    held = np.clip(kept, *np.quantile(kept, OUTERMOST))
+    errors: NDArray[np.float64] = (held - guess[scores.kept]) ** 2 / max(float(np.var(held)), 1e-12)
+    return errors
 
 
 def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -> str:
@@ -226,34 +283,24 @@ def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -
 def _decide(
     model: ActionResponseModel,
     incumbent: ActionResponseModel | None,
-    scores: Mapping[str, Scores],
-    micro_segments: Mapping[str, NDArray[Any]],
+    contest: _Contest,
     rows: pd.DataFrame,
     spec: ActionsSpec,
-) -> tuple[Decision, str, float, float | None]:
-    """Decision, reason, and both losses."""
-    actions = sorted(scores)
-    challenger = float(np.mean([_cross_fitted_loss(scores[a], micro_segments[a], spec) for a in actions]))
+) -> Verdict:
+    """Whether the fit replaces last week's."""
     if incumbent is None:
-        exposures = f"{model.exposures:,} treated exposures up to {model.newest}"
-        return "challenger", f"first fit, from {exposures}: {METRIC} {challenger:.4g}", challenger, None
-    shared = [a for a in actions if a in incumbent.cells and scores[a].kept.any()]
-    older = None
-    if shared:
-        kept = {a: scores[a].kept for a in shared}
-        told = {a: _told(incumbent.cells[a], micro_segments[a][kept[a]]) for a in shared}
-        losses = [_loss(told[a], scores[a].score[kept[a]]) for a in shared]
-        older = float(np.mean(losses))
-    if verdict := _other_verdict(model, incumbent):
-        return "challenger", verdict, challenger, older
+        verdict = first_fit(METRIC, contest.challenger)
+        exposures = f"first fit, from {model.exposures:,} treated exposures up to {model.newest}"
+        return replace(verdict, reason=f"{exposures}: {METRIC} {contest.challenger:.4g}")
+    if other := _other_verdict(model, incumbent):
+        return Verdict("challenger", "evidence_changed", other)
     fresh = int(((rows["action"] != CONTROL) & (rows["exposed_on"] > incumbent.newest)).sum())
     if fresh:
         reason = f"{fresh:,} exposures matured since the incumbent, the newest of {model.newest}: all evidence counts"
-        return "challenger", reason, challenger, older
-    strange = max((np.mean([s not in incumbent.cells[a] for s in micro_segments[a]]) for a in shared), default=1.0)
-    if len(shared) < len(actions) or strange > _STRANGE:
-        reason = f"the incumbent does not know the micro-segments of {strange:.0%} of the exposures"
-        return "challenger", reason, challenger, older
-    assert older is not None
-    decision, reason = decide(METRIC, challenger, older, margin=spec.margin)
-    return decision, f"no exposure matured since the incumbent; {reason}", challenger, older
+        return Verdict("challenger", "new_evidence", reason, {"exposures": fresh, "newest": str(model.newest)})
+    if not contest.knows_all or contest.unknown > _STRANGE:
+        reason = f"the incumbent does not know the micro-segments of {contest.unknown:.0%} of the exposures"
+        return Verdict("challenger", "unknown_segments", reason, {"share": contest.unknown})
+    assert contest.incumbent is not None and contest.gain is not None
+    verdict = decide(METRIC, contest.challenger, contest.incumbent, contest.gain, margin=spec.margin)
+    return replace(verdict, reason=f"no exposure matured since the incumbent; {verdict.reason}")

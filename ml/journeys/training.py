@@ -7,7 +7,7 @@ Belongs here: which weeks are counted, the holdout, and the decision. Does not b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ from ml.journeys.transitions import (
 )
 from ml.restate import restate
 from ml.sampling import sampled
-from ml.training import Decision, Training, decide
+from ml.statistics import Gain, bootstrapped, paired_gain
+from ml.training import Training, Verdict, decide, first_fit, too_little
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +49,9 @@ def train(
     `as_of` − 7 → `as_of`, is held out: a twin fitted on the steps before it stands for the challenger, which itself is
     fitted on all of them. The incumbent was fitted at least a week ago and has not seen that step either.
 
-    Micro-segments are used if the twin tells the holdout better with them than without, beyond chance (90 % interval of
-    a bootstrap over customers); otherwise the stage's row is all that is used.
+    Micro-segments are used if the twin tells the holdout better with them than without, beyond chance (95 % interval of
+    a bootstrap over customers); otherwise the stage's row is all that is used. A challenger takes over if its log-loss
+    is lower than the incumbent's by `spec.margin` and beyond chance.
 
     Parameters
     ----------
@@ -84,38 +86,39 @@ def train_on_states(
     past, holdout = cells.filter(pc.less(cells["day"], newest)), cells.filter(pc.equal(cells["day"], newest))
     seen, held = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
     if not held or seen < spec.min_customers:
-        decision: Decision = "none" if incumbent is None else "incumbent"
-        return Training(
-            model=None,
-            decision=decision,
-            reason=f"{seen} transitions before the newest {spec.step_days} days and {held} in them: "
-            f"{spec.min_customers} and 1 are needed",
-            metric=metric,
-            metrics={"transitions": float(seen + held)},
-            params=asdict(spec),
+        reason = (
+            f"{seen} transitions before the newest {spec.step_days} days and {held} in them: "
+            f"{spec.min_customers} and 1 are needed"
         )
+        waiting = too_little(reason, incumbent is not None, seen=seen, held=held, needed=spec.min_customers)
+        counted = {"transitions": float(seen + held)}
+        return Training.without_fit(waiting, metric, metrics=counted, params=asdict(spec))
 
     twin = fit(past, stages, spec)
     losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
-    detail: Detail = "micro_segment" if gain[1] > 0 else "stage"
-    challenger, standing = losses[f"order 1, {detail}"], None
-    if incumbent is not None:
-        texts = holdout["micro_segment"].to_pylist()
-        standing = log_loss(holdout, incumbent.stages, incumbent.probabilities(texts, spec.step_days))
-    decided, reason = decide(metric, challenger, standing, margin=spec.margin)
+    detail: Detail = "micro_segment" if gain.is_surely_better else "stage"
+    challenger, standing, over = losses[f"order 1, {detail}"], None, None
+    if incumbent is None:
+        verdict = first_fit(metric, challenger)
+    else:
+        verdict, standing, over = _contest(replace(twin, detail=detail), incumbent, holdout, metric, spec)
     model = fit(cells, stages, spec, detail)
-    metrics = _metrics(metric, detail, losses, gain, gain_elsewhere) | {
-        "transitions": float(seen + held),
-        "holdout_customers": float(held),
-        "micro_segments": float(len(model.counts)),
-    }
+    metrics = (
+        _metrics(metric, detail, losses, gain, gain_elsewhere)
+        | (over.metrics("choice_gain") if over else {})
+        | {
+            "transitions": float(seen + held),
+            "holdout_customers": float(held),
+            "micro_segments": float(len(model.counts)),
+        }
+    )
     for horizon in spec.horizons:
         if horizon > spec.step_days:
             metrics |= _far(engine, states, cells, as_of, horizon, stages, spec, detail)
     return Training(
         model=model,
-        decision=decided,
-        reason=f"{reason}; {_in_words(detail, gain)}",
+        decision=verdict.decision,
+        reason=f"{verdict.reason}; {_in_words(detail, gain)}",
         metric=metric,
         challenger_score=challenger,
         incumbent_score=standing,
@@ -126,11 +129,25 @@ def train_on_states(
             "log_loss": partial(figures.losses, losses, spec.step_days),
         },
         example=_example(model),
+        reason_code=verdict.code,
+        reason_parameters=verdict.parameters,
     )
 
 
+def _contest(
+    twin: TransitionModel, incumbent: TransitionModel, holdout: pa.Table, metric: str, spec: TransitionSpec
+) -> tuple[Verdict, float, Gain]:
+    """The decision between a twin and the incumbent on the newest step; the incumbent's log-loss; the gain over it."""
+    texts = holdout["micro_segment"].to_pylist()
+    found = [surprise(holdout, one.stages, one.probabilities(texts, spec.step_days)) for one in (twin, incumbent)]
+    counts = holdout["customers"].to_numpy()
+    mine, theirs = (float(counts @ one / counts.sum()) for one in found)
+    gain = paired_gain(found[1], found[0], counts=counts, seed=spec.seed)
+    return decide(metric, mine, theirs, gain, margin=spec.margin), theirs, gain
+
+
 def _metrics(
-    metric: str, detail: Detail, losses: Mapping[str, float], gain: tuple[float, float, float], gain_elsewhere: float
+    metric: str, detail: Detail, losses: Mapping[str, float], gain: Gain, gain_elsewhere: float
 ) -> dict[str, float]:
     return {
         metric: losses[f"order 1, {detail}"],
@@ -138,19 +155,15 @@ def _metrics(
         f"{metric}_stage": losses["order 1, stage"],
         f"{metric}_order_0": losses["order 0"],
         f"{metric}_stay": losses["stay"],
-        "gain_of_micro_segments": gain[0],
-        "gain_of_micro_segments_low": gain[1],
-        "gain_of_micro_segments_high": gain[2],
+        **gain.metrics("gain_of_micro_segments"),
         "gain_of_micro_segments_without_rule_stages": gain_elsewhere,
     }
 
 
-def _compare(
-    twin: TransitionModel, holdout: pa.Table, spec: TransitionSpec
-) -> tuple[dict[str, float], tuple[float, float, float], float]:
+def _compare(twin: TransitionModel, holdout: pa.Table, spec: TransitionSpec) -> tuple[dict[str, float], Gain, float]:
     """Log-loss of each kind of model on the holdout, and what micro-segments add to stages.
 
-    What they add is in nats a customer, with a 90 % interval, and once more without customers in a rule's stage.
+    What they add is in nats a customer, with a 95 % interval, and once more without customers in a rule's stage.
     """
     texts = holdout["micro_segment"].to_pylist()
     place = {stage: number for number, stage in enumerate(twin.stages)}
@@ -169,13 +182,16 @@ def _compare(
     better = surprise(holdout, twin.stages, rows["order 1, stage"]) - surprise(
         holdout, twin.stages, rows["order 1, micro_segment"]
     )
-    # A resample of customers is a multinomial draw of the cells, since customers of a cell are alike in both models.
     weights = holdout["customers"].to_numpy()
-    draws = np.random.default_rng(spec.seed).multinomial(weights.sum(), weights / weights.sum(), size=spec.bootstraps)
-    low, high = np.quantile(draws @ better / weights.sum(), [0.05, 0.95])
+    terms = np.column_stack([better, np.ones(len(better))])
+    gain = bootstrapped(terms, _mean, counts=weights, seed=spec.seed, draws=spec.bootstraps)
     free = weights * np.array([text.split("/")[0] not in spec.rule_stages for text in texts])
-    gain = (float(weights @ better / weights.sum()), float(low), float(high))
     return losses, gain, float(free @ better / max(1, free.sum()))
+
+
+def _mean(sums: NDArray[Any]) -> NDArray[Any]:
+    """The mean per customer of sums over as many customers as the second column says."""
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 
 def _far(
@@ -206,8 +222,8 @@ def _far(
     }
 
 
-def _in_words(detail: Detail, gain: tuple[float, float, float]) -> str:
-    interval = f"{gain[0]:.4f} nats a customer, 90 % interval {gain[1]:.4f} to {gain[2]:.4f}"
+def _in_words(detail: Detail, gain: Gain) -> str:
+    interval = f"{gain.mean:.4f} nats a customer, 95 % interval {gain.low:.4f} to {gain.high:.4f}"
     if detail == "micro_segment":
         return f"micro-segments tell more than their stage ({interval})"
     return f"micro-segments do not tell more than their stage beyond chance ({interval}), so stages alone are used"

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ml.statistics import GROUPS, LEVEL, Gain, bootstrapped, resamples
+
 Array: TypeAlias = "np.ndarray[Any, Any]"
 TOP_SHARE = 0.10  # of new customers who are high-potential
 FEWEST, MOST = 0.05, 0.20  # bounds of the share of stars that is found
@@ -30,6 +32,23 @@ def share_of_half(ltv: Array) -> float | None:
     return float(np.clip(held / len(worth), FEWEST, MOST))
 
 
+def change_of_half(ltv: Array, before: float, seed: int = 0) -> Gain:
+    """By how much `share_of_half` is above a share of before, with its interval: a few large customers move it."""
+    worth = np.sort(np.maximum(ltv[~np.isnan(ltv)], 0.0))[::-1]
+    found = share_of_half(ltv)
+    if found is None:
+        return Gain(0.0, -np.inf, np.inf, len(worth))
+    some = worth[:: -(-len(worth) // GROUPS)]  # of very many every so-manieth: the interval is wider, never too narrow
+    drawn = []
+    for weights in np.array_split(resamples(len(some), seed), 10):
+        held, people = np.cumsum(weights * some, axis=1), np.cumsum(weights, axis=1)
+        place = (held < held[:, -1:] / 2).sum(axis=1).clip(max=len(some) - 1)
+        drawn.append(people[np.arange(len(place)), place] / people[:, -1])
+    shares = np.clip(np.concatenate(drawn), FEWEST, MOST)
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - before
+    return Gain(found - before, float(low), float(high), len(worth))
+
+
 def cut_for_share(values: Array, share: float) -> float | None:
     """The value from which on a share of `values` nearest to `share` lies; None where having none at all is as near.
 
@@ -48,3 +67,13 @@ def share_error(candidates: Array, cut: float | None, share: float) -> float:
     if not candidates.size or cut is None:
         return share if candidates.size else 0.0
     return float(abs((candidates >= cut).mean() - share))
+
+
+def share_off(candidates: Array, cut: float | None, share: float, seed: int = 0) -> Gain:
+    """How far the share of stars lies above the share that is asked for, with its interval."""
+    is_star = np.zeros(len(candidates)) if cut is None else (candidates >= cut).astype(float)
+
+    def above(sums: Array) -> Array:
+        return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1) - share)
+
+    return bootstrapped(np.column_stack([is_star, np.ones(len(candidates))]), above, seed=seed)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ml.columns import numbers
 from ml.engine import Engine
 from ml.lifecycle import figures
-from ml.lifecycle.cuts import TOP_SHARE, Array, cut_for_share, share_error, share_of_half
+from ml.lifecycle.cuts import TOP_SHARE, Array, change_of_half, cut_for_share, share_error, share_of_half, share_off
 from ml.lifecycle.history import recent_shares
 from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.rules import CUTS
@@ -26,7 +26,8 @@ from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
 from ml.lifecycle.stages import assign_stages
 from ml.lifecycle.stars import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
-from ml.training import Decision, Training, example_of
+from ml.statistics import Gain
+from ml.training import Training, Verdict, example_of, too_little
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
@@ -68,7 +69,8 @@ def train(
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
         reason = f"not enough customers: {buyers} have ever bought, {spec.min_customers} are asked for"
-        return Training(model=None, decision="none" if incumbent is None else "incumbent", reason=reason, metric=METRIC)
+        waiting = too_little(reason, incumbent is not None, buyers=buyers, needed=spec.min_customers)
+        return Training.without_fit(waiting, METRIC)
     value = apply(features, value_model, value_spec, label="weekly")
     windows = windows_of(engine, facts.customer_days, as_of, spec, incumbent)
     asked = value_spec if value_model is None else value_model
@@ -83,11 +85,13 @@ def train(
     candidates = ltv_of_candidates(engine, features, value, open_model, spec)
     open_model = replace(open_model, star_share=_star_share(candidates, spec, incumbent))
     fresh = freeze(engine, features, value, spec, open_model, has_forecast=value_model is not None)
-    mine, theirs = share_error(candidates, fresh.star_cut, fresh.star_share), None
+    mine, theirs, off = share_error(candidates, fresh.star_cut, fresh.star_share), None, None
     if incumbent is not None:
         held = replace(incumbent, new_for=windows.new_for, churn_after=windows.churn_after)
-        theirs = share_error(ltv_of_candidates(engine, features, value, held, spec), held.star_cut, fresh.star_share)
-    decision, model, why = _decide(fresh, mine, incumbent, theirs, spec)
+        theirs_among = ltv_of_candidates(engine, features, value, held, spec)
+        theirs = share_error(theirs_among, held.star_cut, fresh.star_share)
+        off = share_off(theirs_among, held.star_cut, fresh.star_share)
+    verdict, model = _decide(fresh, mine, incumbent, theirs, off, spec)
     stages = _stages(engine, features, value, model, spec)
     counts = {name: int((stages == name).sum()) for name in spec.stage_names()}
     metrics = {METRIC: mine, "customers": float(features.num_rows), "star_candidates": float(candidates.size)}
@@ -97,6 +101,7 @@ def train(
     metrics |= _of_windows(windows)
     if incumbent is not None and theirs is not None:
         metrics["incumbent_star_share_error"] = theirs
+        metrics |= off.metrics("incumbent_star_share_off") if off is not None else {}
         metrics["moved_by_refit"] = float((stages != _stages(engine, features, value, incumbent, spec)).mean())
     simple = {name: item for name, item in asdict(spec).items() if name not in ("stages", "sub_stages")}
     drawn: dict[str, Callable[[], Figure]] = {
@@ -114,8 +119,8 @@ def train(
         drawn["newcomers"] = partial(figures.newcomers, windows.newcomers, model.new_for, as_of)
     return Training(
         model=model,
-        decision=decision,
-        reason="; ".join([why, *windows.reasons]),
+        decision=verdict.decision,
+        reason="; ".join([verdict.reason, *windows.reasons]),
         metric=METRIC,
         challenger_score=mine,
         incumbent_score=theirs,
@@ -123,6 +128,8 @@ def train(
         params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
         figures=drawn,
         example=example_of(features.drop_columns(["customer_id", "day"])),
+        reason_code=verdict.code,
+        reason_parameters=verdict.parameters,
     )
 
 
@@ -168,14 +175,16 @@ def _stages(
 
 
 def _star_share(candidates: Array, spec: LifecycleSpec, incumbent: LifecycleModel | None) -> float:
-    """The share of stars asked for, or found; a found one stays while the new one is within the tolerance."""
+    """The share of stars asked for, or found; a found one stays while the new one is within the tolerance, or no
+    further from it than chance explains."""
     if not isinstance(spec.star_share, str):
         return spec.star_share
     found = share_of_half(candidates)
-    before = FIRST_STAR_SHARE if incumbent is None else incumbent.star_share
-    if found is None or (incumbent is not None and abs(found - before) <= spec.star_tolerance):
-        return before
-    return found
+    if found is None or incumbent is None:
+        return FIRST_STAR_SHARE if found is None and incumbent is None else found or incumbent.star_share
+    change = change_of_half(candidates, incumbent.star_share)
+    is_sure = change.is_surely_better or change.is_surely_worse
+    return found if abs(change.mean) > spec.star_tolerance and is_sure else incumbent.star_share
 
 
 def _of_windows(windows: Windows) -> dict[str, float]:
@@ -197,21 +206,46 @@ def _of_windows(windows: Windows) -> dict[str, float]:
 
 
 def _decide(
-    fresh: LifecycleModel, mine: float, incumbent: LifecycleModel | None, theirs: float | None, spec: LifecycleSpec
-) -> tuple[Decision, LifecycleModel, str]:
-    """The decision, the model that comes of it (this week's fit as it is logged), and why."""
+    fresh: LifecycleModel,
+    mine: float,
+    incumbent: LifecycleModel | None,
+    theirs: float | None,
+    off: Gain | None,
+    spec: LifecycleSpec,
+) -> tuple[Verdict, LifecycleModel]:
+    """The decision, and the model that comes of it (this week's fit as it is logged).
+
+    Parameters
+    ----------
+    mine, theirs : how far the share of stars is from the one asked for, under the fresh cut and the incumbent's
+    off : the incumbent's distance with its sign and interval
+    """
     cut = "no cut separates stars" if fresh.star_cut is None else f"stars from {fresh.star_cut:,.2f} on"
-    if incumbent is None or theirs is None:
-        return "challenger", fresh, f"first fit: {cut}"
+    if incumbent is None or theirs is None or off is None:
+        return Verdict("challenger", "first_fit", f"first fit: {cut}"), fresh
     if (incumbent.stages, incumbent.sub_stages) != (fresh.stages, fresh.sub_stages):
-        return "challenger", fresh, f"the stage rules have changed; {cut}"
+        return Verdict("challenger", "rules_changed", f"the stage rules have changed; {cut}"), fresh
     if (incumbent.new_ltv_cut is None) != (fresh.new_ltv_cut is None):
         what = "the first purchase" if fresh.new_ltv_cut is None else "the forecast LTV"
-        return "challenger", fresh, f"new customers are now told apart by {what}; {cut}"
-    off = f"the incumbent's share of stars is {theirs:.1%} of active customers off the {fresh.star_share:.0%} asked for"
-    if theirs > spec.star_tolerance and mine < theirs:
-        return "challenger", fresh, f"{off}, more than {spec.star_tolerance:.0%}; {cut}"
+        reason = f"new customers are now told apart by {what}; {cut}"
+        return Verdict("challenger", "other_measure_of_new", reason), fresh
+    parameters = {
+        "off": off.mean, "off_low": off.low, "off_high": off.high, "asked": fresh.star_share,
+        "tolerance": spec.star_tolerance,
+    }  # fmt: skip
+    distance = (
+        f"the incumbent's share of stars is {theirs:.1%} of active customers off the {fresh.star_share:.0%} asked for"
+    )
+    is_sure = off.is_surely_better or off.is_surely_worse
+    if theirs > spec.star_tolerance and mine < theirs and is_sure:
+        reason = f"{distance}, more than {spec.star_tolerance:.0%}; {cut}"
+        return Verdict("challenger", "drift", reason, parameters), fresh
     kept = replace(incumbent, new_for=fresh.new_for, churn_after=fresh.churn_after)
     if kept != incumbent:
-        return "challenger", kept, f"the windows have changed; the cuts stay, as {off}"
-    return "incumbent", fresh, f"{off}: kept, so that nobody moves without reason"
+        reason = f"the windows have changed; the cuts stay, as {distance}"
+        return Verdict("challenger", "windows_changed", reason, parameters), kept
+    if theirs > spec.star_tolerance and mine < theirs:
+        reason = f"{distance}, which chance may explain: kept"
+        return Verdict("incumbent", "within_chance", reason, parameters), fresh
+    reason = f"{distance}: kept, so that nobody moves without reason"
+    return Verdict("incumbent", "not_better", reason, parameters), fresh

@@ -24,13 +24,13 @@ from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import LayerSpec, SegmentSpec
-from ml.training import Decision, Training, decide
+from ml.statistics import Gain, bootstrapped
+from ml.training import Training, Verdict, decide, first_fit, too_little
 
 if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "r2_log_spend_28d"
-ERRORS = 2.0  # standard errors by which a refit must be better
 MOVED = 0.2  # share of a cluster's customers: if fewer change, the clusters in force stay to the last digit
 
 
@@ -75,27 +75,28 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     if known < 2 * spec.min_cluster_customers:
         waiting = f"{known} customers are known; {2 * spec.min_cluster_customers} are needed for clusters"
     if waiting:
-        return Training(None, "incumbent" if incumbent is not None else "none", waiting, METRIC)
+        return Training.without_fit(too_little(waiting, incumbent is not None), METRIC)
     inputs = inputs_of(facts.engine, facts.snapshot(pairs), models)
     today = inputs.filter(pc.equal(inputs["day"], as_of))
     contest = _Contest.of(facts, inputs, replace(models, specs=replace(models.specs, segments=spec)), as_of)
     is_old = incumbent is not None and history >= 4 * spec.outcome_window_days
     earlier = _past(facts, inputs, as_of - window, spec) if is_old else None
     refit = fit_layers(today, spec, incumbent, earlier or contest.past)
-    challenger, decision, reason, scores = _decided(contest, refit, incumbent, spec)
+    challenger, verdict, scores, gain = _decided(contest, refit, incumbent, spec)
     ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
     strings = {
         who: contest.strings(today, layers)
         for who, layers in (("challenger", challenger), ("incumbent", incumbent))
         if layers is not None
     }
-    kept = None if incumbent is None or decision == "challenger" else incumbent
+    kept = None if incumbent is None or verdict.decision == "challenger" else incumbent
     in_force = "challenger" if kept is None else "incumbent"
     metrics = {f"{who}_{name}": value for who, found in scores.items() for name, value in found.items()}
+    metrics |= gain.metrics("choice_gain") if gain is not None else {}
     return Training(
         model=challenger,
-        decision=decision,
-        reason=reason,
+        decision=verdict.decision,
+        reason=verdict.reason,
         metric=METRIC,
         challenger_score=ours,
         incumbent_score=theirs,
@@ -103,6 +104,8 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         params=_params(spec, challenger),
         figures=figures.all_figures(challenger),
         example=today.slice(0, 5).to_pandas(),
+        reason_code=verdict.code,
+        reason_parameters=verdict.parameters,
     )
 
 
@@ -113,39 +116,38 @@ def _history_days(facts: Facts, as_of: date) -> int:
 
 def _decided(
     contest: _Contest, refit: LayerModels, incumbent: LayerModels | None, spec: SegmentSpec
-) -> tuple[LayerModels, Decision, str, dict[str, dict[str, float]]]:
-    """What challenges, what is decided and why, and the scores of both."""
+) -> tuple[LayerModels, Verdict, dict[str, dict[str, float]], Gain | None]:
+    """What challenges, what is decided, the scores of both, and the challenger's gain where there was a contest."""
     if incumbent is None:
         scores = contest.scores({"challenger": refit})
-        ours = scores.get("challenger", {}).get(METRIC)
-        if ours is None:
-            return refit, "challenger", "first fit; too little history to score it yet", scores
-        return refit, *decide(METRIC, ours, None, margin=spec.margin, lower_is_better=False), scores
+        return refit, first_fit(METRIC, scores.get("challenger", {}).get(METRIC)), scores, None
     if _cuts(incumbent.layers) == _cuts(spec.layers) and _settings(incumbent.layers) != _settings(spec.layers):
         retold = with_settings(incumbent, spec)
         scores = contest.scores({"challenger": retold, "incumbent": incumbent})
-        return retold, "challenger", "the project's memberships have changed, and no cluster", scores
+        why = "the project's memberships have changed, and no cluster"
+        return retold, Verdict("challenger", "settings_changed", why), scores, None
     if _cuts(incumbent.layers) != _cuts(spec.layers) or incumbent.off != refit.off:
         scores = contest.scores({"challenger": refit, "incumbent": incumbent})
-        return refit, "challenger", "the project's layers have changed", scores
+        return refit, Verdict("challenger", "layers_changed", "the project's layers have changed"), scores, None
     mended = with_parts(
         incumbent, refit, [model for model in refit.models if model.drift or _has_changed(model, incumbent)]
     )
     scores = contest.scores({"challenger": mended, "incumbent": incumbent})
     ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
-    decision: Decision = "incumbent"
-    reason = "too little history to judge a refit: the clusters in force stay"
+    verdict = too_little("too little history to judge a refit: the clusters in force stay", has_incumbent=True)
+    gain = None
     if ours is not None and theirs is not None:
-        decision, reason = decide(METRIC, ours, theirs, margin=spec.margin, lower_is_better=False)
-        if decision == "challenger" and not contest.is_sure(mended, incumbent):
-            decision, reason = "incumbent", f"{reason}, but by no more than chance explains"
+        gain = contest.gain(mended, incumbent)
+        verdict = decide(METRIC, ours, theirs, gain, margin=spec.margin)
     drifted = [model for model in refit.models if model.drift]
-    if decision == "challenger" or not drifted:
-        return mended, decision, reason, scores
+    if verdict.decision == "challenger" or not drifted:
+        return mended, verdict, scores, gain
     mended = with_parts(incumbent, refit, drifted)
-    what = "; ".join(f"{model.stage}/{model.layer.name}: {model.drift}" for model in drifted)
+    where = [f"{model.stage}/{model.layer.name}" for model in drifted]
+    what = "; ".join(f"{place}: {model.drift}" for place, model in zip(where, drifted, strict=True))
     reason = f"drift makes the clusters in force wrong in {what}. The others stay"
-    return mended, "challenger", reason, contest.scores({"challenger": mended, "incumbent": incumbent})
+    scores = contest.scores({"challenger": mended, "incumbent": incumbent})
+    return mended, Verdict("challenger", "drift", reason, {"layers": where}), scores, gain
 
 
 def _has_changed(model: LayerModel, incumbent: LayerModels) -> bool:
@@ -196,11 +198,12 @@ class _Contest:
 
     models: Models
     past: Past | None
+    seed: int = 0
 
     @classmethod
     def of(cls, facts: Facts, inputs: pa.Table, models: Models, as_of: date) -> _Contest:
-        past = _past(facts, inputs, as_of, models.specs.segments)
-        return cls(models, past)
+        spec = models.specs.segments
+        return cls(models, _past(facts, inputs, as_of, spec), spec.seed)
 
     def strings(self, inputs: pa.Table, layers: LayerModels) -> pa.ChunkedArray:
         """Primary strings of some rows, each by its row alone: damping is the same for all who are compared."""
@@ -231,15 +234,17 @@ class _Contest:
         first = self.past.is_first
         return apply_means(shrunken_means(text[first], outcome[first]), text[~first])
 
-    def is_sure(self, refit: LayerModels, incumbent: LayerModels) -> bool:
-        """Whether the refit's errors are smaller by more than chance explains, customer by customer."""
-        if self.past is None:
-            return False
+    def gain(self, refit: LayerModels, incumbent: LayerModels) -> Gain:
+        """By which share the refit explains more than the incumbent, customer by customer."""
+        assert self.past is not None
         actual = self.past.log_spend[~self.past.is_first]
-        fall = (actual - self.told(incumbent, self.past.log_spend)) ** 2 - (
-            actual - self.told(refit, self.past.log_spend)
-        ) ** 2
-        return bool(fall.mean() > ERRORS * fall.std() / np.sqrt(len(fall)))
+        errors = [(actual - self.told(layers, self.past.log_spend)) ** 2 for layers in (incumbent, refit)]
+
+        def more(sums: np.ndarray) -> np.ndarray:
+            explained = np.maximum(np.abs(sums[:, 2] - sums[:, 0]), 1e-12)
+            return np.asarray((sums[:, 0] - sums[:, 1]) / explained)
+
+        return bootstrapped(np.column_stack([*errors, (actual - actual.mean()) ** 2]), more, seed=self.seed)
 
 
 def _past(facts: Facts, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:

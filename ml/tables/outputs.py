@@ -290,6 +290,8 @@ MODEL_CHOICES = Table(
         _c("metric", "string", "the metric that decided"),
         _c("challenger", "double", "its value for this week's fit"),
         _c("incumbent", "double", "its value for last week's choice"),
+        _c("reason_code", "string", "the kind of reason; missing in choices of older versions"),
+        _c("reason_parameters", "string", "its figures, as JSON; missing in choices of older versions"),
     ),
     key=("family",),
     dimensions=("family", "week"),

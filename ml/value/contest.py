@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml.columns import numbers
 from ml.value.blend import Fit, Method, Outputs
+from ml.value.judgement import Comparison, Judge
 from ml.value.metrics import scores
 from ml.value.spec import ValueSpec, as_it_was
 
 FOLDS = 4
-PREFERENCE = 0.01  # by how much a single member must be better than the blend, before it answers alone
+PREFERENCE = 0.01  # by how much a method must be better than a simpler one, before it answers in its place
+FULLER: tuple[Method, ...] = ("blend", "lightgbm")  # in the order in which they may take over
 Learn = Callable[[pa.Table, pa.Table, pa.Table], Fit]
 
 
@@ -49,6 +53,7 @@ class Contest:
     validation : how the predictions were kept from seeing the answers
     held, realised : snapshot and outcomes of the holdout
     predicted : per method p_alive, expected_orders and expected_spend
+    seed : of the bootstrap over customers
     """
 
     day: date
@@ -57,6 +62,7 @@ class Contest:
     held: pa.Table
     realised: pa.Table
     predicted: dict[Method, Outputs]
+    seed: int = 0
 
     @classmethod
     def by_twin(cls, twin: Fit, held: pa.Table, realised: pa.Table, day: date, validation: str) -> Self:
@@ -84,17 +90,33 @@ class Contest:
         predicted = {m: {name: values[is_held] for name, values in o.items()} for m, o in predicted.items()}
         return cls(day, spec.horizon_days, "customer split", *rows.of([day]), predicted)
 
-    @property
+    @cached_property
     def plain(self) -> Outputs:
         """Spend as it was, over the days that are scored."""
         return as_it_was(self.held, self.ahead, 0.0)
 
+    @cached_property
+    def judge(self) -> Judge:
+        """What came, as it is judged; limits are read from what had come before."""
+        return Judge.of(numbers(self.realised["spend"]), self.plain["expected_spend"], self.seed)
+
     def best(self) -> Method:
-        """The method with the lowest RMSE; the blend, unless a member is better by more than `PREFERENCE`."""
-        rmse = {method: scores(self.realised, outputs)["rmse"] for method, outputs in self.predicted.items()}
-        if "blend" in rmse:
-            rmse["blend"] *= 1 - PREFERENCE
-        return min(rmse, key=lambda method: (rmse[method], method))
+        """BG/NBD alone, unless a fuller method is surely better, and that by more than `PREFERENCE`."""
+        found: Method = "bgnbd"
+        for method in FULLER:
+            if method in self.predicted and self.compare(found, method).is_better(PREFERENCE):
+                found = method
+        return found
+
+    def compare(self, standing: Method, challenger: Method) -> Comparison:
+        """Two methods of the fit on the holdout."""
+        return self.judge.compare(
+            self.predicted[standing]["expected_spend"], self.predicted[challenger]["expected_spend"]
+        )
+
+    def against_plain(self, expected: np.ndarray) -> Comparison:
+        """Expected spend held against spend as it was."""
+        return self.judge.compare(self.plain["expected_spend"], expected)
 
     def metrics(self, method: Method) -> dict[str, float]:
         """All measures: of `method` under their own names, of every candidate and of spend as it was with a prefix.
@@ -107,6 +129,8 @@ class Contest:
             one, two = self.predicted["lightgbm"], self.predicted["bgnbd"]
             candidates["plain_mean"] = {name: (one[name] + two[name]) / 2 for name in one}
         found = scores(self.realised, self.predicted[method])
+        found["deviance"] = self.judge.score(self.predicted[method]["expected_spend"])
         for candidate, outputs in candidates.items():
             found |= {f"{candidate}_{name}": score for name, score in scores(self.realised, outputs).items()}
+            found[f"{candidate}_deviance"] = self.judge.score(outputs["expected_spend"])
         return found | {"holdout_customers": float(self.held.num_rows)}

@@ -1,4 +1,4 @@
-"""How good predictions of value are: for choosing (RMSE, proper for a mean) and for people to read.
+"""How good predictions of value are, for people to read; choices are made by `judgement`.
 
 Belongs here: measures over two arrays. Does not belong here: figures.
 """

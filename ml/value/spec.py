@@ -30,7 +30,8 @@ class ValueSpec:
     snapshots, snapshot_step_days : how many matured snapshots are learnt from, and the days between them
     min_customers : below so many customers in the training snapshots nothing is learnt
     max_rows : cap on the rows of a fit; above it a seeded sample of customers is taken
-    margin : share by which a challenger's RMSE must be lower than the incumbent's
+    margin : share by which a challenger's deviance must be lower than what is in force, beside an interval of the gain
+        that excludes 0
     seed : of the sample and the trees
     warm_up_days : history before the first snapshot that is learnt from. Windows that reach back before the business
         began are scaled up, so it may be shorter than the longest of them (90 days)

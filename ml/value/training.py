@@ -6,8 +6,9 @@ is scored (see `contest`).
 A snapshot has matured when its horizon has closed by the end of the training week. The newest matured snapshot is the
 holdout. Its outcomes are also the freshest thing there is to learn from, so the model that predicts is fitted on it;
 what is scored is a *twin*, the same recipe fitted only on snapshots that had matured by the holdout's day. The twin's
-answers by the blend, by LightGBM alone and by BG/NBD alone are scored side by side, and the best decides the method.
-The incumbent is scored by its own twin on the same holdout, so neither side has seen the answers.
+answers by BG/NBD alone, by the blend and by LightGBM alone are held against each other, and a fuller method answers
+only where it is surely better. The incumbent is scored by its own twin on the same holdout, so neither side has seen
+the answers; and both are held against spend as it was, which is in force where there is no model.
 
 With less history the claim shrinks step by step: without an earlier matured snapshot the score comes from
 cross-validation between customers; without any, BG/NBD, which needs no labels, is scored over a shorter horizon.
@@ -26,12 +27,12 @@ import pyarrow.compute as pc
 
 from ml.columns import numbers
 from ml.sampling import sampled
-from ml.training import Decision, Training, decide, example_of
+from ml.training import Training, Verdict, decide, example_of, interval, too_little
 from ml.value import figures
 from ml.value.blend import Fit
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
-from ml.value.metrics import scores
+from ml.value.judgement import Comparison
 from ml.value.model import ValueModel
 from ml.value.spec import SHORTEST, ValueSpec
 from ml.value.weights import learnt_weights
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
 
     from ml.features import Facts
 
-METRIC = "rmse"
-TOLERATED = 0.02  # a fit whose RMSE is worse than the baseline's by more than this is not put in force
-UNBEARABLE = 0.10  # and an incumbent that is worse by more than this is taken out of force
+METRIC = "deviance"
 GAINS = 10  # columns whose share of the trees' gain is logged
 TEMPORAL, BETWEEN = "temporal holdout", "customer split"
 
@@ -65,9 +64,10 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     Returns
     -------
     The challenger, or ``model=None`` where there are fewer than `spec.min_customers` customers, or too little history.
-    The metric is the RMSE of expected spend on the newest matured snapshot: proper for a mean, so nothing that is too
-    low in sum can win by it. Where history is too short for a twin, it comes from cross-validation between customers
-    on that snapshot, or from BG/NBD over a shorter horizon; then the reason says so, and it unseats nobody.
+    The metric is the deviance of expected spend on the newest matured snapshot (see `judgement`). Where history is too
+    short for a twin, it comes from cross-validation between customers on that snapshot, or from BG/NBD over a shorter
+    horizon; then the reason says so, and it unseats nobody. Without an incumbent spend as it was is in force, and a fit
+    must be surely better than that.
     """
     first = _first_purchase(facts)
     if first is None or as_of < first:
@@ -101,25 +101,29 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     else:
         early = Fit.learn(*rows.of([]), held, horizon_days=ahead, seed=spec.seed, first_day=first)
         contest = Contest.by_twin(early, held, realised, holdout, f"{ahead} days ahead")
+    contest = replace(contest, seed=spec.seed)
     method = contest.best()
     model = ValueModel(spec.horizon_days, spec.annual_discount_rate, final, twin, method)
-    theirs = _incumbent_rmse(incumbent, spec, contest)
+    theirs = _incumbent_spend(incumbent, spec, contest)
+    verdict, compared = _decide(contest, model, incumbent, theirs, spec)
     metrics = contest.metrics(method) | {"is_temporal_holdout": float(twin is not None)}
     if days:
         metrics |= {f"factor_{name}": factor for name, factor in final.factors.items()}
         metrics |= {f"weight_{name}": weight for name, weight in final.weights.items()}
     metrics |= _gain_shares(final)
+    for name, comparison in compared.items():
+        metrics |= comparison.metrics(name)
     if theirs is not None:
-        metrics["incumbent_rmse"] = theirs
-    decision, reason = _decide(metrics["rmse"], metrics["baseline_rmse"], theirs, incumbent, contest, model, spec)
+        metrics["incumbent_rmse"] = float(np.sqrt(np.mean((numbers(realised["spend"]) - theirs) ** 2)))
+        metrics["incumbent_deviance"] = contest.judge.score(theirs)
     notes = f"; {'; '.join(final.closed.notes)}" if final.closed.notes else ""
     return Training(
         model=model,
-        decision=decision,
-        reason=reason + notes,
+        decision=verdict.decision,
+        reason=verdict.reason + notes,
         metric=METRIC,
-        challenger_score=metrics["rmse"],
-        incumbent_score=theirs,
+        challenger_score=metrics[METRIC],
+        incumbent_score=metrics.get("incumbent_deviance"),
         metrics=metrics,
         params={
             **asdict(spec),
@@ -140,57 +144,111 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
         example=example_of(held.select(final.inputs)).astype(
             dict.fromkeys(final.encoder.numeric if final.encoder else (), float)
         ),
+        reason_code=verdict.code,
+        reason_parameters=verdict.parameters,
     )
 
 
 def _decide(
-    mine: float,
-    plain: float,
-    theirs: float | None,
-    incumbent: ValueModel | None,
-    contest: Contest,
-    model: ValueModel,
-    spec: ValueSpec,
-) -> tuple[Decision, str]:
-    """The decision in words. `theirs` is None where there is no incumbent or none that can be scored fairly."""
+    contest: Contest, model: ValueModel, incumbent: ValueModel | None, theirs: np.ndarray | None, spec: ValueSpec
+) -> tuple[Verdict, dict[str, Comparison]]:
+    """The decision, and what was compared.
+
+    Parameters
+    ----------
+    theirs : what the incumbent's twin expects of each customer of the holdout; None where there is no incumbent, or
+        none that can be scored fairly
+    """
+    mine = contest.predicted[model.method]["expected_spend"]
+    over_plain = contest.against_plain(mine)
+    compared = {"over_baseline": over_plain}
+    if incumbent is None:
+        return _in_place_of_plain(over_plain, contest, model, spec), compared
+    if theirs is None:
+        return _unscored(over_plain, contest, model, incumbent, spec), compared
+    over_incumbent, theirs_over_plain = contest.judge.compare(theirs, mine), contest.against_plain(theirs)
+    compared |= {"over_incumbent": over_incumbent, "incumbent_over_baseline": theirs_over_plain}
+    scores = contest.judge.score(mine), contest.judge.score(theirs)
+    verdict = decide(METRIC, *scores, over_incumbent.gain, margin=spec.margin)
+    is_better = over_incumbent.is_better(spec.margin) and not over_plain.is_worse()
+    if theirs_over_plain.is_worse() and not is_better:
+        lost = interval(theirs_over_plain.gain.reversed())
+        reason = f"back to spend as it was, which is better than the model in force by {lost}; {verdict.reason}"
+        return Verdict("none", "baseline_better", reason, _parameters(theirs_over_plain)), compared
+    about = f"{verdict.reason}; {_against_plain(over_plain, contest, model, spec)}"
+    if verdict.decision == "challenger" and not is_better:
+        what = "puts customers in a worse order" if over_incumbent.ranking.is_surely_worse else "is further off in sum"
+        if over_plain.is_worse():
+            what = "is worse than spend as it was"
+        return Verdict("incumbent", "better_but", f"{about}; but it surely {what}", verdict.parameters), compared
+    return replace(verdict, reason=about), compared
+
+
+def _in_place_of_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> Verdict:
+    """Whether a fit takes the place of spend as it was, which is in force where there is no model."""
+    about = _against_plain(over, contest, model, spec)
+    if over.is_better(spec.margin):
+        return Verdict("challenger", "better_than_baseline", f"in place of spend as it was: {about}", _parameters(over))
+    if over.gain.mean < spec.margin:
+        return Verdict("none", "not_better", f"not better than spend as it was: {about}", _parameters(over))
+    if not over.gain.is_surely_better:
+        why = f"not surely better than spend as it was: {about}"
+        return Verdict("none", "within_chance", why, _parameters(over))
+    what = "the order of customers" if over.ranking.is_surely_worse else "the sum"
+    return Verdict("none", "better_but", f"spend as it was is closer in {what}: {about}", _parameters(over))
+
+
+def _unscored(over: Comparison, contest: Contest, model: ValueModel, incumbent: ValueModel, spec: ValueSpec) -> Verdict:
+    """The decision where the incumbent cannot be held against the fit."""
+    about, parameters = _against_plain(over, contest, model, spec), _parameters(over)
+    if not _same_question(incumbent, spec):
+        why = "the incumbent answers another question (horizon or discount have changed)"
+        if over.is_worse():
+            return Verdict("none", "baseline_better", f"{why}, and spend as it was is better: {about}", parameters)
+        return Verdict("challenger", "another_question", f"{why}; {about}", parameters)
+    if over.is_worse():
+        why = "the incumbent cannot be scored, and this fit is worse than spend as it was"
+        return Verdict("incumbent", "not_better", f"{why}: {about}", parameters)
+    if incumbent.final.encoder is None and model.final.encoder is not None:
+        why = "the first fit that has seen outcomes takes over from BG/NBD alone"
+        return Verdict("challenger", "first_outcomes", f"{why}; {about}", parameters)
+    if model.twin is None:
+        why = "no fair contest yet: neither fit can be scored on outcomes it has not seen"
+        return Verdict("incumbent", "not_enough_data", f"{why}; {about}", parameters)
+    why = "the incumbent cannot be scored out of time, this fit can"
+    return Verdict("challenger", "incumbent_unscored", f"{why}; {about}", parameters)
+
+
+def _against_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> str:
     how = {
         TEMPORAL: "on the temporal holdout",
         BETWEEN: "by cross-validation between customers, as no earlier snapshot had matured before the holdout",
     }.get(contest.validation, f"over {contest.ahead} days, as no horizon of {spec.horizon_days} days has closed yet")
-    against = f"{model.method}: rmse {mine:.4g} against {plain:.4g} for spend as it was, {how}"
-    if incumbent is not None and theirs is not None:
-        if min(mine, theirs) > plain * (1 + UNBEARABLE):
-            return "none", f"back to spend as it was: {against}, and the incumbent's {theirs:.4g}"
-        decision, reason = decide(METRIC, mine, theirs, margin=spec.margin)
-        return decision, f"{reason}; {against}"
-    if mine > plain * (1 + TOLERATED):
-        return "none", f"clearly worse than spend as it was: {against}"
-    if incumbent is None:
-        return "challenger", f"first fit: {against}"
-    if not _same_question(incumbent, spec):
-        return "challenger", f"the incumbent answers another question (horizon or discount have changed); {against}"
-    if incumbent.final.encoder is None and model.final.encoder is not None:
-        return "challenger", f"the first fit that has seen outcomes takes over from BG/NBD alone; {against}"
-    if model.twin is None:
-        return "incumbent", f"no fair contest yet: neither fit can be scored on outcomes it has not seen; {against}"
-    return "challenger", f"the incumbent cannot be scored out of time, this fit can; {against}"
+    scores = (contest.predicted[model.method]["expected_spend"], contest.plain["expected_spend"])
+    mine, plain = (contest.judge.score(expected) for expected in scores)
+    side = f"deviance {mine:.4g} against {plain:.4g} for spend as it was"
+    return f"{model.method}: {side}, a gain of {interval(over.gain)}, {how}"
+
+
+def _parameters(over: Comparison) -> dict[str, float]:
+    return over.metrics("baseline") | {"customers": float(over.gain.customers)}
 
 
 def _same_question(incumbent: ValueModel, spec: ValueSpec) -> bool:
     return (incumbent.horizon_days, incumbent.annual_discount_rate) == (spec.horizon_days, spec.annual_discount_rate)
 
 
-def _incumbent_rmse(incumbent: ValueModel | None, spec: ValueSpec, contest: Contest) -> float | None:
-    """RMSE of the incumbent's twin on the holdout; None where it has none, or counts over another horizon."""
+def _incumbent_spend(incumbent: ValueModel | None, spec: ValueSpec, contest: Contest) -> np.ndarray | None:
+    """What the incumbent's twin expects on the holdout; None where it has none, or counts over another horizon."""
     if incumbent is None or incumbent.twin is None or not _same_question(incumbent, spec):
         return None
     if contest.ahead != spec.horizon_days or set(incumbent.twin.inputs) - set(contest.held.column_names):
         return None
-    return scores(contest.realised, incumbent.twin.predict(contest.held, incumbent.method))["rmse"]
+    return incumbent.twin.predict(contest.held, incumbent.method)["expected_spend"]
 
 
 def _not_enough(incumbent: ValueModel | None, reason: str) -> Training:
-    return Training(model=None, decision="none" if incumbent is None else "incumbent", reason=reason, metric=METRIC)
+    return Training.without_fit(too_little(reason, incumbent is not None), METRIC)
 
 
 def _first_purchase(facts: Facts) -> date | None:

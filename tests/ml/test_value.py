@@ -143,6 +143,8 @@ def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(traini
     assert training.decision == "challenger"
     assert training.metrics["is_temporal_holdout"] == 1.0
     assert training.metrics["rmse"] < training.metrics["baseline_rmse"]
+    assert training.metrics["deviance"] < training.metrics["baseline_deviance"]
+    assert training.metrics["over_baseline_gain_low"] > 0
     assert training.metrics["decile_error"] < training.metrics["baseline_decile_error"]
     assert training.metrics["gini"] > 0.5
 
@@ -200,9 +202,14 @@ def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(f
     same = train(facts.until(AS_OF), AS_OF, SPEC, model)
     assert same.challenger_score == same.incumbent_score
     assert same.decision == "incumbent"
-    easy = train(facts.until(week), week, replace(SPEC, margin=-1.0), model)
+    assert same.reason_code == "not_better"
+    assert model.twin is not None
+    doubling = replace(model, twin=replace(model.twin, horizon_days=2 * SPEC.horizon_days))
+    easy = train(facts.until(week), week, SPEC, doubling)
+    assert (easy.decision, easy.reason_code) == ("challenger", "better")
+    assert 0 < easy.metrics["over_incumbent_gain_low"] < easy.metrics["over_incumbent_gain"]
     hard = train(facts.until(week), week, replace(SPEC, margin=0.9), model)
-    assert (easy.decision, hard.decision) == ("challenger", "incumbent")
+    assert hard.decision == "incumbent"
 
 
 def test_an_incumbent_that_counts_another_horizon_is_replaced(facts: Facts, model: ValueModel) -> None:
