@@ -6,11 +6,16 @@ pickled.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
+
+from ml.serving import as_inputs
+
+INPUTS = "inputs.json"  # beside the model: its columns and their types (see `microseg_assets.tracking`)
 
 
 class ServedModel(PythonModel):
@@ -25,9 +30,11 @@ class ServedModel(PythonModel):
         if not module.startswith("ml."):
             raise ValueError(f"{module} is not a module of ml")
         self.model = getattr(import_module(module), name).load(folder)
+        inputs = folder / INPUTS
+        self.inputs = json.loads(inputs.read_text(encoding="utf-8")) if inputs.exists() else {}
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        return self.model.predict(model_input)
+        return self.model.predict(as_inputs(model_input, self.inputs))
 
 
 set_model(ServedModel())

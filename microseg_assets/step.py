@@ -21,6 +21,7 @@ from microseg_assets import metadata, progress
 from ml import tables
 from ml.engine import Engine, Files
 from ml.features import Facts
+from ml.naming import metric_name
 from ml.segments import Names, layer_inputs
 from ml.tables.outputs import INPUT_PROFILES
 from ml.training import Training
@@ -415,5 +416,5 @@ class Step:
         )
         rows: dict[date, dict[str, float]] = {}
         for row in found.to_pylist():
-            rows.setdefault(row["day"], {})[f"share.{row['value']}"] = row["share"]
+            rows.setdefault(row["day"], {})[metric_name(f"share.{row['value']}")] = row["share"]
         self.chain.tracking.monitor(family, rows)

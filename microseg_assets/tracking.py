@@ -8,12 +8,13 @@ asset loads the version that the row names and never asks an alias.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date
@@ -22,12 +23,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml.serving import as_inputs, inputs_of
 from ml.training import Model, Training
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
 
+MAX_NAME, MAX_VALUE = 250, 6000  # signs that MLflow keeps of the name of a parameter or metric, and of a parameter
+INPUTS = "inputs.json"  # beside a model's files: the columns it takes and their types, for `served_model`
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 # Where each family's model class lives; the registered model remembers it beside its files.
@@ -118,35 +124,36 @@ class Tracking:
                     "git_commit": git_commit(),
                 }
             )
-            mlflow.log_params({k: str(v)[:500] for k, v in {**flatten(spec), **training.params}.items()})
+            params = {name: _cut(str(value)) for name, value in {**flatten(spec), **training.params}.items()}
             scores = {"choice.challenger": training.challenger_score, "choice.incumbent": training.incumbent_score}
             logged = {**training.metrics, **{k: v for k, v in scores.items() if v is not None}}
-            mlflow.log_metrics({k: float(v) for k, v in logged.items() if v is not None and v == v})
-            for name, draw in training.figures.items():
-                mlflow.log_figure(draw(), f"plots/{name}.png")
+            metrics = {k: float(v) for k, v in logged.items() if v is not None and v == v}
+            mlflow.log_params({short(name): value for name, value in params.items()})
+            mlflow.log_metrics({short(name): value for name, value in metrics.items()})
+            _log_names(client, run.info.run_id, [*params, *metrics])
+            _log_figures(client, run.info.run_id, training.figures)
             version: int | None = None
             if training.model is not None:
                 folder = Path(scratch) / "model"
                 folder.mkdir()
                 save(training.model, family, folder)
+                if training.example is not None:
+                    (folder / INPUTS).write_text(json.dumps(inputs_of(training.example.schema)), encoding="utf-8")
                 version = self._register(client, family, week, training, folder)
             url = self.run_url(run.info.run_id, experiment)
             return Recorded(run.info.run_id, url, self.model_name(family) if version else None, version)
 
     def _register(self, client: MlflowClient, family: str, week: date, training: Training, folder: Path) -> int:
         import mlflow
-        from mlflow.models import infer_signature
 
         name, mark = self.model_name(family), fingerprint(folder)
         known = self._known_version(client, name, mark)
         if known is not None:
             return known
-        signature = example = None
+        signature = example = metadata = None
         if training.example is not None and training.model is not None:
-            # Whole numbers as doubles: most counts of a snapshot can be missing, which an integer schema refuses.
-            whole = training.example.select_dtypes("integer").columns
-            example = training.example.reset_index(drop=True).astype(dict.fromkeys(whole, "float64"))
-            signature = infer_signature(example, training.model.predict(example))
+            metadata, example = {"inputs": inputs_of(training.example.schema)}, training.example.to_pandas()
+            signature = _signature(metadata["inputs"], training.model.predict(as_inputs(example, metadata["inputs"])))
         with quiet():
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -154,6 +161,7 @@ class Tracking:
                 artifacts={"model": str(folder)},
                 signature=signature,
                 input_example=example,
+                metadata=metadata,
                 pip_requirements=["microseg"],
             )
         if not client.search_registered_models(f"name = '{name}'"):
@@ -198,7 +206,7 @@ class Tracking:
             found[0] if found else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
         )
         batch = [
-            Metric(f"daily.{name}", float(value), _stamp(day), day.toordinal())
+            Metric(short(f"daily.{name}"), float(value), _stamp(day), day.toordinal())
             for day, values in metrics.items()
             for name, value in values.items()
             if value is not None and value == value
@@ -226,9 +234,9 @@ class Tracking:
             mlflow.set_tags(
                 {**tags, "project": self.project, "partition": week.isoformat(), "git_commit": git_commit()}
             )
-            mlflow.log_metrics({k: float(v) for k, v in metrics.items() if v == v})
-            for name, draw in figures.items():
-                mlflow.log_figure(draw(), f"plots/{name}.png")
+            mlflow.log_metrics({short(k): float(v) for k, v in metrics.items() if v == v})
+            _log_names(client, run.info.run_id, metrics)
+            _log_figures(client, run.info.run_id, figures)
             mlflow.log_text(frame.to_csv(index=False), "evidence.csv")
             return self.run_url(run.info.run_id, experiment)
 
@@ -236,6 +244,55 @@ class Tracking:
         local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
         base = os.environ.get("MICROSEG_MLFLOW_UI") or local
         return f"{base}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def short(name: str) -> str:
+    """A name that MLflow has room for: the name itself, or its beginning and a digest of all of it.
+
+    No name of `ml.naming` looks like the latter, so that different names stay different.
+    """
+    if len(name) <= MAX_NAME:
+        return name
+    mark = f"_x{hashlib.sha256(name.encode()).hexdigest()[:16].upper()}_"
+    return name[: MAX_NAME - len(mark)] + mark
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
+
+
+def _log_names(client: MlflowClient, run_id: str, names: Iterable[str]) -> None:
+    """What names that MLflow has no room for are in full, as a file of the run."""
+    if cut := {short(name): name for name in names if short(name) != name}:
+        client.log_dict(run_id, cut, "names.json")
+
+
+def _log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Callable[[], Figure]]) -> None:
+    """Draw figures into one folder and log that, so that each costs no more than its drawing.
+
+    Words of the user stand in them as they are: a dollar sign begins no formula.
+    """
+    if not figures:
+        return
+    import matplotlib as mpl
+
+    with tempfile.TemporaryDirectory() as folder, mpl.rc_context({"text.parse_math": False}):
+        for name, draw in figures.items():
+            draw().savefig(Path(folder, f"{name}.png"), format="png", pil_kwargs={"compress_level": 1})
+        client.log_artifacts(run_id, folder, "plots")
+
+
+def _signature(inputs: Mapping[str, str], answer: pd.DataFrame) -> ModelSignature:
+    """The columns that a model takes, by name: their types are read by the model itself (see `ml.serving`).
+
+    MLflow's own types would refuse whole numbers that may be missing, however they are declared, and make a missing
+    boolean False.
+    """
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import AnyType, ColSpec, Schema
+
+    outputs = infer_signature(model_input=None, model_output=answer).outputs
+    return ModelSignature(Schema([ColSpec(AnyType(), name) for name in inputs]), outputs)
 
 
 @lru_cache(maxsize=64)

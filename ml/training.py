@@ -55,7 +55,8 @@ class Training:
     metric : name of the holdout metric that decided; `challenger_score` and `incumbent_score` are its values
     metrics, params : logged as they are
     figures : name to a function that draws, called only when somebody logs it
-    example : a few rows of the snapshot, for the model's signature
+    example : a few invented rows with the columns and types that a served model takes (see `ml.serving`): nothing of a
+        customer is kept with a model
     """
 
     model: Model | None
@@ -67,7 +68,7 @@ class Training:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
-    example: pd.DataFrame | None = None
+    example: pa.Table | None = None
     reason_code: str = ""
     reason_parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -137,9 +138,3 @@ def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, marg
 def interval(gain: Gain) -> str:
     """A gain and its interval, in words."""
     return f"{gain.mean:.1%} (95 % interval {gain.low:.1%} to {gain.high:.1%})"
-
-
-def example_of(features: pa.Table) -> pd.DataFrame:
-    """A few rows for the model's signature; whole numbers as floats, so that any of them may be missing."""
-    frame: pd.DataFrame = features.slice(0, 5).to_pandas()
-    return frame.astype({name: float for name in frame.columns if frame[name].dtype.kind in "iu"})

@@ -6,7 +6,6 @@ here: the scores (`ml.actions.estimation`), the tree of cells (`cells`), the ver
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -22,6 +21,8 @@ from ml.actions.learners import CustomerEffect, Scores, customer_effect
 from ml.actions.response import ActionEvidence, ActionResponseModel
 from ml.actions.spec import ALL, CONTROL, ActionsSpec
 from ml.features import Facts, features_table
+from ml.naming import metric_name
+from ml.serving import inputs_of, invented
 from ml.statistics import Gain, paired_gain
 from ml.training import Training, Verdict, decide, first_fit, too_little
 
@@ -107,7 +108,7 @@ def train(
             "overlap": lambda: diagnostics.overlap_figure(found.scores),
             "uplift": lambda: diagnostics.uplift_figure(found.ranked, spec.seed),
         },
-        example=rows[features_table(facts.spec).names].head(5),
+        example=invented(inputs_of(features_table(facts.spec).schema(), columns)),
         reason_code=verdict.code,
         reason_parameters=verdict.parameters,
     )
@@ -190,12 +191,7 @@ def _metrics(action: str, evidence: ActionEvidence, overall: Cell, slope: float)
         "control": float(overall.control),
         "customer_effect_slope": slope,
     }
-    return {f"{name}/{_metric_name(action)}": float(value) for name, value in values.items() if value is not None}
-
-
-def _metric_name(action: str) -> str:
-    """An action's name with only what a metric's name may hold."""
-    return re.sub(r"[^\w .-]", "_", action)
+    return {metric_name(name, action): float(value) for name, value in values.items() if value is not None}
 
 
 def _told(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np.float64]:

@@ -29,11 +29,11 @@ from ml.journeys.transitions import (
 )
 from ml.restate import restate
 from ml.sampling import sampled
+from ml.serving import invented
 from ml.statistics import Gain, bootstrapped, paired_gain
 from ml.training import Training, Verdict, decide, first_fit, too_little
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from ml.features import Facts
@@ -229,8 +229,7 @@ def _in_words(detail: Detail, gain: Gain) -> str:
     return f"micro-segments do not tell more than their stage beyond chance ({interval}), so stages alone are used"
 
 
-def _example(model: TransitionModel) -> pd.DataFrame:
-    import pandas as pd
-
+def _example(model: TransitionModel) -> pa.Table:
     texts = sorted(model.counts)[:5]
-    return pd.DataFrame({"micro_segment": texts, "stage": [text.split("/")[0] for text in texts]}, dtype="str")
+    stages = [text.split("/")[0] for text in texts]
+    return invented({"micro_segment": "string", "stage": "string"}, {"micro_segment": texts, "stage": stages})

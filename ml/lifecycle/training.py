@@ -26,8 +26,10 @@ from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
 from ml.lifecycle.stages import assign_stages
 from ml.lifecycle.stars import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
+from ml.naming import metric_name
+from ml.serving import inputs_of, invented
 from ml.statistics import Gain
-from ml.training import Training, Verdict, example_of, too_little
+from ml.training import Training, Verdict, too_little
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
@@ -95,7 +97,7 @@ def train(
     stages = _stages(engine, features, value, model, spec)
     counts = {name: int((stages == name).sum()) for name in spec.stage_names()}
     metrics = {METRIC: mine, "customers": float(features.num_rows), "star_candidates": float(candidates.size)}
-    metrics |= {f"share_{name}": count / features.num_rows for name, count in counts.items()}
+    metrics |= {metric_name(f"share_{name}"): count / features.num_rows for name, count in counts.items()}
     shown = ("new_for", "churn_after", "star_share", "star_cut", *CUTS)
     metrics |= {name: float(cut) for name in shown if (cut := getattr(model, name)) is not None}
     metrics |= _of_windows(windows)
@@ -127,7 +129,7 @@ def train(
         metrics=metrics,
         params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
         figures=drawn,
-        example=example_of(features.drop_columns(["customer_id", "day"])),
+        example=invented(inputs_of(features.schema)),
         reason_code=verdict.code,
         reason_parameters=verdict.parameters,
     )

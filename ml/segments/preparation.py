@@ -19,6 +19,7 @@ from ml import columns
 from ml.segments import ordinals
 
 MOST_VALUES = 8
+LEAST_SHARED = 5  # customers who have a word that a layer remembers
 SKEWED, MOST_SKEWED = 0.5, 1.0  # what is unskewed, and what a logarithm may leave
 MOST_NEGATIVE = 0.05  # share of values below 0 up to which log1p, bent at 0, still is a logarithm
 MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
@@ -225,11 +226,14 @@ def _text(table: pa.Table, feature: str) -> Column | None:
         plain = None if learnt is None else {name: getattr(learnt, name) for name in Numeric.__dataclass_fields__}
         return None if plain is None else Ordinal(**plain, values=order)
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
-    vocabulary = tuple(ranked[:MOST_VALUES])
+    # What nearly nobody shares says who somebody is, and stays out of a model.
+    vocabulary = tuple(value for value in ranked[:MOST_VALUES] if counts[value] >= LEAST_SHARED)
+    if not vocabulary:
+        return None
     total = sum(counts.values())
     shares = [counts[value] / total for value in vocabulary]
-    if len(ranked) > MOST_VALUES:
-        shares.append(sum(counts[value] for value in ranked[MOST_VALUES:]) / total)
+    if len(ranked) > len(vocabulary):
+        shares.append(sum(counts[value] for value in ranked[len(vocabulary) :]) / total)
     scale = float(np.sqrt(sum(share * (1 - share) for share in shares)))
     return Categorical(feature, vocabulary, tuple(shares), scale)
 

@@ -16,14 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.features import Facts
+from ml.naming import metric_name
 from ml.sampling import sampled
 from ml.segments import figures
 from ml.segments.cuts import Past
 from ml.segments.fitting import fit_layers
+from ml.segments.inputs import columns_of
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
-from ml.segments.specs import LayerSpec, SegmentSpec
+from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
+from ml.serving import inputs_of, invented
 from ml.statistics import Gain, bootstrapped
 from ml.training import Training, Verdict, decide, first_fit, too_little
 
@@ -103,7 +106,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         metrics=metrics | _moved(strings) | _sizes(strings[in_force], kept or challenger, is_new=kept is None),
         params=_params(spec, challenger),
         figures=figures.all_figures(challenger),
-        example=today.slice(0, 5).to_pandas(),
+        example=_example(today.schema, challenger, spec),
         reason_code=verdict.code,
         reason_parameters=verdict.parameters,
     )
@@ -276,12 +279,25 @@ def _next_stages(past: pa.Table, inputs: pa.Table, window_days: int) -> np.ndarr
 def _params(spec: SegmentSpec, model: LayerModels) -> dict[str, object]:
     plain = {name: value for name, value in asdict(spec).items() if name != "layers"}
     layers = {
-        f"layer_{layer.name}": f"{layer.method} k={layer.k}: {', '.join(layer.features)}"
+        metric_name("layer", layer.name): f"{layer.method} k={layer.k}: {', '.join(layer.features)}"
         + (" (off: no data)" if layer.name in model.off else "")
         for layer in spec.layers
     }
-    why = {f"why_{one.stage}_{one.layer.name}": f"{one.kind}: {one.reason}"[:480] for one in model.models}
+    why = {metric_name("why", one.stage, one.layer.name): f"{one.kind}: {one.reason}" for one in model.models}
     return plain | layers | why
+
+
+def _example(schema: pa.Schema, model: LayerModels, spec: SegmentSpec) -> pa.Table:
+    """Invented rows with the stage, and the columns that a layer uses, as the lake's tables have them."""
+    used: set[str] = {"stage"}
+    for layer in spec.layers:
+        used.update(layer.present(schema.names))
+        for rule in layer.rules:
+            used |= columns_of(rule.when)
+    derived = used & set(DERIVED)
+    used = (used - derived).union(*(columns_of(DERIVED[name]) for name in derived))
+    stages = list(dict.fromkeys(one.stage for one in model.models))
+    return invented(inputs_of(schema, sorted(used)), {"stage": stages, "sub_stage": stages} if stages else None)
 
 
 def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ml.columns import is_number, is_text, numbers
 
 MAX_CATEGORIES = 64
+MIN_CUSTOMERS = 5  # who share a word that a model remembers
 KEYS = ("customer_id", "day")
 # Sums over the last days: short of history they mean less than later on, so they are scaled up to the whole window.
 WINDOW_SUMS: Mapping[str, int] = {
@@ -41,7 +42,8 @@ class Encoder:
 
     @classmethod
     def learn(cls, table: pa.Table) -> Self:
-        """Take every numeric and text column; of a text column its most frequent words (by count, then by name)."""
+        """Take every numeric and text column; of a text column its most frequent words (by count, then by name), as far
+        as several customers share them: what one customer alone has says who that is, and stays out of a model."""
         numeric, vocabulary = [], {}
         for field in table.schema:
             if field.name in KEYS:
@@ -49,9 +51,9 @@ class Encoder:
             if is_number(field.type) or pa.types.is_boolean(field.type):
                 numeric.append(field.name)
             elif is_text(field.type):
-                words = pc.value_counts(_text(table[field.name])).to_pylist()
-                kept = sorted((-w["counts"], w["values"]) for w in words if w["values"] is not None)[:MAX_CATEGORIES]
-                vocabulary[field.name] = tuple(sorted(word for _, word in kept))
+                words = _counted(table, field.name)
+                kept = sorted((-rows, word) for word, (rows, who) in words.items() if who >= MIN_CUSTOMERS)
+                vocabulary[field.name] = tuple(sorted(word for _, word in kept[:MAX_CATEGORIES]))
         return cls(tuple(numeric), vocabulary)
 
     @property
@@ -105,6 +107,15 @@ def history_days(table: pa.Table, first_day: date | None) -> np.ndarray | None:
 def filled(history: np.ndarray | None, window: int) -> np.ndarray | float:
     """What a sum over `window` days is multiplied by, to stand for the whole window."""
     return 1.0 if history is None else window / np.minimum(history, window)
+
+
+def _counted(table: pa.Table, name: str) -> dict[str, tuple[int, int]]:
+    """Rows and customers of each word of a column; without a column `customer_id`, each row is a customer."""
+    word = _text(table[name])
+    who = table["customer_id"] if "customer_id" in table.column_names else pa.array(range(table.num_rows))
+    pairs = pa.table({"word": word, "who": who}).filter(word.is_valid())
+    found = pairs.group_by("word").aggregate([("who", "count"), ("who", "count_distinct")]).to_pylist()
+    return {row["word"]: (row["who_count"], row["who_count_distinct"]) for row in found}
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -26,8 +26,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ml.columns import numbers
+from ml.naming import metric_name
 from ml.sampling import sampled
-from ml.training import Training, Verdict, decide, example_of, interval, too_little
+from ml.serving import inputs_of, invented
+from ml.training import Training, Verdict, decide, interval, too_little
 from ml.value import figures
 from ml.value.blend import Fit
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
@@ -140,10 +142,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
             **_closed_params(final),
         },
         figures=_figures(final, contest, model),
-        # Whole numbers as floats: any of them may be missing. Booleans too: the model reads them as numbers.
-        example=example_of(held.select(final.inputs)).astype(
-            dict.fromkeys(final.encoder.numeric if final.encoder else (), float)
-        ),
+        example=invented(inputs_of(held.select(final.inputs).schema)),
         reason_code=verdict.code,
         reason_parameters=verdict.parameters,
     )
@@ -289,7 +288,7 @@ def _gains(fit: Fit) -> dict[str, float]:
 def _gain_shares(fit: Fit) -> dict[str, float]:
     """The largest shares, as metrics that line up over the weeks."""
     first = sorted(_gains(fit).items(), key=lambda item: (-item[1], item[0]))[:GAINS]
-    return {f"gain.{name.replace('/', '_')}": share for name, share in first}
+    return {metric_name(f"gain.{name}"): share for name, share in first}
 
 
 def _figures(final: Fit, contest: Contest, model: ValueModel) -> dict[str, Callable[[], Figure]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +21,13 @@ from microseg_assets import tracking
 from microseg_assets.home import Home
 from microseg_assets.tracking import Tracking, fingerprint, flatten
 from ml.lifecycle import LifecycleModel, LifecycleSpec
-from ml.training import Training
+from ml.lifecycle.rules import StageRule
+from ml.naming import metric_name, parts_of
+from ml.segments import LayerModels
+from ml.segments.layer_model import LayerModel
+from ml.segments.specs import LayerRule, LayerSpec
+from ml.serving import inputs_of, invented
+from ml.training import Model, Training
 
 WEEK, NEXT = date(2024, 1, 1), date(2024, 1, 8)
 
@@ -42,17 +51,30 @@ def features(rows: int = 4) -> pd.DataFrame:
     ).astype({"comeback_gap_days": float, "balance": float})  # fmt: skip
 
 
-def training(model: LifecycleModel | None, **other: Any) -> Training:
+def training(model: Model | None, **other: Any) -> Training:
     def draw() -> Any:
         from matplotlib.figure import Figure
 
         return Figure((1, 1))
 
-    return Training(
-        model, "challenger" if model else "none", "first fit", "log loss", challenger_score=0.5,
-        metrics={"log_loss": 0.5, "unknown": float("nan")}, params={"rows": 4}, figures={"stages": draw},
-        example=features(), **other,
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "model": model, "decision": "challenger" if model else "none", "reason": "first fit", "metric": "log loss",
+        "challenger_score": 0.5, "metrics": {"log_loss": 0.5, "unknown": float("nan")}, "params": {"rows": 4},
+        "figures": {"stages": draw}, "example": example(),
+    }  # fmt: skip
+    return Training(**given | other)
+
+
+def example() -> pa.Table:
+    """An invented example of the columns above, with a boolean among them."""
+    return invented(inputs_of(pa.Table.from_pandas(features()).schema) | {"is_member": "boolean"})
+
+
+def loaded(of: Tracking, name: str = "shop.lifecycle") -> Any:
+    import mlflow
+
+    of.set_champion(name.partition(".")[2], 1)
+    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
 
 
 @pytest.fixture(scope="module")
@@ -230,14 +252,128 @@ def test_a_served_model_answers_as_the_model_does_and_says_what_it_takes(home: H
     of.set_champion("lifecycle", 1)
     served = mlflow.pyfunc.load_model("models:/shop.lifecycle@champion")
     wanted = features(9)
+    wanted["is_member"] = None
     pd.testing.assert_frame_equal(served.predict(wanted), model.predict(wanted))
     signature = served.metadata.signature
     assert signature.inputs.input_names() == list(wanted.columns)
     assert signature.outputs.input_names() == ["stage", "sub_stage"]
-    example = served.input_example
-    pd.testing.assert_frame_equal(example.astype(float), features().astype(float), check_dtype=False)
+    assert served.metadata.metadata["inputs"]["is_member"] == "boolean"
+    assert list(served.input_example["tenure_days"]) == [30.0, 60.0, 90.0, 120.0, 150.0]
+    assert len(served.predict(served.input_example)) == 5
     with pytest.raises(mlflow.exceptions.MlflowException, match=r"missing inputs.*tenure_days"):
         served.predict(wanted.drop(columns="tenure_days"))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numpy_nullable", "pyarrow"])
+def test_a_served_model_takes_the_rows_of_the_lake_whatever_types_a_reader_gives_them(
+    home: Home, tmp_path: Path, backend: str
+) -> None:
+    model = LifecycleModel(star_cut=20.0, churn_after=42)
+    of = home.tracking("shop")
+    record(of, WEEK, training(model))
+    wanted = features(9).assign(is_member=pd.Series([True, None, False] * 3, dtype=object))
+    counts = [str(name) for name in wanted if str(name).startswith(("orders", "tenure", "recency", "purchase"))]
+    stored = pa.Table.from_pandas(wanted.drop(columns=counts))
+    for name in counts:  # whole numbers, missing and not, and a day beside them that the model does not look at
+        stored = stored.append_column(name, pa.array([None if v != v else int(v) for v in wanted[name]], pa.int64()))
+    stored = stored.append_column("registered", pa.array([WEEK] * 9, pa.date32()))
+    pq.write_table(stored, tmp_path / "part-0.parquet")
+    options: dict[str, Any] = {} if backend == "numpy" else {"dtype_backend": backend}
+    read = pd.read_parquet(tmp_path / "part-0.parquet", **options)
+    assert read["orders_28d"].dtype.kind == "i"
+    pd.testing.assert_frame_equal(loaded(of).predict(read), model.predict(wanted))
+
+
+@pytest.mark.parametrize("family", ["lifecycle", "layers"])
+def test_a_boolean_that_is_null_over_rest_is_missing_and_not_false(home: Home, family: str) -> None:
+    from mlflow.pyfunc.scoring_server import invocations
+
+    model: Model = LifecycleModel(stages=(StageRule("out", "NOT is_member"), StageRule("rest", "true")), sub_stages=())
+    if family == "layers":
+        rules = (LayerRule("out", "NOT is_member"), LayerRule("in", "is_member"))
+        layer = LayerSpec("member", method="rules", rules=rules)
+        one = LayerModel("active", layer, rules=rules, letters=("A", "B", "C"), names=("out", "in", "unknown"))
+        model = LayerModels((layer,), (one,), fitted_on=WEEK)
+    of = home.tracking("shop")
+    inputs = inputs_of(example().schema) | ({"stage": "string"} if family == "layers" else {})
+    known = invented(inputs, {"stage": ["active"]})
+    of.record(family, WEEK, training(model, example=known), spec=None, tags={})
+    served = loaded(of, f"shop.{family}")
+    rows = [
+        json.loads(known.to_pandas().iloc[[0]].to_json(orient="records"))[0] | {"is_member": given}
+        for given in (False, True, None)
+    ]
+    body = json.dumps({"dataframe_records": rows})
+    answer = json.loads(invocations(body, "application/json", served, served.metadata.get_input_schema()).response)
+    found = [row["stage" if family == "lifecycle" else "micro_segment"] for row in answer["predictions"]]
+    assert found == (
+        ["out", "rest", "rest"] if family == "lifecycle" else [f"active/member.{letter}" for letter in "ABC"]
+    )
+
+
+def test_what_cannot_be_of_a_columns_type_is_refused_with_the_column_and_the_value(home: Home) -> None:
+    of = home.tracking("shop")
+    record(of, WEEK, training(LifecycleModel(star_cut=20.0)))
+    frame = features(3).assign(is_member=None)
+    with pytest.raises(Exception, match=r"the column orders_28d holds 'many', which is not a number \(1 of 3 rows\)"):
+        loaded(of).predict(
+            frame.astype({"orders_28d": object}).assign(orders_28d=pd.Series([1, "many", None], dtype=object))
+        )
+
+
+# ── names that the user gives ─────────────────────────────────────────────────────────────────────────────────────
+
+NAMES = [
+    "10% off",
+    "10€ off",
+    "10_ off",
+    "SMS/Push",
+    "SMS_Push",
+    "SMS_x002F_Push",
+    "🎁",
+    "..",
+    " mail",
+    "mail",
+    "a" * 300,
+]
+
+
+def test_metrics_of_any_action_are_told_apart_and_lead_back_to_its_name(home: Home) -> None:
+    of = home.tracking("shop")
+    names = [*NAMES, "a" * 299 + "b", "ж" * 300]
+    metrics = {metric_name("effect", name): float(i) for i, name in enumerate(names)}
+    params = {metric_name("why", name): "x" * 7000 for name in names}
+    recorded = record(of, WEEK, training(None, metrics=metrics, params=params))
+    run = of._client().get_run(recorded.run_id)
+    import mlflow
+
+    full = mlflow.artifacts.load_dict(f"runs:/{recorded.run_id}/names.json")
+    found = {parts_of(full.get(name, name)): value for name, value in run.data.metrics.items()}
+    assert {("effect", name): float(i) for i, name in enumerate(names)}.items() <= found.items()
+    assert {full.get(name, name) for name in run.data.params} >= set(params)
+
+
+@given(one=st.text(max_size=12), other=st.text("_x0249AF €/.:", max_size=12))
+def test_a_metrics_name_is_of_one_text_alone_and_allowed(one: str, other: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    for text in (one, other):
+        _validate_metric_name(metric_name("effect", text))
+        assert parts_of(metric_name("effect", text)) == ("effect", text)
+
+
+def test_a_figure_may_hold_any_words_and_all_are_logged_at_once(home: Home) -> None:
+    def draw() -> Any:
+        from matplotlib.figure import Figure
+
+        figure = Figure((2, 1))
+        figure.subplots().set_title("$5 off \\frac{ $x^{" + "w" * 300)
+        return figure
+
+    of = home.tracking("shop")
+    recorded = record(of, WEEK, training(None, figures={"a": draw, "b": draw}))
+    found = [a.path for a in of._client().list_artifacts(recorded.run_id, "plots")]
+    assert found == ["plots/a.png", "plots/b.png"]
 
 
 def test_a_class_outside_of_ml_is_never_loaded(tmp_path: Path) -> None:

@@ -434,7 +434,7 @@ def test_the_figures_can_be_drawn() -> None:
 
 def test_the_served_example_is_answered() -> None:
     training = week(shop(300), EARLY)
-    assert len(training.model.predict(training.example)) == 5
+    assert len(training.model.predict(training.example.to_pandas())) == 5
 
 
 def test_a_model_without_rules_takes_the_specs() -> None:

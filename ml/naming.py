@@ -1,0 +1,56 @@
+"""Names of metrics and parameters that hold words of the user: of an action, a layer, a stage, a feature.
+
+Belongs here: writing any text with the signs that a name in MLflow may have, so that no two texts are written alike and
+each can be read back. Does not belong here: how long such a name may be (see `microseg_assets.tracking`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_EMPTY = "_x_"
+# What is written as its code point: signs that a name may not have, blanks at an end that nobody would see, and an
+# underscore that would look like the beginning of a code.
+_CODED = re.compile(r"[^\w .-]|^ | $|_(?=x[0-9A-F])")
+_CODE = re.compile(r"_x([0-9A-F]{4,6})_")
+
+
+def metric_name(*parts: str) -> str:
+    """A name of several parts with ``/`` between them; in each part, signs beside letters, digits, ``_ . -`` and blanks
+    stand as their code point.
+
+    This is how XML tools write names (ISO/IEC 9075-14), so that it can be read by eye.
+
+    Examples
+    --------
+    >>> metric_name("effect", "10% off"), metric_name("effect", "SMS/Push"), metric_name("effect", "mail")
+    ('effect/10_x0025_ off', 'effect/SMS_x002F_Push', 'effect/mail')
+    """
+    return "/".join(map(_written, parts))
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts that `metric_name` was given.
+
+    Examples
+    --------
+    >>> parts_of(metric_name("effect", "10€ off", ""))
+    ('effect', '10€ off', '')
+    """
+    return tuple(_read(part) for part in name.split("/"))
+
+
+def _written(part: str) -> str:
+    if not part:
+        return _EMPTY
+    if not part.strip("."):  # a path would lead elsewhere
+        return "".join(map(_code, part))
+    return _CODED.sub(lambda sign: _code(sign[0]), part)
+
+
+def _code(sign: str) -> str:
+    return f"_x{ord(sign):04X}_"
+
+
+def _read(part: str) -> str:
+    return "" if part == _EMPTY else _CODE.sub(lambda code: chr(int(code[1], 16)), part)
