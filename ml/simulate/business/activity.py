@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ml.simulate.business.law import CHURN, ENTRY, LONGEST, PROSPECT, law_of
+from ml.simulate.business.law import CHURN, ENTRY, LONGEST, PROSPECT, law_of, season
 from ml.simulate.business.people import People
 from ml.simulate.business.spec import WINDOW_WEEKS, BusinessSpec
 
@@ -116,7 +116,8 @@ def orders_of(
 ) -> Array:
     """(customers, weeks): orders by the customers' own rate, with which a stage begins, and that actions brought."""
     activity = np.append(np.asarray(spec.kind.activity), 0.0)  # UNKNOWN is the last
-    orders = random.poisson(people.rate[:, None] * activity[stages.stage]).astype(np.int16)
+    factors = season(spec, range(spec.weeks))
+    orders = random.poisson(people.rate[:, None] * activity[stages.stage] * factors).astype(np.int16)
     orders += stages.enters
     for later in range(WINDOW_WEEKS):
         week = exposed.week + later

@@ -10,7 +10,7 @@ a star at half. New and reengaged end by rule after four weeks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -108,8 +108,24 @@ def kept_by(spec: BusinessSpec, day: int) -> float:
 OPENS, CLOSES = 8, 21  # hours between which orders come in
 
 
-def expected_activity(spec: BusinessSpec, *, is_discounted: bool) -> tuple[Array, Array]:
+def season(spec: BusinessSpec, weeks: range) -> Array:
+    """(weeks,): by how much customers order more often than their own rate, in weeks counted from the start.
+
+    A week that lies in two months has the mean of its days' factors, weighed by `rhythm`.
+    """
+    if not spec.calendar:
+        return np.ones(len(weeks))
+    start = date.fromisoformat(spec.start)
+    months = [[(start + timedelta(days=7 * week + day)).month - 1 for day in range(7)] for week in weeks]
+    return np.asarray(spec.calendar)[np.array(months, dtype=np.int64).reshape(-1, 7)] @ rhythm(spec)
+
+
+def expected_activity(spec: BusinessSpec, *, is_discounted: bool, week: int = 0) -> tuple[Array, Array]:
     """What the `horizon_days` days after a week's end bring, from the stage at that end, if no action comes.
+
+    Parameters
+    ----------
+    week : number of that week, which a season asks for
 
     Returns
     -------
@@ -121,8 +137,9 @@ def expected_activity(spec: BusinessSpec, *, is_discounted: bool) -> tuple[Array
     activity = np.asarray(spec.kind.activity)
     enters = np.isin(np.arange(STAGES), ENTRY).astype(float)
     by_rate, by_entry = (np.zeros((STAGES, STAGES, LONGEST)) for _ in range(2))
-    before, now, week = np.indices((STAGES, STAGES, LONGEST))
-    longer = np.minimum(week + 1, LONGEST - 1)
+    before, now, weeks_there = np.indices((STAGES, STAGES, LONGEST))
+    longer = np.minimum(weeks_there + 1, LONGEST - 1)
+    factors = season(spec, range(week + 1, week + 1 + weeks))
     for step in range(weeks, 0, -1):
         days = min(7, spec.horizon_days - 7 * (step - 1))
         worth = kept_by(spec, days)
@@ -133,7 +150,7 @@ def expected_activity(spec: BusinessSpec, *, is_discounted: bool) -> tuple[Array
             stays = now == after
             origin, stay = np.where(stays, before, now), np.where(stays, longer, 0)
             chance = chances[..., after]
-            rate_now += chance * (worth * activity[after] + by_rate[origin, after, stay])
+            rate_now += chance * (worth * factors[step - 1] * activity[after] + by_rate[origin, after, stay])
             entry_now += chance * (worth * enters[after] * ~stays + by_entry[origin, after, stay])
         by_rate, by_entry = rate_now, entry_now
     return by_rate, by_entry

@@ -14,6 +14,7 @@ from ml.simulate.world import WINDOW_DAYS
 
 BLOCK = 20_000  # customers; part of what a seed means
 WINDOW_WEEKS = WINDOW_DAYS // 7
+MONTHS = 12
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class BusinessSpec:
     randomised : whether chance alone chooses the arms of a campaign; else the better customers are treated
     campaign_every_weeks, campaign_share : how often, and for which share of the customers registered by then
     horizon_days, annual_discount_rate : over which true value is counted
+    calendar : the season: of each month from January on, by how much customers order more often than their own rate;
+        empty, if no month differs. Orders with which a stage begins, and those that actions bring, know no season
     """
 
     preset: Literal["retail", "gaming"] = "retail"
@@ -125,6 +128,7 @@ class BusinessSpec:
     campaign_share: float = 0.3
     horizon_days: int = 90
     annual_discount_rate: float = 0.10
+    calendar: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -137,6 +141,8 @@ class BusinessSpec:
             raise ValueError(f"campaigns closer than {WINDOW_WEEKS} weeks overlap: their effects would not be known")
         if self.horizon_days < 1 or self.annual_discount_rate < 0:
             raise ValueError("horizon_days must be at least 1, annual_discount_rate at least 0")
+        if self.calendar and (len(self.calendar) != MONTHS or min(self.calendar) < 0):
+            raise ValueError(f"calendar has a factor, at least 0, for each of {MONTHS} months; not {self.calendar}")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
         date.fromisoformat(self.start)

@@ -83,7 +83,7 @@ def _values(people: People, stages: Stages, spec: BusinessSpec) -> pa.Table:
         state = before[known], now[known], stay[known]
         worth = {}
         for name, is_discounted in (("expected_spend", False), ("ltv", True)):
-            by_rate, by_entry = expected_activity(spec, is_discounted=is_discounted)
+            by_rate, by_entry = expected_activity(spec, is_discounted=is_discounted, week=week)
             worth[name] = people.order_value[known] * (people.rate[known] * by_rate[state] + by_entry[state])
         day = np.datetime64(spec.start, "D") + 7 * week + 6
         parts.append(
