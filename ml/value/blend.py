@@ -8,7 +8,11 @@ listened to is learnt from a holdout (see `weights`), and the same where there w
 What trees learn of customers *among each other* holds from month to month; what they learn of the business's *level*
 is a season that has passed. So the members are brought to one level before they are averaged: the geometric mean of
 two estimates, that of `lifted`, which knows how earlier expectations turned out, and that of BG/NBD and spend as it
-was, which know only today. The factors are worked out once, on the snapshot the fit is made for.
+was, which know only today (of the latter alone, where the season is known). The factors are worked out once, on the
+snapshot the fit is made for.
+
+All of this happens in ordinary days (see `season`): the season is taken out of snapshots and outcomes first, and put
+back into what is expected.
 
 Belongs here: the members, the factors, the weights. Does not belong here: recipes (`boosted`), days and decisions
 (`training`).
@@ -32,6 +36,7 @@ from ml.columns import numbers
 from ml.value.boosted import OBJECTIVES, Head, recipe, varies
 from ml.value.closed_form import INPUTS, ClosedForm, recent_spend
 from ml.value.encoding import Encoder
+from ml.value.season import Season, days_of
 
 Method = Literal["blend", "lightgbm", "bgnbd"]
 MEMBERS = ("bgnbd", "lightgbm", "lifted")
@@ -62,6 +67,7 @@ class Fit:
     weights : of each member in the blend
     floor : the least expectation that is lifted, currency
     first_day : of the business
+    season : as it was known on that day
     """
 
     horizon_days: int
@@ -72,6 +78,7 @@ class Fit:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(PLAIN))
     floor: float = 1e-9
     first_day: date | None = None
+    season: Season = field(default_factory=Season)
 
     @classmethod
     def learn(
@@ -83,6 +90,7 @@ class Fit:
         horizon_days: int,
         seed: int,
         first_day: date | None = None,
+        season: Season | None = None,
     ) -> Self:
         """Fit on rows that stand side by side, both ordered by day and customer.
 
@@ -92,12 +100,16 @@ class Fit:
         ----------
         snapshot, outcomes : of matured days; without rows only the closed forms are fitted
         now : the snapshot of the day that the fit is made for, on or after all of these
+        season : as it was known on that day; None knows of none
         """
+        season = season or Season()
+        snapshot, now = season.ordinary(snapshot), season.ordinary(now)
+        outcomes = season.ordinary_outcomes(outcomes, horizon_days)
         spend = np.maximum(numbers(outcomes["spend"]), 0.0)
         orders = numbers(outcomes["orders"])
         closed = ClosedForm.learn(now, _never_bought(snapshot, spend, orders))
         if not snapshot.num_rows:
-            return cls(horizon_days, closed, first_day=first_day)
+            return cls(horizon_days, closed, first_day=first_day, season=season)
         encoder = Encoder.learn(snapshot)
         matrix = encoder.matrix(snapshot, first_day)
         targets = {"alive": (orders > 0).astype(float), "orders": orders, "spend": spend}
@@ -108,7 +120,7 @@ class Fit:
             categorical = range(len(encoder.numeric), len(encoder.columns))
             data = Binned(matrix, categorical=categorical, params=recipe(len(matrix)))
             jobs += [partial(Head.fit, data, targets[name], objective=OBJECTIVES[name], seed=seed) for name in learnt]
-        start = cls(horizon_days, closed, encoder, heads, first_day=first_day)
+        start = cls(horizon_days, closed, encoder, heads, first_day=first_day, season=season)
         earlier = start._earlier(snapshot)
         if varies(spend):
             expected = start._mixed(snapshot, earlier)
@@ -143,10 +155,11 @@ class Fit:
     def candidates(self, table: pa.Table, methods: tuple[Method, ...] | None = None) -> dict[Method, Outputs]:
         """The answers of several methods at once (all, if None)."""
         methods = self.methods() if methods is None else methods
+        days, table = days_of(table) if "day" in table.column_names else None, self.season.ordinary(table)
         closed = self.closed.outputs(table, self.horizon_days)
         by_closed = {name: values for name, values in closed.items() if name != "p_stays"}
         if self.encoder is None:
-            return {"bgnbd": by_closed}
+            return {"bgnbd": self._in_season(by_closed, days)}
         found: dict[Method, Outputs] = {"bgnbd": by_closed}
         if set(methods) - {"bgnbd"}:
             matrix = self.encoder.matrix(table, self.first_day)
@@ -166,10 +179,24 @@ class Fit:
             found["blend"] = {
                 name: share * by_closed[name] + (1 - share) * found["lightgbm"][name] for name in by_closed
             } | {"expected_spend": self._blended(members)}
-        return {method: found[method] for method in methods}
+        return {method: self._in_season(found[method], days) for method in methods}
+
+    def _in_season(self, outputs: Outputs, days: np.ndarray | None) -> Outputs:
+        """What is expected of the days ahead, from what is expected of as many ordinary ones."""
+        if self.season.is_flat or days is None:
+            return outputs
+        more = self.season.ahead(days, self.horizon_days, "orders")
+        return {
+            "p_alive": 1 - (1 - outputs["p_alive"]) ** more,
+            "expected_orders": outputs["expected_orders"] * more,
+            "expected_spend": outputs["expected_spend"] * self.season.ahead(days, self.horizon_days, "spend"),
+        }
 
     def members(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """Expected spend of each row as each member says it, before it is brought to the common level."""
+        """Expected spend of each row over ordinary days as each member says it, before it is brought to one level."""
+        return self._members(self.season.ordinary(table))
+
+    def _members(self, table: pa.Table) -> dict[str, np.ndarray]:
         assert self.encoder is not None
         closed = self.closed.outputs(table, self.horizon_days)
         matrix = self.encoder.matrix(table, self.first_day)
@@ -191,6 +218,14 @@ class Fit:
         recent = recent_spend(table, self.horizon_days, self.first_day)
         never = np.nan_to_num(numbers(table["purchase_days"])) <= 0
         return np.where(never, closed["expected_spend"], (closed["expected_spend"] + recent) / 2)
+
+    def _today(self, table: pa.Table, closed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What only today says of the level. Once the season is out of it, spend as it was is as good a level as any;
+        before, BG/NBD tempers it, which looks at a customer's whole life."""
+        if self.season.state != "learnt":
+            return self._mixed(table, closed)
+        never = np.nan_to_num(numbers(table["purchase_days"])) <= 0
+        return np.where(never, closed["expected_spend"], recent_spend(table, self.horizon_days, self.first_day))
 
     def _lift_matrix(self, table: pa.Table, matrix: np.ndarray, closed: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the lifting trees read: the snapshot without lifetime sums, and what BG/NBD makes of those."""
@@ -227,9 +262,9 @@ class Fit:
 
     def _factors(self, now: pa.Table) -> dict[str, float]:
         """What brings each member's sum on `now` to the common level; 1 where a sum is 0."""
-        sums = {name: float(said.sum()) for name, said in self.members(now).items()}
+        sums = {name: float(said.sum()) for name, said in self._members(now).items()}
         closed = self.closed.outputs(now, self.horizon_days)
-        level = float(np.sqrt(self._mixed(now, closed).sum() * sums["lifted"]))
+        level = float(np.sqrt(self._today(now, closed).sum() * sums["lifted"]))
         return {
             name: float(np.clip(level / total, 1 / FURTHEST, FURTHEST)) if total > 0 and level > 0 else 1.0
             for name, total in sums.items()
@@ -255,6 +290,7 @@ class Fit:
             "weights": dict(self.weights),
             "floor": self.floor,
             "first_day": self.first_day.isoformat() if self.first_day else None,
+            "season": self.season.stored(),
         }
 
     @classmethod
@@ -273,6 +309,7 @@ class Fit:
             stored["weights"],
             stored["floor"],
             date.fromisoformat(stored["first_day"]) if stored["first_day"] else None,
+            Season.of(stored.get("season")),
         )
 
 

@@ -5,11 +5,12 @@ Belongs here: drawing. Does not belong here: computing (see `metrics`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ml.value.breakdown import Group
 from ml.value.metrics import decile_error, deciles, gini
 
 if TYPE_CHECKING:
@@ -31,6 +32,47 @@ def calibration(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: 
     axes.plot([0, top], [0, top], color=TRUTH, linestyle=":", label="perfectly calibrated")
     axes.set(title=f"Predicted and realised spend by predicted decile\n{about}")
     axes.set(xlabel="mean predicted spend (currency)", ylabel="mean realised spend (currency)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def cohorts(groups: Sequence[Group], about: str) -> Figure:
+    """What came over what was expected per cohort of first purchase, with 95 % intervals."""
+    figure, axes = _empty()
+    shown = [group for group in groups if group.expected > 0][::-1]
+    place, ratio = np.arange(len(shown)), np.array([group.ratio for group in shown])
+    half = np.array([group.high - group.ratio for group in shown])
+    axes.errorbar(ratio, place, xerr=half, fmt="o", color=COLOURS[0], capsize=3)
+    axes.axvline(1.0, color=TRUTH, linestyle=":")
+    axes.set_yticks(place, [f"{group.name.replace('_', ' ')} ({group.customers:,})" for group in shown])
+    axes.set(title=f"What came, by days since the first purchase\n{about}")
+    axes.set(xlabel="realised over predicted spend (95 % interval)", ylabel="cohort (customers)")
+    return figure
+
+
+def corrections(rows: Sequence[Mapping[str, float]], about: str) -> Figure:
+    """By how much BG/NBD's expectation is corrected in each of its deciles, and by how much it should have been."""
+    figure, axes = _empty()
+    place = [row["decile"] for row in rows]
+    for name, label, colour, style in (
+        ("correction", "corrected by", COLOURS[0], "o-"), ("realised", "what came", COLOURS[1], "s--"),
+    ):  # fmt: skip
+        axes.plot(place, [row[name] for row in rows], style, color=colour, label=label)
+    axes.axhline(1.0, color=TRUTH, linestyle=":")
+    axes.set(title=f"The correction of BG/NBD and Gamma-Gamma by decile of what they expect\n{about}")
+    axes.set(xlabel="decile of BG/NBD's expectation, lowest first", ylabel="multiple of BG/NBD's expectation")
+    axes.legend(frameon=False)
+    return figure
+
+
+def season(orders: np.ndarray, spend: np.ndarray) -> Figure:
+    """The index of each day of the year."""
+    figure, axes = _empty()
+    for values, label, colour in ((spend, "spend", COLOURS[0]), (orders, "orders", COLOURS[1])):
+        axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=label)
+    axes.axhline(1.0, color=TRUTH, linestyle=":")
+    axes.set(title="What customers do on each day of the year, beside an ordinary one")
+    axes.set(xlabel="day of the year", ylabel="index (1 on average)", ylim=(0, None))
     axes.legend(frameon=False)
     return figure
 

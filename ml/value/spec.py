@@ -92,24 +92,57 @@ def value_table(features: pa.Table, outputs: dict[str, np.ndarray], *, horizon_d
 def as_it_was(features: pa.Table, horizon_days: int, annual_discount_rate: float) -> dict[str, np.ndarray]:
     """The four outputs of `baseline`, each an array with one number per row."""
     share = horizon_days / BASELINE_WINDOW_DAYS
-    orders = np.maximum(np.nan_to_num(numbers(features["orders_90d"])), 0.0)
-    spend = np.maximum(np.nan_to_num(numbers(features["spend_90d"])), 0.0) * share
+    orders, spend = (np.nan_to_num(numbers(features[name])) for name in ("orders_90d", "spend_90d"))
+    full_orders, full_spend = full_windows(features, orders, spend)
+    expected = np.maximum(full_spend, 0.0) * share
     return {
-        "ltv": spend * discount(horizon_days, annual_discount_rate),
+        "ltv": expected * discount(horizon_days, annual_discount_rate),
         "p_alive": (orders > 0).astype(float),
-        "expected_orders": orders * share,
-        "expected_spend": spend,
+        "expected_orders": np.maximum(full_orders, 0.0) * share,
+        "expected_spend": expected,
     }
+
+
+def full_windows(features: pa.Table, orders: np.ndarray, spend: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The last 90 days' orders and spend of each row, as if every buyer had been one for all of them.
+
+    A customer who first bought `tenure_days` ago, fewer than 90, has been watched for so many days. The first purchase
+    is what made it a customer, and no sign of its rhythm: only what came after it counts, and the days that are lacking
+    are filled with what all such customers brought per day since theirs. Customers of 90 days and more keep their sums.
+
+    Parameters
+    ----------
+    features : tenure_days and first_day_spend; without these columns every window counts as full
+    orders, spend : the sums over the last 90 days, shape (n,)
+    """
+    if not {"tenure_days", "first_day_spend"} <= set(features.column_names):
+        return orders, spend
+    tenure = numbers(features["tenure_days"])
+    is_young = tenure < BASELINE_WINDOW_DAYS  # not of those who never bought: their tenure is missing
+    watched = float(tenure[is_young].sum())
+    if not watched:
+        return orders, spend  # nobody is young, or all first bought today, which says nothing of any rhythm
+    lacking = BASELINE_WINDOW_DAYS - tenure
+    first = np.nan_to_num(numbers(features["first_day_spend"]))
+    filled = []
+    for sums, begun in ((orders, np.ones(len(orders))), (spend, first)):
+        later = sums - begun
+        a_day = max(float(later[is_young].sum()), 0.0) / watched
+        filled.append(np.where(is_young, np.maximum(later, 0.0) + lacking * a_day, sums))
+    return filled[0], filled[1]
 
 
 def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") -> pa.Table:
     """Spend stays as it was: the last 90 days' orders and net revenue, scaled to the horizon, never below 0.
 
+    Of customers who have bought for less than 90 days the lacking days are filled in (`full_windows`); so a business
+    that is itself that young is not taken for a dying one.
+
     `p_alive` is a crude indicator here and no probability: 1 if there was any order in the last 90 days, else 0.
 
     Parameters
     ----------
-    features : customer_id, day, orders_90d, spend_90d
+    features : customer_id, day, orders_90d, spend_90d; tenure_days and first_day_spend where they are known
     label : what the column `model` says
 
     Returns

@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.columns import numbers
@@ -30,12 +31,13 @@ from ml.naming import metric_name
 from ml.sampling import sampled
 from ml.serving import inputs_of, invented
 from ml.training import Training, Verdict, decide, interval, too_little
-from ml.value import figures
-from ml.value.blend import Fit
+from ml.value import breakdown, figures
+from ml.value.blend import Fit, Method
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
 from ml.value.judgement import Comparison
 from ml.value.model import ValueModel
+from ml.value.season import Season
 from ml.value.spec import SHORTEST, ValueSpec
 from ml.value.weights import learnt_weights
 
@@ -91,8 +93,10 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
         )
 
     learn = partial(Fit.learn, horizon_days=spec.horizon_days, seed=spec.seed, first_day=first)
-    final = learn(*rows.of(days), rows.of([as_of])[0])
+    seasons = {day: _season(facts, day, spec) for day in (as_of, holdout)}
+    final = learn(*rows.of(days), rows.of([as_of])[0], season=seasons[as_of])
     held, realised = rows.of([holdout])
+    learn = partial(learn, season=seasons[holdout])  # what the holdout judges knows no day after it
     twin = learn(*rows.of(twin_days), held) if twin_days else None
     if twin is not None:
         weights = learnt_weights(np.maximum(numbers(realised["spend"]), 0.0), twin.members(held))
@@ -101,7 +105,8 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     elif days:
         contest = Contest.by_customers(rows, days, holdout, learn, spec)
     else:
-        early = Fit.learn(*rows.of([]), held, horizon_days=ahead, seed=spec.seed, first_day=first)
+        early = Fit.learn(*rows.of([]), held, horizon_days=ahead, seed=spec.seed, first_day=first,
+                         season=seasons[holdout])  # fmt: skip
         contest = Contest.by_twin(early, held, realised, holdout, f"{ahead} days ahead")
     contest = replace(contest, seed=spec.seed)
     method = contest.best()
@@ -115,6 +120,8 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     metrics |= _gain_shares(final)
     for name, comparison in compared.items():
         metrics |= comparison.metrics(name)
+    metrics |= _season_metrics(final, as_of)
+    metrics |= _breakdown(final, contest, method, rows.of([as_of])[0])
     if theirs is not None:
         metrics["incumbent_rmse"] = float(np.sqrt(np.mean((numbers(realised["spend"]) - theirs) ** 2)))
         metrics["incumbent_deviance"] = contest.judge.score(theirs)
@@ -140,6 +147,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
             "spend_objective": OBJECTIVES["spend"]["objective"],
             "lift_learning_rate": LIFT["learning_rate"],
             **_closed_params(final),
+            "season": final.season.state,
         },
         figures=_figures(final, contest, model),
         example=invented(inputs_of(held.select(final.inputs).schema)),
@@ -250,6 +258,10 @@ def _not_enough(incumbent: ValueModel | None, reason: str) -> Training:
     return Training.without_fit(too_little(reason, incumbent is not None), METRIC)
 
 
+def _season(facts: Facts, day: date, spec: ValueSpec) -> Season:
+    return Season.learn(facts, day, horizon_days=spec.horizon_days, warm_up_days=spec.warm_up_days)
+
+
 def _first_purchase(facts: Facts) -> date | None:
     found = facts.engine.query(
         "SELECT MIN(day) AS first_day FROM customer_days WHERE orders > 0", customer_days=facts.customer_days
@@ -271,6 +283,40 @@ def _closed_params(fit: Fit) -> dict[str, float]:
     names = ("bgnbd_r", "bgnbd_alpha", "bgnbd_a", "bgnbd_b", "gamma_gamma_p", "gamma_gamma_q", "gamma_gamma_gamma")
     values = [*(fit.closed.timing or [np.nan] * 4), *(fit.closed.money or [np.nan] * 3)]
     return {name: float(value) for name, value in zip(names, values, strict=True) if np.isfinite(value)}
+
+
+def _season_metrics(fit: Fit, as_of: date) -> dict[str, float]:
+    """The season as metrics that line up over the weeks: the index ahead and at its extremes, and the risk without."""
+    season, day = fit.season, np.array([as_of], dtype="datetime64[D]")
+    spend = season.index("spend")
+    return {
+        "season.is_learnt": float(season.state == "learnt"),
+        "season.years": float(season.years),
+        "season.explained": season.returning,
+        "season.ahead": float(season.ahead(day, fit.horizon_days)[0]),
+        "season.lowest": float(spend.min()),
+        "season.highest": float(spend.max()),
+        "season.risk_low": season.risk.low,
+        "season.risk_high": season.risk.high,
+    }
+
+
+def _breakdown(final: Fit, contest: Contest, method: Method, now: pa.Table) -> dict[str, float]:
+    """Errors on the holdout by cohort and by decile of the closed form, and how money goes with rhythm by now."""
+    came = np.maximum(numbers(contest.realised["spend"]), 0.0)
+    return breakdown.metrics_of(
+        breakdown.by_cohort(contest.held, came, contest.predicted[method]["expected_spend"]),
+        _corrections(contest, came),
+        breakdown.money_and_rhythm(final.season.ordinary(now)),
+    )
+
+
+def _corrections(contest: Contest, came: np.ndarray) -> list[dict[str, float]]:
+    """By decile of the closed form, how the blend corrects it; nothing, if there is no blend yet."""
+    if "blend" not in contest.predicted:
+        return []
+    closed, blend = (contest.predicted[name]["expected_spend"] for name in ("bgnbd", "blend"))
+    return breakdown.corrections(closed, blend, came)
 
 
 def _gains(fit: Fit) -> dict[str, float]:
@@ -301,6 +347,13 @@ def _figures(final: Fit, contest: Contest, model: ValueModel) -> dict[str, Calla
         "calibration": partial(figures.calibration, actual, lines, about),
         "lorenz": partial(figures.lorenz, actual, lines, about),
     }
+    came = np.maximum(actual, 0.0)
+    chosen = contest.predicted[model.method]["expected_spend"]
+    drawn["cohorts"] = partial(figures.cohorts, breakdown.by_cohort(contest.held, came, chosen), about)
+    if rows := _corrections(contest, came):
+        drawn["corrections"] = partial(figures.corrections, rows, about)
+    if final.season.state == "learnt":
+        drawn["season"] = partial(figures.season, final.season.index("orders"), final.season.index("spend"))
     if gains := _gains(final):
         drawn["contributions"] = partial(figures.contributions, list(gains), np.array(list(gains.values())))
     return drawn

@@ -286,7 +286,7 @@ def test_the_cap_on_rows_samples_whole_customers(facts: Facts) -> None:
 
 def test_the_figures_can_be_drawn(training: Training) -> None:
     figures = training.figures
-    assert set(figures) == {"calibration", "contributions", "lorenz"}
+    assert set(figures) == {"calibration", "cohorts", "contributions", "corrections", "lorenz"}
     for draw in figures.values():
         axes = draw().axes[0]
         assert axes.get_title()
