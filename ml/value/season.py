@@ -42,6 +42,7 @@ Quantity = Literal["orders", "spend", "events"]
 State = Literal["learnt", "no_earlier_year"]
 
 SLOTS = 366  # days of a leap year; every day of a year has the same place in each
+MONTH_BEGINS = np.cumsum([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 YEAR = 365
 WINDOW_DAYS = 90  # the longest window of a snapshot
 BAND_STARTS = (1, 8, 15, 29, 57, 92, 183, 366)  # days since the first purchase, as in season.sql
@@ -52,7 +53,8 @@ LEAST_WEEKLY = 5.0  # orders; a week with fewer says nothing of the season
 # Beliefs about the weekly logarithms: standard deviations of the part that returns, its smoothness (in radians of the
 # year), and of the part that does not and fades within some weeks; noise relative to what neighbouring weeks show.
 # A strong part that passes is believed reluctantly: it takes a year that contradicts another one.
-RETURNING, SMOOTHNESS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8), (0.5, 1.0, 2.0)
+RETURNING, SMOOTHNESS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8), (0.5, 2.0)
+BY_MONTH = (0.0, 0.7)  # share of the part that returns which keeps to calendar months, as seasons of shops often do
 PASSING, PASSING_WEEKS, RELUCTANCE = (0.0, 0.03, 0.08, 0.2, 0.4, 0.8), 8.0, 100.0
 NOISE = (0.6, 0.85, 1.2)
 TREND_YEARS, TREND_SD, LEVEL_SD, SLOPE_SD = 1.5, 0.3, 10.0, 1.0
@@ -281,8 +283,7 @@ def slots(days: np.ndarray) -> NDArray[np.int64]:
     """Where each day stands in a leap year, 0 to 365; February 29 is passed over in other years."""
     months = days.astype("datetime64[M]")
     month = months.astype(int) % 12
-    begins = np.cumsum([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30])
-    return np.asarray(begins[month] + (days - months.astype("datetime64[D]")).astype(int))
+    return np.asarray(MONTH_BEGINS[month] + (days - months.astype("datetime64[D]")).astype(int))
 
 
 @dataclass(frozen=True)
@@ -378,38 +379,38 @@ def _returning(y: Floats, middles: np.ndarray, weight: Floats) -> tuple[Floats, 
     from scipy.linalg import cho_factor, cho_solve
 
     level = y - y.mean()
-    phase = 2 * np.pi * slots(middles) / SLOTS
+    # A week stands for the mean of its seven days, wherever in it a season begins.
+    share = np.zeros((len(y), SLOTS))
+    for day in range(-3, 4):
+        np.add.at(share, (np.arange(len(y)), slots(middles + day)), 1 / 7)
     years = (middles - middles[0]).astype(float) / 365.25
     apart = np.abs(years[:, None] - years[None, :])
     trend = LEVEL_SD**2 + SLOPE_SD**2 * np.outer(years, years) + TREND_SD**2 * np.exp(-((apart / TREND_YEARS) ** 2) / 2)
     passing = np.exp(-apart * (365.25 / 7) / PASSING_WEEKS)
-    round_the_year = 2 * np.pi * np.arange(SLOTS) / SLOTS
-
-    def periodic(left: Floats, right: Floats, smoothness: float) -> Floats:
-        return np.asarray(np.exp(-2 * np.abs(np.sin((left[:, None] - right[None, :]) / 2)) / smoothness))
-
-    within = {s: periodic(phase, phase, s) for s in SMOOTHNESS}
-    towards = {s: periodic(round_the_year, phase, s) for s in SMOOTHNESS}
+    day = 2 * np.pi * np.arange(SLOTS) / SLOTS
+    chord = 2 * np.abs(np.sin((day[:, None] - day[None, :]) / 2))
+    month = np.searchsorted(MONTH_BEGINS, np.arange(SLOTS), side="right")
+    same_month = (month[:, None] == month[None, :]).astype(float)
+    shapes = [(1 - part) * np.exp(-chord / s) + part * same_month for s in SMOOTHNESS for part in BY_MONTH]
+    towards = [shape @ share.T for shape in shapes]
+    within = [share @ one for one in towards]
     scatter = np.diag(weight.mean() / weight)
     steps = np.abs(np.diff(y))
     usual = max(float(np.median(steps)) / 0.954, 1e-3)  # the median of |a − b| of two normal draws is .954 SD
     evidence, answers = [], []
-    for tau, smoothness, brief, noise in product(RETURNING, SMOOTHNESS, PASSING, NOISE):
-        if tau == 0 and smoothness != SMOOTHNESS[0]:
-            continue
-        cover = trend + tau**2 * within[smoothness] + brief**2 * passing + (noise * usual) ** 2 * scatter
+    for tau, shape, brief, noise in product(RETURNING, range(len(shapes)), PASSING, NOISE):
+        if tau == 0 and shape:
+            continue  # a part that is not there has no shape
+        cover = trend + tau**2 * within[shape] + brief**2 * passing + (noise * usual) ** 2 * scatter
         factor = cho_factor(cover, lower=True, overwrite_a=True, check_finite=False)
         solved = cho_solve(factor, level, check_finite=False)
         evidence.append(-0.5 * level @ solved - np.log(np.diag(factor[0])).sum() - RELUCTANCE * brief)
-        answers.append(tau**2 * (towards[smoothness] @ solved))
+        answers.append(tau**2 * (towards[shape] @ solved))
     weights = np.exp(np.array(evidence) - max(evidence))
     found = weights @ np.array(answers) / weights.sum()
     found = found - found.mean()
-    seen = found[slots(middles)]
-    rest = y - seen
-    trendless = float(np.var(np.diff(rest)))
-    share = 1 - trendless / max(float(np.var(np.diff(y))), 1e-12)
-    return found, float(np.clip(share, 0.0, 1.0))
+    left = float(np.var(np.diff(y - share @ found)))
+    return found, float(np.clip(1 - left / max(float(np.var(np.diff(y))), 1e-12), 0.0, 1.0))
 
 
 def _extremes(series: Floats, horizon_days: int) -> tuple[float, float]:

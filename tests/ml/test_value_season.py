@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml import tables
@@ -162,6 +162,7 @@ def test_in_ordinary_days_a_customer_looks_the_same_before_and_after_the_peak(pe
     assert expected[1] / expected[0] == pytest.approx(1.0, abs=0.08)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 700), st.integers(0, 700))
 def test_spans_in_ordinary_days_add_up_and_a_whole_year_is_a_year(tenure: int, recency: int) -> None:
     index = np.where(np.arange(SLOTS) >= 274, 2.0, 1.0)
