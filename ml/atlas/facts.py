@@ -34,7 +34,7 @@ TABLES = (
     "audiences",
 )
 _WINDOW = timedelta(days=7)  # of movements
-_ORDER = ("prospect", "fun", "new", "active", "star", "reengaged", "churn")
+_ORDER = ("prospect", "fun", "new", "active", "star", "reengaged", "churn", "no-sale")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def counted(engine: Engine, atlas: Atlas) -> Facts:
 
 
 def place(stage: str) -> tuple[int, str]:
-    """Sorts prospect first, churn last, a project's own stages behind them by name."""
+    """Sorts prospect first, churn and those without a sale last, a project's own stages behind them by name."""
     return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), stage)
 
 

@@ -2,8 +2,8 @@
 -- so nothing that happened later can enter.
 WITH facts AS (
     -- A purchase's gap is the silence it ended: days since the customer's purchase day before it.
-    SELECT customer_id, day, orders, items, amount, refunds, discount, events, page_views, carts, redemptions, exposures,
-           balance,
+    SELECT customer_id, day, orders, lines, items, amount, refunds, discount, events, page_views, carts, redemptions,
+           exposures, balance,
            CASE WHEN orders > 0 THEN DATE_DIFF('day', LAG(day) OVER (
                PARTITION BY customer_id, orders > 0 ORDER BY day), day) END AS gap
     FROM customer_days
@@ -11,8 +11,8 @@ WITH facts AS (
 history AS (
     SELECT pairs.customer_id AS customer_id, pairs.day AS day, facts.day AS fact_day,
            DATE_DIFF('day', facts.day, pairs.day) AS age,
-           facts.orders, facts.items, facts.gap, facts.events, facts.page_views, facts.carts, facts.redemptions,
-           facts.exposures, facts.balance,
+           facts.orders, facts.lines, facts.items, facts.gap, facts.events, facts.page_views, facts.carts,
+           facts.redemptions, facts.exposures, facts.balance,
            CAST(facts.amount AS DECIMAL(18, 4)) AS amount,
            CAST(facts.refunds AS DECIMAL(18, 4)) AS refunds,
            CAST(facts.discount AS DECIMAL(18, 4)) AS discount
@@ -25,7 +25,9 @@ sums AS (
            MIN(CASE WHEN orders > 0 THEN age END) AS recency_days,
            SUM(CASE WHEN orders > 0 THEN 1 ELSE 0 END) AS purchase_days,
            SUM(orders) AS orders,
+           SUM(lines) AS lines,
            SUM(amount) AS spend,
+           SUM(refunds) AS refunds,
            SUM(CASE WHEN age < 28 THEN orders ELSE 0 END) AS orders_28d,
            SUM(CASE WHEN age < 90 THEN orders ELSE 0 END) AS orders_90d,
            SUM(CASE WHEN age >= 28 AND age < 56 THEN orders ELSE 0 END) AS orders_prev_28d,
@@ -86,7 +88,9 @@ SELECT sums.customer_id AS customer_id,
        CAST(sums.recency_days AS BIGINT) AS recency_days,
        CAST(sums.purchase_days AS BIGINT) AS purchase_days,
        CAST(sums.orders AS BIGINT) AS orders,
+       CAST(sums.lines AS BIGINT) AS lines,
        CAST(sums.spend AS DOUBLE) AS spend,
+       CAST(sums.refunds AS DOUBLE) AS refunds,
        CAST(moments.first_day_spend AS DOUBLE) AS first_day_spend,
        CAST(sums.orders_28d AS BIGINT) AS orders_28d,
        CAST(sums.orders_90d AS BIGINT) AS orders_90d,

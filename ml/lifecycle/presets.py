@@ -9,9 +9,14 @@ from collections.abc import Mapping
 
 from ml.lifecycle.rules import StageRule, SubStageRule
 
+NO_SALE = "no-sale"  # transactions, and none of them a sale: no order was ever paid for and kept on its own day
+RETURNED = "all-returned"
+_ASK_WHY = "Find out what went wrong before the next offer"
 
-def _stages(first: StageRule) -> tuple[StageRule, ...]:
+
+def _stages(no_sale: str, first: StageRule) -> tuple[StageRule, ...]:
     return (
+        StageRule(NO_SALE, no_sale, "No offer yet: look at what came back, or went out for nothing"),
         first,
         StageRule("churn", "recency_days > $churn_after", "Win back while it still pays; ask why they left"),
         StageRule("reengaged", "comeback_gap_days > $churn_after", "Welcome back; make the next purchase easy"),
@@ -22,10 +27,30 @@ def _stages(first: StageRule) -> tuple[StageRule, ...]:
 
 
 PRESET_STAGES: Mapping[str, tuple[StageRule, ...]] = {
-    "retail": _stages(StageRule("prospect", "recency_days IS NULL", "Win the first purchase")),
-    "gaming": _stages(StageRule("fun", "recency_days IS NULL", "Let them play; time the first offer well")),
+    "retail": _stages(
+        "recency_days IS NULL AND lines > 0", StageRule("prospect", "recency_days IS NULL", "Win the first purchase")
+    ),
+    # Things that cost nothing are what a game is played with: only who was paid back is no player who has yet to pay.
+    "gaming": _stages(
+        "recency_days IS NULL AND refunds > 0",
+        StageRule("fun", "recency_days IS NULL", "Let them play; time the first offer well"),
+    ),
 }
+# Who bought and gave all of it back, or more, is where the purchase puts them, but needs another word than the others.
+_GIVEN_BACK = tuple(
+    SubStageRule(stage, RETURNED, "refunds > 0 AND spend <= 0", _ASK_WHY)
+    for stage in ("churn", "reengaged", "new", "star", "active")
+)
 PRESET_SUB_STAGES: tuple[SubStageRule, ...] = (
+    SubStageRule(
+        NO_SALE,
+        "refund-only",
+        "refunds > 0 AND spend + refunds < 0.005",
+        "Bought before these data begin, or under another id: find that purchase, and ask why it came back",
+    ),
+    SubStageRule(NO_SALE, RETURNED, "refunds > 0", _ASK_WHY),
+    SubStageRule(NO_SALE, "free-order", "true", "Has had something for nothing: make the first paid order worth it"),
+    *_GIVEN_BACK,
     # One of the two cuts is NULL: that of ltv while no value model forecasts it, that of the first purchase afterwards.
     SubStageRule(
         "new",

@@ -77,7 +77,9 @@ CUSTOMER_FEATURES = Table(
         _c("recency_days", "bigint", "since the last purchase; missing before the first", "days"),
         _c("purchase_days", "bigint", "days with a purchase so far"),
         _c("orders", "bigint", "orders so far"),
+        _c("lines", "bigint", "transaction lines so far, refunds and lines of 0 among them"),
         _c("spend", "double", "net revenue so far", "currency"),
+        _c("refunds", "double", "refunds so far, positive", "currency"),
         _c("first_day_spend", "double", "net revenue of the first purchase day", "currency"),
         _c("orders_28d", "bigint", "orders of the last 28 days"),
         _c("orders_90d", "bigint", "orders of the last 90 days"),
@@ -139,7 +141,7 @@ LIFECYCLE_STAGES = Table(
     "the one stage of each known customer",
     (
         CUSTOMER_ID,
-        _c("stage", "string", "prospect, new, active, star, churn, reengaged, or the project's own"),
+        _c("stage", "string", "prospect, new, active, star, churn, reengaged, no-sale, or the project's own"),
         _c("sub_stage", "string", "the finer state inside the stage"),
         _c("stage_since", "date", "first day of this spell that was observed"),
         _c("previous_stage", "string", "the stage before it; missing if none was observed"),

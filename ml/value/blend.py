@@ -42,7 +42,7 @@ Method = Literal["blend", "lightgbm", "bgnbd"]
 MEMBERS = ("bgnbd", "lightgbm", "lifted")
 PLAIN = dict.fromkeys(MEMBERS, 1 / len(MEMBERS))
 # Sums since the first purchase: at a later day they are larger than any that the trees were taught with.
-LIFETIME = ("known_days", "tenure_days", "orders", "spend", "purchase_days")
+LIFETIME = ("known_days", "tenure_days", "orders", "lines", "spend", "refunds", "purchase_days")
 DERIVED = (
     "expected by BG/NBD",
     "chance not to have left",

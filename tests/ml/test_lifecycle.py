@@ -110,7 +110,7 @@ def test_the_retail_rules_name_what_a_marketer_would(known: dict[str, Any], stag
 
 def test_who_plays_without_paying_is_fun_in_gaming() -> None:
     gaming = LifecycleSpec(business="gaming")
-    assert gaming.stage_names() == ("fun", "churn", "reengaged", "new", "star", "active")
+    assert gaming.stage_names() == ("no-sale", "fun", "churn", "reengaged", "new", "star", "active")
     assert staged(PROSPECT, customer(), model=None, spec=gaming) == [("fun", "fun"), ("active", "steady")]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
@@ -55,14 +57,14 @@ def ago(days: int) -> date:
         ([("a", ago(10), 5.0)], "new"),
         ([("a", ago(400), 5.0)], "churn"),
         ([("a", ago(40), 5.0)], "active"),
-        ([("a", ago(10), -5.0)], "prospect"),
+        ([("a", ago(10), -5.0)], "no-sale"),
         ([("a", ago(300), 5.0), ("a", ago(3), -9.0)], "churn"),
         ([("a", ago(100), 5.0), ("a", ago(50), 5.0), ("a", ago(3), -90.0)], "active"),
         ([("a", FIRST, 5.0)], "churn"),
         ([("a", LAST, 5.0)], "new"),
         ([("a", FIRST, 5.0), ("a", LAST, 5.0)], "reengaged"),
         ([("a", ago(5), 5.0), ("a", ago(5), 5.0)], "new"),
-        ([("a", ago(10), 0.0)], "prospect"),
+        ([("a", ago(10), 0.0)], "no-sale"),
     ],
     ids=[
         "one purchase", "one purchase long ago", "one purchase of some time ago", "refunds only",
@@ -72,6 +74,60 @@ def ago(days: int) -> date:
 )  # fmt: skip
 def test_a_customer_at_the_edge_has_the_right_stage(rows: list[Row], stage: str) -> None:
     assert stages(facts_of(rows), LAST)["a"][0] == stage
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(10, -50.0)], ("no-sale", "refund-only")),
+        ([(10, -50.0), (9, 0.0)], ("no-sale", "refund-only")),
+        ([(10, 80.0), (10, -80.0)], ("no-sale", "all-returned")),
+        ([(10, 80.0), (10, -80.0), (3, -20.0)], ("no-sale", "all-returned")),
+        ([(10, 0.0)], ("no-sale", "free-order")),
+        ([(10, 80.0), (8, -80.0)], ("new", "all-returned")),
+        ([(40, 80.0), (8, -95.5)], ("active", "all-returned")),
+        ([(90, 0.1), (90, 0.2), (80, -0.3)], ("churn", "all-returned")),
+        ([(200, 80.0), (100, -80.0), (20, 5.0), (19, -5.0)], ("reengaged", "all-returned")),
+        ([(10, 80.0), (8, -79.0)], ("new", "one-time-only")),
+    ],
+)
+def test_who_brought_no_sale_or_gave_all_back_is_called_so(
+    rows: list[tuple[int, float]], expected: tuple[str, str]
+) -> None:
+    """Never a prospect, and never advised to be won for the first, or onboarded for the second purchase."""
+    other: list[Row] = [("z", ago(5), 500.0)] if expected[1] == "one-time-only" else []
+    facts = facts_of([*(("a", ago(back), amount) for back, amount in rows), *other])
+    found = stages(facts, LAST)["a"]
+    assert found == expected
+    if found[1] != "one-time-only":
+        treatment = SPEC.treatments()["/".join(found)]
+        assert treatment
+        assert "first purchase" not in treatment and "second purchase" not in treatment
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 120), st.integers(-9, 9)), min_size=1, max_size=6))
+def test_nobody_with_a_transaction_is_a_prospect_and_no_sale_is_who_never_had_an_order(
+    rows: list[tuple[int, int]],
+) -> None:
+    """Lines of one day are one order here: they share their stamp."""
+    sums: dict[int, int] = {}
+    for back, amount in rows:
+        sums[back] = sums.get(back, 0) + amount
+    stage, _ = stages(facts_of([("a", ago(back), float(amount)) for back, amount in rows]), LAST)["a"]
+    assert stage != "prospect"
+    assert (stage == "no-sale") == all(amount <= 0 for amount in sums.values())
+
+
+def test_in_a_game_things_for_nothing_are_fun_and_who_was_only_paid_back_is_not() -> None:
+    facts = facts_of([("a", ago(10), 0.0), ("b", ago(10), -5.0)])
+    features = facts.snapshot_of(LAST)
+    gaming = LifecycleSpec(business="gaming")
+    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, gaming)
+    assert list(zip(found["stage"].to_pylist(), found["sub_stage"].to_pylist(), strict=True)) == [
+        ("fun", "fun"),
+        ("no-sale", "refund-only"),
+    ]
 
 
 def test_who_returns_after_400_days_is_reengaged_for_a_month_and_then_active() -> None:
