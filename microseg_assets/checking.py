@@ -18,6 +18,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microseg_assets import estimating
 from microseg_assets import project as projects
 from microseg_assets.project import Project
 from microseg_assets.sources import Problem, Source, SourceError
@@ -213,7 +214,7 @@ def told(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     yield ""
     yield from _features(project, found)
     yield ""
-    yield from _stages(project)
+    yield from _stages(project, found.get("transactions"))
     yield from _models(project, found)
 
 
@@ -292,7 +293,7 @@ def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     empty = {name: why for name in names if (why := lacking(name, project, found))}
     alive = [name for name in names if name not in empty]
     yield _title(f"{len(alive)} features" + (f"; {len(empty)} more stay empty" if empty else ""))
-    yield from _wrapped(", ".join(alive))
+    yield from _wrapped(", ".join(_folded(alive)))
     for why in dict.fromkeys(empty.values()):
         yield from _wrapped(f"empty, {why}: " + ", ".join(name for name in empty if empty[name] == why))
     layers = project.segments.layers
@@ -340,15 +341,17 @@ def lacking(feature: str, project: Project, found: Mapping[str, Finding]) -> str
     return f"since {table} bring no {column}"
 
 
-def _stages(project: Project) -> Iterator[str]:
+def _stages(project: Project, bought: Finding | None) -> Iterator[str]:
     lifecycle, actions = project.lifecycle, project.actions
     rules = lifecycle.rules()
-    windows = {"churn_after": lifecycle.churn_after_days, "new_for": lifecycle.new_for_days}
-    first = {"churn_after": lifecycle.first_churn_after, "new_for": lifecycle.first_new_for}
-    values = {name: f"{first[name]}{'*' if days == 'auto' else ''}" for name, days in windows.items()}
-    is_read = "auto" in windows.values()
-    note = "; *: then read from the customers' own silences every week" if is_read else ""
-    yield _title(f"{len(rules)} stages, the first whose rule holds") + note
+    estimate = estimating.windows(project, bought.days if bought is not None else {})
+    marks = dict.fromkeys(estimate.read, "*") | dict.fromkeys(estimate.preset, "°")
+    values = {name: f"{days}{marks.get(name, '')}" for name, days in estimate.days.items()}
+    notes = [
+        *([f"*: as training reads it from purchases up to {estimate.as_of}"] if estimate.read else []),
+        *(["°: a preset, for want of data to read it from"] if estimate.preset else []),
+    ]
+    yield _title(f"{len(rules)} stages, first rule that holds") + (f" ({'; '.join(notes)})" if notes else "")
     for rule in rules:
         when = re.sub(r"\$(\w+)", lambda found: str(values.get(found[1], found[0])), rule.when)
         subs = ", ".join(sub.name for sub in lifecycle.sub_rules() if sub.stage == rule.name)

@@ -91,6 +91,17 @@ def arrivals_of(plan: Plan) -> str:
     return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated')}"
 
 
+def purchases_of(plan: Plan) -> str:
+    """`customer_id`, `day` and `orders`, of sound rows of transactions from $first to $last: days with an order."""
+    return (
+        f"WITH {_dated(plan)}, __orders AS (SELECT customer_id, day, sum(amount) AS amount FROM __dated "
+        "WHERE problem IS NULL AND day BETWEEN $first AND $last "
+        "GROUP BY customer_id, day, coalesce(order_id, CAST(occurred_at AS VARCHAR))) "
+        "SELECT customer_id, day, count(*) AS orders FROM __orders WHERE amount > 0 AND customer_id IS NOT NULL "
+        "GROUP BY customer_id, day ORDER BY customer_id, day"
+    )
+
+
 def unmapped_of(plan: Plan) -> str:
     """`source_id` and `rows`: delivered ids that the map of ids does not hold, the most frequent first."""
     of = next(_Term(mapped, i).value for i, mapped in enumerate(plan.mapped) if mapped.column.name == "customer_id")

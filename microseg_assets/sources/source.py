@@ -21,7 +21,7 @@ from microseg_assets.sources.ids import FollowedIds, follow
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
 from microseg_assets.sources.read import broken
-from microseg_assets.sources.rows import arrivals_of, days_of, rows_of, unmapped_of
+from microseg_assets.sources.rows import arrivals_of, days_of, purchases_of, rows_of, unmapped_of
 from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
@@ -112,6 +112,15 @@ class Source:
         with self._planned() as ready:
             _fetch(ready)
             return _run(ready, days_of(ready))
+
+    def purchases(self, first: date, last: date) -> pa.Table:
+        """Days with an order of each customer: `customer_id`, `day` and `orders`, counted in one pass over the rows.
+
+        Only the source of transactions has them. A transaction that comes twice counts twice here.
+        """
+        with self._planned() as ready:
+            _fetch(ready, of_days(ready, first, last))
+            return _run(ready, purchases_of(ready), {"first": first, "last": last})
 
     def arrivals(self) -> dict[date, Arrival]:
         """How many rows each day was delivered, and a fingerprint of what they hold; without the undated ones."""

@@ -61,7 +61,7 @@ def test_a_sound_project_is_told_from_rows_to_stages(desk: Path, capsys: pytest.
     code, out, problems = report(desk, capsys)
     assert (code, problems) == (0, [])
     assert "  transactions          300 rows, 2024-01-01 … 2024-10-26; 50 customers, none refused" in out
-    for told in ("19 features; 15 more stay empty", "5 layers, cut inside each stage", "6 stages", "No actions"):
+    for told in ("21 features; 15 more stay empty", "5 layers, cut inside each stage", "7 stages", "No actions"):
         assert told in out
     assert "churn         recency_days > 60*" in out, "the rules with the numbers that hold"
 
