@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
 
 import click
 import pyarrow as pa
 
+from microseg_assets import customer as one_customer
 from microseg_assets.chain import Chain
 from microseg_assets.lake import MissingPartitions
+from microseg_assets.printing import table as _table
+from microseg_assets.printing import title as _title
 from ml import tables
 from ml.actions import plan_summary
 from ml.journeys import summary as flows
@@ -36,7 +37,7 @@ def show(chain: Chain, what: str, *, day: date | None = None, customer: str | No
         case "plan":
             plan(chain, day)
         case "customer":
-            journey(chain, day, str(customer))
+            one_customer.show(chain, day, str(customer))
 
 
 def newest_day(chain: Chain) -> date:
@@ -145,46 +146,6 @@ def plan(chain: Chain, day: date) -> None:
         click.echo(f"    {row['customers']:,} customers – {row['reason']}")
 
 
-def journey(chain: Chain, day: date, customer: str) -> None:
-    """One customer's stages over the days that were made, and why it is where it is on `day`."""
-    days = [date.fromisoformat(k) for k in chain.lake.keys(tables.LIFECYCLE_STAGES) if k <= day.isoformat()]
-    path = chain.engine.query(
-        """
-        SELECT stage, stage_since, MIN(day) AS first, MAX(day) AS last FROM stages WHERE customer_id = $customer
-        GROUP BY stage, stage_since ORDER BY first
-        """,
-        {"customer": customer},
-        stages=_of(chain, tables.LIFECYCLE_STAGES, days),
-    ).to_pylist()
-    _title(f"Customer {customer} up to {day}")
-    if not path:
-        click.echo(f"  {customer} is not known on {day}.")
-        sys.exit(2)
-    _table(("stage", "from", "to", "days"),
-           ((r["stage"], r["first"], r["last"], (r["last"] - r["first"]).days + 1) for r in path))  # fmt: skip
-
-    def own(table: tables.Table) -> list[dict[str, Any]]:
-        return chain.engine.query(
-            "SELECT * FROM rows WHERE customer_id = $customer ORDER BY ALL", {"customer": customer},
-            rows=_of(chain, table, [day]),
-        ).to_pylist()  # fmt: skip
-
-    value, features = own(tables.CUSTOMER_VALUE)[0], own(chain.project.features_table)[0]
-    click.echo(
-        f"\n  LTV {value['ltv']:,.2f} {chain.project.currency} over {value['horizon_days']} days ({value['model']})"
-    )
-    for row in own(tables.MICRO_SEGMENTS):
-        kind = "is in" if row["is_primary"] else "leans to"
-        click.echo(f"  {kind} {row['micro_segment']} ({row['weight']:.0%})")
-    for row in own(tables.LAYER_ASSIGNMENTS):
-        if row["is_primary"]:
-            click.echo(f"    {row['layer']}: {row['cluster']} {row['cluster_name'] or ''} ({row['weight']:.0%})")
-    for row in own(tables.ACTION_PLAN):
-        click.echo(f"  plan: {row['action']} – {row['reason']}")
-    shown = ("recency_days", "orders_28d", "orders_90d", "spend_28d", "spend_90d", "mean_gap_days", "tenure_days")
-    click.echo("  because: " + ", ".join(f"{name} {_number(features[name])}" for name in shown))
-
-
 def _names(chain: Chain, days: Sequence[date]) -> dict[str, str]:
     """Names by micro-segment id, the newest day's where they differ."""
     rows = chain.engine.query(
@@ -196,25 +157,3 @@ def _names(chain: Chain, days: Sequence[date]) -> dict[str, str]:
 
 def _of(chain: Chain, table: tables.Table, days: Sequence[date]) -> pa.Table:
     return chain.engine.query("SELECT * FROM partitions", partitions=chain.lake.files(table, days))
-
-
-def _number(value: Any) -> str:
-    return "–" if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
-
-
-def _title(text: str) -> None:
-    click.echo(f"\n{click.style(text, bold=True)}")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Aligned columns; numbers to the right."""
-    cells = [[str(c) for c in row] for row in rows]
-    if not cells:
-        return
-    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
-    right = [
-        all(row[i].strip("%-–+").replace(",", "").replace(".", "").isdigit() for row in cells) for i in range(len(head))
-    ]
-    for row in [list(head), *cells]:
-        line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-        click.echo(f"  {line.rstrip()}")

@@ -1,0 +1,306 @@
+"""`microseg show customer`: where one customer is, since when, why, and what moved it.
+
+Belongs here: the words of reasons, causes and dates. Does not belong here: evaluating rules (see
+`ml.lifecycle.reasons`) and what a feature is called (see `ml.features.phrases`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
+
+import click
+
+from microseg_assets.chain import Chain
+from microseg_assets.printing import table, title
+from ml import tables
+from ml.features.phrases import figure, label, phrase, unit
+from ml.lifecycle.reasons import KNOWN, MISSING, Comparison, Verdict, verdicts
+
+MOST_STEPS = 20
+LONGEST = 400  # days that are looked back for the true beginning of a stage
+CAUSES = {
+    "behaviour": "behaviour: they bought or did something, or fell silent",
+    "model": "new models drew the lines elsewhere; the customer did nothing new",
+    "both": "behaviour and new models together",
+    "rule": "the calendar: a stage with a time limit came to its end",
+    "entry": "became known",
+}
+_OPERATORS = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most", "=": "equal to", "<>": "not"}
+_CAME_FROM = {
+    "new_for": "lifecycle.new_for_days",
+    "churn_after": "lifecycle.churn_after_days",
+    "star_cut": "the cut of stars",
+}
+
+
+@dataclass(frozen=True)
+class Customer:
+    """One customer as of a day; every table is read once, and only its rows."""
+
+    chain: Chain
+    id: str
+    day: date
+
+    def rows(self, of: tables.Table, days: Sequence[date]) -> list[dict[str, Any]]:
+        """The customer's rows of some days, as far as these are there, by day."""
+        gone = set(self.chain.lake.missing(of, days))
+        there = [day for day in days if day.isoformat() not in gone]
+        if not there:
+            return []
+        return self.chain.engine.query(
+            "SELECT * FROM partitions WHERE customer_id = $customer ORDER BY ALL",
+            {"customer": self.id},
+            partitions=self.chain.lake.files(of, there),
+        ).to_pylist()
+
+    @cached_property
+    def published(self) -> list[date]:
+        """Days with stages, up to the day."""
+        keys = self.chain.lake.keys(tables.LIFECYCLE_STAGES)
+        return [date.fromisoformat(key) for key in keys if key <= self.day.isoformat()]
+
+    @cached_property
+    def path(self) -> list[dict[str, Any]]:
+        return sorted(self.rows(tables.LIFECYCLE_STAGES, self.published), key=lambda row: row["day"])
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Features and value of the day."""
+        features = self.rows(self.chain.project.features_table, [self.day])
+        value = self.rows(tables.CUSTOMER_VALUE, [self.day])
+        return {**(features[0] if features else {}), **(value[0] if value else {})}
+
+
+def show(chain: Chain, day: date, customer: str) -> None:
+    """Print one customer's stage with its reasons, its value and clusters, its plan, and every step that led here."""
+    one = Customer(chain, customer, day)
+    title(f"Customer {customer} on {day}")
+    if not one.path or one.path[-1]["day"] != day:
+        click.echo(f"  {customer} is not known on {day}.")
+        sys.exit(2)
+    for line in (*stage_lines(one), *value_lines(one), *segment_lines(one), *plan_lines(one)):
+        click.echo(line)
+    steps(one)
+
+
+# ── the stage ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stage_lines(one: Customer) -> Iterator[str]:
+    """Stage, since when, and the comparisons that put the customer there, and not into an earlier one."""
+    chain, now = one.chain, one.path[-1]
+    model = chain.choice("lifecycle", chain.calendar.serving_week(one.day)).model
+    spec = chain.project.lifecycle
+    rules = (model.stages if model else None) or spec.rules()
+    subs = (model.sub_stages if model else None) or spec.sub_rules()
+    parameters = model.parameters() if model else {
+        "new_for": spec.first_new_for, "churn_after": spec.first_churn_after
+    }  # fmt: skip
+    finer = "" if now["sub_stage"] in (None, now["stage"]) else f", {now['sub_stage']}"
+    yield f"  Stage: {now['stage']}{finer}, {since(one)}"
+    found = verdicts(chain.engine, one.figures, rules, parameters)
+    yield from _told(found, chain.project.currency)
+    own = [rule for rule in subs if rule.stage == now["stage"]]
+    if finer and own:
+        held = verdicts(chain.engine, one.figures, own, parameters)[-1]
+        why = _joined(held.comparisons, chain.project.currency) or "none of the finer rules before it holds"
+        yield f"    {now['sub_stage']} because: {why}"
+    treatment = spec.treatments().get(f"{now['stage']}/{now['sub_stage']}") or spec.treatments().get(now["stage"])
+    if treatment:
+        yield f"    what to do: {treatment}"
+    origin = "set by the model in force" if model else "presets, until a first model is trained"
+    windows = ", ".join(f"${name} = {figure_of(name, parameters[name])}" for name in ("churn_after", "new_for"))
+    yield f"    windows: {windows} ({origin})"
+
+
+def figure_of(parameter: str, value: Any) -> str:
+    """A window or cut with its unit."""
+    return figure("mean_gap_days" if parameter in ("churn_after", "new_for") else "ltv", value)
+
+
+def _told(found: Sequence[Verdict], currency: str) -> Iterator[str]:
+    *before, last = found
+    why = _joined(last.comparisons, currency) if last.holds else ""
+    if why:
+        yield f"    because: {why}"
+    elif last.holds:
+        yield "    because no earlier rule holds:"
+        for one in before:
+            yield f"      not {one.rule}: {_joined(one.comparisons, currency)}"
+
+
+def _joined(comparisons: Sequence[Comparison], currency: str) -> str:
+    return "; ".join(dict.fromkeys(said(one, currency) for one in comparisons))
+
+
+def said(one: Comparison, currency: str) -> str:
+    """A comparison in words, with figure and threshold: ``last purchase 88 days ago, more than 51 days``."""
+    is_column = one.left.replace("_", "").isalnum()
+    operator = one.as_it_is
+    if operator in (MISSING, KNOWN):
+        return phrase(one.left, None) if operator == MISSING else f"{label(one.left)} is known"
+    if not operator:
+        return one.left if one.holds else f"not ({one.left})"
+    money = f" {currency}" if is_column and unit(one.left) == "money" else ""
+    figures = phrase(one.left, one.value) if is_column else f"{one.left} is {figure('', one.value)}"
+    if one.value is None or (one.left == "comeback_gap_days" and one.value == 0):
+        return figures
+    if one.threshold is None:
+        return f"{figures}{money}, and {'$' if one.is_parameter else ''}{one.right} is not known yet"
+    threshold = figure(one.left, one.threshold) if is_column else figure("", one.threshold)
+    if is_column and unit(one.left) == "ago":
+        threshold = threshold.removesuffix(" ago")
+    name = f" (${one.right})" if one.is_parameter else "" if _is_number(one.right) else f" ({one.right})"
+    return f"{figures}{money}, {_OPERATORS[operator]} {threshold}{money}{name}"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).isdigit()
+
+
+def since(one: Customer) -> str:
+    """Since when the customer is in its stage: the first published day of the spell, unless it began before the record.
+
+    Where the record begins inside of a spell, the days before it are restated under the models in force.
+    """
+    begun = one.path[-1]["stage_since"]
+    if begun == one.chain.calendar.start or begun - timedelta(days=1) in one.published:
+        return f"since {begun}"
+    found = _restated_since(one, begun)
+    if found is None:
+        return f"at least since {begun}, the first day that was published"
+    day, is_known = found
+    if not is_known:
+        return f"at least since {day}, where the data begin"
+    return f"since {day}" + (f" under the models in force today; published since {begun}" if day != begun else "")
+
+
+def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
+    """The first day of a spell that began before the record, by facts and the models in force, and whether it is known.
+
+    `begun` is the first published day of the spell. None where facts of the days before are not there, or the models
+    would have put the customer elsewhere on that day.
+    """
+    from ml.features import Facts
+    from ml.restate import inputs_of
+
+    chain, stage = one.chain, one.path[-1]["stage"]
+    days = chain.calendar.days(chain.calendar.start, begun)
+    inputs = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, chain.project.inputs["customers"])
+    if any(chain.lake.missing(of, days) for of in inputs):
+        return None
+    own = [
+        chain.engine.query(
+            "SELECT * FROM partitions WHERE customer_id = $customer",
+            {"customer": one.id},
+            partitions=chain.lake.files(of, days),
+        )
+        for of in inputs
+    ]
+    facts = Facts(chain.engine, chain.project.feature_spec, *own)
+    pairs = facts.known(days[-LONGEST:])
+    if not pairs.num_rows:
+        return None
+    models = chain.models(chain.calendar.serving_week(one.day), without=("layers",))
+    was = inputs_of(chain.engine, facts.snapshot(pairs), models).sort_by("day")
+    first = None
+    for day, then in zip(reversed(was["day"].to_pylist()), reversed(was["stage"].to_pylist()), strict=True):
+        if then != stage:
+            return (first, True) if first else None
+        first = day
+    return (first, first != days[-LONGEST:][0]) if first else None
+
+
+# ── value, segments, plan ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def value_lines(one: Customer) -> Iterator[str]:
+    found = one.figures
+    if found.get("ltv") is None:
+        return
+    currency = one.chain.project.currency
+    yield (
+        f"  Lifetime value: {found['ltv']:,.2f} {currency} expected over the next {found['horizon_days']} days "
+        f"({found['model']})"
+    )
+    shown = ("recency_days", "tenure_days", "orders_28d", "orders_90d", "spend_28d", "spend_90d", "mean_gap_days")
+    told = dict.fromkeys(
+        phrase(name, found.get(name)) + (f" {currency}" if unit(name) == "money" else "") for name in shown
+    )
+    yield "    from: " + ", ".join(told)
+
+
+def segment_lines(one: Customer) -> Iterator[str]:
+    """The micro-segment, and for each layer what the cluster is like and what the customer is."""
+    chain = one.chain
+    for row in sorted(one.rows(tables.MICRO_SEGMENTS, [one.day]), key=lambda row: -row["weight"]):
+        kind = "Micro-segment:" if row["is_primary"] else "  leans to"
+        yield f"  {kind} {row['micro_segment']} ({row['weight']:.0%})"
+    layers = chain.choice("layers", chain.calendar.serving_week(one.day)).model
+    stage = one.path[-1]["stage"]
+    for row in one.rows(tables.LAYER_ASSIGNMENTS, [one.day]):
+        if not row["is_primary"]:
+            continue
+        name = row["cluster_name"] or ""
+        if name == "all alike":
+            yield f"    {row['layer']} {row['cluster']}: not cut in this stage"
+            continue
+        yield f"    {row['layer']} {row['cluster']}: {name} ({row['weight']:.0%})"
+        model = layers.find(stage, row["layer"]) if layers is not None else None
+        place = model.letters.index(row["cluster"]) if model is not None and row["cluster"] in model.letters else None
+        evidence = model.evidence[place] if model is not None and place is not None and model.evidence else ()
+        told = {difference.feature: difference for difference in reversed(evidence) if not difference.value}
+        for difference in list(reversed(told.values()))[:3]:
+            yield f"      {_beside(difference, one.figures)}"
+
+
+def _beside(difference: Any, figures: Mapping[str, Any]) -> str:
+    """The customer's figure beside its cluster's and its stage's."""
+    name = difference.feature
+    own = phrase(name, figures[name]) if name in figures else label(name)
+    cluster, stage = figure(name, difference.cluster_mean), figure(name, difference.stage_mean)
+    return f"{own}; the group’s mean is {cluster}, the stage’s {stage}"
+
+
+def plan_lines(one: Customer) -> Iterator[str]:
+    for row in one.rows(tables.ACTION_PLAN, [one.day]):
+        yield f"  Plan: {row['action']} – {row['reason']}"
+
+
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def steps(one: Customer) -> None:
+    """Every change of stage or micro-segment that was published, with its cause; the newest last."""
+    chain = one.chain
+    known = set(chain.lake.keys(tables.MOVEMENTS))
+    days = [day for day in one.published if day.isoformat() in known]
+    moves = [row for row in one.rows(tables.MOVEMENTS, days) if row["cause"] is not None]
+    moves.sort(key=lambda row: row["day"])
+    strings = {
+        row["micro_segment_id"]: row["micro_segment"]
+        for row in one.rows(
+            tables.MICRO_SEGMENTS, sorted({d for m in moves for d in (m["day"], m["day"] - timedelta(1))})
+        )
+    }
+    title("Steps")
+    if len(moves) > MOST_STEPS:
+        click.echo(f"  The newest {MOST_STEPS} of {len(moves)}:")
+    first = min((date.fromisoformat(key) for key in known), default=None)
+    table(
+        ("day", "from", "to", "cause"),
+        (
+            (
+                row["day"],
+                strings.get(row["from_micro_segment_id"], row["from_stage"] or "–"),
+                strings.get(row["to_micro_segment_id"], row["to_stage"]),
+                "the record begins here" if row["cause"] == "entry" and row["day"] == first else CAUSES[row["cause"]],
+            )
+            for row in moves[-MOST_STEPS:]
+        ),
+    )

@@ -1,0 +1,122 @@
+"""Features in plain words: what each is called, and how a value of it is written, with its unit.
+
+Belongs here: labels and units of features and value columns, for everything that shows a figure to a person. Does not
+belong here: what is high or low (see `ml.segments.names`), and currencies: money is a number, the page says in what.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+Unit = Literal["count", "money", "days", "ago", "share", "number", "text"]
+UNKNOWN = "unknown"
+
+_PHRASES: Mapping[str, tuple[str, Unit]] = {
+    "known_days": ("first seen", "ago"),
+    "tenure_days": ("first purchase", "ago"),
+    "recency_days": ("last purchase", "ago"),
+    "purchase_days": ("days with a purchase so far", "count"),
+    "orders": ("orders so far", "count"),
+    "lines": ("lines bought or returned so far", "count"),
+    "spend": ("spend so far", "money"),
+    "refunds": ("refunds so far", "money"),
+    "first_day_spend": ("spend on the first day", "money"),
+    "orders_28d": ("orders in 28 days", "count"),
+    "orders_90d": ("orders in 90 days", "count"),
+    "orders_prev_28d": ("orders in the 28 days before", "count"),
+    "spend_28d": ("spend in 28 days", "money"),
+    "spend_90d": ("spend in 90 days", "money"),
+    "spend_prev_28d": ("spend in the 28 days before", "money"),
+    "purchase_days_28d": ("days with a purchase in 28 days", "count"),
+    "purchase_days_90d": ("days with a purchase in 90 days", "count"),
+    "average_order_90d": ("spend per order", "money"),
+    "mean_gap_days": ("usual gap between purchases", "days"),
+    "comeback_gap_days": ("longest silence ended in the last 30 days", "days"),
+    "items_90d": ("units in 90 days", "count"),
+    "refunds_90d": ("refunds in 90 days", "money"),
+    "discount_share_90d": ("share saved by discounts", "share"),
+    "categories_90d": ("categories in 90 days", "count"),
+    "top_category_90d": ("favourite category", "text"),
+    "top_category_share_90d": ("share of the favourite category", "share"),
+    "events_28d": ("visits and other events in 28 days", "count"),
+    "events_90d": ("visits and other events in 90 days", "count"),
+    "days_since_event": ("last event", "ago"),
+    "page_views_28d": ("page views in 28 days", "count"),
+    "days_since_cart": ("last filled cart", "ago"),
+    "redemptions_90d": ("coupons redeemed in 90 days", "count"),
+    "exposures_28d": ("actions received in 28 days", "count"),
+    "exposures_90d": ("actions received in 90 days", "count"),
+    "days_since_exposure": ("last action received", "ago"),
+    "balance": ("balance", "money"),
+    "ltv": ("lifetime value", "money"),
+    "p_alive": ("chance of an order", "share"),
+    "expected_orders": ("orders expected", "count"),
+    "expected_spend": ("spend expected", "money"),
+    "spend_trend_28d": ("trend of spend, from −1 (stopped) to 1 (new)", "number"),
+    "overdue": ("silence beyond the own rhythm (1: none)", "number"),
+}
+_NEVER = {
+    "recency_days": "no purchase yet",
+    "tenure_days": "no purchase yet",
+    "mean_gap_days": "no second purchase yet",
+    "days_since_event": "no event yet",
+    "days_since_cart": "never filled a cart",
+    "days_since_exposure": "no action received yet",
+    "average_order_90d": "no order in 90 days",
+    "top_category_90d": "no favourite category in 90 days",
+    "discount_share_90d": "no spend in 90 days",
+}
+
+
+def label(feature: str) -> str:
+    """What a feature is called: ``spend in 90 days``; of one that nobody has named, its own name made readable."""
+    if feature in _PHRASES:
+        return _PHRASES[feature][0]
+    if feature.startswith("share_"):
+        return f"share of {feature.removeprefix('share_').replace('_', ' ')}"
+    return feature.replace("_", " ")
+
+
+def unit(feature: str) -> Unit:
+    """The unit of a feature's values; a plain number where nobody has said."""
+    if feature in _PHRASES:
+        return _PHRASES[feature][1]
+    return "share" if feature.startswith("share_") else "number"
+
+
+def figure(feature: str, value: Any) -> str:
+    """A value of a feature with its unit: ``42 days ago``, ``38%``, ``1,360``; small means keep their decimals."""
+    if isinstance(value, Decimal):
+        value = float(value)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNKNOWN
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    kind = unit(feature)
+    if kind == "share":
+        percent = 100 * value
+        return f"{_rounded(percent, 1 if 0 < abs(percent) < 9.95 else 0)}%"
+    if kind in ("days", "ago"):
+        if kind == "ago" and value == 0:
+            return "today"
+        days = _rounded(value, 1 if value != round(value) and abs(value) < 10 else 0)
+        return f"{days} {'day' if days == '1' else 'days'}{' ago' if kind == 'ago' else ''}"
+    if kind == "money":
+        return _rounded(value, 2 if 0.005 <= abs(value) < 100 else 0)
+    return _rounded(value, 0 if value == round(value) else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
+
+
+def phrase(feature: str, value: Any) -> str:
+    """Label and value: ``last purchase 42 days ago``, ``spend in 90 days 412``, ``no purchase yet``."""
+    if value is None and feature in _NEVER:
+        return _NEVER[feature]
+    if value == 0 and feature == "comeback_gap_days":
+        return "no silence ended in the last 30 days"
+    return f"{label(feature)} {figure(feature, value)}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")
