@@ -67,6 +67,13 @@ class StagePast:
     cells: np.ndarray
     told: np.ndarray
 
+    def at(self, rows: np.ndarray) -> StagePast:
+        """Some of the rows, given by a boolean each."""
+        here = pa.array(np.flatnonzero(rows))
+        return StagePast(
+            self.inputs.take(here), self.is_first[rows], self.outcomes[rows], self.cells[rows], self.told[rows]
+        )
+
     @classmethod
     def unsplit(cls, inputs: pa.Table, is_first: np.ndarray, outcomes: np.ndarray) -> StagePast:
         known = outcomes[is_first]

@@ -29,6 +29,7 @@ from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.naming import with_names
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
 from ml.segments.structure import APART, SEPARATION, STABLE, Point
+from ml.segments.unknown import are_many, has_unknown, place_of_unknown, unknown_rows, with_unknown, without_unknown
 
 OTHERS = "others"
 DRAWN = "_drawn"
@@ -116,12 +117,57 @@ def fit_layer(
     """
     if before is not None and table.num_rows == 0:
         return replace(kept_as_it_is(before), layer=layer)
+    if layer.method != "rules":
+        looked_at = features[:1] if layer.method == "quantiles" else features
+        unknown = unknown_rows(table, looked_at)
+        if are_many(unknown, spec.min_cluster_customers, before):
+            return _beside_unknown(table, unknown, stage, layer, looked_at, spec, before, letters_used, past)
+    fitted = _clusters(table, stage, layer, features, spec, without_unknown(before), letters_used, past)
+    return _finished(fitted, table, before)
+
+
+def _finished(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
+    """A layer's clusters with letters, names and days; those of rules have their letters."""
+    lettered = fitted if fitted.rules else _with_letters(fitted, table, before)
+    return _dated(with_names(lettered, table), table, before)
+
+
+def _beside_unknown(
+    table: pa.Table,
+    unknown: np.ndarray,
+    stage: str,
+    layer: LayerSpec,
+    features: Sequence[str],
+    spec: SegmentSpec,
+    before: LayerModel | None,
+    letters_used: Sequence[str],
+    past: StagePast | None,
+) -> LayerModel:
+    """Clusters of those of whom something is known, and one of the others."""
+    known = table.filter(pa.array(~unknown))
+    behind = None if past is None else past.at(~unknown_rows(past.inputs, features))
+    found = _clusters(known, stage, layer, features, spec, without_unknown(before), letters_used, behind)
+    columns = found.columns or preparation.fit(_first(known, structure.ROWS), features)
+    return _finished(with_unknown(found, columns, features, unknown), table, before)
+
+
+def _clusters(
+    table: pa.Table,
+    stage: str,
+    layer: LayerSpec,
+    features: Sequence[str],
+    spec: SegmentSpec,
+    before: LayerModel | None,
+    letters_used: Sequence[str],
+    past: StagePast | None,
+) -> LayerModel:
+    """The clusters of some rows, without letters and names."""
     columns = preparation.fit(_first(table, structure.ROWS), features)
     if before is not None and preparation.still_fit(before.columns, columns, table):
         columns = before.columns  # the units of the clusters in force: only then can both be held against each other
     bare = LayerModel(stage, layer, columns, letters_used=tuple(letters_used))
     if layer.method == "rules":
-        return _dated(with_names(_fit_rules(bare, table, before), table), table, before)
+        return _fit_rules(bare, table, before)
     room = _Room(spec.min_cluster_customers, table.num_rows)
     if not columns:
         fitted = _one(bare, table, "all customers are alike in what this layer looks at")
@@ -135,7 +181,7 @@ def fit_layer(
         fitted = _fit_auto(bare, table, before, past, room)
     else:
         fitted = _fit_fixed(bare, table, before, room)
-    return _dated(with_names(_with_letters(fitted, table, before), table), table, before)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -535,8 +581,9 @@ def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[i
     if not fitted.columns:
         return list(range(len(fitted.letters)))
     first = preparation.transform(fitted.columns[:1], table)[0]
+    last = place_of_unknown(fitted) if has_unknown(fitted) else -1  # who nothing is known of comes last
     means = [
-        float(np.mean(first[place == number])) if (place == number).any() else -np.inf
+        float(np.mean(first[place == number])) if (place == number).any() and number != last else -np.inf
         for number in range(len(fitted.letters))
     ]
     return sorted(range(len(means)), key=lambda number: (-means[number], number))

@@ -29,6 +29,8 @@ WORDS: dict[str, Words] = {
     "recency_days": Words("silent for longer", "bought recently", "not silent for long", "recency"),
     "purchase_days": Words("many purchase days so far", "few purchase days so far", "some purchase days", "history"),
     "orders": Words("many orders so far", "few orders so far", "some orders so far", "history"),
+    "lines": Words("many lines so far", "few lines so far", "some lines so far", "history"),
+    "refunds": Words("high refunds so far", "low refunds so far", "some refunds so far", "refunds", "nothing returned"),
     "spend": Words("high lifetime spend", "low lifetime spend", "medium lifetime spend", "history"),
     "first_day_spend": Words("big first purchase", "small first purchase", "medium first purchase", "first"),
     "orders_28d": Words("frequent", "infrequent", "medium frequency", "frequency"),
@@ -66,6 +68,7 @@ WORDS: dict[str, Words] = {
     "expected_spend": Words("high expected spend", "low expected spend", "medium expected spend", "spend"),
 }
 ALIKE = "all alike"
+UNKNOWN = "unknown"  # the value of a feature that nobody has told
 MIDDLE = 0.4  # standard deviations; nearer to the mean than this is neither high nor low
 VERY = 1.2  # standard deviations; further from it is "very"
 GRADED = (
@@ -102,6 +105,11 @@ class Difference:
     difference: float
     cluster_mean: float
     stage_mean: float
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the cluster is that of those of whom the feature is not known."""
+        return self.value == UNKNOWN and self.cluster_mean > 0.5
 
     @property
     def words(self) -> Words:
@@ -148,12 +156,21 @@ def cluster_names(
     """
     if len(letters) <= 1:
         return tuple(ALIKE for _ in letters)
-    found = [{(one.feature, one.value): one for one in some} for some in differences]
+    blank = {number: one for number, some in enumerate(differences) for one in some if one.is_unknown}
+    found = [
+        {} if number in blank else {(one.feature, one.value): one for one in some if one.value != UNKNOWN}
+        for number, some in enumerate(differences)
+    ]
     place = {feature: number for number, feature in enumerate(features)}
+    if blank and len(blank) == len(letters) - 1:
+        what = next(iter(blank.values())).feature.replace("_", " ")
+        return tuple(blank[n].words.high if n in blank else f"{what} known" for n in range(len(letters)))
     if not any(found):
         return tuple(f"group {letter}" for letter in letters)
     scale = max(_spreads(found, range(len(found)), place).items(), key=lambda pair: pair[1])[0]
     names: list[list[tuple[str, str]]] = [[] for _ in letters]  # per cluster its phrases and their families
+    for number, one in blank.items():
+        names[number].append((one.words.high, one.feature))
     on_scale = []
     for number, some in enumerate(found):
         own = max(some.values(), key=lambda one: _weight(one, place), default=None)

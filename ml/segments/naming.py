@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ml.segments import preparation
 from ml.segments.layer_model import LayerModel
-from ml.segments.names import ALIKE, Difference, cluster_names
+from ml.segments.names import ALIKE, UNKNOWN, Difference, cluster_names
 
 MOST_EVIDENCE = 16
 
@@ -37,7 +37,7 @@ def differences(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[
     found: list[list[Difference]] = [[] for _ in range(count)]
     sizes = np.bincount(place, minlength=count)
     for column in fitted.columns:
-        for value, prepared, raw in _spoken(column, table):
+        for feature, value, prepared, raw in _spoken(column, table):
             spread = float(np.std(prepared))
             if spread <= 1e-12:
                 continue
@@ -49,20 +49,27 @@ def differences(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[
             everywhere, overall = float(prepared.mean()), float(filled.sum() / max(known.sum(), 1))
             for number in np.flatnonzero(sizes):
                 away = (float(means[number]) - everywhere) / spread
-                found[number].append(Difference(column.feature, value, away, float(raws[number]), overall))
+                found[number].append(Difference(feature, value, away, float(raws[number]), overall))
     for some in found:
         some.sort(key=lambda one: (-abs(one.difference), one.feature, one.value))
     return found
 
 
-def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(value, prepared numbers, raw numbers) of each thing that can be said of a column."""
+def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(feature, value, prepared numbers, raw numbers) of each thing that can be said of a column."""
+    if isinstance(column, preparation.Unknown):
+        is_unknown = column.transform(table)[0]
+        return [(column.name, UNKNOWN, is_unknown, is_unknown)]
     if isinstance(column, preparation.Numeric):
         raw = column.raw(table)
-        return [("", column.prepared(raw), raw)]
+        said = [(column.feature, "", replace(column, apart=False).prepared(raw), raw)]
+        if column.apart:
+            is_unknown = np.isnan(raw).astype(float)
+            said.append((column.feature, UNKNOWN, is_unknown, is_unknown))
+        return said
     code = column.codes(table)
     prepared = column.transform(table)
     return [
-        (value, prepared[number], np.where(code < 0, np.nan, (code == number).astype(float)))
+        (column.feature, value, prepared[number], np.where(code < 0, np.nan, (code == number).astype(float)))
         for number, value in enumerate(column.vocabulary)
     ]

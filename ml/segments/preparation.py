@@ -23,6 +23,7 @@ LEAST_SHARED = 5  # customers who have a word that a layer remembers
 SKEWED, MOST_SKEWED = 0.5, 1.0  # what is unskewed, and what a logarithm may leave
 MOST_NEGATIVE = 0.05  # share of values below 0 up to which log1p, bent at 0, still is a logarithm
 MOST_BEYOND = 0.05  # two in a hundred are beyond the ends by construction
+FAR = 4.0  # standard deviations between a missing value that lies apart and the lowest known one
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Numeric:
 
     `unskew` : ``log1p`` is sign(x)·log(1 + |x|), ``log`` is log(x) of what is never 0 or less, ``logit`` is
     log(x / (1 − x)) of what always lies between 0 and 1, empty leaves it as it is
+    `apart` : whether a missing value lies far below all others instead (`place_of_missing`)
     """
 
     feature: str
@@ -40,6 +42,12 @@ class Numeric:
     high: float
     mean: float
     std: float
+    apart: bool = False
+
+    @property
+    def place_of_missing(self) -> float:
+        """Where a missing value lies that lies apart, in prepared units."""
+        return (self.low - self.mean) / self.std - FAR
 
     @property
     def width(self) -> int:
@@ -59,7 +67,7 @@ class Numeric:
         np.clip(filled, self.low, self.high, out=filled)
         filled -= self.mean
         filled /= self.std
-        return filled
+        return np.where(np.isnan(raw), self.place_of_missing, filled) if self.apart else filled
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,45 @@ class Categorical:
         return (*self.vocabulary, "other") if len(self.shares) > len(self.vocabulary) else self.vocabulary
 
 
-Column = Numeric | Ordinal | Categorical
+@dataclass(frozen=True)
+class Unknown:
+    """Whether nothing is known of a customer in all of some features: 1 or 0."""
+
+    features: tuple[str, ...]
+
+    @property
+    def feature(self) -> str:
+        """The first of them, by which days without it are told."""
+        return self.features[0]
+
+    @property
+    def width(self) -> int:
+        """Prepared columns it becomes."""
+        return 1
+
+    @property
+    def name(self) -> str:
+        """What is unknown, as a feature is called."""
+        return " and ".join(self.features) if len(self.features) < 3 else "attributes"
+
+    def transform(self, table: pa.Table) -> list[np.ndarray]:
+        return [self.is_unknown(table).astype(float)]
+
+    def is_unknown(self, table: pa.Table) -> np.ndarray:
+        """Which rows lack every feature; a number that is none counts as missing."""
+        found = np.ones(table.num_rows, dtype=bool)
+        for feature in self.features:
+            if feature not in table.column_names:
+                continue
+            column = table[feature]
+            if columns.is_text(column.type):
+                found &= np.asarray(pc.is_null(column))
+            else:
+                found &= np.isnan(numbers(table, feature))
+        return found
+
+
+Column = Numeric | Ordinal | Categorical | Unknown
 
 
 def numbers(table: pa.Table, feature: str) -> np.ndarray:
@@ -155,6 +201,8 @@ def still_fit(old: Sequence[Column], new: Sequence[Column], table: pa.Table) -> 
 
 def _beyond(column: Column, table: pa.Table) -> float:
     """Share of the known values that an older preparation cuts off, or has no word for."""
+    if isinstance(column, Unknown):
+        return 0.0
     if isinstance(column, Categorical):
         code = column.codes(table)
         usual = 1 - sum(column.shares[: len(column.vocabulary)])
@@ -221,7 +269,7 @@ def _text(table: pa.Table, feature: str) -> Column | None:
         return None
     order = ordinals.in_order(counts)
     if order:
-        bare = Ordinal(feature, 0.0, "", 0.0, 0.0, 0.0, 1.0, order)
+        bare = Ordinal(feature, 0.0, "", 0.0, 0.0, 0.0, 1.0, values=order)
         learnt = _numeric(feature, bare.raw(table))
         plain = None if learnt is None else {name: getattr(learnt, name) for name in Numeric.__dataclass_fields__}
         return None if plain is None else Ordinal(**plain, values=order)
@@ -248,6 +296,8 @@ def from_json(stored: dict[str, Any]) -> Column:
     kind, fields = stored["type"], {name: value for name, value in stored.items() if name != "type"}
     if kind == "Numeric":
         return Numeric(**fields)
+    if kind == "Unknown":
+        return Unknown(tuple(fields["features"]))
     if kind == "Ordinal":
         return Ordinal(**{**fields, "values": tuple(fields["values"])})
     return Categorical(fields["feature"], tuple(fields["vocabulary"]), tuple(fields["shares"]), fields["scale"])

@@ -221,6 +221,11 @@ def input_columns(features: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in own if name not in ("customer_id", "day")))
 
 
+def is_attribute(feature: str) -> bool:
+    """Whether a layer's feature is an attribute of the customers table: nothing that is computed for every project."""
+    return feature not in input_columns() and not feature.startswith("share_")
+
+
 def unknown_features(spec: SegmentSpec, columns: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Pairs of layer and feature that `columns` lacks; a pattern such as ``share_*`` is never unknown.
 

@@ -1,0 +1,105 @@
+"""Claims about attributes that nobody has told: where these are many, their customers are a group that says so."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ml.segments.fitting import fit_layer
+from ml.segments.layer_model import LayerModel
+from ml.segments.specs import LayerSpec, SegmentSpec
+
+N = 2_000
+
+
+def people(missing: float, seed: int = 1, features: tuple[str, ...] = ("income", "age", "region")) -> pa.Table:
+    """Customers with three attributes, all of them missing of the same share of customers."""
+    random = np.random.default_rng(seed)
+    gone = random.random(N) < missing
+    values: dict[str, list[Any]] = {
+        "income": np.exp(random.normal(10, 0.6, N)).tolist(),
+        "age": random.normal(45, 12, N).tolist(),
+        "region": random.choice(["north", "south", "east"], N).tolist(),
+    }
+    told = {
+        name: [None if is_gone and name in features else one for is_gone, one in zip(gone, column, strict=True)]
+        for name, column in values.items()
+    }
+    ids = {"customer_id": [f"c{number:05d}" for number in range(N)], "day": pa.array([date(2024, 1, 1)] * N)}
+    return pa.table({**ids, **told, "gone": gone, "mean_gap_days": told["age"]})
+
+
+def fitted(table: pa.Table, before: LayerModel | None = None, **layer: Any) -> LayerModel:
+    spec = LayerSpec("who", **layer)
+    used = before.letters_used if before is not None else ()
+    return fit_layer(table, "active", spec, spec.present(table.column_names), SegmentSpec((spec,)), before, used)
+
+
+def groups(model: LayerModel, table: pa.Table) -> dict[str, set[bool]]:
+    """Name of each cluster to whether its customers have told."""
+    gone, place = table["gone"].to_numpy(zero_copy_only=False), model.assign(table)
+    return {name: set(gone[place == number].tolist()) for number, name in enumerate(model.names)}
+
+
+LAYERS: list[dict[str, Any]] = [
+    {"features": ("income",), "k": 3},
+    {"features": ("income",), "k": "auto"},
+    {"features": ("income",), "method": "quantiles", "k": 3},
+    {"features": ("income", "age", "region"), "k": 3},
+    {"features": ("region",), "k": 3},
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: f"{layer.get('method', 'kmeans')}-{layer['k']}")
+@pytest.mark.parametrize("missing", [0.08, 0.4, 0.9])
+def test_customers_who_told_nothing_are_a_group_of_their_own_that_says_so(
+    layer: dict[str, Any], missing: float
+) -> None:
+    table = people(missing)
+    found = groups(fitted(table, **layer), table)
+    unknown = [name for name in found if "unknown" in name]
+    assert len(unknown) == 1 and found[unknown[0]] == {True}
+    assert all(told == {False} for name, told in found.items() if name != unknown[0])
+
+
+def test_the_others_are_named_as_if_nothing_were_missing() -> None:
+    table = people(0.4)
+    names = fitted(table, features=("income",), method="quantiles", k=3).names
+    assert set(names) == {"income unknown", "very high income", "medium income", "very low income"}
+    assert set(fitted(table, features=("income",), k="auto").names) == {"income unknown", "income known"}
+
+
+def test_a_few_gaps_are_filled_with_the_median_and_make_no_group() -> None:
+    table = people(0.02)
+    found = groups(fitted(table, features=("income",), k=3), table)
+    assert len(found) == 3 and not any("unknown" in name for name in found)
+
+
+def test_what_customers_do_is_no_attribute() -> None:
+    """A gap between purchases that is missing says that there was no second purchase."""
+    table = people(0.4)
+    assert not any("unknown" in name for name in fitted(table, features=("mean_gap_days",), k=3).names)
+    assert not any("unknown" in name for name in fitted(table, features=("income", "mean_gap_days"), k=3).names)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: f"{layer.get('method', 'kmeans')}-{layer['k']}")
+def test_a_refit_moves_nobody_and_keeps_letters_whether_stored_or_not(layer: dict[str, Any]) -> None:
+    table = people(0.4)
+    first = fitted(table, **layer)
+    stored = LayerModel.from_json(json.loads(json.dumps(first.to_json())))
+    again = fitted(table, before=stored, **layer)
+    place, later = first.assign(table), again.assign(table)
+    assert [first.letters[n] for n in place] == [again.letters[n] for n in later]
+    assert {event.event for event in again.events} == {"continued"}
+
+
+def test_a_group_that_is_told_of_goes_and_its_letter_is_not_given_again() -> None:
+    first = fitted(people(0.4), features=("income",), k=3)
+    letter = first.letters[[name == "income unknown" for name in first.names].index(True)]
+    later = fitted(people(0.0), before=first, features=("income",), k=3)
+    assert letter not in later.letters and len(later.letters) == 3 and letter in later.letters_used
