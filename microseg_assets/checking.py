@@ -348,8 +348,8 @@ def _stages(project: Project, bought: Finding | None) -> Iterator[str]:
     marks = dict.fromkeys(estimate.read, "*") | dict.fromkeys(estimate.preset, "°")
     values = {name: f"{days}{marks.get(name, '')}" for name, days in estimate.days.items()}
     notes = [
-        *([f"*: as training reads it from purchases up to {estimate.as_of}"] if estimate.read else []),
-        *(["°: a preset, for want of data to read it from"] if estimate.preset else []),
+        *([f"*: as training reads purchases up to {estimate.as_of}"] if estimate.read else []),
+        *(["°: a preset, for want of data"] if estimate.preset else []),
     ]
     yield _title(f"{len(rules)} stages, first rule that holds") + (f" ({'; '.join(notes)})" if notes else "")
     for rule in rules:

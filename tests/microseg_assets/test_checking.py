@@ -63,7 +63,7 @@ def test_a_sound_project_is_told_from_rows_to_stages(desk: Path, capsys: pytest.
     assert "  transactions          300 rows, 2024-01-01 … 2024-10-26; 50 customers, none refused" in out
     for told in ("21 features; 15 more stay empty", "5 layers, cut inside each stage", "7 stages", "No actions"):
         assert told in out
-    assert "churn         recency_days > 60*" in out, "the rules with the numbers that hold"
+    assert "churn         recency_days > 60°" in out, "the rules with the numbers that hold"
 
 
 def test_three_rows_are_shown_as_they_are_mapped(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

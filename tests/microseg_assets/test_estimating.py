@@ -66,7 +66,7 @@ def test_check_says_the_windows_that_a_first_training_finds(tmp_path: Path, caps
     out = capsys.readouterr().out
     assert f"recency_days > {churn_after}*" in out
     assert f"tenure_days < {new_for}" in out
-    assert f"*: as training reads it from purchases up to {AS_OF}" in out
+    assert f"*: as training reads purchases up to {AS_OF}" in out
 
 
 def test_a_number_that_cannot_be_read_yet_is_called_a_preset(
@@ -76,7 +76,7 @@ def test_a_number_that_cannot_be_read_yet_is_called_a_preset(
     checking.report(str(tmp_path / "shop.yaml"))
     out = capsys.readouterr().out
     assert "recency_days > 60°" in out and "tenure_days < 28°" in out
-    assert "°: a preset, for want of data to read it from" in out and "*" not in out.split("7 stages")[1]
+    assert "°: a preset, for want of data" in out and "*" not in out.split("7 stages")[1]
 
 
 def test_a_number_of_the_project_file_stands_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
