@@ -7,12 +7,13 @@ Belongs here: pure functions of a column's type and a few of its values. Does no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 
 from microseg_assets.sources import stamps
+from microseg_assets.starting.written import Amount, amount, disagreement, magnitude, sql
 from ml.engine import quoted
 
 _NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE")
@@ -31,6 +32,7 @@ class Seen:
     type : DuckDB's; text for CSV and JSON lines
     rows, missing, distinct : of the rows that were looked at
     values : some hundred different values as text, none of them missing
+    rare : further values, one of each way of writing that was met
     """
 
     name: str
@@ -39,6 +41,7 @@ class Seen:
     missing: int
     distinct: int
     values: tuple[str, ...]
+    rare: tuple[str, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -75,8 +78,6 @@ class Reading:
 
 # ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_MONEY = r"(?:€|\$|£|EUR|USD|GBP|CHF|kr)?"
-_NUMBER = re.compile(rf"\s*{_MONEY}\s*[-+−]?\s*{_MONEY}\s*\d[\d.,'’\s]*{_MONEY}\s*")
 _PLAIN = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -98,31 +99,50 @@ def number(seen: Seen) -> Number | None:
         return None
     if not seen.is_text:
         return _as_number(seen, seen.sql, "", [float(v) for v in seen.values])
-    if agree(_PLAIN, seen.values):
+    values = (*seen.values, *(v for v in seen.rare if v not in seen.values))
+    amounts = {v: found for v in values if (found := amount(v)) is not None}
+    strange = [v for v in amounts if not _PLAIN.fullmatch(v)]
+    if agree(_PLAIN, seen.values) and not strange:
         return _as_number(seen, seen.sql, "", [float(v) for v in seen.values if _PLAIN.fullmatch(v)])
-    if not agree(_NUMBER, seen.values):
+    if sum(v in amounts or bool(_PLAIN.fullmatch(v)) for v in seen.values) < _AGREED * len(seen.values):
         return None
-    written = [re.sub(r"[^\d.,-]", "", v.replace("−", "-")) for v in seen.values if _NUMBER.fullmatch(v)]
-    style = _style(written)
-    if style is None:
-        return None
-    decimal, thousands, doubt = style
-    inner = seen.sql
+    style = _style([re.sub(r"['’٬]", "", one.digits) for one in amounts.values()])
+    return _written(seen, amounts, *style) if style is not None else None
+
+
+def _written(seen: Seen, amounts: Mapping[str, Amount], decimal: str, thousands: str, doubt: str) -> Number | None:
+    """A column of amounts that are not plain numbers, with an expression that is tried on what was seen."""
+    each = list(amounts.values())
+    expression = sql(seen.sql, each, decimal, thousands, has_blanks=seen.missing > 0)
+    values = [magnitude(a.digits, decimal, thousands) * (-1 if a.is_negative else 1) for a in each]
+    if wrong := disagreement(expression, seen.name, list(amounts), values):
+        doubt = f"{wrong.strip()!r} is not read as it seems to be meant: correct the expression"
+    notations = frozenset().union(*(one.notations for one in each))
+    currencies = sorted({"".join(one.currencies).upper() for one in each if one.currencies})
+    negative = [v for v, one in amounts.items() if one.is_negative]
     notes = []
-    if any(re.search(r"[^\d.,-]", v) for v in seen.values):
-        inner = f"regexp_replace({inner}, '[^0-9.,-]', '', 'g')"
-        notes.append("with signs around the number")
-    if thousands and any(thousands in v for v in written):
-        inner = f"replace({inner}, '{thousands}', '')"
     if decimal == ",":
-        inner = f"replace({inner}, ',', '.')"
-        notes.insert(0, "written with a decimal comma")
-    elif thousands == ",":
-        notes.insert(0, "written with commas between thousands")
-    if seen.missing:
-        inner = f"nullif({inner}, '')"
-    values = [float(v.replace(thousands, "").replace(decimal, ".")) for v in written if v.strip("-.,")]
-    return _as_number(seen, f"CAST({inner} AS DOUBLE)", ", ".join(notes), values, doubt)
+        notes.append("written with a decimal comma")
+    elif thousands == "," and any("," in one.digits for one in each):
+        notes.append("written with commas between thousands")
+    if any(one.currencies or one.around for one in each):
+        notes.append("with signs around the number")
+    if notations & {"dash", "trailing", "brackets", "credit"}:
+        notes.append(f"{_listed(_shapes(negative))} below 0")
+    if "credit" in notations and 2 * len(negative) > len(each):
+        doubt = doubt or "most are credits: say whether a credit is money given back here (then it is below 0)"
+    if len(currencies) > 1:
+        doubt = doubt or f"amounts in {_listed(currencies)}: convert them in the expression, or leave all but one out"
+    return _as_number(seen, expression, ", ".join(notes), values, doubt)
+
+
+def _shapes(values: Sequence[str]) -> list[str]:
+    """One example of each way in which values are written."""
+    return list({re.sub(r"[\d.,\s]+", "9", value): " ".join(value.split()) for value in reversed(values)}.values())[:3]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def agree(pattern: re.Pattern[str], values: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ LOOKED_AT = 200_000  # rows of a file that guesses are made from
 COUNTED = 5_000_000  # rows up to which a table is read whole to count its values
 VALUES = 400
 CATEGORIES = 8
+SHAPES = 60  # ways of writing of which a value is looked at beyond those
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,13 @@ def _seen(connection: duckdb.DuckDBPyConnection, name: str, type_: str, table: s
     ((rows, filled, distinct),) = connection.sql(counts).fetchall()
     some = f"SELECT DISTINCT CAST({quoted(name)} AS VARCHAR) AS v FROM {table} WHERE {value} IS NOT NULL"
     values = connection.sql(f"SELECT v FROM ({some}) ORDER BY md5(v) LIMIT {VALUES}").fetchall()
-    return Seen(name, type_, rows, rows - filled, distinct, tuple(v for (v,) in values))
+    # One value of each way of writing: signs that few amounts have must not depend on which values are drawn.
+    shapes = (
+        f"SELECT min(v), count(*) AS n FROM ({some}) GROUP BY regexp_replace(v, '[0-9]+([.,][0-9]+)*', '9', 'g') "
+        f"ORDER BY n DESC, 1 LIMIT {SHAPES}"
+    )
+    rare = tuple(v for v, _ in connection.sql(shapes).fetchall()) if type_ == "VARCHAR" and distinct > VALUES else ()
+    return Seen(name, type_, rows, rows - filled, distinct, tuple(v for (v,) in values), rare)
 
 
 def _counted(connection: duckdb.DuckDBPyConnection, seen: Seen) -> Seen:

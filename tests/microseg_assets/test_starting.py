@@ -66,11 +66,11 @@ def test_names_are_compared_without_accents_signs_and_capitals(name: str, expect
         (["1,5", "12,50", "-3,25"], "CAST(replace(amount, ',', '.') AS DOUBLE)"),
         (["1.234,50", "12,50"], "CAST(replace(replace(amount, '.', ''), ',', '.') AS DOUBLE)"),
         (["1,234.50", "12.50"], "CAST(replace(amount, ',', '') AS DOUBLE)"),
-        (["12,50 €", "3,00 €"], "CAST(replace(regexp_replace(amount, '[^0-9.,-]', '', 'g'), ',', '.') AS DOUBLE)"),
-        (["$1,200.00", "$3.50"], "CAST(replace(regexp_replace(amount, '[^0-9.,-]', '', 'g'), ',', '') AS DOUBLE)"),
+        (["12,50 €", "3,00 €"], r"CAST(replace(regexp_replace(amount, '[€\s\p{Z}]', '', 'g'), ',', '.') AS DOUBLE)"),
+        (["$1,200.00", "$3.50"], r"CAST(replace(regexp_replace(amount, '[$\s\p{Z}]', '', 'g'), ',', '') AS DOUBLE)"),
         (
             ["1 234,50", "2,50"],  # a narrow space that does not break, as French spreadsheets write it
-            "CAST(replace(regexp_replace(amount, '[^0-9.,-]', '', 'g'), ',', '.') AS DOUBLE)",
+            r"CAST(replace(regexp_replace(amount, '[\s\p{Z}]', '', 'g'), ',', '.') AS DOUBLE)",
         ),
     ],
 )
