@@ -8,11 +8,12 @@ accepted rows are kept, and any orchestrator.
 from __future__ import annotations
 
 from expectations.past import Past
-from expectations.rules import RowRule, RuleSpec, ValidationSpec, row_rules, rule_names
+from expectations.rules import CustomerIdsSpec, RowRule, RuleSpec, ValidationSpec, row_rules, rule_names
 from expectations.validation import Validation, validate
 from expectations.verdicts import Verdict
 
 __all__ = [
+    "CustomerIdsSpec",
     "Past",
     "RowRule",
     "RuleSpec",

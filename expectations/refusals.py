@@ -98,7 +98,7 @@ def batch(table: Table, spec: ValidationSpec, rows: pa.Table, judged: pa.Table) 
         codes = column.combine_chunks().dictionary_encode().indices if is_text and name in looked_at else column
         frame[name] = codes.to_pandas() if name in looked_at else np.full(rows.num_rows, np.nan)
     frame["day"] = rows["day"].to_pandas(date_as_object=False)
-    counts = np.array([spec.severity.get(rule, "error") == "error" for rule in judged["rule"].to_pylist()], dtype=bool)
+    counts = np.array([spec.severity_of(rule) == "error" for rule in judged["rule"].to_pylist()], dtype=bool)
     refused = np.full(rows.num_rows, np.nan)
     refused[judged["row_number"].to_numpy()[counts]] = 1.0
     frame[suites.REFUSED_BY] = pd.Series(refused)

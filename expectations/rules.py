@@ -7,13 +7,18 @@ belong here: when a whole day is refused (see `expectations.suites` and, for its
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlglot import exp
 
 from expectations.thresholds import FreshnessSpec, ReferenceSpec, Severity, ShiftSpec, VolumeSpec
 from ml.engine import quoted
 from ml.rules import scalar
-from ml.tables import Column, Table
+from ml.tables import Column, Table, ids
 
 DELIVERED_BEFORE = "file: delivered before"
+NO_CUSTOMER = "customer_id: not a customer"
+ROUNDED_ID = "customer_id: rounded by a spreadsheet"
 _CONVERSIONS = {
     "double": "not a number", "bigint": "not a number", "timestamp": "not a time", "date": "not a date",
     "boolean": "not true or false",
@@ -43,6 +48,21 @@ class RuleSpec:
 
 
 @dataclass(frozen=True)
+class CustomerIdsSpec:
+    """Ids whose rows are left out: they go to quarantine and do not count against their day.
+
+    Parameters
+    ----------
+    not_customers : ids that stand for nobody, or for many: `n/a`, `-1`, `GUEST`, a till's own number; compared without
+        case and without blanks around them
+    rounded : ``refuse`` for ids in scientific notation (`4.10003E+12`), behind each of which are several customers
+    """
+
+    not_customers: tuple[str, ...] = ()
+    rounded: Literal["keep", "refuse"] = "keep"
+
+
+@dataclass(frozen=True)
 class ValidationSpec:
     """What is accepted.
 
@@ -53,6 +73,7 @@ class ValidationSpec:
     min_rows : table to the fewest rows a day must bring; a day without rows passes otherwise
     severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`
     rules : further rules of the project's own
+    ids : which ids are no customers
     references, freshness, volume, shift : how far a day as a whole may lie from what came before
     """
 
@@ -62,6 +83,7 @@ class ValidationSpec:
     min_rows: dict[str, int] = field(default_factory=dict)
     severity: dict[str, Severity] = field(default_factory=lambda: {DELIVERED_BEFORE: "warning"})
     rules: tuple[RuleSpec, ...] = ()
+    ids: CustomerIdsSpec = field(default_factory=CustomerIdsSpec)
     references: ReferenceSpec = field(default_factory=ReferenceSpec)
     freshness: FreshnessSpec = field(default_factory=FreshnessSpec)
     volume: VolumeSpec = field(default_factory=VolumeSpec)
@@ -73,6 +95,10 @@ class ValidationSpec:
         for name in ("amount_limit", "quantity_limit"):
             if not 0 < getattr(self, name) <= _SUMMABLE:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must lie above 0 and at most at {_SUMMABLE:g}")
+
+    def severity_of(self, rule: str) -> Severity:
+        """Whether the rows that a rule refuses count against their day; those left out on purpose do not."""
+        return self.severity.get(rule, "warning" if rule in (NO_CUSTOMER, ROUNDED_ID) else "error")
 
 
 @dataclass(frozen=True)
@@ -103,6 +129,8 @@ def _column_rules(table: Table, column: Column, spec: ValidationSpec) -> list[Ro
     if column.required:
         blank = f" OR trim({sql}) = ''" if column.type == "string" else ""
         rules.append(RowRule(f"{name}: missing", name, f"{sql} IS NULL{blank}", required=True))
+    if name == ids.CUSTOMER:
+        rules += _id_rules(spec.ids)
     if column.type == "double":
         rules.append(RowRule(f"{name}: not finite", name, f"isnan({sql}) OR isinf({sql})"))
         limit = spec.quantity_limit if name == "quantity" else spec.amount_limit if column.unit == "currency" else None
@@ -117,6 +145,16 @@ def _column_rules(table: Table, column: Column, spec: ValidationSpec) -> list[Ro
         late = f"{sql} >= CAST(day AS TIMESTAMP) + INTERVAL 2 DAY"
         early = f" OR {sql} < CAST(day AS TIMESTAMP) - INTERVAL 1 DAY" if column.required else ""
         rules.append(RowRule(f"{name}: outside of its day", name, late + early))
+    return rules
+
+
+def _id_rules(spec: CustomerIdsSpec) -> list[RowRule]:
+    rules = []
+    if spec.not_customers:
+        listed = ", ".join(exp.Literal.string(one.strip().lower()).sql("duckdb") for one in spec.not_customers)
+        rules.append(RowRule(NO_CUSTOMER, ids.CUSTOMER, f"{ids.bare(ids.CUSTOMER)} IN ({listed})"))
+    if spec.rounded == "refuse":
+        rules.append(RowRule(ROUNDED_ID, ids.CUSTOMER, ids.is_rounded(ids.CUSTOMER)))
     return rules
 
 

@@ -142,7 +142,7 @@ class _Run:
             return dict(self._verdicts)
         rule = duplicate_rule(self.table)
         if changed:
-            counts = self.spec.severity.get(rule or "", "error") == "error"
+            counts = self.spec.severity_of(rule or "") == "error"
             self.batch.loc[sorted(changed & set(late)), suites.REFUSED_BY] = 1.0 if counts else float("nan")
             self.batch.loc[sorted(changed - set(late)), suites.REFUSED_BY] = float("nan")
         days, batch = self.days, self.batch
@@ -228,7 +228,7 @@ def judge_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpe
     frame: pd.DataFrame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
     by = np.full(rows.num_rows, None, dtype=object)
     by[broken["row_number"].to_numpy()] = [
-        rule if spec.severity.get(rule, "error") == "error" else None for rule in broken["rule"].to_pylist()
+        rule if spec.severity_of(rule) == "error" else None for rule in broken["rule"].to_pylist()
     ]
     frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
     return frame

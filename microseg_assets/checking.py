@@ -20,9 +20,12 @@ import pyarrow.compute as pc
 
 from microseg_assets import estimating
 from microseg_assets import project as projects
+from microseg_assets.advice import advice, ids_sql
+from microseg_assets.profiling import Opened, look
 from microseg_assets.project import Project
 from microseg_assets.sources import Problem, Source, SourceError
 from ml import tables
+from ml.profile import Observation
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 SAMPLED = 50_000  # rows of the newest days that are judged; one day is judged whatever its size
@@ -97,7 +100,7 @@ def report(name: str) -> int:
     """
     project = projects.load(name)
     found = {table: find(project, table) for table in tables.INPUTS if project.source(table) is not None}
-    for line in told(project, found):
+    for line in told(project, found, observed(project, found)):
         click.echo(line)
     wrong = list(problems(project, found))
     for problem in wrong:
@@ -150,13 +153,25 @@ def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
 
 def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """The accepted ones of delivered rows, and rule to the number of refused ones; warnings refuse as well."""
+    from expectations import rule_names
     from expectations.validation import judge_rows
     from ml.engine import DuckDB
 
-    spec = replace(project.validation, severity={})
+    names = rule_names(project.inputs[table], project.validation)
+    spec = replace(project.validation, severity=dict.fromkeys(names, "error"))
     by = pa.array(judge_rows(DuckDB(), project.inputs[table], rows, spec)["refused_by"], pa.string(), from_pandas=True)
     counts = Counter(rule for rule in by.to_pylist() if rule)
     return rows.filter(pc.is_null(by)), dict(counts.most_common())
+
+
+def observed(project: Project, found: Mapping[str, Finding]) -> list[Observation]:
+    """What is worth a look before the sources are believed."""
+    opened = {
+        table: Opened(source, one.days)
+        for table, one in found.items()
+        if one.newest is not None and (source := project.source(table)) is not None
+    }
+    return look(opened, zone=project.time_zone)
 
 
 # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,8 +201,8 @@ def problems(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
 
 def _counting(project: Project, finding: Finding) -> float:
     """Share of the newest rows that are refused under a rule that counts."""
-    severity = project.validation.severity
-    counting = sum(n for rule, n in finding.refused.items() if severity.get(rule, "error") == "error")
+    severity_of = project.validation.severity_of
+    counting = sum(n for rule, n in finding.refused.items() if severity_of(rule) == "error")
     return counting / max(finding.newest.num_rows if finding.newest is not None else 0, 1)
 
 
@@ -198,7 +213,7 @@ def _most(reasons: Mapping[str, int]) -> str:
 # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def told(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+def told(project: Project, found: Mapping[str, Finding], observations: Sequence[Observation] = ()) -> Iterator[str]:
     """The report."""
     yield f"{project.name}: {project.path}"
     yield f"  days {_span(project)}, {project.time_zone}, {project.currency}"
@@ -211,6 +226,9 @@ def told(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
         yield _title("The newest rows, as they are mapped (times in UTC)")
         for table, one in readable.items():
             yield from _rows(project.inputs[table], one)
+    if observations:
+        yield ""
+        yield from _observations(project, observations)
     yield ""
     yield from _features(project, found)
     yield ""
@@ -286,6 +304,20 @@ def _cell(value: object) -> str:
         value = value.isoformat(" ", "seconds")
     text = "–" if value is None else f"{value:.10g}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
+
+
+def _observations(project: Project, observations: Sequence[Observation]) -> Iterator[str]:
+    """What was seen, with the setting that answers it: what asks for an answer first."""
+    sources = {table: source for table in tables.INPUTS if (source := project.source(table)) is not None}
+    ids = ids_sql(
+        {table: source.spec.columns for table, source in sources.items()},
+        {one.table: sources[one.table].columns() for one in observations},
+    )
+    advised = [(one, advice(one, ids)) for one in observations]
+    open_ = sum(words.is_warning for _, words in advised)
+    yield _title("What the data look like") + (f"; {open_} to look at, marked !" if open_ else "")
+    for one, words in sorted(advised, key=lambda pair: not pair[1].is_warning):
+        yield from _wrapped(f"{'!' if words.is_warning else ' '} {one.table}: {words}")
 
 
 def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:

@@ -76,6 +76,14 @@ class Tables(Section):
     exposures: TableSpec | None = None
     balances: TableSpec | None = None
 
+    @model_validator(mode="after")
+    def _of_customers_only(self) -> Tables:
+        for name in ("transactions", "events", "exposures", "balances"):
+            spec: TableSpec | None = getattr(self, name)
+            if spec is not None and (spec.as_of or spec.timeless):
+                raise ValueError(f"{name} has no attributes: as_of and timeless are keys of customers")
+        return self
+
     @field_validator("customers")
     @classmethod
     def _new_names(cls, customers: TableSpec | None) -> TableSpec | None:
@@ -86,6 +94,9 @@ class Tables(Section):
                     raise ValueError(f"attribute {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
                 if name.lower() in taken:
                     raise ValueError(f"attribute {name!r} is called like a column of the chain: choose another name")
+            for name in customers.timeless:
+                if name not in customers.attributes:
+                    raise ValueError(f"timeless {name!r} is no attribute; {nearest(name, customers.attributes)}")
             input_table("customers", customers)
             features_table(FeatureSpec(attributes=_attributes(customers)))
         return customers
@@ -96,7 +107,12 @@ _NAME = re.compile(r"[^\W\d]\w{0,60}")
 
 
 def _attributes(customers: TableSpec | None) -> tuple[Attribute, ...]:
-    return tuple(Attribute(name, type_) for name, type_ in (customers.attributes if customers else {}).items())
+    if customers is None:
+        return ()
+    return tuple(
+        Attribute(name, type_, None if name in customers.timeless else customers.as_of)
+        for name, type_ in customers.attributes.items()
+    )
 
 
 class Schedule(Section):

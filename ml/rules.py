@@ -44,7 +44,7 @@ _ALLOWED: tuple[type[exp.Expr], ...] = (
 _FUNCTIONS = {
     "epoch_ms", "to_timestamp", "make_timestamp", "try_strptime", "timezone", "regexp_matches", "strip_accents",
     "list_extract", "struct_extract", "json_extract_string", "isfinite", "sha256", "to_hours", "to_days", "to_minutes",
-    "to_seconds",
+    "to_seconds", "nfc_normalize",
 }  # fmt: skip
 _VALUES = {"double": "1", "bigint": "1", "date": "'2024-01-01'", "timestamp": "'2024-01-01'", "boolean": "true"}
 _DEEPEST = 120  # parentheses, calls and operators that may lie in one another

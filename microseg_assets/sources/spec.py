@@ -6,6 +6,7 @@ Belongs here: declarations. Does not belong here: anything that opens a file.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal, TypeAlias
 
 from ml.tables import INPUTS, Column, Table
@@ -104,6 +105,9 @@ class TableSpec(SourceSpec):
         ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
         (seconds, minutes, hours, days or weeks that have passed; the start is in `time_zone`)
     attributes : for `customers` only: columns of its own, name to type
+    as_of : for `customers` only: the day on which it was exported; what its attributes say is known from then on.
+        Without it they are believed from a customer's first day on, which totals as of the export must not be.
+    timeless : attributes that never change (a sex, a first channel), and are known from the first day on in any case
     ids : a map from what `customer_id` is in this source to the customer. A chain of ids is followed to its end, one
         that leads in a circle is refused; an id that the map does not hold, or that it leads to several customers,
         stays as it is. Tables that share a map share it by YAML's ``&ids`` and ``*ids``.
@@ -114,6 +118,8 @@ class TableSpec(SourceSpec):
     time_zone: str | None = None
     stamp: str = "auto"
     attributes: dict[str, AttributeType] = field(default_factory=dict)
+    as_of: date | None = None
+    timeless: tuple[str, ...] = ()
     ids: IdsSpec | None = None
 
 

@@ -1,23 +1,25 @@
 """`microseg new`: a commented project file to start from, filled in from a look at the data.
 
 `looking` reads a part of what is there; `columns`, `names` and `guesses` say what it seems to be; `choosing` decides,
-and tries the decision with the chain's own reader; `writing` puts it down with the evidence beside each line.
+and tries the decision with the chain's own reader; `settling` changes what the profile of that asks for; `writing` puts
+it down with the evidence beside each line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from microseg_assets.finding import ProjectError
-from microseg_assets.starting.choosing import Found, assigned, calendar
+from microseg_assets.starting.choosing import assigned, calendar
 from microseg_assets.starting.looking import Delivery, look
 from microseg_assets.starting.names import plain
-from microseg_assets.starting.writing import counted, span, written
+from microseg_assets.starting.settling import Settled, settled
+from microseg_assets.starting.writing import counted, looked, span, written
 
 __all__ = ["new"]
 
@@ -38,15 +40,17 @@ def new(name: str, data: Sequence[str], folder: Path) -> Path:
     if path.exists():
         raise ProjectError(f"{path} is there already and stays as it is: choose another name, or another --folder")
     deliveries = look(data, folder)
-    found = assigned(deliveries, folder)
-    text = written(name, found, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
+    start = settled(assigned(deliveries, folder), folder)
+    found = start.found
+    text = written(name, start, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(path, found, deliveries, text.count("TODO") - text.count("TODO wants"))
+    _say(path, start, deliveries, text.count("TODO") - text.count("TODO wants"))
     return path
 
 
-def _say(path: Path, found: Mapping[str, Found], deliveries: Sequence[Delivery], todo: int) -> None:
+def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int) -> None:
+    found = start.found
     click.echo(f"{path} is written.")
     for table, one in found.items():
         click.echo(f"  {table:13} {one.delivery.label}: {counted(one.delivery.rows)}{span(one)}")
@@ -55,6 +59,8 @@ def _say(path: Path, found: Mapping[str, Found], deliveries: Sequence[Delivery],
     for delivery in deliveries:
         if all(delivery is not one.delivery for one in found.values()):
             click.echo(f"  not used      {delivery.label}")
+    for line in looked(start):
+        click.echo(line)
     if todo:
         click.echo(f"  {todo} line{' is' if todo == 1 else 's are'} marked TODO: what only you can know.")
     bought = found.get("transactions")

@@ -17,6 +17,7 @@ from microseg_assets.sources import Source, SourceError, TableSpec, input_table
 from microseg_assets.starting.guesses import Guess, guesses
 from microseg_assets.starting.looking import COUNTED, Delivery
 from microseg_assets.starting.names import plain
+from ml.profile import main_span
 from ml.segments.specs import input_columns
 from ml.tables import INPUTS
 
@@ -29,8 +30,8 @@ _RHYTHM = """
     SELECT COUNT(DISTINCT customer_id) AS customers, QUANTILE_DISC(gap, 0.5) AS half, QUANTILE_DISC(gap, 0.9) AS most
     FROM gaps
 """
+BEFORE_ALL = date(1900, 1, 1)
 _TAKEN = {"day", "table", "rule", "row", "source", "problem", "delivered"}  # columns that rows carry on their way
-STRAY_SHARE, STRAY_DAYS = 0.001, 60  # so few rows, so far off, are no reason to begin earlier or end later
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def assigned(deliveries: Sequence[Delivery], folder: Path) -> dict[str, Found]:
         partly = [(g, d) for g, d in bought if any(d is one for one in free)]
         if mixed or partly:
             chosen["transactions"] = min(mixed or partly, key=lambda one: (len(one[0].lacks), -one[0].score))
-    return {table: _read(table, *chosen[table], folder) for table in INPUTS if table in chosen}
+    return {table: read(table, *chosen[table], folder) for table in INPUTS if table in chosen}
 
 
-def _read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
+def read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
     """The guess, tried with the chain's own reader."""
     columns: dict[str, str | bool | int | float] = {name: r.expression for name, r in guess.columns.items()}
     names = attribute_names(guess)
@@ -88,8 +89,7 @@ def _read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
     found = Found(delivery, guess, spec)
     if guess.lacks:
         return found
-    contract = input_table(table, spec)
-    source = Source(contract, spec, project_zone="UTC", start=date(1900, 1, 1), base=folder.absolute())
+    source = source_of(table, found, folder)
     try:
         counts = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
     except SourceError as error:
@@ -101,6 +101,12 @@ def _read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
     if table == "transactions" and counts and sum(counts.values()) <= COUNTED:
         found = _with_rhythm(found, source.rows(min(counts), max(counts)))
     return found
+
+
+def source_of(table: str, found: Found, folder: Path) -> Source:
+    """The rows of a table, as the chain itself reads them."""
+    contract = input_table(table, found.spec)
+    return Source(contract, found.spec, project_zone="UTC", start=BEFORE_ALL, base=folder.absolute())
 
 
 def _with_rhythm(found: Found, rows: pa.Table) -> Found:
@@ -128,10 +134,4 @@ def attribute_names(guess: Guess) -> dict[str, str]:
 
 def calendar(days: Mapping[date, int]) -> tuple[date, date, int]:
     """First and last day with rows, leaving out few rows that lie far off, and how many rows these are."""
-    ordered, total = sorted(days), sum(days.values())
-    while True:
-        left = [(ordered[1] - ordered[0], 0), (ordered[-1] - ordered[-2], -1)] if len(ordered) > 1 else []
-        lonely = [at for gap, at in left if gap.days > STRAY_DAYS and days[ordered[at]] <= STRAY_SHARE * total]
-        if not lonely:
-            return ordered[0], ordered[-1], total - sum(days[day] for day in ordered)
-        ordered.pop(lonely[0])
+    return main_span(days)

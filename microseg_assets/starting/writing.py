@@ -6,21 +6,31 @@ Belongs here: words and YAML. Does not belong here: any guess.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import date
 
 import yaml
 
+from microseg_assets.advice import Advice, advice
 from microseg_assets.starting.choosing import Found, attribute_names, calendar
 from microseg_assets.starting.columns import Reading, Seen
 from microseg_assets.starting.guesses import guesses
 from microseg_assets.starting.looking import LOOKED_AT, Delivery
 from microseg_assets.starting.names import plain
+from microseg_assets.starting.settling import Settled
 from ml.features import category_column
+from ml.profile import CURRENCIES, Code, Observation
 from ml.tables import INPUTS
 
 # What YAML does not allow, or takes for the end of a line; values escape it, and comments do without.
 _UNWRITABLE = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\r\x85\u2028\u2029\ufeff]")
+WIDTH = 116
+# What is for the user to decide: a line marked TODO stands at the table.
+ASKED = {
+    Code.SEVERAL_CURRENCIES, Code.ORDER_STATES, Code.SIGN_IN_COLUMN, Code.NOBODY_RETURNS, Code.ORDERS_COME_AGAIN,
+    Code.ORDER_IDS_SHARED, Code.IDS_DO_NOT_MEET,
+}  # fmt: skip
 WITHOUT = {
     "customers": "who they are: registration, age, region. Without it: no attributes, known since the first purchase",
     "events": "what they do beside buying: visits, clicks, redemptions. Without it: no engagement beside purchases",
@@ -29,8 +39,9 @@ WITHOUT = {
 }
 
 
-def written(name: str, found: Mapping[str, Found], unused: Sequence[Delivery]) -> str:
+def written(name: str, start: Settled, unused: Sequence[Delivery]) -> str:
     """The project file."""
+    found = start.found
     bought = found.get("transactions")
     lines = [
         "# Written by `microseg new`: a start, to be read and corrected. A line marked TODO wants your answer.",
@@ -45,14 +56,14 @@ def written(name: str, found: Mapping[str, Found], unused: Sequence[Delivery]) -
     ]
     for table in INPUTS:
         if table in found:
-            lines += _table(table, found[table])
+            lines += _table(table, found[table], start)
         elif table == "transactions":
             lines += _no_transactions()
         else:
             lines += [f"  # {table}: # {WITHOUT[table]}", ""]
     for delivery in unused:
         lines += _unused(delivery)
-    return _UNWRITABLE.sub("?", "\n".join([*lines, *_settings(found)]).rstrip()) + "\n"
+    return _UNWRITABLE.sub("?", "\n".join([*lines, *_ids(start), *_settings(found)]).rstrip()) + "\n"
 
 
 def _about_zone(bought: Found | None) -> str:
@@ -75,6 +86,9 @@ def _currency(bought: Found | None) -> list[str]:
             and re.search("curr|waehr|devise", plain(seen.name))
         ):
             return [f"currency: {min(codes)} # {seen.name} says nothing else"]
+        if 2 <= len(codes) <= 40 and codes <= CURRENCIES:
+            listed = f"{', '.join(sorted(codes))}; see TODO at transactions"
+            return [f"currency: EUR # TODO {seen.name} says {len(codes)} and nothing is converted: {listed}"]
     uses = bought.guess.columns["amount"].uses if bought and "amount" in bought.guess.columns else ()
     signs = " ".join(
         [*uses, *(v for s in (bought.delivery.columns if bought else ()) if s.name in uses for v in s.values[:20])]
@@ -111,9 +125,60 @@ def _stray(days: Mapping[date, int], first: date, last: date) -> date:
     return next(day for day in sorted(days) if not first <= day <= last)
 
 
-def _table(table: str, found: Found) -> list[str]:
+def looked(start: Settled) -> list[str]:
+    """What asks for an answer, in a line each, for a terminal."""
+    ids = start.ids()
+    words = [(one, advice(one, ids)) for one in (*start.observations, *start.foretelling.values())]
+    lines = [
+        line
+        for one, said in words
+        if said.is_warning
+        for line in _folded(f"! {one.table}: {_answered(start, one, said)}", "  ")
+    ]
+    return ["What to look at first:", *lines] if lines else []
+
+
+def _answered(start: Settled, one: Observation, words: Advice) -> str:
+    return f"{words.evidence}: left out in the file" if start.answers(one) else str(words)
+
+
+def _folded(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False)
+
+
+def _ids(start: Settled) -> list[str]:
+    """The block `validation` for ids that are no customers; their rows are kept in quarantine."""
+    if not (start.not_customers or start.doubtful or start.without_rounded):
+        return []
+    lines = ["validation:", "  ids: # rows of these ids go to quarantine and do not count against their day"]
+    if start.not_customers:
+        listed = ", ".join(_yaml_text(one) for one in start.not_customers)
+        lines.append(f"    not_customers: [{listed}] # words and numbers for nobody")
+    if start.doubtful:
+        listed = ", ".join(_yaml_text(one) for one in start.doubtful)
+        lines.append(f"    # not_customers: [{listed}] # TODO a till, a guest account? Then add it to the list")
+    if start.without_rounded:
+        lines.append("    rounded: refuse # ids such as 4.1E+12, behind each of which are several customers")
+    elif not start.not_customers:
+        lines[0:2] = [f"# {line}" for line in lines[0:2]]
+        lines[2:] = [line.replace("    # not", "#     not", 1) for line in lines[2:]]
+    return [*lines, ""]
+
+
+def _yaml_text(text: str) -> str:
+    """A text in quotes, so that `-1`, `null` and `0000` stay texts."""
+    return yaml.safe_dump(text, default_style="'", allow_unicode=True, width=1_000_000).strip()
+
+
+def _table(table: str, found: Found, start: Settled) -> list[str]:
     guess, delivery = found.guess, found.delivery
     lines = [f"  {table}: # {counted(delivery.rows)}{span(found)}"]
+    ids = start.ids()
+    for one in start.observations:
+        if one.table == table:
+            words = advice(one, ids)
+            mark = "TODO " if words.is_warning and one.code in ASKED else ""
+            lines.append(f"    # {mark}{' '.join(_answered(start, one, words).split())}")
     location = delivery.location
     lines.append(
         f"    path: {_yaml(location) if isinstance(location, str) else '[' + ', '.join(map(_yaml, location)) + ']'}"
@@ -145,6 +210,14 @@ def _table(table: str, found: Found) -> list[str]:
         by_name = {seen.name: seen for seen in delivery.columns}
         for source, type_ in guess.attributes.items():
             lines.append(f"      {names[source]}: {type_} # {_values(by_name[source])}")
+    if table == "customers":
+        for source, one in start.foretelling.items():
+            lines.append(f"    # Not taken: {' '.join(source.split())}: {advice(one, ids)}")
+        if names:
+            lines += [
+                "    # as_of: 2024-12-31 # if what they say changes: the day of the export, from which on it is known",
+                "    # timeless: [] # those among them that never change",
+            ]
     optional = [c for c in INPUTS[table].columns if c.name not in guess.columns and not c.required]
     if optional:
         lines.append(f"    # It could also have {', '.join(column.name for column in optional)}.")

@@ -20,10 +20,17 @@ from ml.engine import Engine, Input, quoted, sql_of
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of the customers table that becomes a feature under its own name."""
+    """An attribute of the customers table that becomes a feature under its own name.
+
+    Parameters
+    ----------
+    known_from : the day on which it was exported: before it nobody's is known. None where it is known from the day of
+        its row on.
+    """
 
     name: str
     type: Literal["string", "double", "boolean"] = "string"
+    known_from: date | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ class Facts:
             features = _beside(features, shares)
         if self.spec.attributes:
             attributes = self.engine.query(
-                _attributes([a.name for a in self.spec.attributes]).sql("duckdb"),
+                _attributes(self.spec.attributes).sql("duckdb"),
                 pairs=pairs,
                 customers=self.customers,
             )
@@ -214,9 +221,9 @@ def _shares(categories: tuple[str, ...]) -> str:
     return query.sql("duckdb")
 
 
-def _attributes(names: Sequence[str]) -> exp.Select:
+def _attributes(attributes: Sequence[Attribute]) -> exp.Select:
     """The newest delivery of each attribute up to the pair's day."""
-    columns = [exp.column(name, "customers", quoted=True) for name in names]
+    columns = [exp.column(a.name, "customers", quoted=True) for a in attributes]
     ranked = (
         exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
         .select("ROW_NUMBER() OVER (PARTITION BY pairs.customer_id, pairs.day ORDER BY customers.day DESC) AS newest")
@@ -226,8 +233,18 @@ def _attributes(names: Sequence[str]) -> exp.Select:
         )
     )
     return (
-        exp.select("customer_id", "day", *(exp.column(name, quoted=True) for name in names))
+        exp.select("customer_id", "day", *map(_as_known, attributes))
         .from_(ranked.subquery("ranked"))
         .where("newest = 1")
         .order_by("day", "customer_id")
     )
+
+
+def _as_known(attribute: Attribute) -> exp.Expr:
+    """The attribute on days on which it was known."""
+    column = exp.column(attribute.name, quoted=True)
+    if attribute.known_from is None:
+        return column
+    since = exp.cast(exp.Literal.string(attribute.known_from.isoformat()), "DATE")
+    known = exp.Case().when(exp.column("day") >= since, column)
+    return exp.alias_(known, attribute.name, quoted=True)

@@ -1,0 +1,67 @@
+"""What a look at delivered data has found: a code with its figures.
+
+Belongs here: the codes, and what each one's figures are called. Does not belong here: the words for them (see the
+command line), and finding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    """What can be worth a word about a table. In brackets: its parameters; shares are between 0 and 1."""
+
+    # who
+    PLACEHOLDER_IDS = "placeholder_ids"  # (ids: those found; rows; share: of all rows)
+    ROUNDED_IDS = "rounded_ids"  # (example; ids; rows; share)
+    HEAVY_ID = "heavy_id"  # (id; orders; share: of all orders; usual: orders of the id at the 95th percentile)
+    SPELLINGS = "spellings"  # (kinds: blanks, unicode, case; ids; customers: once united; example: two spellings)
+    FLOAT_IDS = "float_ids"  # (example: as delivered; read: what it becomes; share: of the ids)
+    NOBODY_RETURNS = "nobody_returns"  # (customers; returning; orders)
+    # whether tables meet
+    IDS_KNOWN = "ids_known"  # (other; ids; known; of_other: ids of the other; known_here)
+    IDS_DO_NOT_MEET = (
+        "ids_do_not_meet"  # the same, and (form: of FORMS, or
+        # empty; known_united; apply: the tables whose ids it changes; example; example_other)
+    )
+    # orders
+    ORDERS_ON_SEVERAL_DAYS = "orders_on_several_days"  # (orders; several; share; longest: days between first and last)
+    ORDER_IDS_SHARED = "order_ids_shared"  # (orders; shared; share; example)
+    ORDERS_COME_AGAIN = "orders_come_again"  # (orders; again; share; column: that differs; example)
+    # days
+    STRAY_DAYS = "stray_days"  # (rows; days: the strange ones; first; last: of the others)
+    FUTURE_ROWS = "future_rows"  # (rows; first; last; today)
+    CLOSED_WEEKDAYS = "closed_weekdays"  # (weekdays: numbers, Monday is 0)
+    MISSING_DAYS = "missing_days"  # (missing; days; first; last; longest)
+    CLOSED_SEASON = "closed_season"  # (first; last; days)
+    # what labels mean
+    SEVERAL_CURRENCIES = "several_currencies"  # (column; values: code to share of rows)
+    ORDER_STATES = "order_states"  # (column; values: the doubtful ones to share of rows; others)
+    SIGN_IN_COLUMN = "sign_in_column"  # (column; values: those of money going back; rows; share)
+    # customers
+    FORETELLING = "foretelling"  # (attribute; how: equals, grows with, knows, tells apart; of: what of; figure)
+    REGISTERED_LATE = "registered_late"  # (customers; late; share)
+    # files
+    NEW_COLUMN = "new_column"  # (column; files; of; first: the first file that has it)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One thing that was found.
+
+    Parameters
+    ----------
+    table : the input table it is about
+    parameters : the figures, under the names that stand beside the code
+    """
+
+    code: Code
+    table: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters[name]

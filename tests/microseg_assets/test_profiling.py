@@ -1,0 +1,246 @@
+"""What `microseg new` and `microseg check` say of data before they are believed, and what `new` does about it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from microseg_assets import checking, starting
+from microseg_assets import project as projects
+from microseg_assets.project import Project
+from microseg_assets.sources import SourceError
+
+FIRST = date(2024, 1, 1)
+DAYS = 212  # January to July
+HEADER = ["customer_id", "order_date", "total", "order_no"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def orders(ids: Sequence[str], seed: int = 1) -> list[list[object]]:
+    """Customers who buy about every week to every two months."""
+    draw = np.random.default_rng(seed)
+    rows: list[list[object]] = [
+        [id_, FIRST + timedelta(days=int(day)), round(float(draw.lognormal(3, 0.5)), 2), ""]
+        for id_ in ids
+        for day in draw.integers(0, DAYS, int(draw.integers(2, 20)))
+    ]
+    rows.sort(key=lambda row: str(row[1]))
+    return [[*row[:3], f"o{i}"] for i, row in enumerate(rows)]
+
+
+def new(desk: Path, capsys: pytest.CaptureFixture[str], *data: str) -> tuple[Project, str, str]:
+    """The project, its text, and what was said in one line."""
+    path = desk / "shop.yaml"
+    path.unlink(missing_ok=True)
+    starting.new("shop", data, desk)
+    return projects.load(str(path)), path.read_text(), " ".join(capsys.readouterr().out.split())
+
+
+def check(desk: Path, capsys: pytest.CaptureFixture[str], text: str = "") -> str:
+    if text:
+        (desk / "shop.yaml").write_text(text)
+    checking.report(str(desk / "shop.yaml"))
+    return " ".join(capsys.readouterr().out.split())
+
+
+def ids_of(project: Project, table: str) -> set[str]:
+    source = project.source(table)
+    assert source is not None and project.end is not None
+    return set(source.rows(project.start, project.end)["customer_id"].to_pylist())
+
+
+FORM = """\
+name: shop
+start: 2024-01-01
+end: 2024-07-30
+tables:
+  transactions:
+    path: orders.csv
+    columns: {occurred_at: order_date, amount: total, order_id: order_no}
+"""
+EXPORT = """\
+  customers:
+    path: customers_export.csv
+    columns: {customer_id: Customer ID, registered_at: Created At, spent: Total Spent, bought: Total Orders}
+    attributes: {spent: double, bought: double, Region: string}
+"""
+IDS = [f"{i:05d}" for i in range(1, 161)]
+
+
+def export(path: Path, rows: list[list[object]], ids: Sequence[str]) -> None:
+    """Customers as of the end of July, with totals."""
+    draw = np.random.default_rng(8)
+    total = {id_: [float(row[2]) for row in rows if row[0] == id_] for id_ in ids}  # type: ignore[arg-type]
+    lines = [
+        [
+            i,
+            FIRST - timedelta(days=int(draw.integers(1, 90))),
+            round(sum(total[i]) / 1, 2),
+            len(total[i]),
+            "NESW"[n % 4],
+        ]
+        for n, i in enumerate(ids)
+    ]
+    write(path, ["Customer ID", "Created At", "Total Spent", "Total Orders", "Region"], lines)
+
+
+# ── attributes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_totals_as_of_the_export_are_no_attributes_and_check_warns_of_them(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = orders(IDS)
+    write(desk / "orders.csv", HEADER, rows)
+    export(desk / "customers_export.csv", rows, IDS)
+    project, text, said = new(desk, capsys, "orders.csv", "customers_export.csv")
+    assert [one.name for one in project.attributes] == ["region"]
+    assert (
+        "# Not taken: Total Orders: attribute total_orders equals the number of orders over the whole history" in text
+    )
+    assert "! customers: attribute total_orders equals the number of orders" in said
+    said = check(desk, capsys, FORM + EXPORT)
+    assert (
+        "attribute spent equals all that a customer has spent over the whole history for 100% of the customers" in said
+    )
+    assert "attribute bought equals the number of orders" in said and "attribute Region" not in said
+
+
+@pytest.mark.parametrize("answer", ["    as_of: 2024-07-31\n", "    timeless: [spent, bought]\n"])
+def test_an_attribute_that_is_dated_or_declared_timeless_is_answered(
+    desk: Path, capsys: pytest.CaptureFixture[str], answer: str
+) -> None:
+    rows = orders(IDS)
+    write(desk / "orders.csv", HEADER, rows)
+    export(desk / "customers_export.csv", rows, IDS)
+    assert "attribute spent" not in check(desk, capsys, FORM + EXPORT + answer)
+
+
+def test_what_is_timeless_must_be_an_attribute_and_only_customers_have_any(desk: Path) -> None:
+    for wrong, said in (
+        (EXPORT + "    timeless: [Regio]\n", "did you mean 'Region'"),
+        ("    as_of: 2024-07-31\n", "as_of and timeless are keys of customers"),
+    ):
+        (desk / "shop.yaml").write_text(FORM + wrong)
+        with pytest.raises(projects.ProjectError, match=re.escape(said)):
+            projects.load(str(desk / "shop.yaml"))
+
+
+# ── ids ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ids_with_zeros_in_front_meet_those_of_a_number_column(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(desk / "orders.csv", HEADER, orders(IDS))
+    people = {"customer_id": [int(i) for i in IDS], "region": ["N", "S"] * 80}
+    pq.write_table(pa.table(people), desk / "customers.parquet")
+    said = check(desk, capsys, FORM + "  customers:\n    path: customers.parquet\n    attributes: {region: string}\n")
+    assert "0 of its 160 ids are known to transactions (160 ids)" in said
+    assert r"160 meet by customer_id: regexp_replace(trim(customer_id), '^0+(.)', '\1') in transactions" in said
+    project, text, _ = new(desk, capsys, "orders.csv", "customers.parquet")
+    assert ids_of(project, "transactions") == ids_of(project, "customers")
+    assert "so 160 of 160 ids of customers meet those of transactions, as they stand 0" in text
+    assert "160 of its 160 ids are known to transactions (160 ids)" in check(desk, capsys)
+
+
+def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = orders(IDS[1:])
+    for n, word in enumerate(["NULL", "n/a", "-1", "00000", "4.10003E+12", "4.10008E+12"]):
+        rows += [[word, FIRST + timedelta(days=(17 * i + n) % DAYS), 9.99, f"x{n}{i}"] for i in range(12)]
+    till = [["80000", FIRST + timedelta(days=i % DAYS), 4.5, f"t{i}"] for i in range(len(rows) // 3)]
+    write(desk / "orders.csv", HEADER, sorted([*rows, *till], key=lambda row: str(row[1])))
+    project, text, said = new(desk, capsys, "orders.csv")
+    ids = project.validation.ids
+    assert set(ids.not_customers) == {"NULL", "n/a", "-1", "00000"} and ids.rounded == "refuse"
+    assert "the id '80000' has 25% of all orders" in said and "# not_customers: ['80000'] # TODO" in text
+    said = check(desk, capsys)
+    assert "48 would be refused: customer_id: not a customer" in said
+    assert "24 would be refused: customer_id: rounded by a spreadsheet" in said
+    plain = check(desk, capsys, FORM)
+    assert "'-1', '00000', 'NULL', 'n/a' are no customer's id, in 48 rows" in plain
+    assert "2 ids such as 4.10003E+12 have been rounded by a spreadsheet" in plain
+
+
+def test_spellings_of_one_id_are_united(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = orders([f"anna{i}@shop.org" for i in range(60)])
+    spelt = [str.upper, lambda s: s.replace("anna", "Anna"), lambda s: f"{s}\u00a0", lambda s: s]
+    write(desk / "orders.csv", HEADER, [[spelt[i % 4](row[0]), *row[1:]] for i, row in enumerate(rows)])  # type: ignore[arg-type]
+    project, text, _ = new(desk, capsys, "orders.csv")
+    assert ids_of(project, "transactions") == {f"anna{i}@shop.org" for i in range(60)}
+    assert "spellings of 60 ids" in text
+
+
+def test_ids_from_a_float_column_are_said_to_be_read_as_whole_numbers(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(desk / "orders.csv", HEADER, [[f"{int(str(row[0]))}.0", *row[1:]] for row in orders(IDS)])
+    assert "100% of the ids were delivered as numbers: " in check(desk, capsys, FORM)
+    assert re.search(r"\d+\.0 is read as \d+", new(desk, capsys, "orders.csv")[1])
+
+
+# ── days, states, currencies ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_row_of_1970_and_one_of_2031_are_left_out_of_the_start_and_the_next_command(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["c1", "1970-01-01", 5, "x1"], *orders(IDS[:40])[:356], ["c1", "2031-05-26", 5, "x2"]]
+    write(desk / "orders.csv", HEADER, rows)
+    project, _, said = new(desk, capsys, "orders.csv")
+    last = max(row[1] for row in rows[1:-1])  # type: ignore[type-var]
+    assert (project.start, project.end) == (rows[1][1], last)
+    assert f"--to {last}" in said and "2 rows lie far from all others" in said
+    assert "1 row lies in the future, on 2031-05-26" in check(desk, capsys, FORM)
+
+
+def test_a_currency_column_and_states_of_orders_are_told_with_their_recipe(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        [*row, ("EUR", "EUR", "USD", "GBP")[i % 4], "cancelled" if i % 10 == 0 else "paid"]
+        for i, row in enumerate(orders(IDS))
+    ]
+    write(desk / "orders.csv", [*HEADER, "currency", "order status"], rows)
+    _, text, said = new(desk, capsys, "orders.csv")
+    assert "currency: EUR # TODO currency says 3 and nothing is converted: EUR, GBP, USD" in text
+    recipe = "amount: amount * CASE currency WHEN 'EUR' THEN 1 WHEN"
+    assert recipe in text and "currency says 3 currencies (EUR 50%" in said
+    states = (
+        "order status tells of orders that may be no sales (cancelled 10.0%), and all are counted: where: coalesce("
+    )
+    for told in (said, check(desk, capsys, FORM)):
+        assert states in told and recipe in told
+    answered = FORM.replace("amount: total", "amount: \"CASE currency WHEN 'EUR' THEN total END\"")
+    answered += "    where: '\"order status\" <> ''cancelled'''\n"
+    said = check(desk, capsys, answered)
+    assert "currencies" not in said and "no sales" not in said
+
+
+def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise SourceError("gone")
+
+    write(desk / "orders.csv", HEADER, orders(IDS[:20]))
+    monkeypatch.setattr("microseg_assets.starting.settling.look", fails)
+    assert projects.load(str(starting.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
