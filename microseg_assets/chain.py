@@ -28,8 +28,8 @@ from microseg_assets.step import Step
 from microseg_assets.tracking import Tracking
 from microseg_assets.trailing import past_of
 from ml import tables
-from ml.engine import Engine
-from ml.features import Facts
+from ml.engine import Engine, Files
+from ml.features import Facts, repeated_orders
 from ml.restate import Models
 from ml.segments import SegmentSpec
 
@@ -230,14 +230,20 @@ class Chain:
 
     def facts_of(self, days: Sequence[date]) -> Facts:
         """Facts summed from the accepted rows of some days."""
-        accepted = {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
-        return Facts.from_rows(self.engine, self.project.feature_spec, **accepted)
+        return Facts.from_rows(self.engine, self.project.feature_spec, **self.accepted(days))
+
+    def accepted(self, days: Sequence[date]) -> dict[str, Files]:
+        """The accepted rows of some days by input table, as the engine reads them."""
+        return {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
 
     def facts_so_far(self, last: date) -> Facts:
         """Facts as `customer_days` holds them, none later than `last`."""
         days = self.calendar.days(self.calendar.start, last)
         stored = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, self.project.inputs["customers"])
-        return Facts(self.engine, self.project.feature_spec, *(self.lake.files(table, days) for table in stored))
+        facts = Facts(self.engine, self.project.feature_spec, *(self.lake.files(table, days) for table in stored))
+        gone = set(self.lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
+        orders = self.lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
+        return replace(facts, repeated_orders=repeated_orders(self.engine, orders, facts.spec.order_days))
 
     def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from microseg_assets import estimating
 from microseg_assets import project as projects
-from microseg_assets.advice import advice, ids_sql
+from microseg_assets.advice import Advice, advice, ids_sql
 from microseg_assets.profiling import Opened, look
 from microseg_assets.project import Project
 from microseg_assets.sources import Problem, Source, SourceError
 from ml import tables
-from ml.profile import Observation
+from ml.profile import Code, Observation
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 SAMPLED = 50_000  # rows of the newest days that are judged; one day is judged whatever its size
@@ -215,25 +215,29 @@ def _most(reasons: Mapping[str, int]) -> str:
 
 def told(project: Project, found: Mapping[str, Finding], observations: Sequence[Observation] = ()) -> Iterator[str]:
     """The report."""
+    advised = _advised(project, observations)
     yield f"{project.name}: {project.path}"
     yield f"  days {_span(project)}, {project.time_zone}, {project.currency}"
     yield ""
     for table in tables.INPUTS:
-        yield from _table(table, found.get(table))
+        known = next((one for one in observations if (one.table, one.code) == (table, Code.IDS_KNOWN)), None)
+        yield from _table(table, found.get(table), known)
     readable = {table: one for table, one in found.items() if one.accepted is not None}
     if readable:
         yield ""
         yield _title("The newest rows, as they are mapped (times in UTC)")
         for table, one in readable.items():
             yield from _rows(project.inputs[table], one)
-    if observations:
-        yield ""
-        yield from _observations(project, observations)
+    yield from _observations(advised)
     yield ""
     yield from _features(project, found)
     yield ""
     yield from _stages(project, found.get("transactions"))
     yield from _models(project, found)
+    if (bought := found.get("transactions")) is not None and bought.newest is not None:
+        for seen, words in advised:
+            if not words.is_warning and seen.code is not Code.IDS_KNOWN:
+                yield from _wrapped(f"{seen.table}: {words}")
 
 
 def _span(project: Project) -> str:
@@ -244,7 +248,7 @@ def _title(text: str) -> str:
     return click.style(text, bold=True)
 
 
-def _table(table: str, finding: Finding | None) -> Iterator[str]:
+def _table(table: str, finding: Finding | None, known: Observation | None) -> Iterator[str]:
     if finding is None:
         yield f"  {table:13} off: the project file maps no {table}: {LOST[table]}"
         return
@@ -256,11 +260,14 @@ def _table(table: str, finding: Finding | None) -> Iterator[str]:
     if not days:
         span = "no day"
     elif finding.newest is not None and len(days) == 1 and not finding.fills(stamp):
-        span = f"known from the first day on, since no {stamp} is mapped"
+        span = f"known from the first day on: no {stamp} is mapped"
     else:
         span = f"{days[0]} … {days[-1]}"
     line = f"  {table:13} {finding.rows:>11,} rows, {span}" + (f", {outside:,} outside the calendar" if outside else "")
-    yield line + _judgement(finding)
+    met = ""
+    if known is not None:
+        met = f", {'all' if known['known'] == known['ids'] else format(known['known'], ',')} bought"
+    yield line + _judgement(finding) + met
     for reason, rows in sorted(finding.undated.items(), key=lambda one: -one[1])[:3]:
         yield f"{'':28}{rows:,} go to quarantine: {reason}"
     for rule, rows in list(finding.refused.items())[:4]:
@@ -306,18 +313,23 @@ def _cell(value: object) -> str:
     return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
 
 
-def _observations(project: Project, observations: Sequence[Observation]) -> Iterator[str]:
-    """What was seen, with the setting that answers it: what asks for an answer first."""
+def _observations(advised: Sequence[tuple[Observation, Advice]]) -> Iterator[str]:
+    """What asks for an answer, with the setting that gives it."""
+    asking = [(one, words) for one, words in advised if words.is_warning]
+    if asking:
+        yield ""
+        yield _title(f"To look at first: {len(asking)}")
+        for one, words in asking:
+            yield from _wrapped(f"! {one.table}: {words}")
+
+
+def _advised(project: Project, observations: Sequence[Observation]) -> list[tuple[Observation, Advice]]:
     sources = {table: source for table in tables.INPUTS if (source := project.source(table)) is not None}
     ids = ids_sql(
         {table: source.spec.columns for table, source in sources.items()},
         {one.table: sources[one.table].columns() for one in observations},
     )
-    advised = [(one, advice(one, ids)) for one in observations]
-    open_ = sum(words.is_warning for _, words in advised)
-    yield _title("What the data look like") + (f"; {open_} to look at, marked !" if open_ else "")
-    for one, words in sorted(advised, key=lambda pair: not pair[1].is_warning):
-        yield from _wrapped(f"{'!' if words.is_warning else ' '} {one.table}: {words}")
+    return [(one, advice(one, ids)) for one in observations]
 
 
 def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:

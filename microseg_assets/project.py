@@ -62,9 +62,10 @@ class Section(BaseModel):
 
 
 class Features(Section):
-    """Features beside those that every project has."""
+    """Features beside those that every project has, and how many days may lie between two parts of one order."""
 
     categories: tuple[str, ...] = ()
+    order_days: int = Field(default=30, ge=0, le=366)
 
 
 class Tables(Section):
@@ -188,7 +189,7 @@ class Project(Section):
 
     @cached_property
     def feature_spec(self) -> FeatureSpec:
-        return FeatureSpec(self.features.categories, self.attributes)
+        return FeatureSpec(self.features.categories, self.attributes, self.features.order_days)
 
     @cached_property
     def features_table(self) -> Table:

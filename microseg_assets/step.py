@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from microseg_assets import metadata, progress
 from ml import tables
 from ml.engine import Engine, Files
-from ml.features import Facts
+from ml.features import DayFacts, Facts, day_facts
 from ml.naming import metric_name
 from ml.segments import Names, layer_inputs
 from ml.tables.outputs import INPUT_PROFILES
@@ -149,8 +149,9 @@ class Step:
         gone = set(self.chain.lake.missing(stored.table, wanted, **stored.fixed))
         return self.read(asset, [d for d in wanted if d.isoformat() not in gone])
 
-    def facts_of(self, days: Sequence[date]) -> Facts:
-        return self.chain.facts_of(days)
+    def day_facts(self, days: Sequence[date]) -> DayFacts:
+        """What the accepted rows of some days come to, each day by itself."""
+        return day_facts(self.engine, **self.chain.accepted(days))
 
     def layer_inputs(self, days: Sequence[date]) -> pa.Table:
         """Features, value and stage of each customer, side by side."""
@@ -263,7 +264,7 @@ class Step:
         What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
         """
         lake = self.chain.lake
-        for table in (self.stored.table, tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
+        for table in (self.stored.table, tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
             lake.remove(table, day)
         for key in lake.keys(self.project.features_table):
             if key >= day.isoformat():

@@ -12,14 +12,15 @@ from ml import tables
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "features",
-        writes=Stored(tables.CUSTOMER_DAYS, beside=(tables.CATEGORY_DAYS,)),
+        writes=Stored(tables.CUSTOMER_DAYS, beside=(tables.CATEGORY_DAYS, tables.ORDER_DAYS)),
         reads=dict.fromkeys(tables.INPUTS, Reach.SAME_DAY),
     )
     def customer_days(step: Step) -> None:
         """What each customer did on the day: orders, money, events, actions. All that a snapshot is made of."""
         for days in step.batches():
-            facts = step.facts_of(days)
+            facts = step.day_facts(days)
             step.chain.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
+            step.chain.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
             step.write(facts.customer_days, days)
 
     @chain.asset(

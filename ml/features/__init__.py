@@ -5,6 +5,18 @@ day, the same for today's table and for a training set, so a model never meets a
 production. Does not belong here: which days to train on (see each family) and where rows come from.
 """
 
-from ml.features.facts import Attribute, Facts, FeatureSpec, category_column, features_table
+from ml.features.facts import (
+    Attribute,
+    DayFacts,
+    Facts,
+    FeatureSpec,
+    category_column,
+    day_facts,
+    features_table,
+    repeated_orders,
+)
 
-__all__ = ["Attribute", "Facts", "FeatureSpec", "category_column", "features_table"]
+__all__ = [
+    "Attribute", "DayFacts", "Facts", "FeatureSpec", "category_column", "day_facts", "features_table",
+    "repeated_orders",
+]  # fmt: skip

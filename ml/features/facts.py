@@ -42,10 +42,13 @@ class FeatureSpec:
     categories : categories whose share of the last 90 days' revenue is a feature of its own. Declared, not learnt, so
         no later day can leak into the vocabulary.
     attributes : columns of the customers table.
+    order_days : lines of one order's id within so many days of each other are one order, which counts on its first
+        day; 0 where an id is an order's own on one day only
     """
 
     categories: tuple[str, ...] = ()
     attributes: tuple[Attribute, ...] = ()
+    order_days: int = 30
 
 
 def category_column(category: str) -> str:
@@ -64,10 +67,55 @@ def features_table(spec: FeatureSpec) -> tables.Table:
 
 
 @dataclass(frozen=True)
+class DayFacts:
+    """What the rows of some days come to, each day by itself: the same whatever other days are there.
+
+    Parameters
+    ----------
+    customer_days, category_days, order_days : tables of their names, with their `day`
+    """
+
+    customer_days: pa.Table
+    category_days: pa.Table
+    order_days: pa.Table
+
+
+def day_facts(
+    engine: Engine, *, transactions: Input, customers: Input, events: Input, exposures: Input, balances: Input
+) -> DayFacts:
+    """Sum accepted rows up, day by day. Every input has a `day` column."""
+    days = engine.query(
+        sql_of("ml.features", "customer_days"),
+        transactions=transactions,
+        customers=customers,
+        events=events,
+        exposures=exposures,
+        balances=balances,
+    )
+    categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
+    return DayFacts(days, categories, engine.query(sql_of("ml.features", "order_days"), transactions=transactions))
+
+
+def repeated_orders(engine: Engine, order_days: Input, within: int) -> pa.Table:
+    """`customer_id`, `day` and `repeated`: how many orders of a day are later parts of one counted before.
+
+    Parameters
+    ----------
+    order_days : of the whole history up to the last day that is asked for
+    within : days between two parts of one order, at most
+    """
+    return engine.query(sql_of("ml.features", "repeated_orders"), {"order_days": within}, order_days=order_days)
+
+
+@dataclass(frozen=True)
 class Facts:
     """Customer days, category days and attribute deliveries, none of them later than the day they were read for.
 
     Each input is anything the engine reads; all have a `day` column beside their declared ones.
+
+    Parameters
+    ----------
+    repeated_orders : what `customer_days` counts too often (see the function); None where it counts each order once
     """
 
     engine: Engine
@@ -75,6 +123,7 @@ class Facts:
     customer_days: Input
     category_days: Input
     customers: Input
+    repeated_orders: Input | None = None
 
     @classmethod
     def from_rows(
@@ -88,19 +137,23 @@ class Facts:
         exposures: Input,
         balances: Input,
     ) -> Facts:
-        """Sum accepted rows up to facts. Every input has a `day` column."""
-        days = engine.query(
-            sql_of("ml.features", "customer_days"),
+        """Sum accepted rows of a whole history up to facts. Every input has a `day` column."""
+        found = day_facts(
+            engine,
             transactions=transactions,
             customers=customers,
             events=events,
             exposures=exposures,
             balances=balances,
         )
-        categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
+        repeated = repeated_orders(engine, found.order_days, spec.order_days)
+        days = found.customer_days
+        if repeated.num_rows:
+            once = sql_of("ml.features", "orders_once")
+            days = engine.query(once, customer_days=days, repeated_orders=repeated).cast(days.schema)
         names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
-        return cls(engine, spec, days, categories, attributes)
+        return cls(engine, spec, days, found.category_days, attributes)
 
     def until(self, day: date) -> Facts:
         """The same facts without anything after `day`."""
@@ -151,7 +204,13 @@ class Facts:
         -------
         One row per pair, ordered by day and customer: customer_id, day, and the columns of `features_table(spec)`.
         """
-        tables_in = {"pairs": pairs, "customer_days": self.customer_days, "category_days": self.category_days}
+        repeated = _NONE_REPEATED if self.repeated_orders is None else self.repeated_orders
+        tables_in = {
+            "pairs": pairs,
+            "customer_days": self.customer_days,
+            "category_days": self.category_days,
+            "repeated_orders": repeated,
+        }
         features = self.engine.query(sql_of("ml.features", "snapshot"), **tables_in)
         if self.spec.categories:
             shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
@@ -187,6 +246,11 @@ class Facts:
         return self.engine.query(
             sql_of("ml.features", "outcomes"), {"window": window_days}, pairs=pairs, customer_days=self.customer_days
         )
+
+
+_NONE_REPEATED = pa.schema(
+    [pa.field("customer_id", pa.string()), pa.field("day", pa.date32()), pa.field("repeated", pa.int64())]
+).empty_table()
 
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:

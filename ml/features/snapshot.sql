@@ -1,12 +1,23 @@
 -- The features of each pair of customer and day, as of the end of that day. Every join looks back from the pair's day,
 -- so nothing that happened later can enter.
-WITH facts AS (
+WITH counted AS (
+    -- An order that is delivered in parts counts once, on its first day.
+    SELECT customer_days.customer_id AS customer_id, customer_days.day AS day,
+           customer_days.orders - COALESCE(repeated_orders.repeated, 0) AS orders,
+           customer_days.items AS items, customer_days.amount AS amount, customer_days.refunds AS refunds,
+           customer_days.discount AS discount, customer_days.events AS events, customer_days.page_views AS page_views,
+           customer_days.carts AS carts, customer_days.redemptions AS redemptions,
+           customer_days.exposures AS exposures, customer_days.balance AS balance
+    FROM customer_days LEFT JOIN repeated_orders
+      ON repeated_orders.customer_id = customer_days.customer_id AND repeated_orders.day = customer_days.day
+),
+facts AS (
     -- A purchase's gap is the silence it ended: days since the customer's purchase day before it.
     SELECT customer_id, day, orders, lines, items, amount, refunds, discount, events, page_views, carts, redemptions,
            exposures, balance,
            CASE WHEN orders > 0 THEN DATE_DIFF('day', LAG(day) OVER (
                PARTITION BY customer_id, orders > 0 ORDER BY day), day) END AS gap
-    FROM customer_days
+    FROM counted
 ),
 history AS (
     SELECT pairs.customer_id AS customer_id, pairs.day AS day, facts.day AS fact_day,

@@ -65,7 +65,7 @@ def observe(engine: Engine, delivered: Mapping[str, Delivered], *, today: date) 
                 found += labels.observe(engine, table, brought.newest, brought.labels)
                 found += orders.changed(engine, table, brought.newest, states)
         if brought.days:
-            found += days.observe(table, brought.days, today=today, is_steady=table in ("transactions", "events"))
+            found += days.observe(table, brought.days, today=today, is_steady=table == "transactions")
     bought = delivered.get("transactions")
     if bought is None:
         return found

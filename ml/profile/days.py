@@ -17,6 +17,7 @@ STRAY_SHARE, STRAY_DAYS = 0.001, 60  # so few rows, so far off, are no reason to
 FEW, FEW_SHARE, AMONG, FAR = 3, 0.01, 20, 365
 DAILY = 0.5  # share of the days that a business without gaps brings rows on, closed weekdays apart
 CLOSED_WEEKS = 4
+FEW_MISSING = 0.01  # share of the days that holidays take
 SEASON = 21  # days in a row without a row that are told as a season
 
 
@@ -114,7 +115,7 @@ def _gaps(table: str, there: set[date]) -> Iterator[Observation]:
         said = {"first": run[0], "last": run[-1], "days": (run[-1] - run[0]).days + 1}
         yield Observation(Code.CLOSED_SEASON, table, said)
     rest = [run for run in runs if run not in seasons]
-    if rest:
+    if sum(map(len, rest)) > max(2, FEW_MISSING * len(open_days)):
         longest = max(rest, key=len)
         yield Observation(
             Code.MISSING_DAYS, table,

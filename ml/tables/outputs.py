@@ -39,7 +39,7 @@ CUSTOMER_DAYS = Table(
     "one row per customer and day on which anything happened: all that a snapshot is made of",
     (
         CUSTOMER_ID,
-        _c("orders", "bigint", "orders with net revenue above 0"),
+        _c("orders", "bigint", "orders with net revenue above 0 on the day, parts of earlier ones among them"),
         _c("lines", "bigint", "transaction lines"),
         _c("items", "double", "units"),
         _c("amount", "double", "net revenue", "currency"),
@@ -55,6 +55,12 @@ CUSTOMER_DAYS = Table(
         _c("is_registered", "boolean", "delivered in `customers` on this day"),
     ),
     key=("customer_id",),
+)
+ORDER_DAYS = Table(
+    "customer_order_days",
+    "the orders of a customer and day that brought money: what tells parts of one order from orders of their own",
+    (CUSTOMER_ID, _c("order_number", "bigint", "stands for the order's id", required=True)),
+    key=("customer_id", "order_number"),
 )
 CATEGORY_DAYS = Table(
     "customer_category_days",
@@ -365,9 +371,9 @@ SEGMENT_ATLAS = Table(
 OUTPUTS: dict[str, Table] = {
     t.name: t
     for t in (
-        QUARANTINE, INPUT_PROFILES, CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE, LIFECYCLE_STAGES,
-        LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS, JOURNEY_FORECASTS,
-        ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE, CLUSTER_LINEAGE,
-        SEGMENT_ATLAS,
+        QUARANTINE, INPUT_PROFILES, CUSTOMER_DAYS, CATEGORY_DAYS, ORDER_DAYS, CUSTOMER_FEATURES, CUSTOMER_VALUE,
+        LIFECYCLE_STAGES, LAYER_ASSIGNMENTS, MICRO_SEGMENTS, MICRO_SEGMENT_PROFILES, AUDIENCES, MOVEMENTS,
+        JOURNEY_FORECASTS, ACTION_EFFECTS, ACTION_PLAN, MODEL_CHOICES, EXPOSURE_OUTCOMES, SEGMENT_EVIDENCE,
+        CLUSTER_LINEAGE, SEGMENT_ATLAS,
     )
 }  # fmt: skip

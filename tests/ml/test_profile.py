@@ -191,6 +191,8 @@ def test_rows_of_the_future_missing_days_closed_weekdays_and_seasons_are_told() 
     lost = {day: n for day, n in sundays.items() if not date(2024, 3, 4) <= day <= date(2024, 3, 8)}
     one = seen(lost)[Code.MISSING_DAYS]
     assert (one["missing"], one["first"], one["last"]) == (5, date(2024, 3, 4), date(2024, 3, 8))
+    holiday = {day: n for day, n in DAYS.items() if day != date(2024, 5, 1)}
+    assert seen(holiday) == {}, "a holiday is no gap"
     summer = {day: n for day, n in DAYS.items() if not date(2024, 3, 1) <= day <= date(2024, 4, 10)}
     assert seen(summer)[Code.CLOSED_SEASON]["days"] == 41
 
