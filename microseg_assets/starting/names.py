@@ -146,6 +146,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
         "channel": (r"channel|kanal|canal|medium",),
         "propensity": (r"propensity(_score)?|assignment_probability|probability|p_treatment",),
+        "propensities": (r"propensities|assignment_probabilities",),
         "cost": (r"(unit_|contact_)?(cost|kosten|cout|costo)s?(_(eur|usd|gbp|chf))?",),
         "is_holdout": (r"(is_)?(holdout|hold_out|control_?group|kontrollgruppe)",),
         "randomised": (r"(is_)?randomi[sz]ed",),

@@ -21,7 +21,7 @@ from microseg_assets.starting.names import plain
 from microseg_assets.starting.settling import Settled
 from ml.features import category_column
 from ml.profile import CURRENCIES, Code, Observation
-from ml.tables import INPUTS
+from ml.tables import CONTROL, INPUTS, arm_of
 
 # What YAML does not allow, or takes for the end of a line; values escape it, and comments do without.
 _UNWRITABLE = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\r\x85\u2028\u2029\ufeff]")
@@ -374,7 +374,7 @@ def _actions(exposed: Found) -> list[str]:
     uses = exposed.guess.columns["action"].uses
     seen = next(one for one in exposed.delivery.columns if one.name in uses)
     lines = ["", "actions:", "  actions: # what the plan may hand out"]
-    names = [value for value in sorted(seen.values)[:20] if plain(value) not in ("control", "holdout", "none")]
+    names = [value for value in sorted(seen.values)[:20] if arm_of(value) not in (CONTROL, None)]
     each = [f"    - {{name: {_yaml(name)}, cost: 0.0}} # TODO what one exposure costs" for name in names]
     return [*lines, *each] if each else []
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CONTROL = "control"  # left alone on purpose
+from ml.tables import CONTROL, is_control
+
+__all__ = ["ALL", "CONTROL", "NONE", "ActionSpec", "ActionsSpec"]
+
 NONE = "none"  # the plan abstains
 ALL = "all"  # the root of every micro-segment string
 
@@ -34,6 +37,8 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if not self.name or self.name in (CONTROL, NONE, ALL):
             raise ValueError(f"an action cannot be called {self.name!r}: choose another name")
+        if is_control(self.name):
+            raise ValueError(f"an action cannot be called {self.name!r}, which says that nothing was done: rename it")
         if self.cost < 0:
             raise ValueError(f"the cost of {self.name} is {self.cost}; it must be at least 0")
         if self.capacity is not None and self.capacity < 0:
@@ -53,12 +58,14 @@ class ActionsSpec:
     budget : what all actions of a cycle may cost together, in currency
     smallest_effect_share : smallest effect of interest, as a share of the mean control outcome; a placebo passes only
         if its 90 % interval lies inside plus and minus that
-    min_treated, min_treated_responders, min_control, min_control_responders : evidence floors, of an action as a whole
-        and of a micro-segment that is to stand on its own; a responder is an exposure followed by revenue
+    min_treated, min_treated_responders, min_control, min_control_responders : evidence floors in customers, of an
+        action as a whole and of a micro-segment that is to stand on its own; a responder had an exposure that revenue
+        followed
     min_cell_customers : micro-segments with fewer members take the estimate of their prefix
-    min_fit : exposures an action needs in each arm to be estimated at all
-    folds : cross-fitting folds, by customer
-    max_rows : cap of treated exposures per action, and of controls in all
+    min_fit : customers an action needs in each arm to be estimated at all
+    folds : cross-fitting folds, by customer, each with its share of every arm
+    max_rows : cap of treated exposures per action, and of controls in all; above it customers are sampled, and the
+        reason says so
     propensity_clip : known chances are clipped to this
     overlap : rows whose estimated chance lies outside are left out of the estimate
     trees : boosting rounds of the nuisance models

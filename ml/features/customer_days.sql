@@ -42,10 +42,11 @@ event_days AS (
     GROUP BY events.customer_id, events.day
 ),
 exposure_days AS (
-    SELECT customer_id, day,
-           SUM(CASE WHEN action <> 'control' AND NOT COALESCE(is_holdout, FALSE) THEN 1 ELSE 0 END) AS exposures
-    FROM exposures
-    GROUP BY customer_id, day
+    SELECT exposures.customer_id AS customer_id, exposures.day AS day,
+           SUM(CASE WHEN COALESCE(arms.arm, '') <> 'control' AND NOT COALESCE(exposures.is_holdout, FALSE)
+               THEN 1 ELSE 0 END) AS exposures
+    FROM exposures LEFT JOIN arms ON arms.action = exposures.action
+    GROUP BY exposures.customer_id, exposures.day
 ),
 balance_ranks AS (
     SELECT customer_id, day, balance,

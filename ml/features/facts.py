@@ -84,8 +84,10 @@ def day_facts(
     engine: Engine, *, transactions: Input, customers: Input, events: Input, exposures: Input, balances: Input
 ) -> DayFacts:
     """Sum accepted rows up, day by day. Every input has a `day` column."""
+    actions = engine.query("SELECT DISTINCT action FROM exposures", exposures=exposures)["action"].to_pylist()
     days = engine.query(
         sql_of("ml.features", "customer_days"),
+        arms=tables.arms_table(actions),
         transactions=transactions,
         customers=customers,
         events=events,

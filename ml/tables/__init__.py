@@ -8,6 +8,7 @@ Each table of the lake also has its partition (`day`, or `week` for the weekly o
 Stamps are UTC without a zone; days are calendar days in the project's time zone.
 """
 
+from ml.tables.arms import CONTROL, arm_of, arms_table, is_control, may_be_control
 from ml.tables.contract import ARROW, CUSTOMER_ID, SQL, Column, Table, Type
 from ml.tables.inputs import BALANCES, CUSTOMERS, EVENTS, EXPOSURES, INPUTS, TRANSACTIONS
 from ml.tables.outputs import (
@@ -35,9 +36,10 @@ from ml.tables.outputs import (
 )
 
 __all__ = [
-    "ACTION_EFFECTS", "ACTION_PLAN", "ARROW", "AUDIENCES", "BALANCES", "CATEGORY_DAYS", "CLUSTER_LINEAGE", "CUSTOMERS",
-    "CUSTOMER_DAYS", "CUSTOMER_FEATURES", "CUSTOMER_ID", "CUSTOMER_VALUE", "EVENTS", "EXPOSURES",
+    "ACTION_EFFECTS", "ACTION_PLAN", "ARROW", "AUDIENCES", "BALANCES", "CATEGORY_DAYS", "CLUSTER_LINEAGE", "CONTROL",
+    "CUSTOMERS", "CUSTOMER_DAYS", "CUSTOMER_FEATURES", "CUSTOMER_ID", "CUSTOMER_VALUE", "EVENTS", "EXPOSURES",
     "EXPOSURE_OUTCOMES", "INPUTS", "JOURNEY_FORECASTS", "LAYER_ASSIGNMENTS", "LIFECYCLE_STAGES",
     "MICRO_SEGMENTS", "MICRO_SEGMENT_PROFILES", "MODEL_CHOICES", "MOVEMENTS", "ORDER_DAYS", "OUTPUTS", "QUARANTINE",
-    "SEGMENT_ATLAS", "SEGMENT_EVIDENCE", "SQL", "TRANSACTIONS", "Column", "Table", "Type",
+    "SEGMENT_ATLAS", "SEGMENT_EVIDENCE", "SQL", "TRANSACTIONS", "Column", "Table", "Type", "arm_of", "arms_table",
+    "is_control", "may_be_control",
 ]  # fmt: skip

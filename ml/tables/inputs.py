@@ -56,7 +56,12 @@ EXPOSURES = Table(
     (
         CUSTOMER_ID,
         _c("exposed_at", "timestamp", "when the action reached the customer", "UTC", required=True),
-        _c("action", "string", "which action; `control` is left alone on purpose", required=True),
+        _c(
+            "action",
+            "string",
+            "which action; `control`, however spelt, is left alone on purpose",
+            required=True,
+        ),
         _c("campaign_id", "string", "the campaign it belongs to"),
         _c("channel", "string", "how it reached the customer"),
         _c(
@@ -65,6 +70,7 @@ EXPOSURES = Table(
             "chance with which the row's own arm was assigned: the action, or control",
             "0 to 1",
         ),
+        _c("propensities", "string", 'chance of each arm, as JSON: `{"coupon": 0.4, "call": 0.2, "control": 0.4}`'),
         _c("cost", "double", "what it cost", "currency"),
         _c("is_holdout", "boolean", "kept back on purpose"),
         _c("randomised", "boolean", "whether chance alone chose the action"),
