@@ -421,6 +421,12 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
         yield from _wrapped(project.located(f"tables.{warning.key}", warning.message))
     value = project.value
     begin, last = min(bought.days), project.end or max(bought.days)
+    history, warm_up = (last - begin).days + 1, project.segments.warm_up_days
+    if history <= warm_up:
+        yield from _wrapped(
+            f"no layers will be cut: {warm_up} days of history are asked for before the first (segments.warm_up_days), "
+            f"and there are {history}; until then the micro-segments are the stages"
+        )
     rhythm, outcomes = (begin + timedelta(days=n) for n in (value.fits_after_days, value.learns_outcomes_after_days))
     if rhythm > last:
         told = (
@@ -439,12 +445,55 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
         if gone:
             yield from _wrapped(f"features.categories: none of the newest rows is of {', '.join(gone)}")
     if exposed is not None and exposed.newest is not None:
-        seen = {one for one in pc.unique(exposed.newest["action"]).to_pylist() if one} - {"control"}
-        strange = sorted(seen - {action.name for action in project.actions.actions})
-        if strange:
-            yield from _wrapped(
-                f"actions: {', '.join(strange)} is delivered but not declared: it is measured, never planned"
-            )
+        for line in _exposures(project, exposed, min(bought.days), last):
+            yield from _wrapped(line)
+
+
+def _exposures(project: Project, exposed: Finding, known_since: date, last: date) -> Iterator[str]:
+    """What of the exposures can be measured, by when, and what is in the way."""
+    from ml.actions import doubtful_words, maturity_of
+
+    assert exposed.newest is not None
+    declared = {action.name for action in project.actions.actions}
+    delivered = [one for one in pc.unique(exposed.newest["action"]).to_pylist() if one is not None]
+    arm = {value: tables.arm_of(value, declared) for value in delivered}
+    if doubtful := [value for value in delivered if arm[value] is None]:
+        yield f"exposures: {doubtful_words(doubtful)}"
+    strange = sorted({arm[value] or "" for value in delivered} - {tables.CONTROL, "", *declared})
+    if strange:
+        yield f"actions: {', '.join(strange)} is delivered but not declared: it is measured, never planned"
+    yield from _controls(exposed.newest, arm)
+    week = project.calendar.serving_week(last)
+    as_of = project.calendar.week_end(week) if week else last
+    is_random = pc.any(pc.fill_null(exposed.newest["randomised"], False)).as_py()
+    days = ((day, bool(is_random)) for day in exposed.days if day <= last)
+    found = maturity_of(days, project.actions.outcome_window_days, known_since, as_of)
+    if not found.is_complete:
+        yield f"by {as_of}, the end of the last training week, {found.words()}"
+    if (rows := sum(exposed.days.values())) > project.actions.max_rows:
+        yield (
+            f"actions.max_rows is {project.actions.max_rows:,}: of an arm with more exposures ({rows:,} are there in "
+            "all) as many customers are drawn as fit; a larger number takes more memory"
+        )
+
+
+def _controls(rows: pa.Table, arm: Mapping[str, str | None]) -> Iterator[str]:
+    """Which randomised campaigns bring nobody who was left alone."""
+    randomised = rows.filter(pc.fill_null(rows["randomised"], False))
+    has_control: dict[object, bool] = {}
+    groups = randomised.group_by(["campaign_id", "day", "action", "is_holdout"]).aggregate([])
+    columns = (groups[name].to_pylist() for name in ("campaign_id", "day", "action", "is_holdout"))
+    for campaign, day, action, is_holdout in zip(*columns, strict=True):
+        key = campaign if campaign is not None else day
+        has_control[key] = has_control.get(key, False) or bool(is_holdout) or arm.get(action) == tables.CONTROL
+    without = sorted(str(key) for key, has in has_control.items() if not has)
+    if without:
+        named = ", ".join(without[:SHOWN]) + (" …" if len(without) > SHOWN else "")
+        yield (
+            f"exposures: {len(without)} of {len(has_control)} randomised campaigns ({named}) have no controls, so they "
+            "measure nothing: deliver those whom chance left alone as rows too, with the action `control` (or "
+            "is_holdout) and the campaign_id of the campaign"
+        )
 
 
 def _wrapped(text: str) -> list[str]:

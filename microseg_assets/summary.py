@@ -121,11 +121,15 @@ def plan(chain: Chain, day: date) -> None:
         effects=_of(chain, tables.ACTION_EFFECTS, [day]),
     )
     for row in effects.to_pylist():
+        if row["effect"] is None:
+            click.echo(f"  {row['action']}: not measured – {row['reason']}")
+            continue
+        found = f" – {row['reason']}" if row["reason"] else ""
         verdict = f", placebo: {row['placebo']}" if row["design"] == "observational" else ""
         click.echo(
             f"  {row['action']}: {row['effect']:+,.2f} {chain.project.currency} per customer "
             f"[{row['ci_low']:+,.2f}, {row['ci_high']:+,.2f}] ({row['design']}{verdict}; {row['treated']:,} treated, "
-            f"{row['control']:,} control): {row['evidence_level']}"
+            f"{row['control']:,} control): {row['evidence_level']}{found}"
         )
     if not effects.num_rows:
         click.echo("  No action has a measured effect yet.")

@@ -6,6 +6,7 @@ import dagster as dg
 
 from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
+from microseg_assets.step import TrainingWeek
 from ml import actions, tables
 
 
@@ -33,6 +34,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
             training = actions.train(
                 week.facts, week.end, step.project.actions, week.incumbent.model,
                 models=chain.models(week.start), outcomes=step.week("exposure_outcomes", week.start),
+                maturity=_maturity(step, week),
             )  # fmt: skip
             step.choose("action-response", week, training, spec=step.project.actions)
 
@@ -52,7 +54,11 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     @chain.asset(
         "actions",
         writes=tables.ACTION_PLAN,
-        reads={"micro_segments": Reach.SAME_DAY, "action_effects": Reach.SAME_DAY},
+        reads={
+            "micro_segments": Reach.SAME_DAY,
+            "action_effects": Reach.SAME_DAY,
+            "action_response_model": Reach.LAST_ENDED_WEEK,  # says why there are no effects
+        },
         checks={
             "one_row_per_known_customer": "Each known customer has exactly one row of the plan.",
             "only_supported_effects": "No customer gets an action whose effect is unsupported.",
@@ -60,12 +66,13 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     )
     def action_plan(step: Step) -> None:
         """Who gets which action, who is held out on purpose, who is left alone and why."""
-        for _, days in step.in_force():
+        for week, days in step.in_force():
             primary = step.primary(step.read("micro_segments", days))
             effects = step.read("action_effects", days)
+            why = "" if effects.num_rows else chain.choice("action-response", week).reason
             rows = actions.plan(
                 step.engine, primary, effects, step.project.actions,
-                start=step.project.start, salt=step.project.name,
+                start=step.project.start, salt=step.project.name, why=why,
             )  # fmt: skip
             step.check_counts("one_row_per_known_customer", days, step.counts(primary, days), step.counts(rows, days))
             unsupported = actions.unsupported_rows(step.engine, rows, effects)
@@ -81,3 +88,12 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         )
 
     return [exposure_outcomes, action_response_model, action_effects, action_plan]
+
+
+def _maturity(step: Step, week: TrainingWeek) -> actions.Maturity:
+    """Which exposures count by the end of a week."""
+    spec = step.project.actions
+    return actions.maturity(
+        step.engine, week.accepted("exposures"), week.facts.customer_days, week.end, spec.outcome_window_days,
+        step.project.start, [action.name for action in spec.actions],
+    )  # fmt: skip

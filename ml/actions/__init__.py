@@ -5,18 +5,26 @@ prefix tree, and the plan. Does not belong here: segments, and the delivery of a
 """
 
 from ml.actions.cells import effects
+from ml.actions.maturity import Maturity, doubtful_words, maturity, maturity_of
 from ml.actions.outcomes import exposure_outcomes
 from ml.actions.policy import plan, plan_summary, unsupported_rows
 from ml.actions.response import ActionResponseModel
 from ml.actions.spec import ActionSpec, ActionsSpec
 from ml.actions.training import train
+from ml.tables import arm_of, is_control
 
 __all__ = [
     "ActionResponseModel",
     "ActionSpec",
     "ActionsSpec",
+    "Maturity",
+    "arm_of",
+    "doubtful_words",
     "effects",
     "exposure_outcomes",
+    "is_control",
+    "maturity",
+    "maturity_of",
     "plan",
     "plan_summary",
     "train",

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from ml import tables
-from ml.actions.learners import Z90, Scores, clustered
+from ml.actions.learners import Z90, Scores
+from ml.actions.reasons import Finding
 from ml.actions.spec import ALL, ActionsSpec
 from ml.engine import Engine, Input
 from ml.segments import micro_segment_id, prefixes
@@ -36,10 +37,12 @@ class Cell:
     ----------
     micro_segment : the string, a prefix of it, or `all`
     rows, customers : exposures of both arms inside the overlap, and whose they are
-    treated, control, treated_responders, control_responders : exposures of each arm, and those followed by revenue
+    treated, control : exposures of each arm
+    treated_responders, control_responders : customers of each arm with an exposure that revenue followed
     mean, error : mean score and its clustered standard error, from this cell alone
     effect, variance : after shrinkage and calibration
     own : share of the estimate that is the cell's own evidence, 0 to 1
+    treated_customers, control_customers : whose the exposures of each arm are; missing in models of older versions
     """
 
     micro_segment: str
@@ -54,16 +57,33 @@ class Cell:
     effect: float
     variance: float
     own: float
+    treated_customers: int | None = None
+    control_customers: int | None = None
+
+    @property
+    def people(self) -> tuple[int, int]:
+        """Customers of each arm: evidence is counted in these, since a customer's exposures repeat each other."""
+        treated = self.treated if self.treated_customers is None else self.treated_customers
+        return treated, self.control if self.control_customers is None else self.control_customers
+
+    def lacks(self, spec: ActionsSpec) -> Finding | None:
+        """What is missing until the cell may be acted upon; None if nothing is."""
+        treated, control = self.people
+        if treated < spec.min_treated or control < spec.min_control or not np.isfinite(self.error):
+            figures = (treated, control, spec.min_treated, spec.min_control)
+            return Finding("too_few_customers", dict(zip(_FLOORS, map(float, figures), strict=True)))
+        responders = (self.treated_responders, self.control_responders)
+        floors = (spec.min_treated_responders, spec.min_control_responders)
+        if responders[0] < floors[0] or responders[1] < floors[1]:
+            return Finding("too_few_responders", dict(zip(_FLOORS, map(float, (*responders, *floors)), strict=True)))
+        return None
 
     def meets(self, spec: ActionsSpec) -> bool:
         """Whether the cell has enough evidence to be acted upon."""
-        return (
-            self.treated >= spec.min_treated
-            and self.treated_responders >= spec.min_treated_responders
-            and self.control >= spec.min_control
-            and self.control_responders >= spec.min_control_responders
-            and np.isfinite(self.error)
-        )
+        return self.lacks(spec) is None
+
+
+_FLOORS = ("treated", "control", "min_treated", "min_control")
 
 
 def parent_of(micro_segment: str) -> str:
@@ -108,10 +128,14 @@ def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) ->
 def _raw(name: str, scores: Scores, rows: NDArray[np.int64]) -> Cell:
     customer, arm = scores.customer[rows], scores.treated[rows]
     responded = scores.outcome[rows] > 0
-    mean, error = clustered(scores.score[rows], customer)
+    mean, error = scores.of(rows)
+
+    def people(side: NDArray[np.bool_]) -> int:
+        return len(np.unique(customer[side]))
+
     return Cell(
         name, len(arm), len(np.unique(customer)), int(arm.sum()), int((~arm).sum()),
-        int((arm & responded).sum()), int((~arm & responded).sum()), mean, error, mean, error**2, 0.0,
+        people(arm & responded), people(~arm & responded), mean, error, mean, error**2, 0.0, people(arm), people(~arm),
     )  # fmt: skip
 
 
@@ -172,9 +196,11 @@ def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | 
 
     A micro-segment or prefix with fewer members than `spec.min_cell_customers`, or without exposures, takes the
     estimate of the longest prefix that has both. `evidence_level` says whose evidence an effect stands on: `own`,
-    `parent`, or `unsupported`: observational without a passed placebo, or an action below the evidence floors. An
-    unsupported effect is shown and never acted upon. The minimum detectable effect is what the evidence would show at
-    5 % (one-sided) in four of five cases. `treated` and `control` count the cell's own exposures inside the overlap.
+    `parent`, or `unsupported`: observational without a passed placebo, arms that cannot be compared, or an action below
+    the evidence floors; `reason_code` and `reason` say which. An unsupported effect is shown and never acted upon. An
+    action that could not be estimated has one row, for `all`, without an effect. The minimum detectable effect is what
+    the evidence would show at 5 % (one-sided) in four of five cases. `treated` and `control` count the cell's own
+    exposures inside the overlap.
 
     Parameters
     ----------
@@ -199,6 +225,10 @@ def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | 
         for name in sorted(members)
         for action in sorted(model.actions)
     ]
+    rows += [
+        _without_effect(day, action, finding) for day in sorted(days) for action, finding in model.unmeasured.items()
+    ]
+    rows.sort(key=lambda row: (row["day"], row["micro_segment"], row["action"]))
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -215,6 +245,7 @@ def _effect(
     while ground != ALL and not cells[ground].meets(spec):
         ground = parent_of(ground)
     half = Z90 * float(np.sqrt(cell.variance))
+    finding = evidence.finding(cells[ALL], spec)
     return {
         "micro_segment_id": micro_segment_id(name),
         "micro_segment": name,
@@ -228,5 +259,22 @@ def _effect(
         "design": evidence.design,
         "placebo": evidence.placebo,
         "minimum_detectable_effect": (Z90 + POWER80) * cells[ground].error,
+        "reason_code": finding.code if finding else None,
+        "reason": finding.words(action) if finding else None,
+        "day": day,
+    }
+
+
+def _without_effect(day: date, action: str, finding: Finding) -> dict[str, Any]:
+    """The row of an action that was delivered and could not be estimated."""
+    return {
+        "micro_segment_id": micro_segment_id(ALL),
+        "micro_segment": ALL,
+        "action": action,
+        "treated": int(finding.figures.get("treated", 0)),
+        "control": int(finding.figures.get("control", 0)),
+        "evidence_level": "unsupported",
+        "reason_code": finding.code,
+        "reason": finding.words(action),
         "day": day,
     }

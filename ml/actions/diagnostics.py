@@ -6,7 +6,7 @@ Belongs here: verdicts and figures about an estimate. Does not belong here: the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -121,26 +121,24 @@ def overlap_figure(scores: Mapping[str, Scores]) -> Figure:
     return figure
 
 
-def uplift_figure(
-    ranked: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], seed: int = 0, draws: int = 100
-) -> Figure:
-    """Gain against share treated, best predicted customers first, with a 90 % bootstrap band.
+Ranked: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]"
+SHARES = np.linspace(0, 1, 51)
+
+
+def uplift_figure(ranked: Mapping[str, Ranked], seed: int = 0, draws: int = 100) -> Figure:
+    """Gain against share treated, best predicted customers first, with a 90 % bootstrap band over customers.
 
     Parameters
     ----------
-    ranked : per action, out-of-fold predicted effects and doubly robust scores of the same rows
+    ranked : per action, out-of-fold predicted effects, doubly robust scores and customers of the same rows
     """
     figure, panels = _panels(len(ranked), 3.0)
-    share = np.linspace(0, 1, 51)
     for axes, name in zip(panels, sorted(ranked), strict=True):
-        guess, score = ranked[name]
-        random = np.random.default_rng(seed)
-        curve = _gain(guess, score, share)
-        samples = (random.integers(0, len(score), len(score)) for _ in range(draws))
-        band = [_gain(guess[sample], score[sample], share) for sample in samples]
-        low, high = np.quantile(band, [0.05, 0.95], axis=0)
-        axes.fill_between(share, low, high, alpha=0.2, lw=0, label="90 % band")
-        axes.plot(share, curve, label="best predicted first")
+        guess, score, customer = ranked[name]
+        curve = gain(guess, score, SHARES)
+        low, high = gain_band(guess, score, customer, SHARES, seed, draws)
+        axes.fill_between(SHARES, low, high, alpha=0.2, lw=0, label="90 % band")
+        axes.plot(SHARES, curve, label="best predicted first")
         axes.plot([0, 1], [0, curve[-1]], color="C7", ls="--", label="at random")
         axes.set_title(f"{name}: gain by share of customers treated")
         axes.set_ylabel("currency per customer")
@@ -149,7 +147,54 @@ def uplift_figure(
     return figure
 
 
-def _gain(guess: NDArray[np.float64], score: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    order = np.argsort(-guess, kind="stable")
-    total = np.concatenate([[0.0], np.cumsum(score[order])]) / max(1, len(score))
-    return total[np.round(share * len(score)).astype(int)]
+def gain(
+    guess: NDArray[np.float64],
+    score: NDArray[np.float64],
+    share: NDArray[np.float64],
+    weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """What treating the best predicted share brings, per row.
+
+    Rows with equal predictions count as one: of a tie that is treated in part, each row is in with the same chance. So
+    a prediction that is the same for all brings what chance brings, in whatever order the rows come.
+
+    Parameters
+    ----------
+    guess, score : predicted effect and doubly robust score of each row, shape (n,)
+    share : shares of the rows to treat, shape (m,)
+    weight : how often each row counts, shape (n,); once by default
+
+    Returns
+    -------
+    Shape (m,), in the scores' currency.
+    """
+    if not len(score):
+        return np.zeros(len(share))
+    _, code = np.unique(-guess, return_inverse=True)
+    weight = np.ones(len(score)) if weight is None else weight
+    sizes = np.concatenate([[0.0], np.cumsum(np.bincount(code, weights=weight))])
+    sums = np.concatenate([[0.0], np.cumsum(np.bincount(code, weights=weight * score))])
+    return np.asarray(np.interp(share * sizes[-1], sizes, sums) / max(sizes[-1], 1e-12))
+
+
+def gain_band(
+    guess: NDArray[np.float64],
+    score: NDArray[np.float64],
+    customer: NDArray[np.int64],
+    share: NDArray[np.float64],
+    seed: int = 0,
+    draws: int = 100,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A pointwise 90 % band of `gain`: customers are drawn with all of their rows, since these repeat each other."""
+    random = np.random.default_rng(seed)
+    people, code = np.unique(customer, return_inverse=True)
+    counts = random.multinomial(len(people), np.full(len(people), 1 / max(len(people), 1)), size=draws)
+    curves = [gain(guess, score, share, drawn[code].astype(float)) for drawn in counts]
+    low, high = np.quantile(curves, [0.05, 0.95], axis=0)
+    return low, high
+
+
+def qini(guess: NDArray[np.float64], score: NDArray[np.float64]) -> float:
+    """Area between the gain curve and that of treating at random; 0 for a prediction that is the same for all."""
+    curve = gain(guess, score, SHARES)
+    return float(np.trapezoid(curve - SHARES * curve[-1], SHARES))

@@ -8,7 +8,7 @@ the scores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Z90 = 1.6448536269514722  # two-sided 90 %
 BINS = {"max_bin": 63}
+FEW_RESPONDERS = 30  # customers with revenue in an arm, below which its own variance says little
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,30 @@ class Scores:
     auc: float
 
     def overall(self) -> tuple[float, float]:
-        """Mean effect over the overlap and its clustered standard error."""
-        return clustered(self.score[self.kept], self.customer[self.kept])
+        """Mean effect over the overlap and its standard error."""
+        return self.of(np.flatnonzero(self.kept))
+
+    def of(self, rows: NDArray[np.int64]) -> tuple[float, float]:
+        """Mean effect of some rows and its standard error, clustered by customer.
+
+        With few responders the scores of an arm say little about their own error: without any they do not vary at all,
+        and the effect would look certain. Then the error is that of a difference of means between customers, in which
+        an arm with few responders varies like both arms together.
+        """
+        mean, error = clustered(self.score[rows], self.customer[rows])
+        customer, arm, outcome = self.customer[rows], self.treated[rows], self.outcome[rows]
+        sides = (arm, ~arm)
+        people = [len(np.unique(customer[side])) for side in sides]
+        responders = [len(np.unique(customer[side & (outcome != 0)])) for side in sides]
+        if min(responders) >= FEW_RESPONDERS or not min(people) or not np.isfinite(error):
+            return mean, error
+        squares = [float(np.sum((outcome[side] - outcome[side].mean()) ** 2)) for side in sides]
+        both = sum(squares) / max(len(rows) - 2, 1)
+        variances = [
+            both if few < FEW_RESPONDERS else square / max(int(side.sum()) - 1, 1)
+            for few, square, side in zip(responders, squares, sides, strict=True)
+        ]
+        return mean, float(np.sqrt(sum(v / n for v, n in zip(variances, people, strict=True))))
 
 
 def clustered(values: Vector, customer: NDArray[np.int64]) -> tuple[float, float]:
@@ -76,25 +99,74 @@ def clustered(values: Vector, customer: NDArray[np.int64]) -> tuple[float, float
     return mean, float(np.sqrt(groups / (groups - 1) * np.sum(sums**2)) / len(values))
 
 
-def folds_of(customers: pd.Series[str], spec: ActionsSpec) -> NDArray[np.int64]:
-    """The fold of each row: a hash of its customer, so that it depends on nothing else."""
-    digest = {c: int(hashlib.md5(f"{spec.seed}|{c}".encode()).hexdigest()[:8], 16) for c in customers.unique()}
-    return (customers.map(digest).to_numpy(dtype=np.int64)) % max(2, spec.folds)
+def folds_of(customers: pd.Series[str], spec: ActionsSpec, arms: pd.Series[str] | None = None) -> NDArray[np.int64]:
+    """The fold of each row: that of its customer, dealt out in the order of a hash.
 
+    Customers with the same arms are dealt out together, so that every fold has its share of each arm: an arm that lies
+    in one fold whole could not be predicted for it.
 
-def encode(frame: pd.DataFrame, max_levels: int = 50) -> pd.DataFrame:
-    """Numbers as they are, short vocabularies as codes in alphabetical order, everything else left out."""
+    Parameters
+    ----------
+    customers : of each row
+    arms : of each row; all alike by default
+    """
     import pandas as pd
 
-    columns = {}
+    folds = max(2, spec.folds)
+    pairs = pd.DataFrame({"customer": customers.to_numpy(), "arm": "" if arms is None else arms.to_numpy()})
+    code, people = pd.factorize(pairs["customer"], sort=True)
+    held = pairs.assign(customer=code).drop_duplicates().sort_values(["customer", "arm"])
+    groups = held.groupby("customer")["arm"].agg("|".join).to_numpy(dtype=str)
+    digest = np.array([hashlib.md5(f"{spec.seed}|{who}".encode()).hexdigest() for who in people])
+    fold = np.empty(len(people), dtype=np.int64)
+    fold[np.lexsort((digest, groups))] = np.arange(len(people)) % folds
+    return fold[code]
+
+
+MAX_LEVELS = 50  # different values of a string column, above which it is no feature
+
+
+def levels_of(frame: pd.DataFrame, max_levels: int = MAX_LEVELS) -> dict[str, tuple[str, ...]]:
+    """The values of each string column with a short vocabulary, in alphabetical order."""
+    import pandas as pd
+
+    levels: dict[str, tuple[str, ...]] = {}
     for name in frame.columns:
         values = frame[name]
         if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            columns[name] = pd.to_numeric(values, errors="coerce").astype("float64")
-        elif values.notna().any() and values.nunique() <= max_levels:
-            levels = {level: float(code) for code, level in enumerate(sorted(values.dropna().unique()))}
-            columns[name] = values.map(levels).astype("float64")
-    return pd.DataFrame(columns, index=frame.index)
+            continue
+        if values.notna().any() and values.nunique() <= max_levels:
+            levels[name] = tuple(sorted(values.dropna().unique()))
+    return levels
+
+
+def encoded(frame: pd.DataFrame, columns: Sequence[str], levels: Mapping[str, Sequence[str]]) -> Vector:
+    """Numbers as they are, and the place in its vocabulary for a string, shape (n, columns).
+
+    A value that is missing, or that the vocabulary does not hold, is NaN.
+    """
+    import pandas as pd
+
+    def numbers(name: str) -> Vector:
+        if name not in levels:
+            return np.asarray(pd.to_numeric(frame[name], errors="coerce").astype("float64"), dtype=np.float64)
+        place = {level: float(code) for code, level in enumerate(levels[name])}
+        return np.asarray(frame[name].map(place).astype("float64"), dtype=np.float64)
+
+    return np.column_stack([numbers(name) for name in columns]) if columns else np.empty((len(frame), 0))
+
+
+def encode(frame: pd.DataFrame, max_levels: int = MAX_LEVELS) -> pd.DataFrame:
+    """Numbers as they are, short vocabularies as codes in alphabetical order, everything else left out."""
+    import pandas as pd
+
+    levels = levels_of(frame, max_levels)
+    kinds = pd.api.types
+    columns = [
+        name for name in frame.columns
+        if name in levels or kinds.is_numeric_dtype(frame[name]) or kinds.is_bool_dtype(frame[name])
+    ]  # fmt: skip
+    return pd.DataFrame(encoded(frame, columns, levels), columns=columns, index=frame.index)
 
 
 @dataclass(frozen=True)
@@ -123,7 +195,10 @@ class Nuisance:
         self._data = Binned(features.to_numpy(dtype=np.float64), params=BINS)
 
     def answer(self, questions: Sequence[Question]) -> list[Vector]:
-        """Out-of-fold predictions for each question, shape (n,); NaN for rows that were not asked for."""
+        """Out-of-fold predictions for each question, shape (n,).
+
+        NaN for rows that were not asked for, and for those of a fold outside of which there is nothing to learn from.
+        """
         parts = [(q, k) for q in range(len(questions)) for k in np.unique(self.fold[questions[q].ask_for])]
         jobs = [partial(self._fit_predict, questions[q], self.fold == k) for q, k in parts]
         answers = [np.full(len(self.fold), np.nan) for _ in questions]
@@ -135,7 +210,7 @@ class Nuisance:
         rows = question.fit_on & ~held
         values = question.target[rows]
         if not len(values):
-            return 0.5 if question.objective == "binary" else float(np.nanmean(question.target))
+            return float("nan")  # never the mean of other arms: the difference would pass for an effect
         if len(values) < 2 * self.spec.min_fit or np.all(values == values[0]):
             return float(values.mean())
         booster = _fit(self._data, question.target, rows, self.spec, question.objective)
@@ -199,11 +274,13 @@ def doubly_robust(
     places = np.flatnonzero(treated | control)
     arm, y, chance = treated[places], outcome[places], expected.chance[places]
     with_action, without = expected.with_action[places], expected.without[places]
-    kept, auc = np.ones(len(places), dtype=bool), float("nan")
+    kept, auc = np.isfinite(with_action) & np.isfinite(without) & np.isfinite(chance), float("nan")
     if expected.is_estimated:
         low, high = spec.overlap
-        kept, auc = (chance >= low) & (chance <= high), _auc(arm, chance)
-    chance = np.clip(chance, *spec.propensity_clip)
+        auc = _auc(arm[kept], chance[kept])
+        kept &= (chance >= low) & (chance <= high)
+    chance = np.clip(np.where(np.isfinite(chance), chance, 0.5), *spec.propensity_clip)
+    with_action, without = np.where(kept, with_action, 0.0), np.where(kept, without, 0.0)
     score = with_action - without + np.where(arm, (y - with_action) / chance, -(y - without) / (1 - chance))
     return Scores(score, chance, arm, kept, y, customer[places], fold[places], auc), places
 

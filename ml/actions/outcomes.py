@@ -18,6 +18,8 @@ from ml.features import Facts
 _LABELS = """
 SELECT exposed.customer_id AS customer_id, exposed.exposed_on AS exposed_on, exposed.campaign_id AS campaign_id,
        exposed.action AS action, exposed.design AS design, exposed.propensity AS propensity,
+       exposed.propensities AS propensities, exposed.exposures_before AS exposures_before,
+       exposed.exposures_after AS exposures_after, exposed.sampled_share AS sampled_share,
        after.spend AS outcome, after.orders AS orders,
        CASE WHEN exposed.has_placebo THEN before.spend END AS placebo_outcome
 FROM exposed
@@ -31,6 +33,7 @@ SELECT DISTINCT customer_id, CAST(exposed_on - CAST($lag AS INTEGER) AS DATE) AS
 WHERE has_placebo OR NOT $placebo_only
 ORDER BY day, customer_id
 """
+_SENDING_DAYS = 7  # a campaign whose exposures lie this close together is one sending
 
 
 def exposure_outcomes(facts: Facts, exposures: pa.Table, as_of: date, spec: ActionsSpec, *, start: date) -> pa.Table:
@@ -41,9 +44,12 @@ def exposure_outcomes(facts: Facts, exposures: pa.Table, as_of: date, spec: Acti
     was known on e − 1.
 
     *Randomised* exposures come as delivered, control and holdout rows included. *Observational* ones are joined by
-    controls: customers known on e − 1 whom no action reached within the window on either side of e; one row per
-    customer and campaign, a seeded sample of at most `spec.max_rows`. Because that must be known on both sides, an
-    observational exposure matures one day later than its outcome.
+    controls: customers known on e − 1 whom no action reached on e or within the window before; one row per customer and
+    campaign, a seeded sample of at most `spec.max_rows`. How often another exposure reached a customer within the
+    window before and after is counted in both arms, and who is compared follows from that (`estimation.is_compared`).
+    Because it must be known on both sides, an observational exposure matures one day later than its outcome.
+
+    An arm with more than `spec.max_rows` exposures is sampled by customer; `sampled_share` says how much of it is here.
 
     Parameters
     ----------
@@ -56,11 +62,20 @@ def exposure_outcomes(facts: Facts, exposures: pa.Table, as_of: date, spec: Acti
     -------
     Columns of `tables.EXPOSURE_OUTCOMES`, ordered by day, campaign and customer.
     """
-    window = spec.outcome_window_days
+    window, exposures = spec.outcome_window_days, _complete(exposures)
+    declared = [action.name for action in spec.actions]
     exposed = facts.engine.query(
         sql_of("ml.actions", "exposure_outcomes"),
-        {"as_of": as_of, "start": start, "window": window, "max_rows": spec.max_rows, "seed": str(spec.seed)},
-        exposures=_complete(exposures),
+        {
+            "as_of": as_of,
+            "start": start,
+            "window": window,
+            "sending": _SENDING_DAYS,
+            "max_rows": spec.max_rows,
+            "seed": str(spec.seed),
+        },
+        exposures=exposures,
+        arms=tables.arms_table(exposures["action"].unique().to_pylist(), declared),
         customer_days=facts.customer_days,
     )
     after = facts.engine.query(_PAIRS, {"lag": 1, "placebo_only": False}, exposed=exposed)

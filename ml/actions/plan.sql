@@ -9,16 +9,17 @@ WITH hashed AS (
 ),
 drawn AS (
     SELECT customer_id, day, micro_segment_id, stage, cycle,
-           SUBSTRING(MD5(CONCAT($salt, '|', CAST(cycle AS VARCHAR), '|', customer_id)), 1, 8) < $holdout_hex AS is_holdout,
+           SUBSTRING(MD5(CONCAT($salt, '|', CAST(cycle AS VARCHAR), '|', customer_id)), 1, 8) < $holdout_hex AS is_drawn,
            MD5(CONCAT($salt, '|order|', CAST(cycle AS VARCHAR), '|', customer_id)) AS turn
     FROM hashed
 ),
 offered AS (
     SELECT drawn.customer_id AS customer_id, drawn.day AS day, drawn.micro_segment_id AS micro_segment_id,
-           drawn.stage AS stage, drawn.cycle AS cycle, drawn.is_holdout AS is_holdout, drawn.turn AS turn,
+           drawn.stage AS stage, drawn.cycle AS cycle, drawn.is_drawn AS is_drawn, drawn.turn AS turn,
            offers.action AS action, offers.cost AS cost, offers.value AS value, offers.ci_low AS ci_low,
-           offers.capacity AS capacity, offers.place AS place, offers.reason AS reason,
-           offers.action IS NOT NULL AND NOT drawn.is_holdout AS is_candidate
+           offers.capacity AS capacity, offers.place AS place, offers.reason_code AS reason_code,
+           offers.reason AS reason,
+           offers.action IS NOT NULL AND NOT drawn.is_drawn AS is_candidate
     FROM drawn JOIN offers ON offers.day = drawn.day AND offers.micro_segment_id = drawn.micro_segment_id
         AND offers.stage = drawn.stage
 ),
@@ -42,22 +43,33 @@ in_budget AS (
 shares AS (
     SELECT *,
            SUM(CASE WHEN is_served THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS served,
+           SUM(CASE WHEN has_capacity THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS affordable,
            SUM(CASE WHEN is_candidate THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS candidates
     FROM in_budget
+),
+-- Nobody is held out from nothing: where none of a micro-segment is served, those whom the hash draws are not held out.
+-- (Where it draws all of them there is nobody to serve, and they are held out from what is offered.)
+held AS (
+    SELECT *, action IS NOT NULL AND (served > 0 OR candidates = 0) AS has_holdout FROM shares
 )
 SELECT customer_id, day, micro_segment_id,
-       CASE WHEN is_holdout THEN 'control' WHEN is_served THEN action ELSE 'none' END AS action,
-       is_holdout,
-       CASE WHEN is_holdout THEN $holdout_share
+       CASE WHEN is_drawn AND has_holdout THEN 'control' WHEN is_served THEN action ELSE 'none' END AS action,
+       is_drawn AND has_holdout AS is_holdout,
+       CASE WHEN NOT has_holdout THEN 1.0
+            WHEN is_drawn THEN $holdout_share
             WHEN is_served THEN (1 - $holdout_share) * served / candidates
-            WHEN is_candidate AND served > 0 THEN (1 - $holdout_share) * (candidates - served) / candidates
-            ELSE 1 - $holdout_share END AS propensity,
+            ELSE (1 - $holdout_share) * (candidates - served) / candidates END AS propensity,
        CASE WHEN is_served THEN value ELSE 0.0 END AS expected_incremental_value,
        CASE WHEN is_served THEN ci_low ELSE 0.0 END AS ci_low,
        CASE WHEN is_served THEN cost ELSE 0.0 END AS cost,
-       CASE WHEN is_holdout THEN CONCAT('held out of cycle ', CAST(cycle AS VARCHAR), ' on purpose')
-            WHEN is_served OR NOT is_candidate THEN reason
-            WHEN NOT has_capacity THEN CONCAT('no action: the capacity of ', action, ' is used up')
-            ELSE CONCAT('no action: the budget is spent before ', action) END AS reason
-FROM shares
+       CASE WHEN is_drawn AND has_holdout THEN 'held_out'
+            WHEN is_served OR action IS NULL THEN reason_code
+            WHEN has_capacity OR is_drawn AND affordable > 0 THEN 'budget_spent'
+            ELSE 'capacity_used' END AS reason_code,
+       CASE WHEN is_drawn AND has_holdout THEN CONCAT('held out of cycle ', CAST(cycle AS VARCHAR), ' on purpose')
+            WHEN is_served OR action IS NULL THEN reason
+            WHEN has_capacity OR is_drawn AND affordable > 0
+            THEN CONCAT('no action: the budget is spent before ', action)
+            ELSE CONCAT('no action: the capacity of ', action, ' is used up') END AS reason
+FROM held
 ORDER BY day, customer_id

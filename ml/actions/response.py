@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ml.actions.cells import Cell
 from ml.actions.diagnostics import Placebo
-from ml.actions.learners import CustomerEffect
+from ml.actions.learners import CustomerEffect, encoded
+from ml.actions.reasons import Finding
 from ml.actions.spec import ActionsSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ActionEvidence:
     auc : how well features tell treated from control; None where the chance was known
     overlap : share of the exposures inside the overlap
     imbalance_before, imbalance_after : largest standardised mean difference, as delivered and weighted
+    findings : what was found out about the arms: what forbids to act upon the effects, or must be known beside them
     """
 
     design: str
@@ -53,10 +55,27 @@ class ActionEvidence:
     overlap: float
     imbalance_before: float
     imbalance_after: float
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def blocking(self) -> tuple[Finding, ...]:
+        """The findings that forbid to act upon the effects."""
+        return tuple(finding for finding in self.findings or () if finding.blocks)
 
     def supported(self, overall: Cell, spec: ActionsSpec) -> bool:
         """Whether the action's effects may be acted upon."""
-        return overall.meets(spec) and (self.design == "randomised" or self.placebo == "passed")
+        has_design = self.design == "randomised" or self.placebo == "passed"
+        return overall.meets(spec) and has_design and not self.blocking
+
+    def finding(self, overall: Cell, spec: ActionsSpec) -> Finding | None:
+        """Why the effects must not be acted upon; where they may be, what must be known beside them, if anything."""
+        if self.blocking:
+            return self.blocking[0]
+        if lacking := overall.lacks(spec):
+            return lacking
+        if self.design != "randomised" and self.placebo != "passed":
+            return Finding("placebo_failed" if self.placebo == "failed" else "placebo_unclear")
+        return self.findings[0] if self.findings else None
 
 
 @dataclass(frozen=True)
@@ -68,9 +87,11 @@ class ActionResponseModel:
     actions : what stands behind each action
     cells : per action, the estimate of each micro-segment and prefix
     customer_effects : per action, the customer-level effect
-    columns : numeric columns of the snapshot that the customer-level effect reads
+    columns : columns of the snapshot that the customer-level effect reads
     newest : day of the newest exposure that went in
     exposures : treated exposures that went in
+    levels : values of each string column, in the order of the numbers that stand for them
+    unmeasured : why an action that was delivered has no effect
     """
 
     actions: Mapping[str, ActionEvidence]
@@ -79,6 +100,8 @@ class ActionResponseModel:
     columns: tuple[str, ...]
     newest: date
     exposures: int
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmeasured: Mapping[str, Finding] = field(default_factory=dict)
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
         """The expected effect of each action on each customer, in currency, from the columns of a snapshot."""
@@ -87,7 +110,7 @@ class ActionResponseModel:
         missing = [name for name in self.columns if name not in features.columns]
         if missing:
             raise ValueError(f"features lack {', '.join(missing)}")
-        values = features[list(self.columns)].astype("float64").to_numpy()
+        values = encoded(features, self.columns, self.levels)
         return pd.DataFrame(
             {action: self.customer_effects[action].predict(values) for action in sorted(self.actions)},
             index=features.index,
@@ -102,6 +125,8 @@ class ActionResponseModel:
             "columns": self.columns,
             "newest": self.newest.isoformat(),
             "exposures": self.exposures,
+            "levels": {name: list(values) for name, values in self.levels.items()},
+            "unmeasured": {name: finding.stored() for name, finding in self.unmeasured.items()},
         }
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         (folder / "model.json").write_text(text, encoding="utf-8")
@@ -110,7 +135,7 @@ class ActionResponseModel:
     def load(cls, folder: Path) -> Self:
         content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         return cls(
-            actions={name: _restored(ActionEvidence, values) for name, values in content["actions"].items()},
+            actions={name: _evidence(values) for name, values in content["actions"].items()},
             cells={
                 name: {cell["micro_segment"]: _restored(Cell, cell) for cell in tree}
                 for name, tree in content["cells"].items()
@@ -119,7 +144,14 @@ class ActionResponseModel:
             columns=tuple(content["columns"]),
             newest=date.fromisoformat(content["newest"]),
             exposures=content["exposures"],
+            levels={name: tuple(values) for name, values in content.get("levels", {}).items()},
+            unmeasured={name: Finding(**stored) for name, stored in content.get("unmeasured", {}).items()},
         )
+
+
+def _evidence(stored: Mapping[str, Any]) -> ActionEvidence:
+    findings = tuple(Finding(**finding) for finding in stored.get("findings", ()))
+    return _restored(ActionEvidence, {**stored, "findings": findings})
 
 
 def _stored(item: DataclassInstance) -> dict[str, Any]:

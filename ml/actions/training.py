@@ -6,7 +6,7 @@ here: the scores (`ml.actions.estimation`), the tree of cells (`cells`), the ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ import pyarrow as pa
 from ml.actions import diagnostics, estimation
 from ml.actions.cells import Cell, cells_of, nearest
 from ml.actions.diagnostics import Placebo
-from ml.actions.learners import CustomerEffect, Scores, customer_effect
+from ml.actions.learners import CustomerEffect, Scores, customer_effect, encoded, levels_of
+from ml.actions.maturity import Maturity
+from ml.actions.reasons import Finding
 from ml.actions.response import ActionEvidence, ActionResponseModel
 from ml.actions.spec import ALL, CONTROL, ActionsSpec
 from ml.features import Facts, features_table
@@ -46,7 +48,8 @@ class _Found:
     evidence: dict[str, ActionEvidence] = field(default_factory=dict)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
     customers: dict[str, CustomerEffect] = field(default_factory=dict)
-    ranked: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    ranked: dict[str, diagnostics.Ranked] = field(default_factory=dict)
+    unmeasured: dict[str, Finding] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,6 +61,7 @@ def train(
     *,
     models: Models,
     outcomes: pa.Table,
+    maturity: Maturity | None = None,
 ) -> Training:
     """Measure what every action did, from all matured exposures.
 
@@ -65,8 +69,10 @@ def train(
     an estimated one, trimmed to the overlap; averaged per micro-segment of the day before the exposure *restated under
     `models`*, shrunk up the prefix tree. An action with enough randomised exposures is judged by these alone. The
     others go through the whole pipeline once more for the window before the exposure, with the features before that.
-    Their controls were left alone in the window before; so treated customers whom another of the exposures had reached
-    then have nobody to be compared with, and are left out of both.
+    There, treated and controls alike are those whom no other exposure reached within the window before or after.
+
+    A design that is said to be randomised is audited (`ml.actions.audit`): arms that differ before the exposure are
+    taken for observational and never acted upon. Nor is an effect whose arms differ in what reached them afterwards.
 
     New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
     on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold, by
@@ -78,26 +84,32 @@ def train(
     facts : up to `as_of`
     outcomes : columns of `tables.EXPOSURE_OUTCOMES`, from `exposure_outcomes` as of the same day
     models : choices in force, under which the micro-segment of each exposure is restated
+    maturity : which exposures count yet; said with the reason
     """
-    outcomes = estimation.quiet_before(facts.engine, outcomes, spec)
+    outcomes = estimation.candidates(facts.engine, outcomes, spec)
     chosen = estimation.designs(outcomes, spec)
     if not chosen:
-        return _nothing(estimation.too_little(outcomes, spec), incumbent, spec)
+        return _nothing(_said(estimation.too_little(outcomes, spec), [], maturity), incumbent, spec)
     rows = estimation.with_features(facts, outcomes, 1, models)
-    columns = _served_columns(facts)
-    found = _found(facts, rows, columns, outcomes, chosen, spec)
+    columns, levels = _served_columns(facts, rows)
+    found = _found(facts, rows, columns, levels, outcomes, chosen, spec)
     if not found.scores:
-        return _nothing("treated and control customers have nothing in common: no overlap", incumbent, spec)
+        reason = "treated and control customers have nothing in common: no overlap"
+        return _nothing(_said(reason, [], maturity), incumbent, spec)
+    rows = rows[estimation.is_compared(rows)]
     treated = rows[rows["action"] != CONTROL]
     model = ActionResponseModel(
-        found.evidence, found.cells, found.customers, tuple(columns), max(treated["exposed_on"]), len(treated)
-    )
+        found.evidence, found.cells, found.customers, tuple(columns), max(treated["exposed_on"]), len(treated), levels,
+        found.unmeasured,
+    )  # fmt: skip
     contest = _Contest.of(found.scores, found.micro_segments, incumbent, spec)
     verdict = _decide(model, incumbent, contest, rows, spec)
+    notes = [finding.words(action) for action, one in sorted(found.evidence.items()) for finding in one.findings]
+    notes += [finding.words(action) for action, finding in sorted(found.unmeasured.items())]
     return Training(
         model,
         verdict.decision,
-        verdict.reason,
+        _said(verdict.reason, notes, maturity),
         METRIC,
         contest.challenger,
         contest.incumbent,
@@ -118,26 +130,35 @@ def _found(
     facts: Facts,
     rows: pd.DataFrame,
     columns: list[str],
+    levels: Mapping[str, tuple[str, ...]],
     outcomes: pa.Table,
     chosen: Mapping[str, str],
     spec: ActionsSpec,
 ) -> _Found:
     """Evidence, cells and customer-level effects of every action that has an overlap."""
     before = estimation.placebo(facts, outcomes, chosen, spec)
-    found = _Found()
-    for action, (scores, places) in estimation.estimate(rows, chosen, "outcome", facts, spec).items():
-        if not scores.kept.any():
+    found = _Found(unmeasured=estimation.unmeasured(outcomes, chosen, spec))
+    values = encoded(rows, columns, levels)
+    for action, made in estimation.estimate(rows, chosen, "outcome", facts, spec).items():
+        scores, places = made.scores, made.places
+        if not (scores.kept & scores.treated).any() or not (scores.kept & ~scores.treated).any():
+            found.unmeasured[action] = Finding("no_overlap")
             continue
-        features = rows.loc[places, columns].astype("float64").to_numpy()
+        features = values[places]
         strings = rows["micro_segment"].to_numpy()[places]
-        evidence = _evidence(chosen[action], scores, before.get(action), features, spec)
+        evidence = _evidence(made, before.get(action), features, spec)
         cells = cells_of(scores, strings, spec)
         effect, guess = customer_effect(features, scores, spec)
         found.scores[action], found.micro_segments[action] = scores, strings
         found.evidence[action], found.cells[action], found.customers[action] = evidence, cells, effect
-        found.ranked[action] = (guess, scores.score[scores.kept])
+        found.ranked[action] = (guess, scores.score[scores.kept], scores.customer[scores.kept])
         found.metrics |= _metrics(action, evidence, cells[ALL], effect.slope)
     return found
+
+
+def _said(reason: str, notes: Sequence[str], maturity: Maturity | None) -> str:
+    """A reason with what else must be known: what was found out about arms, and which exposures do not count yet."""
+    return "; ".join(part for part in (reason, *notes, maturity.words() if maturity else "") if part)
 
 
 def _nothing(reason: str, incumbent: ActionResponseModel | None, spec: ActionsSpec) -> Training:
@@ -145,14 +166,17 @@ def _nothing(reason: str, incumbent: ActionResponseModel | None, spec: ActionsSp
     return Training.without_fit(too_little(reason, incumbent is not None), METRIC, params=asdict(spec))
 
 
-def _served_columns(facts: Facts) -> list[str]:
-    """The numeric columns of the snapshot."""
-    return [c.name for c in features_table(facts.spec).columns if c.type in ("double", "bigint", "boolean")]
+def _served_columns(facts: Facts, rows: pd.DataFrame) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The columns of the snapshot that are numbers or have a short vocabulary, and the vocabularies."""
+    declared = [column for column in features_table(facts.spec).columns if column.name != "customer_id"]
+    levels = levels_of(rows[[column.name for column in declared if column.type == "string"]])
+    return [c.name for c in declared if c.type in ("double", "bigint", "boolean") or c.name in levels], levels
 
 
 def _evidence(
-    design: str, scores: Scores, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionsSpec
+    made: estimation.Estimate, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionsSpec
 ) -> ActionEvidence:
+    scores, design = made.scores, "randomised" if made.is_chance_known else "observational"
     effect, error = scores.overall()
     controls = scores.outcome[~scores.treated & scores.kept]
     band = spec.smallest_effect_share * abs(float(controls.mean())) if len(controls) else 0.0
@@ -172,6 +196,7 @@ def _evidence(
         overlap=float(scores.kept.mean()),
         imbalance_before=unweighted,
         imbalance_after=weighted,
+        findings=made.findings,
     )
 
 
@@ -273,6 +298,11 @@ def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -
             return f"{action} {'is no longer' if now is None else 'is newly'} measured"
         if (now.design, now.placebo) != (before.design, before.placebo):
             return f"the evidence of {action} is judged differently: {now.design}, placebo {now.placebo}"
+        if {finding.code for finding in now.blocking} != {finding.code for finding in before.blocking}:
+            said = (
+                "; ".join(finding.words(action) for finding in now.blocking) or f"nothing is held against {action} now"
+            )
+            return f"the evidence of {action} is judged differently: {said}"
     return ""
 
 

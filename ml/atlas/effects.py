@@ -63,13 +63,12 @@ def actions(facts: Facts, scale: Scale) -> list[Row]:
         found.append(
             {
                 "action": action,
-                "design": head["design"],
+                "design": head["design"] or "not measured",
                 "is_randomised": head["design"] == "randomised",
                 "placebo": _PLACEBO.get(head["placebo"], "no placebo was run"),
                 "supported": supported,
                 "verdict": _MAY if supported else _MAY_NOT,
-                "basis": f"{number(head['treated'])} treated and {number(head['control'])} control exposures; "
-                f"smaller effects than {facts.money(head['minimum_detectable_effect'])} would go unnoticed.",
+                "basis": _basis(facts, head),
                 "rows": [
                     {**_effect(rows[text], scale), "name": "everybody" if text == _ALL else text}
                     for text in (_ALL, *stages)
@@ -77,6 +76,15 @@ def actions(facts: Facts, scale: Scale) -> list[Row]:
             }
         )
     return found
+
+
+def _basis(facts: Facts, head: Row) -> str:
+    """What an action's effect rests on, what was found out about it, and what it cannot show."""
+    parts = [f"{number(head['treated'])} treated and {number(head['control'])} control exposures"]
+    if is_known(head["minimum_detectable_effect"]):
+        parts.append(f"smaller effects than {facts.money(head['minimum_detectable_effect'])} would go unnoticed")
+    found = f" Found: {head['reason']}." if head.get("reason") else ""
+    return "; ".join(parts) + "." + found
 
 
 def leaf_effects(facts: Facts, scale: Scale) -> tuple[dict[str, list[Row]], bool]:

@@ -232,12 +232,13 @@ def test_hidden_confounding_fails_the_placebo_and_is_never_planned() -> None:
     assert found.effect > 3 * found.error, "the bias looks like a large effect"
     assert found.placebo == "failed"
     table = planned("hidden confounding")
-    assert set(table["action"].to_pylist()) == {"none", "control"}
+    assert set(table["action"].to_pylist()) == {"none"}
+    assert set(table["reason_code"].to_pylist()) == {"placebo_failed"}
     assert any("placebo check failed" in reason for reason in table["reason"].to_pylist())
 
 
 def test_a_world_without_effects_is_left_alone() -> None:
-    assert set(planned("no effect", 1)["action"].to_pylist()) == {"none", "control"}
+    assert set(planned("no effect", 1)["action"].to_pylist()) == {"none"}
 
 
 def test_a_useless_action_has_no_best_customers() -> None:
@@ -362,6 +363,16 @@ def small(
     return exposure_outcomes(facts_of(tx, table), table, as_of, SPEC, start=START).to_pylist()
 
 
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the rows that an estimate compares."""
+    if not rows:
+        return []
+    found = estimation.candidates(ENGINE, tables.EXPOSURE_OUTCOMES.conform(pa.Table.from_pylist(rows)), SPEC)
+    return [
+        row for row, is_in in zip(found.to_pylist(), estimation.is_compared(found.to_pandas()), strict=True) if is_in
+    ]
+
+
 GIFT = {"customer_id": "a", "day": EXPOSED, "action": "gift", "campaign_id": "k"}
 
 
@@ -375,9 +386,16 @@ def test_unexposed_known_customers_are_the_controls_of_an_observational_campaign
 @pytest.mark.parametrize(("days", "is_control"), [(-29, True), (-28, False), (0, False), (28, False), (29, True)])
 def test_a_customer_reached_within_the_window_on_either_side_is_no_control(days: int, is_control: bool) -> None:
     other = {"customer_id": "b", "day": EXPOSED + timedelta(days=days), "action": "note", "campaign_id": "x"}
-    rows = small([GIFT, other], as_of=AS_OF + timedelta(days=1))
+    rows = compared(small([GIFT, other], as_of=AS_OF + timedelta(days=1)))
     controls = {r["customer_id"] for r in rows if r["campaign_id"] == "k" and r["action"] == "control"}
     assert ("b" in controls) == is_control
+
+
+@pytest.mark.parametrize(("days", "is_treated"), [(-29, True), (-28, False), (0, False), (28, False), (29, True)])
+def test_nor_is_one_treated_who_is_reached_again_within_the_window(days: int, is_treated: bool) -> None:
+    other = {**GIFT, "day": EXPOSED + timedelta(days=days), "action": "note", "campaign_id": "x"}
+    rows = compared(small([GIFT, other], as_of=AS_OF + timedelta(days=60)))
+    assert ("a" in {r["customer_id"] for r in rows if r["campaign_id"] == "k"}) == is_treated
 
 
 def test_an_unmatured_exposure_is_not_used() -> None:
@@ -496,6 +514,7 @@ def test_a_plan_has_every_customer_once_and_keeps_every_limit(
 
 def test_reasons_are_words() -> None:
     rows = plan(ENGINE, crowd(300), effect_rows(SURE), SPEC, start=START, salt="s").to_pylist()
+    assert {row["reason_code"] for row in rows} == {"planned", "interval_includes_cost", "placebo_unclear", "held_out"}
     assert {row["reason"] for row in rows} == {
         "gift: +9.00 expected against cost 1.00",
         "no action: the interval of gift (−4.00 … 14.00) does not clear its cost 1.00",
@@ -514,12 +533,29 @@ def test_where_no_action_is_declared_nobody_is_held_out() -> None:
     assert set(rows["reason"].to_pylist()) == {"no action: none is declared"}
 
 
+def test_nobody_is_held_out_from_nothing() -> None:
+    """Where no action can be handed out, because of effects, capacity or budget, everybody is simply left alone."""
+    useless = {("active/value.A", "gift"): (0.2, 0.5, "own"), ("churn", "gift"): (50.0, 1.0, "unsupported")}
+    none_left = replace(SPEC, actions=(ActionSpec("gift", 1.0, capacity=0),))
+    for values, spec, codes in (
+        (useless, SPEC, {"interval_includes_cost", "placebo_unclear", "no_effects"}),
+        (SURE, none_left, {"capacity_used", "interval_includes_cost", "placebo_unclear"}),
+        (SURE, replace(SPEC, budget=0.5), {"budget_spent", "interval_includes_cost", "placebo_unclear"}),
+    ):
+        rows = plan(ENGINE, crowd(300), effect_rows(values), spec, start=START, salt="s")
+        assert set(rows["action"].to_pylist()) == {"none"} and not any(rows["is_holdout"].to_pylist())
+        assert set(rows["propensity"].to_pylist()) == {1.0} and set(rows["reason_code"].to_pylist()) == codes
+    some = plan(ENGINE, crowd(300), effect_rows(SURE), SPEC, start=START, salt="s").to_pandas()
+    assert set(some.loc[some["is_holdout"], "micro_segment_id"]) == {micro_segment_id("active/value.A")}
+
+
 def test_who_is_held_out_stays_held_out_for_the_cycle_and_changes_with_it() -> None:
     table = plan(ENGINE, crowd(600, 57), effect_rows(SURE, 57), SPEC, start=START, salt="s").to_pandas()
+    table = table[table["micro_segment_id"] == micro_segment_id("active/value.A")]  # where something is handed out
     held = {day: frozenset(rows.loc[rows["is_holdout"], "customer_id"]) for day, rows in table.groupby("day")}
     cycles = [{held[START + timedelta(days=d)] for d in days} for days in (range(28), range(28, 56))]
     assert all(len(cycle) == 1 for cycle in cycles) and cycles[0] != cycles[1]
-    assert 0.06 < len(next(iter(cycles[0]))) / 600 < 0.14
+    assert 0.05 < len(next(iter(cycles[0]))) / 200 < 0.15
     salted = plan(ENGINE, crowd(600), effect_rows(SURE), SPEC, start=START, salt="t").to_pandas()
     assert frozenset(salted.loc[salted["is_holdout"], "customer_id"]) != next(iter(cycles[0]))
 
