@@ -4,7 +4,8 @@ WITH counted AS (
     -- An order that is delivered in parts counts once, on its first day.
     SELECT customer_days.customer_id AS customer_id, customer_days.day AS day,
            customer_days.orders - COALESCE(repeated_orders.repeated, 0) AS orders,
-           customer_days.items AS items, customer_days.amount AS amount, customer_days.refunds AS refunds,
+           customer_days.lines AS lines, customer_days.items AS items, customer_days.amount AS amount,
+           customer_days.refunds AS refunds,
            customer_days.discount AS discount, customer_days.events AS events, customer_days.page_views AS page_views,
            customer_days.carts AS carts, customer_days.redemptions AS redemptions,
            customer_days.exposures AS exposures, customer_days.balance AS balance
