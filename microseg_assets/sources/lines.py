@@ -49,11 +49,18 @@ def check_encoding(name: str, head: bytes) -> None:
         If so; it says what to do.
     """
     if head.startswith(_UTF16) or b"\0" in head.partition(b"\n")[0]:
-        raise SourceError(f"{name} is not UTF-8 text, but looks like UTF-16: save it as UTF-8 (CSV UTF-8 in Excel)")
+        raise SourceError(
+            f"{name} is not UTF-8 text, but looks like UTF-16: save it as UTF-8 (CSV UTF-8 in Excel), or set the key "
+            "encoding to utf-16-le or utf-16-be"
+        )
 
 
-def readable(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str) -> str:
+def readable(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, original: str = "") -> str:
     """The file, or a copy of it whose lines end alike; of what stands in quotes nothing is changed.
+
+    Parameters
+    ----------
+    original : the file that this one is a copy of already
 
     Raises
     ------
@@ -66,9 +73,9 @@ def readable(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str) -
     try:
         if not _differ(name, state.st_size, state.st_mtime_ns):
             return name
-        return _copy(connection, name, delimiter)
+        return _copy(connection, name, delimiter, original or name)
     except DAMAGED as error:
-        raise SourceError(f"{name} is damaged ({first_line(error)}): deliver it again") from None
+        raise SourceError(f"{original or name} is damaged ({first_line(error)}): deliver it again") from None
 
 
 def check_whole(names: Sequence[str]) -> None:
@@ -109,7 +116,7 @@ def _unpacked(name: str) -> IO[bytes]:
     return gzip.open(name, "rb") if name.lower().endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str) -> str:
+def _copy(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, original: str) -> str:
     (folder, number), = connection.execute(
         "SELECT getvariable('__folder'), (SELECT count(*) FROM __rewritten)"
     ).fetchall()  # fmt: skip
@@ -136,5 +143,5 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str) -> s
                 file.write(content[start : found.start()] + end)
                 start = found.end()
         file.write(content[start:])
-    connection.execute("INSERT INTO __rewritten VALUES (?, ?)", [str(target), name])
+    connection.execute("INSERT INTO __rewritten VALUES (?, ?)", [str(target), original])
     return str(target)

@@ -6,6 +6,7 @@ here: converting values (see `values`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ml.tables import Column, Table
 
 Tell: TypeAlias = Callable[..., None]  # key under the table, one sentence, and a severity if it is not an error
 
+_LOOKED_AT = 20  # values of a column that tell whether it holds objects
 _NUMBER = r"VARCHAR|JSON|BOOLEAN|NULL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE|BIGNUM|VARINT"
 _TIME = r"VARCHAR|DATE|TIMESTAMP.*|NULL"
 # What a source may bring for each type of the contract, as DuckDB names it.
@@ -32,7 +34,11 @@ _FITTING = {
 }  # fmt: skip
 
 
-class Vanished(RuleError):
+class LeftOut(RuleError):
+    """Why a column of the contract that a business need not bring is not brought."""
+
+
+class Vanished(LeftOut):
     """A source column that is not there, behind a column of the contract that a business need not bring."""
 
 
@@ -118,8 +124,9 @@ def mapping(
             if column.name in wanted and column.name not in columns and column.name.lower() not in known:
                 raise Vanished(f"the source has no column {column.name!r}; {nearest(column.name, relation.columns)}")
             found.append(_mapped(column, columns.get(column.name), relation, is_counted))
-        except Vanished as missing:
-            tell(f"columns.{column.name}", f"{missing}; {column.name} stays empty", "warning")
+        except LeftOut as reason:
+            severity = "warning" if isinstance(reason, Vanished) else "note"
+            tell(f"columns.{column.name}", f"{reason}; {column.name} stays empty", severity)
             found.append(Mapped(column, "NULL", "NULL"))
         except RuleError as error:
             tell(f"columns.{column.name}", str(error))
@@ -142,6 +149,12 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
         raise RuleError(f"no source column holds {column.name}: map it to one; {listed}")
     else:
         mapped = Mapped(column, "NULL", "NULL")
+    if taken is not None and (given is None or column.type != "string") and (example := _nested(relation, taken)):
+        said = f"{taken} holds objects, such as {example:.60}, but {column.name} is a {column.type}"
+        remedy = f"map a field of it: {column.name}: {taken}.{_likely_field(example, column)}"
+        if given is None and not column.required:
+            raise LeftOut(f"the source's {said}: to bring it, {remedy}")
+        raise RuleError(f"{said}: {remedy}")
     is_count = is_counted and column.type == "timestamp"
     if not re.fullmatch(_NUMBER if is_count else _FITTING[column.type], mapped.type):
         remedy = "map another column"
@@ -151,6 +164,43 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
             remedy = "set the key stamp to epoch_s or epoch_ms, or write to_timestamp(…) for seconds since 1970"
         raise RuleError(f"{expression} is of type {mapped.type}, but {column.name} is a {column.type}: {remedy}")
     return mapped
+
+
+def _nested(relation: Relation, name: str) -> str:
+    """An example of the objects that a column holds, as JSON; empty if it holds plain values."""
+    type_ = relation.columns[name].strip('"')
+    column = quoted(name)
+    if type_.startswith(("STRUCT", "MAP")):
+        shown = f"CAST(to_json({column}) AS VARCHAR)"
+    elif type_ in ("VARCHAR", "JSON"):
+        shown = f"CAST({column} AS VARCHAR)"
+    else:
+        return ""
+    try:
+        found = relation.connection.sql(
+            f"SELECT {shown} FROM ({relation.sql}) WHERE {column} IS NOT NULL LIMIT {_LOOKED_AT}"
+        ).fetchall()
+    except duckdb.Error:
+        return ""  # told when the rows are read
+    objects = [value for (value,) in found if _is_object(value)]
+    return objects[0] if objects and len(objects) == len(found) else ""
+
+
+def _is_object(value: str) -> bool:
+    if not value.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(value), dict)
+    except ValueError:
+        return False
+
+
+def _likely_field(example: str, column: Column) -> str:
+    """The path of the first field that could be the column: a number where one is wanted."""
+    fields: dict[str, object] = json.loads(example)
+    is_number = column.type in ("double", "bigint")
+    fitting = [name for name, value in fields.items() if isinstance(value, int | float) or not is_number]
+    return next(iter([*fitting, *fields]), "field")
 
 
 def _lost(expression: str, relation: Relation) -> str:

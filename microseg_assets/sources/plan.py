@@ -16,10 +16,11 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from microseg_assets.sources.database import Database, Fetch, attach, database, fetch
+from microseg_assets.sources.encodings import AUTO, checked
 from microseg_assets.sources.lines import prepare, rewritten
 from microseg_assets.sources.locate import copies, first_line, locate
 from microseg_assets.sources.mapping import Mapped, Relation, Tell, mapping, predicate
-from microseg_assets.sources.query import adds_up, checked_query, database_query, table_query
+from microseg_assets.sources.query import adds_up, checked_query, database_query, table_query, with_fields_of_files
 from microseg_assets.sources.read import FILE, SOURCE, create_view, described, format_of_all, literal, text
 from microseg_assets.sources.spec import Problem, Severity, SourceError, SourceSpec, TableSpec
 from microseg_assets.sources.values import Clock, counted
@@ -123,6 +124,8 @@ def _is_declared(spec: SourceSpec, tell: Tell) -> bool:
         tell("connection", "a database stands alone: leave path and files out, or the connection")
     elif spec.connection and bool(spec.table) == bool(spec.query):
         tell("connection", "name a table of the database in table, or a SELECT in query; one of the two")
+    elif spec.connection and spec.encoding != AUTO:
+        tell("encoding", "a database has no encoding that could be declared here: leave the key out")
     elif spec.connection:
         return True
     elif spec.table:
@@ -169,6 +172,11 @@ def _opened(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path,
 
 def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, tell: Tell) -> dict[str, list[str]]:
     found = {}
+    try:
+        encoding = checked(spec.encoding)
+    except ValueError as error:
+        tell("encoding", str(error))
+        return {}
     if len(spec.files) > 1 and not spec.query:
         tell("query", "several files need a query that says how they belong together")
     for name, locations in spec.locations.items():
@@ -179,7 +187,9 @@ def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, 
         try:
             files = list(dict.fromkeys(file for location in locations for file in locate(location, base)))
             format_ = format_of_all(files) if spec.format == "auto" else spec.format
-            create_view(connection, f"__{name}", files, format_)
+            create_view(connection, f"__{name}", files, format_, encoding if format_ != "parquet" else AUTO)
+            if encoding != AUTO and format_ == "parquet":
+                tell("encoding", "Parquet files have no encoding: leave the key out")
             connection.execute(
                 f"CREATE TEMP VIEW {quoted(name)} AS SELECT * EXCLUDE ({FILE}) FROM {quoted(f'__{name}')}"
             )
@@ -223,8 +233,10 @@ def _relation(
     if not spec.query:
         ((name, label),) = spec.files.items()
         return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM {quoted(name)}", label), None
-    query = checked_query(spec.query, spec.files, _functions(connection)).sql("duckdb", comments=False)
-    hint = "columns of CSV and JSON files are text: CAST(x AS DOUBLE) where needed"
+    tree = checked_query(spec.query, spec.files, _functions(connection))
+    columns = {name: described(connection, f"FROM {quoted(name)}") for name in spec.files}
+    query = with_fields_of_files(tree, columns).sql("duckdb", comments=False)
+    hint = "columns of CSV and JSON files are text: CAST(x AS DOUBLE) where needed; a field of JSON: device.os"
     return _bound(connection, query, f"query over {', '.join(spec.files)}", hint), None
 
 

@@ -9,7 +9,7 @@ Belongs here: accepting and rewriting SQL as a tree. Does not belong here: scala
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlglot
 from sqlglot import exp
@@ -258,13 +258,52 @@ def with_fields(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
         while isinstance(whole.parent, exp.Dot) and isinstance(whole.parent.expression, exp.Identifier):
             whole = whole.parent
             names.append(whole.expression.name)
-        pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
-        root = exp.Column(this=column.parts[0].copy())
-        field = exp.Anonymous(this="json_extract_string", expressions=[root, exp.Literal.string(pointer)])
+        field = _field(exp.Column(this=column.parts[0].copy()), names)
         if whole is tree:
             return field
         whole.replace(field)
     return tree
+
+
+def with_fields_of_files(tree: exp.Query, columns: Mapping[str, Mapping[str, str]]) -> exp.Query:
+    """The query with ``device.os`` and ``log.device.os`` read from the JSON that a text column of a file holds, as in
+    an expression; what is not JSON has no fields.
+
+    Parameters
+    ----------
+    tree : a query over files
+    columns : file to its columns and DuckDB's types of them
+    """
+    texts = {
+        name.lower() for found in columns.values() for name, type_ in found.items() if type_ in ("VARCHAR", "JSON")
+    }
+    own = {node.alias_or_name.lower() for node in tree.find_all(exp.Table, exp.CTE, exp.Subquery)}
+    for column in [c for c in tree.find_all(exp.Column) if len(c.parts) > 1]:
+        parts = column.parts
+        of = 1 if parts[0].name.lower() in own else 0
+        if len(parts) <= of + 1 and not isinstance(column.parent, exp.Dot):
+            continue
+        if parts[of].name.lower() not in texts:
+            continue
+        whole: exp.Expr = column
+        names = [part.name for part in parts[of + 1 :]]
+        while isinstance(whole.parent, exp.Dot) and isinstance(whole.parent.expression, exp.Identifier):
+            whole = whole.parent
+            names.append(whole.expression.name)
+        root = exp.column(parts[of].copy(), parts[0].copy() if of else None)
+        field: exp.Expr = exp.Case().when(
+            exp.Anonymous(this="json_valid", expressions=[root.copy()]), _field(root, names)
+        )
+        if isinstance(whole.parent, exp.Select) and whole.arg_key == "expressions":
+            field = exp.alias_(field, names[-1], quoted=True)
+        whole.replace(field)
+    return tree
+
+
+def _field(root: exp.Column, names: Sequence[str]) -> exp.Expr:
+    """A field, by its path, of the JSON that a text column holds."""
+    pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+    return exp.Anonymous(this="json_extract_string", expressions=[root, exp.Literal.string(pointer)])
 
 
 def _counts(node: exp.Expr) -> bool:

@@ -14,11 +14,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 from sqlglot import exp
 
+from microseg_assets.sources.encodings import AUTO, decoded, encoding_of
 from microseg_assets.sources.lines import DAMAGED, check_encoding, check_whole, readable
 from microseg_assets.sources.locate import first_line, format_of, is_url
 from microseg_assets.sources.spec import Format, SourceError
@@ -61,8 +62,14 @@ def format_of_all(files: Sequence[str]) -> Format:
     return formats[files[0]]  # type: ignore[return-value]
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format) -> None:
+def create_view(
+    connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format, encoding: str = AUTO
+) -> None:
     """A temporary view of all rows of the files, with the column `FILE`.
+
+    Parameters
+    ----------
+    encoding : of text files, as `encodings.checked` gives it
 
     Raises
     ------
@@ -75,20 +82,23 @@ def create_view(connection: duckdb.DuckDBPyConnection, view: str, files: Sequenc
         connection.register_filesystem(fsspec.filesystem(protocol))
     if format_ != "parquet":
         check_whole(files)
-    error = _tried(connection, view, files, format_)
+    error = _tried(connection, view, files, format_, encoding)
     if error is None:
         return
     # Which of several files is to blame?
-    blamed = ((name, _tried(connection, view, [name], format_)) for name in files)
+    blamed = ((name, _tried(connection, view, [name], format_, encoding)) for name in files)
     name, reason = next(((name, one) for name, one in blamed if one), (files[0], error))
     kind = _KINDS[format_]
     raise SourceError(f"{name} cannot be read as {kind}: {first_line(reason)}; deliver it again or set format")
 
 
-def _tried(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format) -> Exception | None:
+def _tried(
+    connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format, encoding: str
+) -> Exception | None:
     """Create the view and bind it, or say why not."""
     try:
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {_select(connection, view, files, format_)}")
+        select = _select(connection, view, files, format_, encoding)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {select}")
         described(connection, f"FROM {quoted(view)}")
     except (duckdb.Error, UnicodeError, *DAMAGED) as error:
         return error
@@ -103,22 +113,40 @@ def broken(connection: duckdb.DuckDBPyConnection) -> str:
     return " UNION ALL ".join(f"SELECT {FILE} AS source, line FROM {quoted(name)}" for (name,) in views)
 
 
-def _select(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format) -> str:
+def _select(
+    connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format, encoding: str
+) -> str:
     if format_ == "parquet":
         return (
             f"SELECT * FROM read_parquet({_listed(files)}, union_by_name = true, filename = '{FILE}', "
             "hive_partitioning = true, hive_types_autocast = false)"
         )
-    return _select_json(connection, view, files) if format_ == "jsonl" else _select_csv(connection, files)
+    plain = {name: _in_utf8(connection, name, encoding) for name in files}
+    return _select_json(connection, view, plain) if format_ == "jsonl" else _select_csv(connection, plain)
 
 
-def _select_json(connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str]) -> str:
-    """Every line is read as text first, so that one that is no object can be shown; empty lines are nothing."""
-    for name in files:
-        check_encoding(name, _head(name))
+def _in_utf8(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) -> str:
+    """The text file, or a copy of it in UTF-8."""
+    head = _head(name, 1 << 12)
+    used = encoding_of(encoding, head)
+    if used == "utf-8":
+        check_encoding(name, head)
+    return decoded(connection, name, used)
+
+
+def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mapping[str, str]) -> str:
+    """Every line is read as text first, so that one that is no object can be shown; empty lines are nothing.
+
+    Parameters
+    ----------
+    plain : file to where it lies in UTF-8
+    """
+    files = list(plain.values())
+    copied = [f"WHEN {text(copy)} THEN {text(name)}" for name, copy in plain.items() if copy != name]
+    source = f"CASE {FILE} {' '.join(copied)} ELSE {FILE} END" if copied else FILE
     # No line of JSON holds this sign, and where nothing is quoted it does not matter how a line ends.
     lines = (
-        f"SELECT line, {FILE}, CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' "
+        f"SELECT line, {source} AS {FILE}, CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' "
         "THEN CAST(line AS JSON) END END AS object FROM read_csv("
         f"{_listed(files)}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
         f"strict_mode = false, columns = {{line: 'VARCHAR'}}, max_line_size = {_LINE}, buffer_size = {2 * _LINE}, "
@@ -127,20 +155,25 @@ def _select_json(connection: duckdb.DuckDBPyConnection, view: str, files: Sequen
     keys = connection.sql(f"SELECT DISTINCT unnest(json_keys(object)) AS name FROM ({lines}) ORDER BY name")
     names = {name.lower(): name for (name,) in reversed(keys.fetchall()) if name}.values()  # one spelling of each
     if not names:
-        raise SourceError(f"{files[0]} holds no JSON object: write one object per line")
+        raise SourceError(f"{next(iter(plain))} holds no JSON object: write one object per line")
     name = quoted(BROKEN + view)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT line, {FILE} FROM ({lines}) WHERE object IS NULL")
     structure = text(json.dumps(dict.fromkeys(sorted(names), "VARCHAR")))
     return f"SELECT unnest(json_transform(object, {structure})), {FILE} FROM ({lines}) WHERE object IS NOT NULL"
 
 
-def _select_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> str:
-    """Files with the same header are read together; lines that are no rows are noted by DuckDB as rejects."""
+def _select_csv(connection: duckdb.DuckDBPyConnection, plain: Mapping[str, str]) -> str:
+    """Files with the same header are read together; lines that are no rows are noted by DuckDB as rejects.
+
+    Parameters
+    ----------
+    plain : file to where it lies in UTF-8
+    """
     headers: dict[tuple[tuple[str, ...], str], list[str]] = {}
     selects = []
-    for name in files:
-        columns, delimiter = _header(name)
-        copy = readable(connection, name, delimiter)
+    for name, in_utf8 in plain.items():
+        columns, delimiter = _header(name, in_utf8)
+        copy = readable(connection, in_utf8, delimiter, name)
         if copy == name:
             headers.setdefault((columns, delimiter), []).append(name)
         else:
@@ -157,18 +190,17 @@ def _csv(files: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
     )
 
 
-def _head(name: str) -> bytes:
+def _head(name: str, most: int = _HEAD) -> bytes:
     import fsspec
 
     with fsspec.open(name, "rb", compression="infer") as file:
-        content: bytes = file.read(_HEAD)
+        content: bytes = file.read(most)
     return content
 
 
-def _header(name: str) -> tuple[tuple[str, ...], str]:
+def _header(name: str, in_utf8: str) -> tuple[tuple[str, ...], str]:
     """Column names and delimiter of a CSV file, from its first line alone, which goes on where a quote is open."""
-    head = _head(name)
-    check_encoding(name, head)
+    head = _head(in_utf8)
     rest = io.StringIO(head.decode("utf-8-sig", errors="replace"), newline="")
     line = rest.readline()
     if not line.strip():

@@ -102,6 +102,11 @@ def purchases_of(plan: Plan) -> str:
     )
 
 
+def customers_of(plan: Plan) -> str:
+    """`customer_id`: who is in the source, each once."""
+    return f"WITH {_dated(plan)} SELECT DISTINCT customer_id FROM __dated WHERE customer_id IS NOT NULL"
+
+
 def unmapped_of(plan: Plan) -> str:
     """`source_id` and `rows`: delivered ids that the map of ids does not hold, the most frequent first."""
     of = next(_Term(mapped, i).value for i, mapped in enumerate(plan.mapped) if mapped.column.name == "customer_id")

@@ -20,13 +20,14 @@ from microseg_assets.sources.arrivals import Arrival, arrivals, arrivals_sql
 from microseg_assets.sources.ids import FollowedIds, follow
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
-from microseg_assets.sources.read import broken
-from microseg_assets.sources.rows import arrivals_of, days_of, purchases_of, rows_of, unmapped_of
+from microseg_assets.sources.read import broken, text
+from microseg_assets.sources.rows import arrivals_of, customers_of, days_of, purchases_of, rows_of, unmapped_of
 from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
 from ml.tables import CUSTOMER_ID, Column, Table
 
+_NOT_UTF8 = "it is not UTF-8: if the whole file is in another encoding, say so in the key encoding, such as cp1252"
 _IDS = Table(
     "ids",
     "what a customer is called in a source",
@@ -134,6 +135,12 @@ class Source:
             connection.register("delivered_rows", rows)
             return arrivals(connection.sql(arrivals_sql(self.target.table, "delivered_rows")).to_arrow_table())
 
+    def customers(self) -> pa.ChunkedArray:
+        """Who is in this source, each once, whatever is wrong with their rows."""
+        with self._planned() as ready:
+            _fetch(ready)
+            return _run(ready, customers_of(ready))["customer_id"]
+
     def unmapped(self) -> pa.Table:
         """`source_id` and `rows`: ids of this source that its map of ids does not hold, the most frequent first.
 
@@ -237,7 +244,8 @@ def _broken_lines(ready: Plan) -> pa.Table:
         told += connection.sql(f"SELECT source, line, 'not a JSON object' FROM ({objects}) ORDER BY ALL").fetchall()
     if connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
         told += connection.sql(
-            "SELECT coalesce(w.original, s.file_path), e.csv_line, min(e.error_message) FROM reject_errors e "
+            "SELECT coalesce(w.original, s.file_path), e.csv_line, min(CASE WHEN e.error_type = 'INVALID ENCODING' "
+            f"THEN {text(_NOT_UTF8)} ELSE e.error_message END) FROM reject_errors e "
             "JOIN reject_scans s USING (scan_id, file_id) LEFT JOIN __rewritten w ON w.copy = s.file_path "
             "GROUP BY 1, s.file_path, e.line_byte_position, e.csv_line ORDER BY 1, e.line_byte_position"
         ).fetchall()

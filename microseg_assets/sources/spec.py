@@ -13,7 +13,7 @@ from ml.tables import INPUTS, Column, Table
 
 Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
 AttributeType: TypeAlias = Literal["string", "double", "boolean"]
-Severity: TypeAlias = Literal["error", "warning"]
+Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
 DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a file that was delivered already
@@ -28,7 +28,8 @@ class SourceError(ValueError):
 class Problem:
     """One thing that is wrong with a source: where it is declared, and what is wrong and what to do in one sentence.
 
-    A warning does not keep the source from being read.
+    A warning does not keep the source from being read; a note is worth a word when somebody checks the project, and no
+    more.
     """
 
     key: str
@@ -54,6 +55,8 @@ class SourceSpec:
     files : name to location, for `query`
     query : one SELECT over the names in `files`, in DuckDB's SQL; or in a database, in its own
     format : by the file's suffix, unless said otherwise
+    encoding : of text files, such as ``latin-1``, ``cp1252`` (what spreadsheets write on Windows) or ``utf-16``;
+        ``auto`` is UTF-8, or UTF-16 where the first bytes of a file say so
     connection : a database that is only read: ``postgresql://user@host/name``, ``sqlite:///shop.sqlite`` or
         ``duckdb:///shop.duckdb``, where a file is relative to the project file's folder. ``${NAME}`` stands for an
         environment variable, so that a password stands in none of our files; PostgreSQL's own variables, such as
@@ -65,6 +68,7 @@ class SourceSpec:
     files: dict[str, str] = field(default_factory=dict)
     query: str = ""
     format: Format | Literal["auto"] = "auto"
+    encoding: str = "auto"
     connection: str = ""
     table: str = ""
 

@@ -81,6 +81,7 @@ def read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
     types = {names[source]: type_ for source, type_ in guess.attributes.items()}
     spec = TableSpec(
         path=delivery.location,
+        encoding=delivery.encoding.encoding,
         columns=columns,
         where=guess.where,
         stamp=guess.stamp or "auto",

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from microseg_assets.sources import SourceError, locate
+from microseg_assets.sources.encodings import AUTO, Guessed, guessed
 from microseg_assets.sources.locate import first_line, is_url
 from microseg_assets.sources.plan import connected
 from microseg_assets.sources.read import FILE, create_view, format_of_all
@@ -37,6 +38,7 @@ class Delivery:
     location : as the project file names them
     rows : all of them
     columns : as they look in the first `LOOKED_AT` rows
+    encoding : of text files that are not UTF-8
     broken : how many lines of these are no rows, and why the first one is none
     """
 
@@ -45,6 +47,7 @@ class Delivery:
     rows: int
     columns: tuple[Seen, ...]
     broken: tuple[int, str] = (0, "")
+    encoding: Guessed = field(default_factory=Guessed)
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -109,7 +112,9 @@ def _is_hidden(path: Path, below: Path) -> bool:
 def _shape(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:
     """Format and columns of a file; its own name if it cannot be read, so that it stands alone."""
     try:
-        create_view(connection, "__one", [name], format_of_all([name]))
+        format_ = format_of_all([name])
+        encoding = guessed([name]).encoding if format_ != "parquet" else AUTO
+        create_view(connection, "__one", [name], format_, encoding)
     except SourceError:
         return ("", name)
     return (format_of_all([name]), *connection.sql("FROM __one").columns)
@@ -141,7 +146,9 @@ def _from(folder: Path, name: str) -> str:
 def _looked_at(
     connection: duckdb.DuckDBPyConnection, files: Sequence[str], location: str | tuple[str, ...]
 ) -> Delivery:
-    create_view(connection, "__rows", files, format_of_all(files))
+    format_ = format_of_all(files)
+    encoding = guessed(files) if format_ != "parquet" else Guessed()
+    create_view(connection, "__rows", files, format_, encoding.encoding)
     try:
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE looked_at AS SELECT * EXCLUDE ({FILE}) FROM __rows LIMIT {LOOKED_AT}"
@@ -159,7 +166,7 @@ def _looked_at(
         frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
     except duckdb.Error as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
-    return Delivery(location, tuple(files), rows, seen, broken, frequent)
+    return Delivery(location, tuple(files), rows, seen, broken, encoding, frequent)
 
 
 def _broken(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from datetime import date
 import yaml
 
 from microseg_assets.advice import Advice, advice
+from microseg_assets.sources.encodings import AUTO
 from microseg_assets.starting.choosing import Found, attribute_names, calendar
 from microseg_assets.starting.columns import Reading, Seen
 from microseg_assets.starting.guesses import guesses
@@ -185,6 +186,7 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
     )
     if len(delivery.files) > 1:
         lines[-1] += f" # {len(delivery.files)} files with the same columns"
+    lines += _encoding(delivery)
     broken, first = delivery.broken
     if broken:
         lines.append(f"    # Lines that are no rows go to quarantine: {broken:,} were met, the first in {first:.80}")
@@ -228,6 +230,16 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
         lines += [f"    #   {' '.join(seen.name.split())}: {_values(seen)}" for seen in rest[:20]]
         lines += [f"    #   and {len(rest) - 20} more"] if len(rest) > 20 else []
     return [*lines, ""]
+
+
+def _encoding(delivery: Delivery) -> list[str]:
+    """How the text is written, where it is not UTF-8."""
+    guessed = delivery.encoding
+    if guessed.encoding == AUTO:
+        return [f"    # TODO {guessed.doubt}; save them all as UTF-8"] if guessed.doubt else []
+    words = f"; so it says {', '.join(guessed.words)}" if guessed.words else ""
+    doubt = f". TODO {guessed.doubt}" if guessed.doubt else ""
+    return [f"    encoding: {guessed.encoding} # the text is not UTF-8{words}{doubt}"]
 
 
 def span(found: Found) -> str:

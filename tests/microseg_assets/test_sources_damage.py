@@ -112,7 +112,7 @@ def test_a_compressed_file_that_was_changed_is_refused_even_if_it_can_be_unpacke
 
 def test_a_file_that_is_not_utf_8_is_called_so(tmp_path: Path) -> None:
     for name, content in {"a.csv": HEADER + b"\n" + line("a") + b"\n", "a.jsonl": b'{"customer_id": 1}\n'}.items():
-        for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        for encoding in ("utf-16-le", "utf-16-be"):  # without a mark at the beginning
             (tmp_path / name).write_bytes(content.decode().encode(encoding))
             (problem,) = source(TableSpec(path=name), tmp_path).check()
             assert "is not UTF-8 text, but looks like UTF-16: save it as UTF-8" in problem.message
@@ -190,3 +190,63 @@ def test_a_folder_that_lies_in_a_hidden_one_is_read_if_it_is_named(tmp_path: Pat
             assert len(locate(location, tmp_path)) == 1, location
     with pytest.raises(SourceError, match="no file matches"):
         locate(".cache/*/*.csv", tmp_path)
+
+
+# ---------------------------------------------------------------- other encodings
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "names"),
+    [
+        ("cp1252", "cp1252", "Käse„€“"), ("Latin-1", "latin-1", "Käse ÿ"), ("ISO8859-15", "iso8859-15", "Käse €"),
+        ("mac_roman", "mac_roman", "Käse€"), ("utf-16-le", "utf-16-le", "Käse 日本 🎁"),
+        ("auto", "utf-16", "Käse 日本 🎁"), ("utf-16", "utf-16", "Käse 日本 🎁"), ("utf8", "utf-8-sig", "Käse 日本 🎁"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl"])
+def test_text_is_read_in_the_encoding_that_the_project_file_names(
+    tmp_path: Path, declared: str, written: str, names: str, suffix: str
+) -> None:
+    rows = [{"customer_id": "a", "occurred_at": "2024-01-01", "amount": "1", "Größe": names}]
+    content = json.dumps(rows[0], ensure_ascii=False) + "\r\n"
+    if suffix != "jsonl":
+        content = f'{";".join(rows[0])}\r\na;2024-01-01;1;"{names}\n2"\na;2024-01-02;1;{names}\r\n'
+    raw = content.encode(written)
+    folder = tmp_path / "in" / "shop=1"
+    folder.mkdir(parents=True)
+    (folder / f"a.{suffix}").write_bytes(gzip.compress(raw) if suffix.endswith("gz") else raw)
+    of = source(TableSpec(path="in", encoding=declared, columns={"category": "Größe"}), tmp_path)
+    assert of.check() == []
+    rows_found = of.rows(START, FAR)
+    expected = [names] if suffix == "jsonl" else [f"{names}\n2", names]
+    assert rows_found["category"].to_pylist() == expected and of.undated().num_rows == 0
+    assert set(rows_found["source"].to_pylist()) <= {"in", f"in/shop=1/a.{suffix}"}
+
+
+def test_bytes_that_an_encoding_has_no_sign_for_make_their_line_no_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"customer_id,occurred_at,amount\nM\xfcller,2024-01-01,1\nB\x81,2024-01-01,1\n")
+    of = source(TableSpec(path="a.csv", encoding="cp1252"), tmp_path)
+    assert of.rows(START, FAR)["customer_id"].to_pylist() == ["Müller"]
+    (lost,) = of.undated().to_pylist()
+    assert lost["problem"] == "line: not a row of the file" and lost["source"] == "a.csv"
+    (lost, _) = source(TableSpec(path="a.csv"), tmp_path).undated().to_pylist()
+    assert "say so in the key encoding" in lost["delivered"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (TableSpec(path="a.csv", encoding="latin"), ""),
+        (TableSpec(path="a.csv", encoding="klingon"), "'klingon' is not an encoding: write utf-8, latin-1, cp1252"),
+        (TableSpec(path="a.csv", encoding="base64"), "'base64' is not an encoding"),
+        (TableSpec(path="a.parquet", encoding="cp1252"), "Parquet files have no encoding: leave the key out"),
+    ],
+)
+def test_an_encoding_that_is_none_is_told(tmp_path: Path, spec: TableSpec, said: str) -> None:
+    (tmp_path / "a.csv").write_bytes(b"customer_id,occurred_at,amount\na,2024-01-01,1\n")
+    pq.write_table(
+        pa.table({"customer_id": ["a"], "occurred_at": ["2024-01-01"], "amount": [1]}), tmp_path / "a.parquet"
+    )
+    problems = source(spec, tmp_path).check()
+    assert [p.key for p in problems] == (["transactions.encoding"] if said else [])
+    assert all(said in p.message for p in problems)

@@ -314,12 +314,54 @@ def test_fields_of_structs_are_mapped_by_their_path(tmp_path: Path, suffix: str)
         where="device.os = 'iOS' OR device IS NULL",
     )  # fmt: skip
     of = source(spec, tmp_path, table="events")
-    assert of.check() == []
+    (note,) = of.check()
+    assert (note.key, note.severity) == ("events.columns.device", "note") and "device: device.os" in note.message
     found = {r["customer_id"]: r for r in of.rows(START, FAR).to_pylist()}
     assert [(r["os"], r["browser"], r["value"]) for _, r in sorted(found.items())] == [
         ("iOS", "1.2", 5.0), (None, None, 5.0), ("iOS", "1.2", None),
     ]  # fmt: skip
     assert (found["17"]["channel"], found["17"]["campaign"], found["17"]["problem"]) == ("app", "7", None)
+
+
+QUERY = """
+WITH visits AS (SELECT log.user.id AS who, ts, kind, device.os, device.app.version, price.net FROM log)
+SELECT v.who, v.ts, v.kind, v.os, version AS browser, CAST(v.net AS DOUBLE) * 2 AS value, l.user.name AS referrer
+FROM visits AS v JOIN (SELECT DISTINCT user FROM log) AS l ON l.user.id = v.who
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_fields_are_written_in_a_query_as_in_columns(tmp_path: Path, suffix: str) -> None:
+    lines = [EVENT | {"user": {"id": "17", "name": "x"}}, EVENT | {"user": {"id": "18", "name": "y"}, "device": None}]
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(lines), tmp_path / "e.parquet")
+    else:
+        (tmp_path / "e.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    columns: dict[str, str | bool | int | float] = {"customer_id": "who", "occurred_at": "ts", "event_type": "kind"}
+    spec = TableSpec(files={"log": f"e.{suffix}"}, query=QUERY, stamp="epoch_s", columns=columns)
+    of = source(spec, tmp_path, table="events")
+    assert of.check() == []
+    found = of.rows(START, FAR).select(["customer_id", "os", "browser", "value", "referrer"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [("17", "iOS", "1.2", 5.0, "x"), ("18", None, None, 5.0, "y")]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_objects_are_not_taken_for_a_value_and_the_way_to_a_field_is_said(tmp_path: Path, suffix: str) -> None:
+    line = {"customer_id": "a", "occurred_at": "2024-01-02", "event_type": "visit", "value": {"name": "q", "reward": 2}}
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([line]), tmp_path / "e.parquet")
+    else:
+        (tmp_path / "e.jsonl").write_text(json.dumps(line) + "\n")
+    of = source(TableSpec(path=f"e.{suffix}"), tmp_path, table="events")
+    (note,) = of.check()
+    assert note.severity == "note" and "value: value.reward" in note.message and '{"name":"q"' in note.message
+    (row,) = of.rows(START, FAR).to_pylist()
+    assert (row["value"], row["problem"]) == (None, None)
+    asked = source(TableSpec(path=f"e.{suffix}", columns={"value": "value"}), tmp_path, table="events")
+    (problem,) = asked.check()
+    assert problem.is_error and "map a field of it: value: value.reward" in problem.message
+    way = source(TableSpec(path=f"e.{suffix}", columns={"value": "value.reward"}), tmp_path, table="events")
+    assert way.check() == [] and way.rows(START, FAR)["value"].to_pylist() == [2.0]
 
 
 def test_a_text_column_may_hold_json_and_a_broken_one_is_told(tmp_path: Path) -> None:

@@ -410,13 +410,39 @@ def test_what_lies_in_hidden_folders_and_what_cannot_be_read_is_left_out(desk: P
     )
 
 
-def test_a_file_in_another_encoding_or_parted_by_spaces_is_told_as_such(desk: Path) -> None:
-    (desk / "latin.csv").write_bytes("kunde;datum;umsatz\nMüller;2023-01-01;1\n".encode("latin-1"))
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("latin-1", "cp1252"), ("cp1252", "cp1252"), ("iso8859-15", "cp1252"), ("utf-16-le", "utf-16-le"),
+        ("utf-16-be", "utf-16-be"), ("utf-16", ""), ("utf-8", ""), ("utf-8-sig", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_file_in_another_encoding_is_read_in_it_and_it_says_so(
+    desk: Path, written: str, said: str, suffix: str
+) -> None:
+    lines = [f"Müller{i % 9};2023-01-{1 + i % 28:02d};{i}" for i in range(200)] + ["Jürgen;2023-02-01;3"] * 4
+    content = "kunde;datum;umsatz\n" + "\n".join(lines) + "\n"
+    if suffix == "jsonl":
+        rows = [dict(zip(("kunde", "datum", "umsatz"), line.split(";"), strict=True)) for line in lines]
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (desk / f"bons.{suffix}").write_bytes(content.encode(written))
+    file = starting.new("a", [f"bons.{suffix}"], desk)
+    text = file.read_text(encoding="utf-8")
+    expected = f"    encoding: {said} # the text is not UTF-8; so it says Müller"
+    assert (expected in text) == bool(said) and ("encoding" in text) == bool(said)
+    assert "Jürgen" in {row["customer_id"] for row in rows_of(projects.load(str(file)))}
+
+
+def test_a_damaged_line_of_utf_8_is_no_other_encoding(desk: Path) -> None:
+    lines = [f"Müller{i};2023-01-{1 + i % 28:02d};{i}".encode() for i in range(60)] + [b"M\xfcller;2023-01-05;2"]
+    (desk / "bons.csv").write_bytes(b"\n".join([b"kunde;datum;umsatz", *lines]) + b"\n")
+    text = starting.new("a", ["bons.csv"], desk).read_text(encoding="utf-8")
+    assert "encoding:" not in text and "Lines that are no rows go to quarantine: 1 were met" in text
+
+
+def test_a_file_parted_by_spaces_is_told_as_such(desk: Path) -> None:
     (desk / "spaces.txt").write_text("customer_id  date amount\n1  19970101 5\n")
-    assert (
-        "1 of its lines can be no rows, at first line 2: Invalid unicode"
-        in starting.new("a", ["latin.csv"], desk).read_text()
-    )
     assert "columns seem to be parted by spaces" in starting.new("b", ["spaces.txt"], desk).read_text()
 
 

@@ -209,7 +209,7 @@ def _csv(
         out.content = b"\xef\xbb\xbf" + out.content
         out.kinds.append("byte order mark")
     if "UTF-16" in out.kinds:
-        out.content = out.content.decode("utf-8", "replace").encode(random.choice(["utf-16", "utf-16-le", "utf-16-be"]))
+        out.content = out.content.decode("utf-8", "replace").encode(random.choice(["utf-16-le", "utf-16-be"]))
 
 
 def _json_lines(
@@ -250,7 +250,7 @@ def _json_lines(
             parts = [b"", b"customer_id,amount", b"1,2"]
     _join(random, parts[1:], {"LF": b"\n", "CRLF": b"\r\n"}.get(ends, b""), out, cut_before=b"}")
     if "UTF-16" in out.kinds:
-        out.content = out.content.decode("utf-8", "replace").encode(random.choice(["utf-16", "utf-16-le"]))
+        out.content = out.content.decode("utf-8", "replace").encode(random.choice(["utf-16-be", "utf-16-le"]))
     elif random.random() < 0.1 and not fatal:
         out.content = b"\xef\xbb\xbf" + out.content
         out.kinds.append("byte order mark")
