@@ -167,7 +167,13 @@ class Chain:
         return decorate
 
     def family(
-        self, family: str, *, group: str, reads: Iterable[str] = (), kinds: Iterable[str] = ("mlflow",)
+        self,
+        family: str,
+        *,
+        group: str,
+        reads: Iterable[str] = (),
+        kinds: Iterable[str] = ("mlflow",),
+        checks: Mapping[str, str] | None = None,
     ) -> Callable[[Body], dg.AssetsDefinition]:
         """Make the weekly asset of a model family: it reads accepted rows up to the end of its week, the choices of
         the families before it in `reads`, and its own choice of the week before; it writes its choice."""
@@ -180,6 +186,7 @@ class Chain:
                 writes=Stored(tables.MODEL_CHOICES, {"family": family}),
                 reads={**own, **upstream, body.__name__: Reach.PREVIOUS_WEEK},
                 kinds=kinds,
+                checks=checks,
             )(body)
 
         return decorate

@@ -16,6 +16,7 @@ from microseg_assets.printing import title as _title
 from ml import tables
 from ml.actions import plan_summary
 from ml.journeys import summary as flows
+from ml.value import Basis, calibration_drift
 
 
 def show(chain: Chain, what: str, *, day: date | None = None, customer: str | None = None) -> None:
@@ -72,6 +73,26 @@ def stages(chain: Chain, day: date) -> None:
         ((r["stage"], f"{r['customers']:,}", f"{r['share']:.1%}", f"{r['revenue']:,.0f}", f"{r['ltv']:,.0f}",
           f"{r['p_churn']:.0%}") for r in rows.to_pylist()),
     )  # fmt: skip
+    _value_rests_on(chain, day)
+
+
+def _value_rests_on(chain: Chain, day: date) -> None:
+    """What stands beside the sum of values: its horizon, the season or the risk of one, and whether it has drifted."""
+    if chain.lake.missing(tables.CUSTOMER_VALUE, [day]):
+        return
+    basis = Basis.of(chain.engine, chain.lake.files(tables.CUSTOMER_VALUE, [day]))
+    if basis is None:
+        return
+    click.echo(f"  LTV in all {basis.ltv:,.0f} {chain.project.currency}. {basis.words()}")
+    then = day - timedelta(days=basis.horizon_days)
+    made = not chain.lake.missing(tables.CUSTOMER_VALUE, [then])
+    if made and not chain.lake.missing(chain.project.features_table, [day]):
+        found = calibration_drift(
+            chain.engine, _of(chain, tables.CUSTOMER_VALUE, [then]), _of(chain, chain.project.features_table, [day]),
+            basis.horizon_days, basis.outlook,
+        )  # fmt: skip
+        if found.has_drifted:
+            click.echo(f"  Of what was expected on {then}: {found.reason}")
 
 
 def movements(chain: Chain, day: date, *, top: int) -> None:

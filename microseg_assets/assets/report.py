@@ -11,6 +11,7 @@ from microseg_assets.chain import Chain, Step
 from microseg_assets.partitions import Reach
 from ml import tables
 from ml.atlas import TABLES, Atlas, render
+from ml.value import Basis
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
@@ -19,6 +20,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         writes=tables.SEGMENT_ATLAS,
         reads={
             **dict.fromkeys(TABLES, Reach.SAME_DAY),
+            "customer_value": Reach.SAME_DAY,
             "movements": Reach.SEVEN_DAYS,
             "segment_evidence": Reach.LAST_ENDED_WEEK,
             "cluster_lineage": Reach.LAST_ENDED_WEEK,
@@ -42,6 +44,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                     choices=chain.choice_rows(week),
                     switched_off=step.project.missing_tables(),
                     treatments=step.project.lifecycle.treatments(),
+                    basis=Basis.of(step.engine, step.files("customer_value", [day])),
                 )
                 page = render(step.engine, atlas)
                 place = chain.lake.put_file(tables.SEGMENT_ATLAS, day, "atlas.html", page.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -12,15 +13,26 @@ from microseg_assets.partitions import Reach
 from ml import tables, value
 
 CALIBRATED = "calibrated_a_horizon_ago"
+COHORTS_FIT, MONEY_FITS = "no_cohort_is_off", "money_is_independent_of_rhythm"
+FINDINGS = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    @chain.family("value", group="value", kinds=("lightgbm", "mlflow"))
+    @chain.family(
+        "value",
+        group="value",
+        kinds=("lightgbm", "mlflow"),
+        checks={
+            COHORTS_FIT: "On the holdout, customers of every cohort of first purchase brought about what was expected.",
+            MONEY_FITS: "What a purchase brings does not go with how often one buys, as BG/NBD and Gamma-Gamma assume.",
+        },
+    )
     def value_model(step: Step) -> None:
         """The value model of the week: fitted on matured snapshots, judged on a temporal holdout, chosen or not."""
         for week in step.training("value"):
             training = value.train(week.facts, week.end, step.project.value, week.incumbent.model)
             step.choose("value", week, training, spec=step.project.value)
+            _check_fit(step, week.start, value.findings(training.metrics))
 
     @chain.asset(
         "value",
@@ -31,27 +43,62 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     )
     def customer_value(step: Step) -> None:
         """LTV, chance of being alive, expected orders and spend over the horizon, per known customer."""
+        came: dict[date, float | None] = {}
         for week, days in step.in_force():
             choice = chain.choice("value", week)
             features = step.read("customer_features", days)
             rows = value.apply(features, choice.model, step.project.value, label=choice.label)
             step.write(rows, days, model=choice.label, why=choice.reason)
             for day in days:
-                _check_calibration(step, day, step.of_days(features, [day]))
-        step.monitor("value", {"ltv": "SUM(ltv)", "ltv_per_customer": "AVG(ltv)", "p_alive": "AVG(p_alive)"})
+                basis = value.Basis.of(step.engine, step.of_days(rows, [day]))
+                outlook = value.Outlook() if basis is None else basis.outlook
+                step.note(day, rests_on=None if basis is None else basis.words(), **vars(outlook))
+                came[day] = _check_calibration(step, day, step.of_days(features, [day]), outlook)
+        if compared := {day: {"came_over_expected": ratio} for day, ratio in came.items() if ratio is not None}:
+            step.chain.tracking.monitor("value", compared)
+        step.monitor(
+            "value",
+            {
+                "ltv": "SUM(ltv)", "ltv_per_customer": "AVG(ltv)", "p_alive": "AVG(p_alive)",
+                "season_factor": "AVG(season_factor)", "risk_low": "AVG(risk_low)", "risk_high": "AVG(risk_high)",
+            },
+        )  # fmt: skip
 
     return [value_model, customer_value]
 
 
-def _check_calibration(step: Step, day: date, features: pa.Table) -> None:
-    """Warn where the value of the day a horizon ago, as it was published then, has turned out wrong in sum."""
+def _check_fit(step: Step, week: date, found: list[value.Finding]) -> None:
+    """Warn of what the sum of a fit hides: each kind of finding is a check of the week."""
+    for code, name in FINDINGS.items():
+        mine = [finding.facts for finding in found if finding.code == code]
+        notes: dict[str, Any] = {}
+        if code == "cohort_off" and mine:
+            off = ", ".join(f"{facts['cohort'].replace('_', ' ')} {facts['ratio']:.0%}" for facts in mine)
+            notes = {"came_of_what_was_expected": off}
+        elif mine:
+            notes = {
+                "rank_correlation": f"rank correlation {mine[0]['correlation']:+.2f}",
+                "customers": mine[0]["customers"],
+                "correction_by_decile": {f"decile {k}": v for k, v in mine[0]["corrections"].items()},
+            }  # fmt: skip
+        step.check(name, week, not mine, warn=True, **notes)
+
+
+def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value.Outlook) -> float | None:
+    """Warn where the value of the day a horizon ago, as it was published then, has turned out wrong in sum.
+
+    Returns what came over what was expected; None where there was nothing to compare.
+    """
     horizon = step.project.value.horizon_days
     then = day - timedelta(days=horizon)
     if then < step.chain.calendar.start or step.chain.lake.missing(step.stored.table, [then]):
         step.check(CALIBRATED, day, True, warn=True, reason=f"no value was worked out {horizon} days ago")
-        return
-    found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon)
+        return None
+    found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon, outlook)
+    step.note(day, came_over_expected=found.ratio, today=found.today)
     step.check(
         CALIBRATED, day, not found.has_drifted, warn=True, reason=found.reason, customers=found.customers,
         expected=found.expected, realised=found.realised, ratio=found.ratio, decile_error=found.decile_error,
+        today=found.today,
     )  # fmt: skip
+    return found.ratio if found.expected > 0 else None

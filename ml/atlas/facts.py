@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from ml.atlas.words import MISSING, amount, is_known
 from ml.engine import Engine, sql_of
+from ml.value.basis import Basis
 
 Row: TypeAlias = dict[str, Any]
 Key = TypeVar("Key")
@@ -51,6 +52,7 @@ class Atlas:
     choices : rows of `model_choices` in force, one per family, with `week`
     switched_off : input tables that the business does not bring
     treatments : what to do about the customers of a stage (``active``) or sub-stage (``active/at-risk``), in words
+    basis : what the day's sum of values rests on; None if there are none
     """
 
     project: str
@@ -63,6 +65,7 @@ class Atlas:
     choices: Sequence[Mapping[str, Any]]
     switched_off: Sequence[str]
     treatments: Mapping[str, str] = field(default_factory=dict)
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,7 @@ def _headline(facts: Facts, plan: Planned) -> list[Row]:
             "label": "Lifetime value in all",
             "value": amount(facts.ltv) if profiles else MISSING,
             "unit": unit,
-            "note": f"{facts.money(facts.ltv / facts.customers)} per customer"
-            if facts.customers and profiles
-            else "no customers yet",
+            "note": _value_rests_on(facts) if facts.customers and profiles else "no customers yet",
         },
         *(
             {
@@ -125,6 +123,12 @@ def _headline(facts: Facts, plan: Planned) -> list[Row]:
             else ("the plan abstains for everybody" if plan.customers else "no plan yet"),
         },
     ]
+
+
+def _value_rests_on(facts: Facts) -> str:
+    """What stands beside the sum of values: per customer, over which horizon, and in or without which season."""
+    each = f"{facts.money(facts.ltv / facts.customers)} per customer"
+    return f"{each}. {facts.atlas.basis.words()}" if facts.atlas.basis else each
 
 
 def _top_stage(facts: Facts) -> list[Row]:

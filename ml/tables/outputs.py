@@ -139,6 +139,9 @@ CUSTOMER_VALUE = Table(
         _c("expected_spend", "double", "expected net revenue over the horizon, not discounted", "currency"),
         _c("horizon_days", "bigint", "the horizon", "days"),
         _c("model", "string", "`baseline`, or the registered model and its version"),
+        _c("season_factor", "double", "mean index of the season over the horizon; 1 where no season is known"),
+        _c("risk_low", "double", "share of the expected sum that may come, if a season is not known yet; else 1"),
+        _c("risk_high", "double", "multiple of the expected sum that may come, if a season is not known yet; else 1"),
     ),
     key=("customer_id",),
 )

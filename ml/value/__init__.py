@@ -8,7 +8,9 @@ same four columns, so nothing outside of this package knows which one is in forc
 
 from __future__ import annotations
 
+from ml.value.basis import Basis, Outlook
 from ml.value.bgnbd import BetaGeoModel
+from ml.value.breakdown import Finding, findings
 from ml.value.drift import CalibrationDrift, calibration_drift
 from ml.value.gamma_gamma import GammaGammaModel
 from ml.value.model import ValueModel, apply, inputs_of
@@ -16,6 +18,6 @@ from ml.value.spec import ValueSpec, baseline
 from ml.value.training import train
 
 __all__ = [
-    "BetaGeoModel", "CalibrationDrift", "GammaGammaModel", "ValueModel", "ValueSpec", "apply", "baseline",
-    "calibration_drift", "inputs_of", "train",
+    "Basis", "BetaGeoModel", "CalibrationDrift", "Finding", "GammaGammaModel", "Outlook", "ValueModel", "ValueSpec",
+    "apply", "baseline", "calibration_drift", "findings", "inputs_of", "train",
 ]  # fmt: skip

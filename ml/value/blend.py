@@ -8,8 +8,8 @@ listened to is learnt from a holdout (see `weights`), and the same where there w
 What trees learn of customers *among each other* holds from month to month; what they learn of the business's *level*
 is a season that has passed. So the members are brought to one level before they are averaged: the geometric mean of
 two estimates, that of `lifted`, which knows how earlier expectations turned out, and that of BG/NBD and spend as it
-was, which know only today (of the latter alone, where the season is known). The factors are worked out once, on the
-snapshot the fit is made for.
+was, which know only today (of the latter alone, where the season is known; then LightGBM alone stands on it too). The
+factors are worked out once, on the snapshot the fit is made for.
 
 All of this happens in ordinary days (see `season`): the season is taken out of snapshots and outcomes first, and put
 back into what is expected.
@@ -167,7 +167,7 @@ class Fit:
             found["lightgbm"] = {
                 "p_alive": np.minimum(heads["alive"], 1.0),
                 "expected_orders": heads["orders"],
-                "expected_spend": heads["spend"],
+                "expected_spend": heads["spend"] * (self.factors["lightgbm"] if self.season.state == "learnt" else 1.0),
             }
         if "blend" in methods:
             members = {

@@ -1,4 +1,7 @@
-"""Whether value was right: what was expected a horizon ago against what came since.
+"""Whether value was right: what was expected a horizon ago against what came since, and what that says of today.
+
+What came is not where things go. When the season is not known, more than was expected is what a peak looks like from
+behind: today's values rest on its days, and it is they that may be too high. So a verdict points to today.
 
 Belongs here: the comparison and its verdict. Does not belong here: which days are compared (see the asset), and fits.
 """
@@ -6,17 +9,20 @@ Belongs here: the comparison and its verdict. Does not belong here: which days a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from ml.columns import numbers
 from ml.engine import Engine, sql_of
+from ml.value.basis import Outlook
 
 HORIZONS = (28, 56, 90)  # the snapshot says what came in so many days
 TOLERATED = 0.20  # a season moves everybody's spend by less, as a rule
 MIN_CUSTOMERS = 30
 Z = 1.96
+Today = Literal["as_expected", "may_be_too_low", "may_be_too_high"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class CalibrationDrift:
     decile_error : misses of the ten groups by expectation, as a share of what was spent
     has_drifted : whether the whole interval lies further from 1 than `TOLERATED`
     reason : in words
+    today : what follows for today's sum
     """
 
     customers: int
@@ -42,15 +49,19 @@ class CalibrationDrift:
     decile_error: float
     has_drifted: bool
     reason: str
+    today: Today = "as_expected"
 
 
-def calibration_drift(engine: Engine, predicted: pa.Table, features: pa.Table, horizon_days: int) -> CalibrationDrift:
+def calibration_drift(
+    engine: Engine, predicted: pa.Table, features: pa.Table, horizon_days: int, outlook: Outlook | None = None
+) -> CalibrationDrift:
     """Compare the value of a past day with the snapshot of the day a horizon later.
 
     Parameters
     ----------
     predicted : `customer_value` of day d - horizon; rows over another horizon are left out
     features : the snapshot of day d
+    outlook : of the values of day d; None knows of no risk
 
     Returns
     -------
@@ -77,7 +88,27 @@ def calibration_drift(engine: Engine, predicted: pa.Table, features: pa.Table, h
     word = "more" if ratio > 1 else "less"
     reason = f"{abs(ratio - 1):.1%} {word} came than was expected of {customers:,} customers ({low:.2f} to {high:.2f})"
     error = float(np.abs(expected - realised).sum() / came) if came > 0 else 0.0
-    return CalibrationDrift(customers, total, came, ratio, low, high, error, has_drifted, reason)
+    today = _today(ratio, outlook or Outlook()) if has_drifted else "as_expected"
+    return CalibrationDrift(customers, total, came, ratio, low, high, error, has_drifted, reason + _WORDS[today], today)
+
+
+_WORDS: dict[Today, str] = {
+    "as_expected": "",
+    "may_be_too_low": "; today's values may be too low",
+    "may_be_too_high": "; today's values may be too high",
+}
+
+
+def _today(ratio: float, outlook: Outlook) -> Today:
+    """Where today's sum is likely wrong, after values have turned out wrong in sum.
+
+    Beyond what a known season explains, a level that has moved is taken to stay. Where no season is known, whatever
+    came may pass like one: the last days were among the strongest that were seen (a weaker run is known), or among the
+    weakest.
+    """
+    if ratio > 1:
+        return "may_be_too_high" if outlook.risk_low < 1 - TOLERATED else "may_be_too_low"
+    return "may_be_too_low" if outlook.risk_high > 1 + TOLERATED else "may_be_too_high"
 
 
 def _unknown(customers: int, reason: str) -> CalibrationDrift:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pyarrow as pa
 
+from ml.value.basis import Outlook
 from ml.value.blend import Fit, Method
+from ml.value.season import days_of
 from ml.value.spec import BASELINE_INPUTS, OUTPUTS, ValueSpec, baseline, discount, value_table
 
 if TYPE_CHECKING:
@@ -121,4 +123,14 @@ def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, labe
         model.outputs(features.slice(start, BATCH_ROWS)) for start in range(0, features.num_rows, BATCH_ROWS)
     ]
     outputs = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in OUTPUTS}
-    return value_table(features, outputs, horizon_days=model.horizon_days, label=label)
+    outlook = _outlook(features, model, spec.warm_up_days)
+    return value_table(features, outputs, horizon_days=model.horizon_days, label=label, outlook=outlook)
+
+
+def _outlook(features: pa.Table, model: ValueModel, warm_up_days: int) -> dict[str, pa.Array]:
+    """What the season of the model says of the days ahead of each row, and what one that it does not know could do."""
+    fit, (days, places) = model.final, np.unique(days_of(features), return_inverse=True)
+    risks = [fit.season.risk_on(day, fit.first_day, model.horizon_days, warm_up_days) for day in days.astype(object)]
+    ahead = fit.season.ahead(days, model.horizon_days)
+    found = [ahead, *(np.array([getattr(risk, name) for risk in risks], dtype=float) for name in ("low", "high"))]
+    return {name: pa.array(values[places]) for name, values in zip(vars(Outlook()), found, strict=True)}

@@ -165,8 +165,10 @@ class Season:
 
     def risk_on(self, day: date, first_day: date | None, horizon_days: int, warm_up_days: int = 0) -> Risk:
         """The risk of a sum of `day`, which may lie after the day that the season was learnt for."""
-        if self.state == "learnt" or first_day is None:
-            return self.risk
+        if self.state == "learnt":
+            return Risk()
+        if first_day is None:  # of a model from before there was a season
+            return Risk.of_history(0, horizon_days)
         history = (day - first_day).days + 1 - warm_up_days
         return Risk.of_history(history, horizon_days, self.extremes[0], self.extremes[1])
 
@@ -381,8 +383,8 @@ def _returning(y: Floats, middles: np.ndarray, weight: Floats) -> tuple[Floats, 
     level = y - y.mean()
     # A week stands for the mean of its seven days, wherever in it a season begins.
     share = np.zeros((len(y), SLOTS))
-    for day in range(-3, 4):
-        np.add.at(share, (np.arange(len(y)), slots(middles + day)), 1 / 7)
+    for away in range(-3, 4):
+        np.add.at(share, (np.arange(len(y)), slots(middles + away)), 1 / 7)
     years = (middles - middles[0]).astype(float) / 365.25
     apart = np.abs(years[:, None] - years[None, :])
     trend = LEVEL_SD**2 + SLOPE_SD**2 * np.outer(years, years) + TREND_SD**2 * np.exp(-((apart / TREND_YEARS) ** 2) / 2)

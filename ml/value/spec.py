@@ -5,6 +5,7 @@ Belongs here: the horizon, the discount, and "spend stays as it was". Does not b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 
 from ml import tables
 from ml.columns import numbers
+from ml.value.basis import Outlook
+from ml.value.season import Risk
 
 BASELINE_WINDOW_DAYS = 90
 SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
@@ -77,13 +80,21 @@ def discount(horizon_days: int, annual_rate: float) -> float:
     return float((1 + annual_rate) ** (-horizon_days / 2 / 365))
 
 
-def value_table(features: pa.Table, outputs: dict[str, np.ndarray], *, horizon_days: int, label: str) -> pa.Table:
+def value_table(
+    features: pa.Table,
+    outputs: dict[str, np.ndarray],
+    *,
+    horizon_days: int,
+    label: str,
+    outlook: Mapping[str, pa.Array],
+) -> pa.Table:
     """Put the four outputs beside the customers and days of `features`: the columns of `customer_value` and `day`."""
     rows = features.num_rows
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"customer_id": features["customer_id"], "day": features["day"]}
     columns |= {name: pa.array(outputs[name], pa.float64()) for name in OUTPUTS}
     columns["horizon_days"] = pa.array(np.full(rows, horizon_days, dtype=np.int64))
     columns["model"] = pa.array([label] * rows, pa.string())
+    columns |= outlook
     declared = tables.CUSTOMER_VALUE.schema()
     types = [declared.field("customer_id"), pa.field("day", pa.date32()), *list(declared)[1:]]
     return pa.table(columns).cast(pa.schema(types))
@@ -150,4 +161,8 @@ def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") ->
     customer_id, day and the other columns of `customer_value`, one row per row of `features` in its order.
     """
     outputs = as_it_was(features, spec.horizon_days, spec.annual_discount_rate)
-    return value_table(features, outputs, horizon_days=spec.horizon_days, label=label)
+    risk = Risk.of_history(
+        0, spec.horizon_days
+    )  # without a model nothing is known of a season, however old the business
+    outlook = Outlook(1.0, risk.low, risk.high).columns(features.num_rows)
+    return value_table(features, outputs, horizon_days=spec.horizon_days, label=label, outlook=outlook)

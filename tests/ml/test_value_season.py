@@ -21,7 +21,7 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.simulate.business import BusinessSpec, block, facts_of
-from ml.value import ValueModel, ValueSpec
+from ml.value import Basis, Outlook, ValueModel, ValueSpec, apply, calibration_drift
 from ml.value.blend import Fit
 from ml.value.closed_form import ClosedForm
 from ml.value.evaluation import BGNBD, IN_FORCE, cut_at
@@ -244,3 +244,58 @@ def test_a_simulated_calendar_is_in_the_rows_and_in_the_truth() -> None:
     )
     with pytest.raises(ValueError, match="12 months"):
         replace(flat, calendar=(1.0, 2.0))
+
+
+# ── what stands beside a sum ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def valued(facts: Facts, day: date, season: Season | None = None) -> pa.Table:
+    """Value as of a day: by the closed form in season, or without a model."""
+    features = facts.snapshot_of(day)
+    if season is None:
+        return apply(features, None, SPEC, label="baseline")
+    fit = Fit(90, ClosedForm.learn(season.ordinary(features)), first_day=START, season=season)
+    return apply(features, ValueModel(90, 0.1, fit, None, "bgnbd"), SPEC, label="m")
+
+
+def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(peaked: Facts, season: Season) -> None:
+    first = Basis.of(ENGINE, valued(peaked, date(2021, 6, 30)))
+    assert first is not None and first.is_at_risk
+    assert "up to 50% less or 100% more may come" in first.words()
+    early = date(2021, 12, 31)
+    after = Basis.of(ENGINE, valued(peaked, early, learnt(peaked, early)))
+    assert after is not None and after.outlook.risk_low < 0.55 and "No earlier year tells the season" in after.words()
+    known = Basis.of(ENGINE, valued(peaked, date(2022, 9, 30), season))
+    assert known is not None and not known.is_at_risk
+    assert known.outlook.season_factor > 1.4 and "times as strong as ordinary days" in known.words()
+    assert Basis.of(ENGINE, valued(peaked, early).slice(0, 0)) is None
+
+
+def test_a_risk_shrinks_as_the_days_ahead_are_seen_though_the_model_stays(peaked: Facts) -> None:
+    kept = learnt(peaked, date(2021, 6, 30))
+    first, later = (kept.risk_on(day, START, 90, 30) for day in (date(2021, 7, 31), date(2022, 3, 31)))
+    assert (first.unseen_share, later.unseen_share) == (1.0, 0.0)
+    assert later.high < first.high
+
+
+def test_drift_behind_the_first_peak_points_down_and_so_it_goes(peaked: Facts) -> None:
+    then, now = date(2021, 10, 2), date(2021, 12, 31)
+    basis = Basis.of(ENGINE, valued(peaked, now, learnt(peaked, now)))
+    assert basis is not None
+    features = peaked.snapshot_of(now)
+    found = calibration_drift(ENGINE, valued(peaked, then, learnt(peaked, then)), features, 90, basis.outlook)
+    assert found.has_drifted and found.ratio > 1.5  # far more came than was expected …
+    assert found.today == "may_be_too_high"  # … and so the next horizon is expected too high:
+    came = peaked.outcomes(peaked.known([now]), 90, until=now + timedelta(days=90))
+    assert pc.sum(came["spend"]).as_py() < 0.9 * basis.ltv
+    assert "too high" in found.reason
+
+
+def test_drift_in_a_known_season_is_a_level_that_has_moved(peaked: Facts, season: Season) -> None:
+    then, now = date(2022, 10, 2), date(2022, 12, 31)
+    features = peaked.snapshot_of(now)
+    assert not calibration_drift(ENGINE, valued(peaked, then, season), features, 90, Outlook(0.7)).has_drifted
+    half = valued(peaked, then, season)
+    at = half.column_names.index("expected_spend")
+    half = half.set_column(at, "expected_spend", pc.multiply(half["expected_spend"], 0.5))
+    assert calibration_drift(ENGINE, half, features, 90, Outlook(0.7)).today == "may_be_too_low"
