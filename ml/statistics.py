@@ -4,7 +4,9 @@ Belongs here: statistics of paired losses, for every family. Does not belong her
 what follows from a gain (see `ml.training`).
 
 Customers are drawn with all of their rows, by Poisson(1) weights: so a resample is a product of matrices, and many
-figures are taken from the same resamples at once.
+figures are taken from the same resamples at once. They are drawn in the order of their losses, not of their rows: then
+an interval does not depend on the order of rows, and if the largest customers were not there, the others would be drawn
+as before, so that chance has no say in what difference the largest make.
 """
 
 from __future__ import annotations
@@ -158,9 +160,9 @@ class Sums:
         if counts is not None:
             weights = np.random.default_rng(seed).poisson(counts, (draws, len(counts))).astype(np.float64)
             return cls((counts @ terms)[None, :], weights @ terms, int(counts.sum()))
-        draws = min(draws, DRAWS)
-        groups = in_groups(terms, seed)
-        return cls(terms.sum(axis=0, keepdims=True), resamples(len(groups), seed)[:draws] @ groups, len(terms))
+        total = terms.sum(axis=0, keepdims=True)
+        groups = in_groups(terms[np.lexsort(terms.T[::-1])], seed)
+        return cls(total, resamples(len(groups), seed)[:, :draws].T @ groups, len(terms))
 
     def gain(self, statistic: Callable[[Numbers], Numbers]) -> Gain:
         """A statistic of these sums, with its interval."""
@@ -174,7 +176,7 @@ def in_groups(terms: Numbers, seed: int = 0) -> Numbers:
     """The sums of random groups of customers, where there are many: these scatter as the customers do."""
     if len(terms) <= GROUPS:
         return terms
-    return _by_group(terms, np.random.default_rng(seed).permutation(len(terms)) % GROUPS)
+    return _by_group(terms, np.random.default_rng(seed).integers(0, GROUPS, len(terms)))
 
 
 def _by_group(terms: Numbers, group: NDArray[Any]) -> Numbers:
@@ -183,8 +185,8 @@ def _by_group(terms: Numbers, group: NDArray[Any]) -> Numbers:
 
 @lru_cache(maxsize=2)
 def resamples(units: int, seed: int = 0) -> Numbers:
-    """How often each customer is drawn in each resample, shape (DRAWS, units); the next question asks for the same."""
-    return np.random.default_rng(seed).poisson(1.0, (DRAWS, units)).astype(np.float64)
+    """How often each customer is drawn in each resample, shape (units, DRAWS); of fewer customers, the first rows."""
+    return np.random.default_rng(seed).poisson(1.0, (units, DRAWS)).astype(np.float64)
 
 
 def ranking_terms(actual: Numbers, predicted: Numbers) -> Numbers:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "cell_loss"
-OUTERMOST = (0.01, 0.99)
 _STRANGE = 0.01  # share of exposures in unknown micro-segments from which an incumbent is out of date
 
 
@@ -76,8 +75,8 @@ def train(
 
     New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
     on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold, by
-    `spec.margin` and beyond chance. Scores beyond their outermost hundredths count as these, so that three exposures
-    cannot turn it.
+    `spec.margin` and beyond chance. (Scores are not cut off: cells are their means, and held against means of other
+    scores the contest would be about what was cut off. A few large scores widen the interval instead.)
 
     Parameters
     ----------
@@ -282,11 +281,9 @@ class _Contest:
 
 
 def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared errors on the overlap, as a share of the scores' variance; scores beyond the outermost hundredths count
-    as these."""
+    """Squared errors on the overlap, as a share of the scores' variance."""
     kept = scores.score[scores.kept]
-    held = np.clip(kept, *np.quantile(kept, OUTERMOST))
-    errors: NDArray[np.float64] = (held - guess[scores.kept]) ** 2 / max(float(np.var(held)), 1e-12)
+    errors: NDArray[np.float64] = (kept - guess[scores.kept]) ** 2 / max(float(np.var(kept)), 1e-12)
     return errors
 
 

@@ -40,7 +40,7 @@ def change_of_half(ltv: Array, before: float, seed: int = 0) -> Gain:
         return Gain(0.0, -np.inf, np.inf, len(worth))
     some = worth[:: -(-len(worth) // GROUPS)]  # of very many every so-manieth: the interval is wider, never too narrow
     drawn = []
-    for weights in np.array_split(resamples(len(some), seed), 10):
+    for weights in np.array_split(resamples(len(some), seed).T, 10):
         held, people = np.cumsum(weights * some, axis=1), np.cumsum(weights, axis=1)
         place = (held < held[:, -1:] / 2).sum(axis=1).clip(max=len(some) - 1)
         drawn.append(people[np.arange(len(place)), place] / people[:, -1])

@@ -182,8 +182,10 @@ def _star_share(candidates: Array, spec: LifecycleSpec, incumbent: LifecycleMode
     if not isinstance(spec.star_share, str):
         return spec.star_share
     found = share_of_half(candidates)
-    if found is None or incumbent is None:
-        return FIRST_STAR_SHARE if found is None and incumbent is None else found or incumbent.star_share
+    if incumbent is None:
+        return FIRST_STAR_SHARE if found is None else found
+    if found is None:
+        return incumbent.star_share
     change = change_of_half(candidates, incumbent.star_share)
     is_sure = change.is_surely_better or change.is_surely_worse
     return found if abs(change.mean) > spec.star_tolerance and is_sure else incumbent.star_share

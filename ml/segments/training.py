@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "r2_log_spend_28d"
+LIMIT_QUANTILE = 0.95  # of the earlier day's log spend above 0
 MOVED = 0.2  # share of a cluster's customers: if fewer change, the clusters in force stay to the last digit
 
 
@@ -238,16 +239,33 @@ class _Contest:
         return apply_means(shrunken_means(text[first], outcome[first]), text[~first])
 
     def gain(self, refit: LayerModels, incumbent: LayerModels) -> Gain:
-        """By which share the refit explains more than the incumbent, customer by customer."""
+        """By which share the refit explains more than the incumbent, customer by customer.
+
+        Outcomes beyond a limit, read from those of the earlier day, count as the limit: the largest customers have a
+        say, but not for all the others.
+        """
         assert self.past is not None
-        actual = self.past.log_spend[~self.past.is_first]
-        errors = [(actual - self.told(layers, self.past.log_spend)) ** 2 for layers in (incumbent, refit)]
+        first = self.past.is_first
+        outcome = limited(self.past.log_spend, self.past.log_spend[first])
+        told = [self.told(layers, outcome) for layers in (incumbent, refit)]
+        return explained_gain(outcome[~first], *told, seed=self.seed)
 
-        def more(sums: np.ndarray) -> np.ndarray:
-            explained = np.maximum(np.abs(sums[:, 2] - sums[:, 0]), 1e-12)
-            return np.asarray((sums[:, 0] - sums[:, 1]) / explained)
 
-        return bootstrapped(np.column_stack([*errors, (actual - actual.mean()) ** 2]), more, seed=self.seed)
+def limited(outcome: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    """Outcomes up to the limit that one in twenty of the earlier ones above 0 exceeds."""
+    some = earlier[earlier > 0]
+    return np.minimum(outcome, np.quantile(some, LIMIT_QUANTILE)) if some.size else outcome
+
+
+def explained_gain(actual: np.ndarray, incumbent: np.ndarray, refit: np.ndarray, *, seed: int = 0) -> Gain:
+    """By which share of the incumbent's R² the refit's is higher, from what each tells of the same customers."""
+
+    def more(sums: np.ndarray) -> np.ndarray:
+        explained = np.maximum(np.abs(sums[:, 2] - sums[:, 0]), 1e-12)
+        return np.asarray((sums[:, 0] - sums[:, 1]) / explained)
+
+    terms = [(actual - incumbent) ** 2, (actual - refit) ** 2, (actual - actual.mean()) ** 2]
+    return bootstrapped(np.column_stack(terms), more, seed=seed)
 
 
 def _past(facts: Facts, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:

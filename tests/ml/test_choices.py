@@ -11,6 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml.features import Facts
+from ml.journeys.transitions import TransitionSpec
+from ml.lifecycle import LifecycleModel, LifecycleSpec
+from ml.lifecycle import train as train_lifecycle
 from ml.lifecycle.cuts import change_of_half, share_of_half
 from ml.statistics import Gain, bootstrapped, paired_gain, ranking_terms
 from ml.training import decide, first_fit, too_little
@@ -21,7 +25,17 @@ from ml.value.contest import Contest
 from ml.value.judgement import Judge
 from ml.value.metrics import gini
 from ml.value.training import _decide
-from tests.wholesale import START, shop_with_a_giant
+from tests.steadiness import (
+    ActionWeek,
+    LayerWeek,
+    TransitionWeek,
+    ValueWeek,
+    lifecycle_decision,
+    spend_of,
+    steadiness,
+    without_models,
+)
+from tests.wholesale import START, shop_with_a_giant, wholesaler
 
 SPEC = ValueSpec()
 seeds = st.integers(0, 10_000)
@@ -219,6 +233,47 @@ def test_400_shoppers_beside_one_giant_get_the_method_that_is_best_for_them(seed
         for method, said in model.twin.candidates(held).items()
     }
     assert errors[model.method] <= 1.06 * min(errors.values()), errors
+
+
+# ── bootstrap weeks ───────────────────────────────────────────────────────────────────────────────────────────────
+
+AS_OF = START + timedelta(days=480)
+WEEKS = 10  # `make evidence` looks at 200, and at more customers
+
+
+@pytest.fixture(scope="module")
+def wholesale() -> Facts:
+    return wholesaler(1_000, seed=50)
+
+
+@pytest.mark.parametrize("has_incumbent", [False, True])
+def test_three_customers_turn_no_decision_about_value(wholesale: Facts, has_incumbent: bool) -> None:
+    week = ValueWeek.of(wholesale, AS_OF, ValueSpec(), weeks_ago=1)
+    found = steadiness(week.decision(has_incumbent=has_incumbent), week.spend, weeks=WEEKS)
+    assert found.same >= WEEKS - 1, found
+    if not has_incumbent:
+        assert steadiness(week.by_squared_error(has_incumbent=False), week.spend, weeks=WEEKS).same <= found.same
+
+
+def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale: Facts) -> None:
+    spec, before = LifecycleSpec(), AS_OF - timedelta(days=28)
+    first = train_lifecycle(wholesale.until(before), before, spec, None, value_model=None, value_spec=ValueSpec()).model
+    assert isinstance(first, LifecycleModel)
+    decision = lifecycle_decision(wholesale, AS_OF, spec, first)
+    assert steadiness(decision, spend_of(wholesale, AS_OF), weeks=WEEKS).same >= WEEKS - 1
+    week = TransitionWeek.of(wholesale, AS_OF, without_models(), TransitionSpec())
+    assert steadiness(week.decision, week.spend, weeks=WEEKS).same == WEEKS
+
+
+def test_three_customers_turn_no_decision_about_layers(wholesale: Facts) -> None:
+    week = LayerWeek.of(wholesale, AS_OF, without_models())
+    assert steadiness(week.decision, week.spend, weeks=WEEKS).same >= WEEKS - 1
+
+
+@pytest.mark.parametrize("moved", [0.1, 1.0])
+def test_three_customers_turn_no_decision_about_effects(moved: float) -> None:
+    week = ActionWeek.of(2_000, seed=50, moved=moved)
+    assert steadiness(week.decision, week.spend, weeks=WEEKS).same >= WEEKS - 1
 
 
 # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────────────
