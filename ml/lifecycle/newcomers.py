@@ -26,6 +26,7 @@ WEEKS, MOST_NEW = 26, 12  # looked at, all of them or none, and the longest spli
 WARM_UP_DAYS = 28  # who first bought in the first weeks of the data may have bought before them
 DIFFERENT = 0.2  # how far apart the levels must lie, as a share of the settled one
 NEARLY = 0.97  # of what the best split explains
+Z95 = 1.96
 Z = 3.0  # and by how many standard errors: the split was chosen
 
 
@@ -40,6 +41,7 @@ class NewcomerRates:
     explained : (splits,): share of the weeks' variance that two levels parted after week 1, 2, … explain
     distance : (splits,): the first level over the settled one, minus 1
     error : (splits,): standard error of `distance`
+    explained_without : (groups, splits): `explained` without each group of customers
     """
 
     customers: Array
@@ -47,6 +49,14 @@ class NewcomerRates:
     explained: Array
     distance: Array
     error: Array
+    explained_without: Array
+
+    def is_surely_better(self, week: int, than: int) -> bool:
+        """Whether a split after one week explains more than one after another, beyond chance (95 %, jackknife over
+        groups of customers)."""
+        more = self.explained_without[:, week - 1] - self.explained_without[:, than - 1]
+        error = float(np.sqrt(max(len(more) - 1, 0) * more.var())) if len(more) else np.inf
+        return bool(self.explained[week - 1] - self.explained[than - 1] > Z95 * error)
 
     def split(self) -> int | None:
         """The week after which newcomers have settled; None if they buy no differently, or too little is known."""
@@ -93,18 +103,26 @@ def rates_of(customers: Array, bought: Array) -> NewcomerRates:
     rate = bought.sum(0) / whole
     if weeks < WEEKS:
         nothing = np.zeros(0)
-        return NewcomerRates(whole, rate, nothing, nothing, nothing)
-    middle = np.average(rate, weights=whole)
-    total = float((whole * (rate - middle) ** 2).sum())
-    mass, sums = np.cumsum(whole)[:MOST_NEW], np.cumsum(whole * rate)[:MOST_NEW]
-    early, late = sums / mass, ((whole * rate).sum() - sums) / (whole.sum() - mass)
-    between = mass * (early - middle) ** 2 + (whole.sum() - mass) * (late - middle) ** 2
+        return NewcomerRates(whole, rate, nothing, nothing, nothing, nothing)
     there = customers[:, 0] > 0
-    replicates = np.array(
-        [_distance(whole - c, bought.sum(0) - b) for c, b in zip(customers[there], bought[there], strict=True)]
-    )
+    left_out = [(whole - c, bought.sum(0) - b) for c, b in zip(customers[there], bought[there], strict=True)]
+    replicates = np.array([_distance(*counts) for counts in left_out])
     error = np.sqrt(max(len(replicates) - 1, 0) * replicates.var(axis=0))
-    return NewcomerRates(whole, rate, between / total if total else between, _distance(whole, bought.sum(0)), error)
+    without = np.array([_explained(*counts) for counts in left_out])
+    found = _explained(whole, bought.sum(0)), _distance(whole, bought.sum(0))
+    return NewcomerRates(whole, rate, *found, error, without)
+
+
+def _explained(customers: Array, bought: Array) -> Array:
+    """The share of the weeks' variance that two levels parted after each week explain."""
+    mass_of_all, sum_of_all = np.maximum(customers.sum(), 1), bought.sum()
+    middle = sum_of_all / mass_of_all
+    rate = bought / np.maximum(customers, 1)
+    total = float((customers * (rate - middle) ** 2).sum())
+    mass, sums = np.cumsum(customers)[:MOST_NEW], np.cumsum(bought)[:MOST_NEW]
+    early, late = sums / np.maximum(mass, 1), (sum_of_all - sums) / np.maximum(mass_of_all - mass, 1)
+    between = mass * (early - middle) ** 2 + (mass_of_all - mass) * (late - middle) ** 2
+    return np.asarray(between / total if total else between)
 
 
 def _distance(customers: Array, bought: Array) -> Array:

@@ -36,7 +36,7 @@ class LifecycleSpec:
     window_history_days : the days up to the training week's end that `auto` windows are read from
     star_share : share of active customers (stars among them) that are stars when the cut is frozen; `auto`: the fewest
         who hold half of the LTV of all of them, 5 to 20 percent
-    star_tolerance : how far that share may drift before the cut is frozen anew
+    star_tolerance : how far that share may drift, beyond what chance explains, before the cut is frozen anew
     min_customers : below so many customers who ever bought, no window and no cut is learnt
 
     Raises

@@ -53,8 +53,8 @@ def train(
     """Freeze the stages' thresholds as of `as_of`, and decide whether they replace last week's.
 
     Thresholds that move every week would move customers who did nothing. So each stays until the data speak against it:
-    a window as `windows_of` says, the cuts as long as the incumbent's stars are the share asked for of the active
-    customers (stars among them), within `spec.star_tolerance`, and the rules are the spec's.
+    a window as `windows_of` says, the cuts until the incumbent's stars are surely further from the share asked for of
+    the active customers (stars among them) than `spec.star_tolerance`, and the rules are the spec's.
 
     Parameters
     ----------
@@ -177,8 +177,7 @@ def _stages(
 
 
 def _star_share(candidates: Array, spec: LifecycleSpec, incumbent: LifecycleModel | None) -> float:
-    """The share of stars asked for, or found; a found one stays while the new one is within the tolerance, or no
-    further from it than chance explains."""
+    """The share of stars asked for, or found; a found one stays until the new one is surely beyond the tolerance."""
     if not isinstance(spec.star_share, str):
         return spec.star_share
     found = share_of_half(candidates)
@@ -187,8 +186,8 @@ def _star_share(candidates: Array, spec: LifecycleSpec, incumbent: LifecycleMode
     if found is None:
         return incumbent.star_share
     change = change_of_half(candidates, incumbent.star_share)
-    is_sure = change.is_surely_better or change.is_surely_worse
-    return found if abs(change.mean) > spec.star_tolerance and is_sure else incumbent.star_share
+    is_sure = change.low > spec.star_tolerance or change.high < -spec.star_tolerance
+    return found if is_sure else incumbent.star_share
 
 
 def _of_windows(windows: Windows) -> dict[str, float]:
@@ -240,8 +239,8 @@ def _decide(
     distance = (
         f"the incumbent's share of stars is {theirs:.1%} of active customers off the {fresh.star_share:.0%} asked for"
     )
-    is_sure = off.is_surely_better or off.is_surely_worse
-    if theirs > spec.star_tolerance and mine < theirs and is_sure:
+    is_sure = off.low > spec.star_tolerance or off.high < -spec.star_tolerance
+    if mine < theirs and is_sure:
         reason = f"{distance}, more than {spec.star_tolerance:.0%}; {cut}"
         return Verdict("challenger", "drift", reason, parameters), fresh
     kept = replace(incumbent, new_for=fresh.new_for, churn_after=fresh.churn_after)

@@ -45,8 +45,9 @@ def windows_of(
     """The windows of the week that ends on `as_of`.
 
     Last week's window stays while the data do not speak against it, the newcomers' while it explains their rates nearly
-    as well as the best. The churn window stays while the chance of a return after it is not significantly off the
-    threshold, and else goes just as far as the nearest silence of which that is true: drift is followed in small steps.
+    as well as the best, or as well as chance can tell. The churn window stays while the chance of a return after it is
+    not significantly off the threshold, and else goes just as far as the nearest silence of which that is true: drift
+    is followed in small steps.
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tupl
         return before, f"new for {before} days, as before: {why}"
     weeks = before // 7
     is_split = incumbent is not None and before % 7 == 0 and 1 <= weeks <= len(rates.explained)
-    if is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]:
+    is_as_good = is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]
+    if is_as_good or (is_split and not rates.is_surely_better(split, weeks)):
         return before, f"new for {before} days, kept: no other window describes newcomers clearly better"
     return 7 * split, (
         f"new for {7 * split} days: until then newcomers buy {rates.distance[split - 1]:+.0%} against afterwards"

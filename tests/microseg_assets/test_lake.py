@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,13 @@ def test_a_window_over_many_partitions_keeps_to_those_that_are_asked_for(tmp_pat
         lineage=lake.files(table, weeks),
     )
     assert [int(n) for n in found["customers"].to_pylist()] == [100] * 4
+
+
+def test_choices_of_a_lake_that_knows_no_codes_of_reasons_are_read(lake: Lake) -> None:
+    names = [name for name in tables.MODEL_CHOICES.names if not name.startswith("reason_")]
+    columns = tuple(column for column in tables.MODEL_CHOICES.columns if column.name in names)
+    row = {"family": "value", "decision": "none", "reason": "first fit", "metric": "rmse"}
+    older = replace(tables.MODEL_CHOICES, columns=columns)
+    lake.write(older, D1, pa.Table.from_pylist([row], older.schema()), family="value")
+    read = lake.read(tables.MODEL_CHOICES, D1, family="value").to_pylist()[0]
+    assert (read["reason"], read.get("reason_code")) == ("first fit", None)

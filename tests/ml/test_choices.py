@@ -246,9 +246,14 @@ def wholesale() -> Facts:
     return wholesaler(1_000, seed=50)
 
 
+@pytest.fixture(scope="module")
+def value_week(wholesale: Facts) -> ValueWeek:
+    return ValueWeek.of(wholesale, AS_OF, ValueSpec(), weeks_ago=1)
+
+
 @pytest.mark.parametrize("has_incumbent", [False, True])
-def test_three_customers_turn_no_decision_about_value(wholesale: Facts, has_incumbent: bool) -> None:
-    week = ValueWeek.of(wholesale, AS_OF, ValueSpec(), weeks_ago=1)
+def test_three_customers_turn_no_decision_about_value(value_week: ValueWeek, has_incumbent: bool) -> None:
+    week = value_week
     found = steadiness(week.decision(has_incumbent=has_incumbent), week.spend, weeks=WEEKS)
     assert found.same >= WEEKS - 1, found
     if not has_incumbent:
