@@ -215,7 +215,7 @@ def _registered(p: Mapping[str, Any], _: Ids) -> Advice:
 
 def _new_column(p: Mapping[str, Any], _: Ids) -> Advice:
     return Advice(
-        f"{p['column']} is in {p['files']} of {p['of']} files, first in {p['first']}: empty before", "", False
+        f"{p['column']} is in {p['files']} of {p['of']} files only, the first of them {p['first']}", "", False
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from microseg_assets.sources import Source, SourceError, TableSpec, input_table
-from microseg_assets.starting.guesses import Guess, guesses
+from microseg_assets.starting.guesses import Guess, guesses, others_of_log, same_ids
 from microseg_assets.starting.looking import COUNTED, Delivery
 from microseg_assets.starting.names import plain
 from ml.profile import main_span
@@ -70,7 +70,28 @@ def assigned(deliveries: Sequence[Delivery], folder: Path) -> dict[str, Found]:
         partly = [(g, d) for g, d in bought if any(d is one for one in free)]
         if mixed or partly:
             chosen["transactions"] = min(mixed or partly, key=lambda one: (len(one[0].lacks), -one[0].score))
+    _complete(chosen, deliveries)
     return {table: read(table, *chosen[table], folder) for table in INPUTS if table in chosen}
+
+
+def _complete(chosen: dict[str, tuple[Guess, Delivery]], deliveries: Sequence[Delivery]) -> None:
+    """The tables that are left: files whose ids are those of the purchases, and the rest of a mixed log."""
+    if "transactions" not in chosen or chosen["transactions"][0].lacks:
+        return
+    bought, log = chosen["transactions"]
+    (who,) = (seen for seen in log.columns if seen.name in bought.columns["customer_id"].uses)
+    for delivery in deliveries:
+        if any(delivery is taken for _, taken in chosen.values()):
+            continue
+        ids = same_ids(delivery.columns, who)
+        for guess in guesses(delivery.name, delivery.columns, ids) if ids is not None else ():
+            if not guess.lacks and guess.table not in chosen:
+                note = f"{ids.name}: its values are the ids of {log.label}" if ids is not None else ""
+                reading = replace(guess.columns["customer_id"], note=note)
+                chosen[guess.table] = replace(guess, columns={**guess.columns, "customer_id": reading}), delivery
+                break
+    for guess in others_of_log(bought, log.name, log.columns) if bought.kind else ():
+        chosen.setdefault(guess.table, (guess, log))
 
 
 def read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:

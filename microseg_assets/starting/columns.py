@@ -33,6 +33,7 @@ class Seen:
     rows, missing, distinct : of the rows that were looked at
     values : some hundred different values as text, none of them missing
     rare : further values, one of each way of writing that was met
+    is_sample : whether there are more rows than were looked at
     """
 
     name: str
@@ -42,6 +43,7 @@ class Seen:
     distinct: int
     values: tuple[str, ...]
     rare: tuple[str, ...] = ()
+    is_sample: bool = False
 
     @property
     def is_text(self) -> bool:

@@ -6,9 +6,10 @@ is merely possible is left to the user. Does not belong here: reading files (see
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from microseg_assets.sources.stamps import is_written
 from microseg_assets.starting.columns import (
@@ -24,18 +25,26 @@ from microseg_assets.starting.columns import (
     with_clock,
 )
 from microseg_assets.starting.names import (
+    ANSWERED,
     BOUGHT,
     FILES,
     NAMES,
     NOT_REVENUE,
     PRICE,
     RATE,
+    SENT,
     TIME_OF_DAY,
     UNIT_PRICE,
     plain,
     rank,
 )
 from ml.tables import INPUTS
+
+SAME, AMONG = 0.5, 20  # share of the drawn values that two columns of the same ids have in common, of so many at least
+_OF_EVENTS = (
+    "customer_id", "occurred_at", "event_type", "category", "device", "os", "browser", "channel", "referrer",
+    "campaign",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,19 +72,71 @@ class Guess:
     score: float = 0.0
 
 
-def guesses(file: str, columns: Sequence[Seen]) -> list[Guess]:
+def guesses(file: str, columns: Sequence[Seen], who: Seen | None = None) -> list[Guess]:
     """What a file could be, the likeliest first; those that lack nothing before those that do.
 
     Parameters
     ----------
     file : its name without folder and suffix
+    who : the column of customers, where that is known from elsewhere; else it is the one that is called so
     """
-    found = [guess for guess in (_guess(table, file, columns) for table in INPUTS) if guess is not None]
+    found = [guess for guess in (_guess(table, file, columns, who) for table in INPUTS) if guess is not None]
     return sorted(found, key=lambda guess: (len(guess.lacks), -guess.score))
 
 
-def _guess(table: str, file: str, columns: Sequence[Seen]) -> Guess | None:
-    who = best(columns, NAMES["any"]["customer_id"], lambda seen: _is_id(seen) and seen.missing < 0.9 * seen.rows)
+def same_ids(columns: Sequence[Seen], ids: Seen) -> Seen | None:
+    """The column whose values are those of another file's ids, whatever it is called; None if none is.
+
+    Values are drawn by their digest, so those that are drawn from both sides say how many the two have in common.
+    """
+    shares = [(share, -i) for i, seen in enumerate(columns) if (share := _in_common(seen, ids)) >= SAME]
+    return columns[-max(shares)[1]] if shares else None
+
+
+def _in_common(a: Seen, b: Seen) -> float:
+    if min(len(a.values), len(b.values)) < AMONG:
+        return 0.0
+    drawn = [{_digest(value): value for value in seen.values} for seen in (a, b)]
+    reach = min(max(of) if seen.distinct > len(seen.values) else "g" for of, seen in zip(drawn, (a, b), strict=True))
+    mine, theirs = ({digest for digest in of if digest <= reach} for of in drawn)
+    return len(mine & theirs) / max(min(len(mine), len(theirs)), 1)
+
+
+def _digest(value: str) -> str:
+    return hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()
+
+
+def others_of_log(bought: Guess, file: str, columns: Sequence[Seen]) -> list[Guess]:
+    """What else a mixed log holds beside purchases: events, and among them actions that reached customers."""
+    kind = next(seen for seen in columns if seen.name == bought.kind)
+    who = next(seen for seen in columns if seen.name in bought.columns["customer_id"].uses)
+    sent = sorted(v for v in kind.values if re.search(SENT, plain(v)) and not re.search(ANSWERED, plain(v)))
+    purchases = sorted(v for v in kind.values if re.fullmatch(BOUGHT, plain(v)))
+    found = []
+    for table, rows in (
+        ("events", f"{kind.sql} NOT IN ({', '.join(map(_sql_text, purchases))})"),
+        ("exposures", f"{kind.sql} IN ({', '.join(map(_sql_text, sent))})"),
+    ):
+        guess = _guess(table, file, columns, who)
+        if guess is None or (table == "exposures" and not sent):
+            continue
+        read = dict(guess.columns)
+        if table == "events":
+            read.setdefault("event_type", Reading(kind.name, (kind.name,)))
+            read = {name: one for name, one in read.items() if name in _OF_EVENTS}
+        elif "action" not in read or read["action"].uses == (kind.name,):
+            read["action"] = Reading(kind.name, (kind.name,), "", "which action it was; and who was left alone?")
+        lacks = tuple(c.name for c in INPUTS[table].columns if c.required and c.name not in read)
+        if not lacks:
+            note = "the same log as transactions"
+            found.append(replace(guess, columns=read, lacks=(), where=rows, where_note=note, kind=kind.name))
+    return found
+
+
+def _guess(table: str, file: str, columns: Sequence[Seen], who: Seen | None = None) -> Guess | None:
+    who = who or best(
+        columns, NAMES["any"]["customer_id"], lambda seen: _is_id(seen) and seen.missing < 0.9 * seen.rows
+    )
     if who is None:
         return None
     if table == "customers" and not who.is_unique:

@@ -26,6 +26,11 @@ LOOKED_AT = 200_000  # rows of a file that guesses are made from
 COUNTED = 5_000_000  # rows up to which a table is read whole to count its values
 VALUES = 400
 CATEGORIES = 8
+MOSTLY_SHARED = 0.8  # share of the columns of the smaller file that files of one series have in common
+_MONTHS = (
+    r"(?<![a-z])(jan(uary|uar|vier)?|feb(ruary|ruar)?|fevrier|mar(ch|s)?|maerz|märz|apr(il)?|may|mai|june?|juni|juin|"
+    r"july?|juli|juillet|aug(ust)?|aout|sep(t|tember)?|o[ck]t(ober)?|nov(ember)?|de[cz](ember)?|decembre)(?![a-z])"
+)
 SHAPES = 60  # ways of writing of which a value is looked at beyond those
 
 
@@ -40,6 +45,7 @@ class Delivery:
     columns : as they look in the first `LOOKED_AT` rows
     encoding : of text files that are not UTF-8
     broken : how many lines of these are no rows, and why the first one is none
+    partial : columns that not all files have: how many do, and the first of them
     """
 
     location: str | tuple[str, ...]
@@ -49,6 +55,7 @@ class Delivery:
     broken: tuple[int, str] = (0, "")
     encoding: Guessed = field(default_factory=Guessed)
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    partial: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -63,7 +70,7 @@ class Delivery:
 
 
 def look(data: Sequence[str], folder: Path) -> list[Delivery]:
-    """What lies at the given locations, files with the same columns taken together."""
+    """What lies at the given locations, files with the same columns, or of one series, taken together."""
     found = []
     with connected() as connection:
         for given in data:
@@ -89,6 +96,7 @@ def _groups(
     alike: dict[tuple[str, ...], list[str]] = {}
     for name in seen:
         alike.setdefault(_shape(connection, name), []).append(name)
+    alike = _of_one_table(alike)
     if len(alike) == 1 and seen == files:
         return [(given if "://" in given else _from(folder, str(Path(given).expanduser().absolute())), files)]
     if given.startswith("package://"):  # as the package names them, wherever it is installed
@@ -100,6 +108,31 @@ def _groups(
             if (names := tuple(f"package://{package}{name[len(base) :]}" for name in same))
         ]
     return [(_together(same, folder), same) for same in alike.values()]
+
+
+def _of_one_table(alike: Mapping[tuple[str, ...], list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """The sets of files, those of one series put together although some have a column more: a delivery that has grown.
+
+    Files are of one series if their names differ in figures alone and one's columns are among the other's, or nearly.
+    """
+    merged: dict[tuple[str, ...], list[str]] = {}
+    for shape, names in sorted(alike.items(), key=lambda one: (-len(one[0]), one[1])):
+        host = next((of for of, held in merged.items() if _is_one_series(of, held, shape, names)), None)
+        merged.setdefault(host or shape, []).extend(names)
+    return {shape: sorted(names) for shape, names in merged.items()}
+
+
+def _is_one_series(shape: Sequence[str], names: Sequence[str], other: Sequence[str], others: Sequence[str]) -> bool:
+    (format_, *columns), (format_of_other, *columns_of_other) = shape, other
+    if not format_ or format_ != format_of_other or _series(names[0]) != _series(others[0]):
+        return False
+    mine, theirs = ({name.lower() for name in of} for of in (columns, columns_of_other))
+    return len(mine & theirs) >= max(2, MOSTLY_SHARED * min(len(mine), len(theirs)))
+
+
+def _series(name: str) -> str:
+    """A file's name without what counts it: figures, names of months, and what parts these."""
+    return re.sub(rf"([\d_\-.]|{_MONTHS})+(?=[^/]*$)", "#", name.lower())
 
 
 def _is_hidden(path: Path, below: Path) -> bool:
@@ -160,13 +193,31 @@ def _looked_at(
         rows = seen[0].rows if seen else 0
         if rows == LOOKED_AT:
             ((rows,),) = connection.sql("SELECT count(*) FROM __rows").fetchall()
+            if rows > LOOKED_AT:
+                seen = tuple(replace(one, is_sample=True) for one in seen)
             if rows <= COUNTED:
                 likely = {name for guess in guesses("", seen)[:1] for r in guess.columns.values() for name in r.uses}
                 seen = tuple(_counted(connection, one) if one.name in likely else one for one in seen)
         frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
     except duckdb.Error as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
-    return Delivery(location, tuple(files), rows, seen, broken, encoding, frequent)
+    return Delivery(location, tuple(files), rows, seen, broken, encoding, frequent, _partial(connection, files))
+
+
+def _partial(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Columns that only some of several files have."""
+    if len(files) == 1:
+        return {}
+    holders: dict[str, list[str]] = {}
+    for name in files:
+        for column in _shape(connection, name)[1:]:
+            if column != FILE:
+                holders.setdefault(column, []).append(name)
+    return {
+        column: (len(names), names[0].rpartition("/")[2])
+        for column, names in holders.items()
+        if len(names) < len(files)
+    }
 
 
 def _broken(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
@@ -197,7 +248,7 @@ def _counted(connection: duckdb.DuckDBPyConnection, seen: Seen) -> Seen:
     column = quoted(seen.name)
     counts = f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM __rows"
     ((rows, filled, distinct),) = connection.sql(counts).fetchall()
-    return replace(seen, rows=rows, missing=rows - filled, distinct=distinct)
+    return replace(seen, rows=rows, missing=rows - filled, distinct=distinct, is_sample=False)
 
 
 def _frequent(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:

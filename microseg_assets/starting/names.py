@@ -43,6 +43,9 @@ NOT_REVENUE = re.compile(
 )
 RATE = re.compile(r"(^|_)(pct|percent|percentage|prozent|rate|ratio|share|quote|code|id|type|name|pourcentage)(_|$)")
 BOUGHT = r"purchased?|buy|bought|sale|sold|order(ed)?|checkout|transaction|kauf|bestellung|achat|commande|compra"
+# Events that are a business's own doing, and those that are a customer's answer to it.
+SENT = r"(^|_)(sent|received|delivered|impression|mailed|exposed|contacted|reached|versendet|erhalten|envoye|recu)(_|$)"
+ANSWERED = r"(^|_)(viewed|opened|clicked|completed|redeemed|order|payment|parcel|shipment|package)(_|$)"
 UNIT_PRICE = (
     r"(unit|item|each|single|stueck|stuck|einzel|stk)_?(price|preis)|price_(per_)?(unit|each|item|piece)",
     r"prix_unit(aire)?|precio_unitario",
@@ -105,7 +108,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "customers": {
         "registered_at": (
-            (r"(registered|registration|signup|sign_up|signed_up|joined|join|enrolled|enrol+ment|member|customer|angelegt|"
+            (r"(became_)?(registered|registration|signup|sign_up|signed_up|joined|join|enrolled|enrol+ment|member|customer|angelegt|"
             rf"anmelde|anmeldung|registrierung|inscription|kunde|kundin|client)_?({_TIME}|since|seit|depuis)(_?time)?"),
             r"(date|fecha|datum)_?(d_|de_)?(inscription|creation|registration|registro|alta|signup)|first_seen(_at)?",
             r"created(_?(at|on|date))?|creation_date|erstellt(_am)?",

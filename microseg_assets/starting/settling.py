@@ -63,7 +63,7 @@ def settled(found: Mapping[str, Found], folder: Path) -> Settled:
         if changed is not found:
             seen = _look(changed, folder)
     except SourceError:
-        return Settled(found)
+        return Settled(found, _new_columns(found))
     named = {name: source for source, name in _attribute_names(changed).items()}
     foretelling = {named[one["attribute"]]: one for one in seen if one.code is Code.FORETELLING}
     if foretelling:
@@ -72,9 +72,10 @@ def settled(found: Mapping[str, Found], folder: Path) -> Settled:
     # `0000` is 0 where zeros in front do not count; that it is nobody is seen before.
     zeros = [id_ for one in first if one.code is Code.PLACEHOLDER_IDS for id_ in one["ids"] if not id_.strip("0")]
     listed += ["0"] if zeros and changed is not found else zeros
+    seen = [*_new_columns(changed), *(one for one in seen if one.code is not Code.FORETELLING)]
     return Settled(
         changed,
-        [one for one in seen if one.code is not Code.FORETELLING],
+        seen,
         foretelling,
         list(dict.fromkeys(listed)),
         list(dict.fromkeys(one["id"] for one in seen if one.code is Code.HEAVY_ID)),
@@ -89,6 +90,18 @@ def _look(found: Mapping[str, Found], folder: Path) -> list[Observation]:
         if not one.guess.lacks and not one.problems and (one.days or table == "customers")
     }
     return look(opened, zone="UTC")
+
+
+def _new_columns(found: Mapping[str, Found]) -> list[Observation]:
+    """Columns that only some files of a table have."""
+    return [
+        Observation(
+            Code.NEW_COLUMN, table,
+            {"column": column, "files": files, "of": len(one.delivery.files), "first": first},
+        )
+        for table, one in found.items()
+        for column, (files, first) in one.delivery.partial.items()
+    ]  # fmt: skip
 
 
 def _attribute_names(found: Mapping[str, Found]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from microseg_assets.sources.encodings import AUTO
 from microseg_assets.starting.choosing import Found, attribute_names, calendar
 from microseg_assets.starting.columns import Reading, Seen
 from microseg_assets.starting.guesses import guesses
-from microseg_assets.starting.looking import LOOKED_AT, Delivery
+from microseg_assets.starting.looking import Delivery
 from microseg_assets.starting.names import plain
 from microseg_assets.starting.settling import Settled
 from ml.features import category_column
@@ -133,8 +133,8 @@ def looked(start: Settled) -> list[str]:
     lines = [
         line
         for one, said in words
-        if said.is_warning
-        for line in _folded(f"! {one.table}: {_answered(start, one, said)}", "  ")
+        if said.is_warning or one.code is Code.NEW_COLUMN
+        for line in _folded(f"{'!' if said.is_warning else ' '} {one.table}: {_answered(start, one, said)}", "  ")
     ]
     return ["What to look at first:", *lines] if lines else []
 
@@ -185,7 +185,8 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
         f"    path: {_yaml(location) if isinstance(location, str) else '[' + ', '.join(map(_yaml, location)) + ']'}"
     )
     if len(delivery.files) > 1:
-        lines[-1] += f" # {len(delivery.files)} files with the same columns"
+        same = "files, not all with the same columns" if delivery.partial else "files with the same columns"
+        lines[-1] += f" # {len(delivery.files)} {same}"
     lines += _encoding(delivery)
     broken, first = delivery.broken
     if broken:
@@ -270,9 +271,16 @@ def _evidence(name: str, reading: Reading, delivery: Delivery) -> str:
 
 
 def _counts(seen: Seen) -> str:
-    unique = "another value in every row" if seen.is_unique else f"{seen.distinct:,} different values"
-    where = f" in the first {seen.rows:,} rows" if seen.rows == LOOKED_AT else ""
+    unique = "another value in every row" if seen.is_unique else f"{_different(seen)} values"
+    where = f" in the first {seen.rows:,} rows" if seen.is_sample and seen.is_unique else ""
     return unique + (_missing(seen) or ", never missing") + where
+
+
+def _different(seen: Seen) -> str:
+    """How many different values there are, as far as they were looked at."""
+    if not seen.is_sample:
+        return f"{seen.distinct:,} different"
+    return f"at least {seen.distinct:,} (in a sample of {seen.rows:,} rows) different"
 
 
 def _missing(seen: Seen) -> str:
@@ -282,9 +290,9 @@ def _missing(seen: Seen) -> str:
 def _values(seen: Seen) -> str:
     if not seen.values:
         return "always missing"
-    if seen.distinct <= 6:
+    if seen.distinct <= 6 and not seen.is_sample:
         return f"{', '.join(sorted(_short(v) for v in seen.values))}{_missing(seen)}"
-    return f"{seen.distinct:,} different, {_examples(seen, 2)}{_missing(seen)}"
+    return f"{_different(seen)}, {_examples(seen, 2)}{_missing(seen)}"
 
 
 def _examples(seen: Seen, count: int) -> str:

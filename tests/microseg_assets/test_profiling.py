@@ -244,3 +244,84 @@ def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
     write(desk / "orders.csv", HEADER, orders(IDS[:20]))
     monkeypatch.setattr("microseg_assets.starting.settling.look", fails)
     assert projects.load(str(starting.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
+
+
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def daily_files(folder: Path, name: str = "orders-{}.csv", days: int = 30, from_day: int = 20) -> list[list[object]]:
+    """A file a day, the later ones with one column more."""
+    folder.mkdir(exist_ok=True)
+    rows = [row for row in orders(IDS, seed=4) if row[1] < FIRST + timedelta(days=days)]  # type: ignore[operator]
+    for i in range(days):
+        day = FIRST + timedelta(days=i)
+        of_day = [row for row in rows if row[1] == day] or [["x", day, 1.0, f"x{i}"]]
+        header = HEADER if i < from_day else [*HEADER, "device"]
+        write(folder / name.format(day), header, [row if i < from_day else [*row, "web"] for row in of_day])
+    return rows
+
+
+def test_a_folder_whose_later_files_have_a_column_more_is_taken_whole(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daily_files(desk / "daily")
+    project, text, said = new(desk, capsys, "daily")
+    assert project.tables.transactions.path == "daily"
+    assert (project.start, project.end) == (FIRST, FIRST + timedelta(days=29))
+    assert "device is in 10 of 30 files only, the first of them orders-2024-01-21.csv" in said
+    assert "# 30 files, not all with the same columns" in text
+
+
+def test_another_table_in_the_folder_stays_another_table(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    daily_files(desk / "daily")
+    write(desk / "daily" / "customers.csv", ["customer_id", "region"], [[i, "NS"[n % 2]] for n, i in enumerate(IDS)])
+    project, _, _ = new(desk, capsys, "daily")
+    assert project.tables.transactions.path == "daily/orders-*.csv"
+    assert project.tables.customers is not None and project.tables.customers.path == "daily/customers.csv"
+
+
+def test_what_a_sample_has_shown_is_called_at_least(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microseg_assets.starting.looking.LOOKED_AT", 300)
+    rows = [[*row, "DE" if i < 900 else f"C{i % 25}"] for i, row in enumerate(orders(IDS))]
+    write(desk / "orders.csv", [*HEADER, "country"], rows)
+    _, text, _ = new(desk, capsys, "orders.csv")
+    assert "country: at least 1 (in a sample of 300 rows) different" in text
+    assert "customer_id: customer_id # 160 different values, never missing" in text, "what is used is counted"
+
+
+def test_a_mixed_log_gives_its_other_tables_and_profiles_are_found_by_their_ids(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(6)
+    people = [f"{n:032x}" for n in draw.integers(1, 2**62, 600)]
+    kinds = ["transaction", "offer received", "offer viewed", "offer completed"]
+    events = [
+        [id_, kinds[k], 12.5 if k == 0 else "", "" if k == 0 else "abc"[k % 3], FIRST + timedelta(days=int(day))]
+        for id_ in people
+        for k, day in zip(draw.integers(0, 4, 8), draw.integers(0, 60, 8), strict=True)
+    ]
+    write(desk / "transcript.csv", ["person", "event", "amount", "offer", "date"], sorted(events, key=lambda e: e[4]))
+    told = [[i, "MF"[n % 2], 20 + n % 60, 20230101 + n % 28] for n, i in enumerate(people)]
+    write(desk / "profile.csv", ["id", "gender", "age", "became_member_on"], told)
+    project, text, _ = new(desk, capsys, "transcript.csv", "profile.csv")
+    assert project.missing_tables() == ["balances"]
+    assert ids_of(project, "customers") == set(people)
+    assert "customer_id: id # id: its values are the ids of transcript.csv" in text
+    assert "registered_at: CAST(strptime(became_member_on, '%Y%m%d') AS DATE)" in text
+    for table, wanted in (("events", set(kinds[1:])), ("exposures", {"offer received"})):
+        source = project.source(table)
+        assert source is not None and project.end is not None
+        column = "event_type" if table == "events" else "action"
+        rows = source.rows(project.start, project.end)
+        assert rows.num_rows == sum(e[1] in wanted for e in events)
+        if table == "events":
+            assert set(rows[column].to_pylist()) == wanted
+
+
+def test_ids_of_another_kind_are_not_taken_for_those_of_the_log(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(desk / "orders.csv", HEADER, orders(IDS))
+    write(desk / "things.csv", ["sku", "name"], [[f"s{i}", f"thing {i}"] for i in range(300)])
+    project, text, _ = new(desk, capsys, "orders.csv", "things.csv")
+    assert project.tables.customers is None and "# Not used: things.csv" in text
