@@ -6,6 +6,7 @@ Belongs here: the words of reasons, causes and dates. Does not belong here: eval
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,8 +77,14 @@ class Customer:
         return {**(features[0] if features else {}), **(value[0] if value else {})}
 
 
+def as_read(customer: str) -> str:
+    """An id as the chain reads it: a float column's `13085.0` is 13085."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", customer.strip())
+
+
 def show(chain: Chain, day: date, customer: str) -> None:
     """Print one customer's stage with its reasons, its value and clusters, its plan, and every step that led here."""
+    customer = as_read(customer)
     one = Customer(chain, customer, day)
     title(f"Customer {customer} on {day}")
     if not one.path or one.path[-1]["day"] != day:

@@ -15,6 +15,7 @@ import pytest
 
 from microseg_assets import checking, starting
 from microseg_assets import project as projects
+from microseg_assets.customer import as_read
 from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
 
@@ -195,6 +196,12 @@ def test_ids_from_a_float_column_are_said_to_be_read_as_whole_numbers(
     write(desk / "orders.csv", HEADER, [[f"{int(str(row[0]))}.0", *row[1:]] for row in orders(IDS)])
     assert "100% of the ids were delivered as numbers: " in check(desk, capsys, FORM)
     assert re.search(r"\d+\.0 is read as \d+", new(desk, capsys, "orders.csv")[1])
+
+
+@pytest.mark.parametrize("given", ["13085", "13085.0", " 13085.00 "])
+def test_a_customer_is_found_by_the_id_as_delivered_and_as_read(given: str) -> None:
+    assert as_read(given) == "13085"
+    assert as_read("A.0") == "A.0"
 
 
 # ── days, states, currencies ──────────────────────────────────────────────────────────────────────────────────────
