@@ -341,7 +341,9 @@ def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     for why in dict.fromkeys(empty.values()):
         yield from _wrapped(f"empty, {why}: " + ", ".join(name for name in empty if empty[name] == why))
     layers = project.segments.layers
-    yield _title(f"{len(layers)} layers, cut inside each stage")
+    history, warm_up = _history(project, found), project.segments.warm_up_days
+    title = _title(f"{len(layers)} layers, cut inside each stage")
+    yield title + (f": none yet, for want of {warm_up} days of history (see below)" if 0 < history < warm_up else "")
     known = {*alive, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS}
     for layer in layers:
         used = list(layer.present([*names, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS]))
@@ -358,6 +360,16 @@ def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
             yield f"  {layer.name:13} off: nothing of it is delivered"
     audiences = ", ".join(audience.name for audience in project.audiences)
     yield from _wrapped(f"{'audiences':13} {audiences or 'none'}")
+
+
+def _history(project: Project, found: Mapping[str, Finding]) -> int:
+    """Days from the first purchase to the end of the last training week that serves the project's days; 0 if none."""
+    bought = found.get("transactions")
+    if bought is None or not bought.days:
+        return 0
+    last = project.end or max(bought.days)
+    week = project.calendar.serving_week(last)
+    return ((project.calendar.week_end(week) if week else last) - min(bought.days)).days + 1
 
 
 def _folded(names: Sequence[str]) -> list[str]:
@@ -421,11 +433,11 @@ def _models(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
         yield from _wrapped(project.located(f"tables.{warning.key}", warning.message))
     value = project.value
     begin, last = min(bought.days), project.end or max(bought.days)
-    history, warm_up = (last - begin).days + 1, project.segments.warm_up_days
-    if history <= warm_up:
+    history, warm_up = _history(project, found), project.segments.warm_up_days
+    if 0 < history < warm_up:
         yield from _wrapped(
             f"no layers will be cut: {warm_up} days of history are asked for before the first (segments.warm_up_days), "
-            f"and there are {history}; until then the micro-segments are the stages"
+            f"and the last training week has {history}; until then the micro-segments are the stages"
         )
     rhythm, outcomes = (begin + timedelta(days=n) for n in (value.fits_after_days, value.learns_outcomes_after_days))
     if rhythm > last:

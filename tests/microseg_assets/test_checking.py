@@ -137,6 +137,48 @@ def test_complete_journey_fits_on_a_screen(capsys: pytest.CaptureFixture[str]) -
     assert len(lines) <= 62 and max(map(len, lines)) <= 130
 
 
+def sent(desk: Path, rows: Iterable[Sequence[object]]) -> str:
+    write(desk / "sent.csv", ["customer_id", "exposed_at", "action", "campaign_id"], rows)
+    return '  exposures: {path: sent.csv, columns: {randomised: "true"}}\nactions:\n  outcome_window_days: 7\n'
+
+
+def test_a_randomised_campaign_without_controls_is_told_with_how_to_declare_them(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"c{i}", FIRST + timedelta(days=100), "coupon", "spring") for i in range(50)]
+    _, out, _ = report(desk, capsys, sent(desk, rows))
+    told = " ".join(out.split())
+    assert "1 of 1 randomised campaigns (spring) have no controls, so they measure nothing: deliver those" in told
+    for control in ("control", "Holdout", "no e-mail"):
+        with_control = [(*row[:2], control if i % 2 else "coupon", row[3]) for i, row in enumerate(rows)]
+        _, out, _ = report(desk, capsys, sent(desk, with_control))
+        assert "have no controls" not in out and f"{control} is delivered" not in out
+
+
+def test_an_action_that_may_mean_control_is_told_by_name(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"c{i}", FIRST + timedelta(days=100), "coupon" if i % 2 else "no minimum", "k") for i in range(50)]
+    _, out, _ = report(desk, capsys, sent(desk, rows))
+    told = " ".join(out.split())
+    assert (
+        "the action 'no minimum' may mean control or an action, so its rows take no part: map it to 'control'" in told
+    )
+
+
+def test_which_exposures_count_and_which_wait_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A month of data with six waves and a window of a week."""
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], sales(30))
+    rows = [(f"c{i}", FIRST + timedelta(days=d), "control" if i % 2 else "coupon", d)
+            for d in (0, 7, 14, 17, 21, 24) for i in range(20)]  # fmt: skip
+    more = sent(desk, rows)
+    (desk / "shop.yaml").write_text(PROJECT.replace("2024-12-31", "2024-01-30") + more)
+    assert checking.report(str(desk / "shop.yaml")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "by 2024-01-28, the end of the last training week, exposures of 4 of 6 days count; 2024-01-01 never" in told
+    assert "2024-01-25 once 7 days are over, the last on 2024-01-31" in told
+    assert "no layers will be cut: 90 days of history are asked for before the first (segments.warm_up_days)" in told
+    assert "5 layers, cut inside each stage: none yet, for want of 90 days of history" in told
+
+
 # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
