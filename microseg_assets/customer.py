@@ -270,7 +270,8 @@ def _beside(difference: Any, figures: Mapping[str, Any]) -> str:
     """The customer's figure beside its cluster's and its stage's."""
     name = difference.feature
     own = phrase(name, figures[name]) if name in figures else label(name)
-    cluster, stage = figure(name, difference.cluster_mean), figure(name, difference.stage_mean)
+    cluster = difference.cluster_text or figure(name, difference.cluster_mean)
+    stage = difference.stage_text or figure(name, difference.stage_mean)
     return f"{own}; the group’s mean is {cluster}, the stage’s {stage}"
 
 

@@ -15,7 +15,7 @@ from microseg_assets.printing import table as _table
 from microseg_assets.printing import title as _title
 from ml import tables
 from ml.actions import plan_summary
-from ml.journeys import summary as flows
+from ml.atlas.facts import WINDOW_DAYS, net_week
 from ml.value import Basis, calibration_drift
 
 
@@ -96,21 +96,22 @@ def _value_rests_on(chain: Chain, day: date) -> None:
 
 
 def movements(chain: Chain, day: date, *, top: int) -> None:
-    """The largest movements between micro-segments in the seven days up to `day`."""
-    days = chain.calendar.days(max(day - timedelta(days=6), chain.calendar.start), day)
+    """The largest movements between micro-segments in the week up to `day`, net per customer, as the atlas counts."""
+    first = max(day - timedelta(days=WINDOW_DAYS - 1), chain.calendar.start)
     there = set(chain.lake.keys(tables.MOVEMENTS))
-    days = [d for d in days if d.isoformat() in there]
+    days = [d for d in chain.calendar.days(first, day) if d.isoformat() in there]
     names = _names(chain, days)
-    rows = flows(chain.engine, _of(chain, tables.MOVEMENTS, days), names, top=1000).to_pylist()
-    _title(f"Largest movements of the {len(days)} days up to {day}")
     moves: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        if row["level"] == "micro_segment" and row["from_group"]:
-            key = (row["from_group"], row["to_group"], row["cause"])
+    for row in net_week(chain.engine, _of(chain, tables.MOVEMENTS, days), day):
+        if row["cause"] and row["from_id"]:
+            ends = (names.get(row[end], row[end]) for end in ("from_id", "to_id"))
+            key = (*ends, row["cause"])
             moves[key] = moves.get(key, 0) + row["customers"]
+    span = f"on {day}" if len(days) < 2 else f"of the {len(days)} days up to {day}"
+    _title(f"Largest movements {span}, from where each customer was before to where it is now")
     largest = sorted(moves.items(), key=lambda item: (-item[1], item[0]))[:top]
     if not largest:
-        click.echo("  nobody moved")
+        click.echo("  No customer changed micro-segment.")
     _table(("customers", "from", "to", "cause"), ((f"{n:,}", f, t, c) for (f, t, c), n in largest))
 
 

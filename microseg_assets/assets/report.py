@@ -32,6 +32,11 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         for week, days in step.in_force():
             evidence = step.week("segment_evidence", week) if week else tables.SEGMENT_EVIDENCE.empty()
             lineage = step.week("cluster_lineage", week) if week else tables.CLUSTER_LINEAGE.empty()
+            stages = chain.choice("lifecycle", week).model
+            windows = {
+                "churn_after": stages.churn_after if stages else step.project.lifecycle.first_churn_after,
+                "horizon": step.project.value.horizon_days,
+            }
             for day in days:
                 atlas = Atlas(
                     project=step.project.title or step.project.name,
@@ -45,6 +50,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                     switched_off=step.project.missing_tables(),
                     treatments=step.project.lifecycle.treatments(),
                     basis=Basis.of(step.engine, step.files("customer_value", [day])),
+                    audience_words={one.name: one.description for one in step.project.audiences},
+                    windows=windows,
                 )
                 page = render(step.engine, atlas)
                 place = chain.lake.put_file(tables.SEGMENT_ATLAS, day, "atlas.html", page.encode())

@@ -60,11 +60,11 @@ def verdict(facts: Facts) -> str:
     ours = explained.pop(_OURS)
     ranked = sorted(explained, key=lambda name: (-explained[name], name))
     ahead = [f"{name} ({share(explained[name])})" for name in ranked if explained[name] > ours]
-    said = f"Micro-segments tell {share(ours)} of the differences in next month’s spend (log scale, out of time)"
+    said = f"Micro-segments explain {share(ours)} of the variance of next month’s spend (log scale, out of time)"
     if ahead:
-        return f"{said}; {listed(ahead)} {'tells' if len(ahead) == 1 else 'tell'} more."
+        return f"{said}; {listed(ahead)} {'explains' if len(ahead) == 1 else 'explain'} more."
     best = ranked[0]
-    return f"{said}, more than every alternative; the next best, {best}, tells {share(explained[best])}."
+    return f"{said}, more than every alternative; the next best, {best}, explains {share(explained[best])}."
 
 
 def _measured(facts: Facts) -> list[Row]:

@@ -34,7 +34,8 @@ TABLES = (
     "action_plan",
     "audiences",
 )
-_WINDOW = timedelta(days=7)  # of movements
+WINDOW_DAYS = 7  # of movements
+_WINDOW = timedelta(days=WINDOW_DAYS)
 _ORDER = ("prospect", "fun", "new", "active", "star", "reengaged", "churn", "no-sale")
 
 
@@ -53,6 +54,8 @@ class Atlas:
     switched_off : input tables that the business does not bring
     treatments : what to do about the customers of a stage (``active``) or sub-stage (``active/at-risk``), in words
     basis : what the day's sum of values rests on; None if there are none
+    audience_words : who is in an audience, in words
+    windows : days of silence from which a customer has churned (``churn_after``), and the horizon of LTV (``horizon``)
     """
 
     project: str
@@ -66,6 +69,8 @@ class Atlas:
     switched_off: Sequence[str]
     treatments: Mapping[str, str] = field(default_factory=dict)
     basis: Basis | None = None
+    audience_words: Mapping[str, str] = field(default_factory=dict)
+    windows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,16 @@ def counted(engine: Engine, atlas: Atlas) -> Facts:
         evidence=rows("SELECT * FROM evidence ORDER BY r2_log_spend DESC, grouping", "evidence"),
         lineage=rows("SELECT * FROM lineage ORDER BY stage, layer, LENGTH(cluster), cluster", "lineage"),
     )
+
+
+def net_week(engine: Engine, moves: pa.Table, day: date) -> list[Row]:
+    """Who was in which micro-segment a week ago and is in which now, and why: rows of ``week.sql``.
+
+    Parameters
+    ----------
+    moves : `movements` with `day`, of the days up to `day` at least back to a week before it
+    """
+    return engine.query(sql_of("ml.atlas", "week"), {"day": day, "after": day - _WINDOW}, moves=moves).to_pylist()
 
 
 def place(stage: str) -> tuple[int, str]:

@@ -89,7 +89,7 @@ def movements(facts: Facts, week: Week) -> Row:
         "since": full_day(first) if days else "",
         "since_short": day_of(first) if days else "",
         "stage_moves": [
-            {"text": _stage_move(pair, split), "split": _split(split)} for pair, split in _biggest(week.moved, 10)
+            {"text": stage_move(pair, split), "split": _split(split)} for pair, split in _biggest(week.moved, 10)
         ],
         "segment_moves": [
             {"text": _segment_move(facts, pair, split), "split": _split(split)} for pair, split in _biggest(inside, 8)
@@ -130,7 +130,8 @@ def _because(causes: Causes) -> str:
     return listed([f"{number(causes[cause])} {_CAUSES[cause][0]}" for cause in named])
 
 
-def _stage_move(pair: Pair, causes: Causes) -> str:
+def stage_move(pair: Pair, causes: Causes) -> str:
+    """A change of stage in a sentence, with its causes."""
     before, after = pair
     count = causes.total()
     if before is None:

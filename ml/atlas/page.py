@@ -15,10 +15,23 @@ from ml.atlas.evidence import evidence, models, switched_off, verdict
 from ml.atlas.facts import Atlas, Facts, Row, counted, total
 from ml.atlas.flow import flow
 from ml.atlas.micro_segments import Outlook, known_ltv, micro_segments, outlooks
-from ml.atlas.movements import Week, movements, week_of
+from ml.atlas.movements import Pair, Week, movements, stage_move, week_of
 from ml.atlas.plan import Planned, plan_section, planned
 from ml.atlas.words import MISSING, amount, full_day, is_known, number, plural, share, width
 from ml.engine import Engine
+
+TITLES = {
+    "stages": "Stages",
+    "movements": "Movements",
+    "segments": "Micro-segments",
+    "clusters": "Clusters",
+    "effects": "Effects of actions",
+    "plan": "Plan",
+    "audiences": "Audiences",
+    "evidence": "Evidence",
+    "models": "Models",
+}
+LEAST_WORTH = 0.005  # share of all lifetime value from which a headline speaks of it
 
 
 def render(engine: Engine, atlas: Atlas) -> str:
@@ -53,7 +66,7 @@ def _view(facts: Facts) -> Row:
     week, ahead, scale = week_of(facts), outlooks(facts), scale_of(facts)
     plan, plans = planned(facts)
     moves, planning, judged = movements(facts, week), plan_section(plan), verdict(facts)
-    return {
+    view: Row = {
         "project": facts.atlas.project,
         "day": full_day(facts.atlas.day),
         "iso_day": facts.atlas.day.isoformat(),
@@ -61,7 +74,7 @@ def _view(facts: Facts) -> Row:
         "horizon": facts.horizon,
         "headline": _headline(facts, plan),
         "outstanding": [
-            *(f"The biggest change of the week: {move['text']}" for move in moves["stage_moves"][:1]),
+            *_biggest_change(facts, week),
             *_most_at_stake(facts, ahead),
             *_what_the_plan_does(plan, planning["reasons"]),
             *([judged] if judged else []),
@@ -80,7 +93,10 @@ def _view(facts: Facts) -> Row:
         "verdict": judged,
         "models": models(facts),
         "switched_off": switched_off(facts),
+        "churn_after": facts.atlas.windows.get("churn_after"),
+        "ltv_horizon": facts.atlas.windows.get("horizon"),
     }
+    return view | {"sections": _sections(view)}
 
 
 def _headline(facts: Facts, plan: Planned) -> list[Row]:
@@ -138,13 +154,49 @@ def _top_stage(facts: Facts) -> list[Row]:
     return stars or sorted(valued, key=lambda row: (row["ltv_per_customer"], row["stage"]))[-1:]
 
 
-def _most_at_stake(facts: Facts, ahead: Mapping[str, Outlook]) -> list[str]:
-    worst = max(ahead.values(), key=lambda one: (one.at_stake, one.leaf["name"]), default=None)
-    if worst is None or worst.at_stake <= 0:
+def _biggest_change(facts: Facts, week: Week) -> list[str]:
+    """The change between stages that moves most value: customers times the difference of the stages' mean LTV."""
+    each = {stage: row["ltv_per_customer"] for stage, row in facts.stage_profiles.items()}
+
+    def value(pair: Pair) -> float:
+        before, after = pair
+        if before is None or not (is_known(each.get(before)) and is_known(each.get(after))):
+            return 0.0
+        return float(week.moved[pair].total() * (each[after] - each[before]))
+
+    pairs = [pair for pair in week.moved if pair[0] is not None]
+    if not pairs:
         return []
+    most = max(pairs, key=lambda pair: (abs(value(pair)), week.moved[pair].total(), pair[0] or "", pair[1]))
+    worth = value(most)
+    said = f"The change of the week that matters most: {stage_move(most, week.moved[most])}"
+    if abs(worth) < LEAST_WORTH * facts.ltv or not facts.ltv:
+        return [said]
+    way = "more" if worth > 0 else "less"
+    return [
+        f"{said} By what customers of these stages are worth, that is {facts.money(abs(worth))} {way} lifetime value."
+    ]
+
+
+def _most_at_stake(facts: Facts, ahead: Mapping[str, Outlook]) -> list[str]:
+    """The group that loses most beyond what is usual in its stage; nothing where that is little of all value."""
+    usual: dict[str, float] = {}
+    for stage in facts.stages:
+        inside = [one for one in ahead.values() if one.leaf["stage"] == stage]
+        customers = total(one.leaf["customers"] for one in inside)
+        usual[stage] = total(one.leaving * one.leaf["customers"] for one in inside) / customers if customers else 0.0
+
+    def beyond(one: Outlook) -> float:
+        return (one.leaving - usual.get(one.leaf["stage"], 0.0)) * known_ltv(one.leaf)
+
+    worst = max(ahead.values(), key=lambda one: (beyond(one), one.leaf["name"]), default=None)
+    if worst is None or beyond(worst) < LEAST_WORTH * facts.ltv or beyond(worst) <= 0:
+        return []
+    stage = worst.leaf["stage"]
     said = (
-        f"The most value on the move: {worst.leaf['name']}, where {share(worst.leaving)} of customers are expected in "
-        f"another stage within {facts.horizon} days; the group’s LTV is {facts.money(known_ltv(worst.leaf))}."
+        f"Watch {worst.leaf['name']}: {share(worst.leaving)} of its {plural(worst.leaf['customers'], 'customer')} are "
+        f"expected in another stage within {facts.horizon} days, where {share(usual[stage])} are usual in “{stage}”; "
+        f"the group’s lifetime value is {facts.money(known_ltv(worst.leaf))}."
     )
     return [said]
 
@@ -188,10 +240,27 @@ def _stages(facts: Facts, week: Week) -> list[Row]:
 def _audiences(facts: Facts) -> list[Row]:
     return [
         {
-            "name": row["audience"],
+            "name": row["audience"].replace("_", " ").capitalize(),
+            "meaning": facts.atlas.audience_words.get(row["audience"], ""),
             "customers": number(row["customers"]),
             "share": share(row["customers"], facts.customers),
             "width": width(row["customers"], facts.customers),
         }
         for row in facts.audiences
     ]
+
+
+def _sections(view: Row) -> list[Row]:
+    """The sections in their order: those that have something to show, then the others."""
+    has = {
+        "stages": bool(view["stages"]),
+        "movements": view["week"]["known"],
+        "segments": bool(view["segments"]["count"]),
+        "clusters": bool(view["clusters"]),
+        "effects": bool(view["actions"]),
+        "plan": bool(view["plan"]["rows"]),
+        "audiences": bool(view["audiences"]),
+        "evidence": bool(view["evidence"]),
+        "models": bool(view["models"]),
+    }
+    return [{"id": name, "title": TITLES[name]} for name in sorted(has, key=lambda name: not has[name])]

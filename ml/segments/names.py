@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
+from ml.features.phrases import figure, label
+
 
 @dataclass(frozen=True)
 class Words:
@@ -105,6 +107,8 @@ class Difference:
     difference: float
     cluster_mean: float
     stage_mean: float
+    cluster_text: str = ""  # of words in an order, whose means are places: the word that is nearest
+    stage_text: str = ""
 
     @property
     def is_unknown(self) -> bool:
@@ -116,10 +120,15 @@ class Difference:
         return category_words(self.feature, self.value) if self.value else words_of(self.feature)
 
     def __str__(self) -> str:
-        """``spend_90d 412 against 128``; a share of customers for the value of a string feature."""
+        """``spend in 90 days 412 against 128``; a share of customers for the value of a string feature."""
+        if self.value == UNKNOWN:
+            return f"{label(self.feature)} unknown for {self.cluster_mean:.0%} against {self.stage_mean:.0%}"
         if self.value:
-            return f"{self.feature} is {self.value} for {self.cluster_mean:.0%} against {self.stage_mean:.0%}"
-        return f"{self.feature} {self.cluster_mean:,.3g} against {self.stage_mean:,.3g}"
+            return f"{label(self.feature)} {self.value} for {self.cluster_mean:.0%} against {self.stage_mean:.0%}"
+        if self.cluster_text or self.stage_text:
+            return f"{label(self.feature)} around {self.cluster_text} against {self.stage_text}"
+        here, everywhere = (figure(self.feature, mean) for mean in (self.cluster_mean, self.stage_mean))
+        return f"{label(self.feature)} {here} against {everywhere}"
 
     @property
     def grade(self) -> int:

@@ -49,10 +49,18 @@ def differences(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[
             everywhere, overall = float(prepared.mean()), float(filled.sum() / max(known.sum(), 1))
             for number in np.flatnonzero(sizes):
                 away = (float(means[number]) - everywhere) / spread
-                found[number].append(Difference(feature, value, away, float(raws[number]), overall))
+                texts = _nearest_words(column, float(raws[number]), overall) if not value else ("", "")
+                found[number].append(Difference(feature, value, away, float(raws[number]), overall, *texts))
     for some in found:
         some.sort(key=lambda one: (-abs(one.difference), one.feature, one.value))
     return found
+
+
+def _nearest_words(column: preparation.Column, *means: float) -> tuple[str, ...]:
+    """The words at the places nearest to some means; nothing where values are numbers."""
+    if not isinstance(column, preparation.Ordinal):
+        return ("",) * len(means)
+    return tuple(column.values[min(max(round(mean), 0), len(column.values) - 1)] for mean in means)
 
 
 def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
