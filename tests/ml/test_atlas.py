@@ -955,3 +955,49 @@ def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> No
     ):
         assert claim in said
     assert "All 2 clusters are last week’s." in told(engine, atlas, *models.lineage(is_new=False).to_pylist())
+
+
+# ── what is said first, and in which order ────────────────────────────────────────────────────────────────────────
+
+
+def test_sections_that_have_nothing_to_show_come_last(engine: DuckDB, atlas: Atlas, page: str) -> None:
+    order = [name for name in re.findall(r'<section id="(\w+)"', page) if name != "glossary"]
+    assert order == re.findall(r'<li><a href="#(\w+)">', page)[:-1]
+    bare = emptied(atlas, "action_effects", "action_plan", "audiences")
+    order = re.findall(r'<section id="(\w+)"', render(engine, bare))
+    assert order[0] == "glossary" and order[-3:] == ["effects", "plan", "audiences"]
+    assert order.index("evidence") < order.index("effects")
+
+
+def test_the_words_of_the_page_stand_before_its_sections(page: str) -> None:
+    assert page.index('id="glossary"') < page.index('id="stages"')
+
+
+def test_the_chance_of_no_order_is_not_called_churn_and_both_windows_are_told(engine: DuckDB, atlas: Atlas) -> None:
+    page = words(render(engine, replace(atlas, windows={"churn_after": 211, "horizon": 90})))
+    assert "P(churn)" not in page
+    assert "No order in 90 days" in page and "it begins after 211 days without a purchase" in page
+
+
+def test_an_audience_is_told_in_words(engine: DuckDB, atlas: Atlas) -> None:
+    name = atlas.tables["audiences"]["audience"][0].as_py()
+    page = words(render(engine, replace(atlas, audience_words={name: "who they are, in words"})))
+    assert f"{name.replace('_', ' ').capitalize()} who they are, in words" in page
+
+
+def test_a_difference_is_told_with_units_and_without_exponents() -> None:
+    assert str(Difference("ltv", "", 1.0, 1360.4, 375.2)) == "lifetime value 1,360 against 375"
+    assert (
+        str(Difference("purchase_days_28d", "", 1.0, 1.38, 0.4)) == "days with a purchase in 28 days 1.38 against 0.40"
+    )
+    assert str(Difference("recency_days", "", 1.0, 41.6, 9.0)) == "last purchase 42 days ago against 9 days ago"
+    assert str(Difference("p_alive", "", 1.0, 0.5, 0.071)) == "chance of an order 50% against 7.1%"
+    assert str(Difference("income", "unknown", 1.0, 1.0, 0.4)) == "income unknown for 100% against 40%"
+
+
+def test_the_headline_is_the_change_that_moves_most_value_not_most_customers(engine: DuckDB, atlas: Atlas) -> None:
+    """Ten from prospect to new are fewer in value than two stars who are gone."""
+    ways = [[("new", "active", "behaviour"), ("active", "active", None)]] * 10
+    ways += [[("star", "churn", "behaviour"), ("churn", "churn", None)]] * 8
+    page = words(render(engine, replace(atlas, moves=moves_of(*ways))))
+    assert "The change of the week that matters most: 8 customers went from “star” to “churn”" in page
