@@ -29,7 +29,7 @@ from microseg_assets.tracking import Tracking
 from microseg_assets.trailing import past_of
 from ml import tables
 from ml.engine import Engine, Files
-from ml.features import Facts, repeated_orders
+from ml.features import Facts, repeated_orders, undone_orders
 from ml.restate import Models
 from ml.segments import SegmentSpec
 
@@ -250,7 +250,12 @@ class Chain:
         facts = Facts(self.engine, self.project.feature_spec, *(self.lake.files(table, days) for table in stored))
         gone = set(self.lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
         orders = self.lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
-        return replace(facts, repeated_orders=repeated_orders(self.engine, orders, facts.spec.order_days))
+        lines = self.lake.files(self.project.inputs["transactions"], days)
+        return replace(
+            facts,
+            repeated_orders=repeated_orders(self.engine, orders, facts.spec.order_days),
+            undone_orders=undone_orders(self.engine, lines, facts.spec.undo_within_days),
+        )
 
     def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
@@ -193,7 +193,6 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     `begun` is the first published day of the spell. None where facts of the days before are not there, or the models
     would have put the customer elsewhere on that day.
     """
-    from ml.features import Facts
     from ml.restate import inputs_of
 
     chain, stage = one.chain, one.path[-1]["stage"]
@@ -209,7 +208,8 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
         )
         for of in inputs
     ]
-    facts = Facts(chain.engine, chain.project.feature_spec, *own)
+    names = ("customer_days", "category_days", "customers")
+    facts = replace(chain.facts_so_far(begun), **dict(zip(names, own, strict=True)))
     pairs = facts.known(days[-LONGEST:])
     if not pairs.num_rows:
         return None

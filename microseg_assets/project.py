@@ -62,10 +62,12 @@ class Section(BaseModel):
 
 
 class Features(Section):
-    """Features beside those that every project has, and how many days may lie between two parts of one order."""
+    """Features beside those that every project has, and what counts as an order: how many days may lie between two
+    parts of one, and within how many days a refund of all of it takes it away."""
 
     categories: tuple[str, ...] = ()
     order_days: int = Field(default=30, ge=0, le=366)
+    undo_within_days: int | None = Field(default=None, ge=0, le=366)
 
 
 class Tables(Section):
@@ -189,7 +191,9 @@ class Project(Section):
 
     @cached_property
     def feature_spec(self) -> FeatureSpec:
-        return FeatureSpec(self.features.categories, self.attributes, self.features.order_days)
+        return FeatureSpec(
+            self.features.categories, self.attributes, self.features.order_days, self.features.undo_within_days
+        )
 
     @cached_property
     def features_table(self) -> Table:

@@ -14,9 +14,10 @@ from ml.features.facts import (
     day_facts,
     features_table,
     repeated_orders,
+    undone_orders,
 )
 
 __all__ = [
     "Attribute", "DayFacts", "Facts", "FeatureSpec", "category_column", "day_facts", "features_table",
-    "repeated_orders",
+    "repeated_orders", "undone_orders",
 ]  # fmt: skip

@@ -44,11 +44,14 @@ class FeatureSpec:
     attributes : columns of the customers table.
     order_days : lines of one order's id within so many days of each other are one order, which counts on its first
         day; 0 where an id is an order's own on one day only
+    undo_within_days : a refund of a whole order's amount by the same customer, at most so many days after it, takes the
+        order away as of the day of the refund; None: every order stays one
     """
 
     categories: tuple[str, ...] = ()
     attributes: tuple[Attribute, ...] = ()
     order_days: int = 30
+    undo_within_days: int | None = None
 
 
 def category_column(category: str) -> str:
@@ -109,6 +112,19 @@ def repeated_orders(engine: Engine, order_days: Input, within: int) -> pa.Table:
     return engine.query(sql_of("ml.features", "repeated_orders"), {"order_days": within}, order_days=order_days)
 
 
+def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa.Table | None:
+    """`customer_id`, `day`, `undone_on`, `orders`, `amount`: orders that a refund took away, and when that was known.
+
+    Parameters
+    ----------
+    transactions : accepted rows of the whole history up to the last day that is asked for
+    within : days between an order and its refund, at most; None where no refund undoes an order
+    """
+    if within is None:
+        return None
+    return engine.query(sql_of("ml.features", "undone_orders"), {"undo_within_days": within}, transactions=transactions)
+
+
 @dataclass(frozen=True)
 class Facts:
     """Customer days, category days and attribute deliveries, none of them later than the day they were read for.
@@ -118,6 +134,7 @@ class Facts:
     Parameters
     ----------
     repeated_orders : what `customer_days` counts too often (see the function); None where it counts each order once
+    undone_orders : orders that refunds took away, and when (see the function); None where they all stay
     """
 
     engine: Engine
@@ -126,6 +143,7 @@ class Facts:
     category_days: Input
     customers: Input
     repeated_orders: Input | None = None
+    undone_orders: pa.Table | None = None
 
     @classmethod
     def from_rows(
@@ -155,7 +173,8 @@ class Facts:
             days = engine.query(once, customer_days=days, repeated_orders=repeated).cast(days.schema)
         names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
-        return cls(engine, spec, days, found.category_days, attributes)
+        undone = undone_orders(engine, transactions, spec.undo_within_days)
+        return cls(engine, spec, days, found.category_days, attributes, undone_orders=undone)
 
     def until(self, day: date) -> Facts:
         """The same facts without anything after `day`."""
@@ -206,6 +225,11 @@ class Facts:
         -------
         One row per pair, ordered by day and customer: customer_id, day, and the columns of `features_table(spec)`.
         """
+        if self.undone_orders is not None and self.undone_orders.num_rows and pairs.num_rows:
+            days = sorted(pc.unique(pairs["day"]).to_pylist())
+            return pa.concat_tables(
+                [self._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
+            )
         repeated = _NONE_REPEATED if self.repeated_orders is None else self.repeated_orders
         tables_in = {
             "pairs": pairs,
@@ -231,6 +255,16 @@ class Facts:
         )
         return features.select(order).cast(types)
 
+    def _as_known(self, day: date) -> Facts:
+        """The facts up to `day` without the orders that refunds had taken away by its end."""
+        known = self.engine.query(
+            sql_of("ml.features", "without_undone"),
+            {"as_of": day},
+            customer_days=self.customer_days,
+            undone_orders=self.undone_orders,
+        )
+        return replace(self, customer_days=known, undone_orders=None)
+
     def snapshot_of(self, *days: date) -> pa.Table:
         """The snapshot of every customer known on each of `days`."""
         return self.snapshot(self.known(days))
@@ -246,7 +280,10 @@ class Facts:
         if pairs.num_rows and (until - pc.max(pairs["day"]).as_py()).days < window_days:
             raise ValueError(f"outcomes over {window_days} days are not complete by {until} for every pair")
         return self.engine.query(
-            sql_of("ml.features", "outcomes"), {"window": window_days}, pairs=pairs, customer_days=self.customer_days
+            sql_of("ml.features", "outcomes"),
+            {"window": window_days},
+            pairs=pairs,
+            customer_days=self.customer_days if self.undone_orders is None else self._as_known(until).customer_days,
         )
 
 
