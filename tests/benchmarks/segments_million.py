@@ -122,8 +122,8 @@ def written(lake: Lake, engine: DuckDB, facts: Facts, day: date, times: int) -> 
     valued = value.apply(features, models.value, specs.value, label="bench")
     stages = lifecycle.assign_stages(engine, features, valued, None, specs.lifecycle)
     inputs = layer_inputs(engine, features, valued, six_stages(stages, features))
-    for number, one in enumerate(days_before(day)):
-        if number % 7 == 0:
+    for number, one in enumerate(reversed(days_before(day))):
+        if number % 7 == 0:  # the last day of a week: everybody who was known on one of its days is in it
             rows = snapshot.conform(many(facts.until(one).snapshot_of(one), times, 1))
         lake.write(snapshot, one, rows)
     return inputs, snapshot, models
