@@ -96,6 +96,9 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
+    if count := len(sources.removed):
+        people = "1 customer is" if count == 1 else f"{count:,} customers are"
+        click.echo(f"  {people} in no source any more, and will be in no table", err=True)
     took: dict[str, float] = {}
     for _ in range(ROUNDS):  # an id that a day has come to accept, or to lose, decides on rows of later days
         runs = plan_stale(chain, statuses(chain, sources))
@@ -114,7 +117,7 @@ def _checked(project: str, home: Home) -> Chain:
     problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
     if errors := [p for p in problems if p.is_error]:
         raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in errors))
-    for warning in problems:
+    for warning in (problem for problem in problems if problem.severity == "warning"):
         click.echo(f"  warning: {chain.project.located(f'tables.{warning.key}', warning.message)}", err=True)
     return chain
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
+import pyarrow as pa
+
+from microseg_assets import forgetting
 from microseg_assets.chain import Chain
 from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
 from ml import tables
@@ -29,10 +32,12 @@ class Comparison:
     ----------
     changes : days already taken in whose source holds something else now: late, corrected or withdrawn rows
     unreadable : table to why its source could not be compared
+    removed : customers of the lake whom the business has removed from all sources (see `forgetting`), sorted
     """
 
     changes: tuple[Change, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
+    removed: pa.Array = field(default_factory=lambda: pa.array([], pa.string()), compare=False)
 
     def of(self, table: str) -> list[Change]:
         return [change for change in self.changes if change.table == table]
@@ -92,6 +97,8 @@ def compare(chain: Chain) -> Comparison:
     """Read every source through and compare it with what was taken in from it."""
     found: list[Change] = []
     unreadable = []
+    before: dict[str, Mapping[date, Arrival]] = {}
+    held: dict[str, Mapping[date, Arrival]] = {}
     for table in tables.INPUTS:
         source = chain.sources[table]
         then = taken(chain, table) if source is not None else {}
@@ -106,4 +113,8 @@ def compare(chain: Chain) -> Comparison:
             unreadable.append((table, "the source holds no row any more; what was taken in from it stays"))
         else:
             found += changes(table, then, now)
-    return Comparison(tuple(found), tuple(unreadable))
+            before[table], held[table] = then, now
+    if unreadable or not before:
+        return Comparison(tuple(found), tuple(unreadable))
+    removed, more = forgetting.removed(chain, before, held, found)
+    return Comparison((*found, *more), (), removed)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets import taken_in
+from microseg_assets import forgetting, taken_in
 from microseg_assets.chain import Chain, Step
-from microseg_assets.sources import BEFORE_START, Drift, Source
+from microseg_assets.sources import BEFORE_START, Arrival, Drift, Source
 from microseg_assets.taken_in import raw_name
 from ml import tables
 
@@ -51,8 +53,12 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
             rows = source.rows(days[0], days[-1])
             arrived = source.arrived(rows)
             kept = taken_in.kept(source, days, then, arrived)
-            new = [day for day in days if day not in kept]
-            rows = step.of_days(rows, new) if kept else rows
+            if mended := _without_removed(step, table, [*kept, *_undated_alike(step, table, days, then, arrived)]):
+                lasting = pa.concat_tables(mended.values())
+                step.write(lasting, list(mended), footers=taken_in.notes(list(mended), source.arrived(lasting)))
+                kept = [day for day in kept if day not in mended]
+            new = [day for day in days if day not in kept and day not in mended]
+            rows = step.of_days(rows, new) if kept or mended else rows
             step.write(rows, new, footers=taken_in.notes(new, arrived), **told.notes)
             for day in kept:
                 step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
@@ -67,6 +73,30 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
     return chain.asset("ingest", writes=delivered, checks=checks if source is not None else None)(body)
 
 
+def _undated_alike(
+    step: Step, table: str, days: Sequence[date], then: Mapping[date, Arrival], arrived: Mapping[date, Arrival]
+) -> list[date]:
+    """Days of a table versioned by delivery whose dated rows are as they were: what they say of customers stays."""
+    if not then or not forgetting.is_versioned(step.project.inputs[table]):
+        return []
+    nothing = Arrival.of_nothing()
+    return [day for day in days if day in then and not then[day].differs(arrived.get(day, nothing))]
+
+
+def _without_removed(step: Step, table: str, days: Sequence[date]) -> dict[date, pa.Table]:
+    """The rows of days that stay as they were taken in, where customers have been removed from all sources since."""
+    removed = taken_in.compare(step.chain).removed if days else ()
+    if not len(removed):
+        return {}
+    found = {}
+    for day in days:
+        rows = step.read(raw_name(table), [day])
+        others = forgetting.without(rows, removed)
+        if others.num_rows < rows.num_rows:
+            found[day] = others
+    return found
+
+
 @dataclass(frozen=True)
 class _Told:
     """What is worth knowing of a source as a whole; `lost` is what it no longer has."""
@@ -78,7 +108,7 @@ class _Told:
 def _told(step: Step, source: Source, table: str) -> _Told:
     before = taken_in.columns_before(step.chain, table, min(step.keys))
     drift = source.drift(before) if before is not None else Drift()
-    lost = [problem.message for problem in source.check() if not problem.is_error]
+    lost = [problem.message for problem in source.check() if problem.severity == "warning"]
     unmapped = source.unmapped() if source.ids is not None else None
     notes = {
         "new_columns": ", ".join(drift.new) or None,

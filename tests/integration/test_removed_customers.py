@@ -1,0 +1,121 @@
+"""A customer whom the business has removed from all of its sources leaves every table, file and database of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from microseg_assets.cli import main
+from microseg_assets.status import statuses
+from microseg_assets.taken_in import compare
+from tests.integration.shop import STAMPS, START, Shop, day_of
+
+LAST = START + timedelta(days=9)
+FIRST_DAYS = START + timedelta(days=2)  # before which only one customer buys, who never comes back
+
+
+def said(shop: Shop, *command: str) -> str:
+    with shop.here():
+        result = CliRunner().invoke(main, [*command, "--project", str(shop.file)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def held(shop: Shop, word: str) -> list[str]:
+    """Every file below the state folder that holds a word, the sources left out."""
+    return sorted(str(p.relative_to(shop.folder)) for p in _files(shop.folder) if word in _content(p))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.rglob("*") if p.is_file() and "projects" not in p.relative_to(folder).parts)
+
+
+def _content(path: Path) -> str:
+    raw = path.read_bytes().decode("latin-1")
+    if path.suffix != ".parquet":
+        return raw
+    table = pq.ParquetFile(path).read()
+    texts = [name for name, field in zip(table.column_names, table.schema, strict=True) if field.type == pa.string()]
+    return raw + repr(table.select(texts).to_pylist())
+
+
+@pytest.fixture
+def shop(young: Shop, tmp_path: Path) -> Shop:
+    return young.copied_to(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def young(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Up to features; the first days are of one customer alone, in every table, and the customers have no stamps."""
+    shop = Shop.new(tmp_path_factory.mktemp("young") / "shop")
+    for table, stamp in STAMPS.items():
+        rows = shop.delivered(table)
+        if table == "customers":
+            rows = [row | {"email": f"{row['customer_id'].lower()}@example.org", stamp: ""} for row in rows]
+            rows.append(rows[0] | {"customer_id": "FIRST", "email": "first@example.org"})
+        else:
+            late = [row for row in rows if (day := day_of(row[stamp])) is None or day > FIRST_DAYS]
+            early = [rows[0] | {"customer_id": "FIRST", stamp: f"{START} 03:00:00", "transaction_id": f"F{table}"}]
+            rows = [*({name: row[name] for name in rows[0]} for row in early), *late]
+        shop.deliver(table, rows)
+    file = shop.file.read_text().replace("device: string}", "device: string, email: string}")
+    shop.file.write_text(file, encoding="utf-8")
+    shop.execute("to_features", START, LAST)
+    return shop
+
+
+def without(shop: Shop, who: str) -> None:
+    for table in STAMPS:
+        shop.deliver(table, [row for row in shop.delivered(table) if row["customer_id"] != who])
+
+
+def removed_and_made_anew(shop: Shop, who: str) -> None:
+    email = f"{who.lower()}@example.org"
+    assert held(shop, who) and held(shop, email)
+    without(shop, who)
+    assert compare(shop.chain).removed.to_pylist() == [who]
+    assert "the source has changed on" in said(shop, "status")
+    assert "1 customer is in no source any more" in said(shop, "run", "--stale")
+    assert held(shop, who) == [] == held(shop, email)
+    after = compare(shop.chain)
+    assert after.changes == () and len(after.removed) == 0
+    assert not any(one.stale for one in statuses(shop.chain, after))
+
+
+def test_the_only_customer_of_the_first_days_is_gone_everywhere(shop: Shop) -> None:
+    assert {row["customer_id"] for row in shop.rows("transactions", START)} == {"FIRST"}
+    others = set(shop.table("customer_features", LAST)["customer_id"].to_pylist()) - {"FIRST"}
+    removed_and_made_anew(shop, "FIRST")
+    assert shop.table("transactions", START).num_rows == 0
+    assert set(shop.table("customer_features", LAST)["customer_id"].to_pylist()) == others
+
+
+def test_who_is_removed_takes_along_neither_others_nor_what_was_said_of_them_before(shop: Shop) -> None:
+    """One among many, on days that others have too; meanwhile the customers' file says other things of the others."""
+    who = next(r["customer_id"] for r in shop.rows("transactions", LAST) if r["customer_id"] != "FIRST")
+    before = {row["customer_id"]: row for row in shop.rows("customers", START)}
+    shop.deliver("customers", [row | {"region": "moon"} for row in shop.delivered("customers")])
+    removed_and_made_anew(shop, who)
+    after = {row["customer_id"]: row for row in shop.rows("customers", START)}
+    assert after == {name: row for name, row in before.items() if name != who}
+
+
+def test_who_is_not_known_elsewhere_but_lies_further_back_than_a_source_keeps_stays(shop: Shop) -> None:
+    day = date(2024, 1, 6)
+    gone = {row["customer_id"] for row in shop.delivered("transactions")}
+    for table, stamp in STAMPS.items():
+        if table == "customers":
+            continue
+        rows = [row for row in shop.delivered(table) if (d := day_of(row[stamp])) is None or d > day]
+        shop.deliver(table, rows)
+        gone -= {row["customer_id"] for row in rows}
+    shop.deliver("customers", [row for row in shop.delivered("customers") if row["customer_id"] in ("C000001",)])
+    assert len(gone) > 0
+    found = compare(shop.chain)
+    assert len(found.removed) == 0 and found.changes == ()
