@@ -290,7 +290,7 @@ def with_fields_of_files(tree: exp.Query, columns: Mapping[str, Mapping[str, str
         while isinstance(whole.parent, exp.Dot) and isinstance(whole.parent.expression, exp.Identifier):
             whole = whole.parent
             names.append(whole.expression.name)
-        root = exp.column(parts[of].copy(), parts[0].copy() if of else None)
+        root = exp.Column(this=parts[of].copy(), table=parts[0].copy() if of else None)
         field: exp.Expr = exp.Case().when(
             exp.Anonymous(this="json_valid", expressions=[root.copy()]), _field(root, names)
         )
