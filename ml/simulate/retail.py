@@ -208,6 +208,7 @@ def _exposures(exposed: Exposed, spec: SimulationSpec, random: np.random.Generat
         "campaign_id": _ids("K", exposed.campaign[order], 3),
         "channel": pa.array(channels[arm], pa.string()),
         "propensity": pa.array(exposed.propensity[order]) if spec.randomised else pa.nulls(n),
+        "propensities": pa.nulls(n),
         "cost": costs[arm],
         "is_holdout": arm == 0,
         "randomised": np.full(n, spec.randomised),
