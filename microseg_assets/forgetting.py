@@ -6,7 +6,7 @@ taking rows out (see `assets.ingest`), and what becomes stale by it (see `status
 That a source no longer holds a row is no proof: one that keeps its newest days lets go of every customer in time. Who
 is in no source any more counts as removed where a row is gone that the source would still hold if it had only grown
 old: one of a day that the source goes on holding, or the line of a customer in a file that still has most of the
-others. So do the customers of days before the source's first one, if *nobody* of these days is left anywhere: the days
+others. So do the customers of days before the sources' first ones, if *nobody* of these days is left anywhere: the days
 were theirs alone.
 """
 
@@ -49,15 +49,16 @@ def removed(chain: Chain, then: Arrivals, now: Arrivals, found: Collection[Chang
     if not len(gone):
         return gone, []
     sure: list[pa.Array] = []
+    early: list[pa.Array] = []  # customers of the days that sources have dropped
     for table, rows in suspects.items():
-        theirs = rows.filter(pc.is_in(rows["customer_id"], gone))
-        days = dropped(then[table], now[table])
-        old = _among(theirs, days)
-        held = theirs.filter(pc.invert(old))["customer_id"]
-        if not is_versioned(chain.project.inputs[table]) or _is_whole(rows, theirs):
-            sure.append(held)
-        if theirs.filter(old).num_rows == rows.filter(_among(rows, days)).num_rows:
-            sure.append(theirs.filter(old)["customer_id"])
+        old = _among(rows, dropped(then[table], now[table]))
+        early.append(rows.filter(old)["customer_id"])
+        held = rows.filter(pc.invert(old))
+        theirs = held.filter(pc.is_in(held["customer_id"], gone))
+        if not is_versioned(chain.project.inputs[table]) or (theirs.num_rows and _is_whole(chain, table, held)):
+            sure.append(theirs["customer_id"])
+    if all(pc.all(pc.is_in(who, gone)).as_py() for who in early if len(who)):
+        sure += early
     ids = pa.chunked_array([chunk for part in sure for chunk in part.chunks], pa.string()).unique().sort()
     told = {(change.table, change.day) for change in found}
     changes = []
@@ -100,9 +101,13 @@ def _absent(chain: Chain, ids: pa.Array) -> pa.Array:
     return ids
 
 
-def _is_whole(rows: pa.Table, theirs: pa.Table) -> bool:
+def _is_whole(chain: Chain, table: str, rows: pa.Table) -> bool:
     """Whether a file still holds most of those who were taken in from it."""
-    return len(theirs["customer_id"].unique()) <= (1 - _MOST) * len(rows["customer_id"].unique())
+    source, known = chain.sources[table], rows["customer_id"].unique()
+    if source is None or not len(known):
+        return False
+    here = pc.sum(pc.is_in(known, source.customers().combine_chunks())).as_py() or 0
+    return bool(here >= _MOST * len(known))
 
 
 def _among(rows: pa.Table, days: Collection[date]) -> pa.ChunkedArray:
