@@ -15,7 +15,7 @@ from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import ValueSpec
 from ml.value.evaluation import IN_FORCE, cut_at
 
-SEEDS = range(101, 105)
+SEEDS = range(101, 106)
 CUSTOMERS = 4_000
 DAYS = (
     date(2022, 7, 1), date(2022, 9, 26), date(2022, 10, 1), date(2022, 11, 15), date(2023, 1, 2), date(2023, 9, 30),
