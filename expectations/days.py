@@ -6,6 +6,7 @@ is computed (see `expectations.measures`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +28,8 @@ class Measured:
 
     Parameters
     ----------
-    value : None where too little is known to have it
+    value : None where too little is known to have it; it may lie outside of the limits and hold, where chance explains
+        that
     least, most : its limits
     severity : what it means to lie outside of them; ``report`` for a measure without limits
     note : what explains the value
@@ -48,12 +50,20 @@ class Measured:
             return f"{self.least:g} … {self.most:g}"
         return f"at most {self.most:g}" if self.most is not None else "only reported"
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether the value lies outside of its limits, and chance explains it."""
+        low = -math.inf if self.least is None else self.least
+        high = math.inf if self.most is None else self.most
+        return self.held and self.value is not None and not low <= self.value <= high
+
     def __str__(self) -> str:
         value = "not judged" if self.value is None else f"{self.value:.3g}"
         limit = (
             "" if self.held else f", outside of {self.limits}" if self.least is not None else f", above {self.most:g}"
         )
-        return f"{value}{limit}{f' ({self.note})' if self.note else ''}"
+        note = ", ".join(filter(None, (self.note, "no more than chance explains" if self.by_chance else "")))
+        return f"{value}{limit}{f' ({note})' if note else ''}"
 
 
 def can_refuse(table: Table, spec: ValidationSpec) -> bool:
@@ -71,7 +81,8 @@ def judge_days(table: Table, spec: ValidationSpec, measures: DayMeasures) -> dic
     found: dict[date, tuple[Measured, ...]] = {}
     for place, day in enumerate(measures.days):
         found[day] = tuple(
-            _measured(name, float(values[place]), of_measure.get(name), (name, place) in outside,
+            _measured(name, float(measures.plain.get(name, values)[place]), of_measure.get(name),
+                      (name, place) in outside,
                       measures.notes.get((name, day), ""))
             for name, values in measures.values.items()
         )  # fmt: skip

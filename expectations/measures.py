@@ -40,13 +40,15 @@ class DayMeasures:
     Parameters
     ----------
     days : the days, ascending
-    values : measure to its value on each of them; NaN where it is not judged
+    values : measure to its value on each of them, as it is judged; NaN where it is not
+    plain : measure to its value as it is told, where chance is allowed for in the one that is judged
     notes : measure and day to what explains the value
     """
 
     days: Sequence[date]
     values: Mapping[str, np.ndarray]
     notes: Mapping[tuple[str, date], str] = field(default_factory=dict)
+    plain: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def measure(
@@ -77,14 +79,15 @@ def measure(
         notes |= {(UNKNOWN, day): said for day, said in who.items()}
     if table.name in spec.freshness.max_days:
         values[SILENT] = _silent(history, window(spec), notes)
+    plain = {}
     if table.name in spec.volume.tables:
-        values[VOLUME] = _volume(history, spec, notes)
+        values[VOLUME], plain[VOLUME] = _volume(history, spec, notes)
     if table.name in spec.shift.tables:
         for column in counted_columns(table):
             if spec.shift.limit(column) is not None:
                 name = SHIFT.format(column)
                 values[name] = shift_of(history, table[column], spec, name, notes)
-    return DayMeasures(days, {name: np.asarray(found, dtype=float) for name, found in values.items()}, notes)
+    return DayMeasures(days, {name: np.asarray(found, dtype=float) for name, found in values.items()}, notes, plain)
 
 
 def _silent(history: History, back: int, notes: dict[tuple[str, date], str]) -> np.ndarray:
@@ -105,10 +108,12 @@ def _silent(history: History, back: int, notes: dict[tuple[str, date], str]) -> 
     return np.where((silent > back) & (began >= judged - back), np.nan, silent)
 
 
-def _volume(history: History, spec: ValidationSpec, notes: dict[tuple[str, date], str]) -> np.ndarray:
-    """Rows against the median of the same weekday, with the benefit of the doubt.
+def _volume(
+    history: History, spec: ValidationSpec, notes: dict[tuple[str, date], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows against the median of the same weekday: with the benefit of the doubt, and as the plain ratio.
 
-    What is compared is not the count but the rate nearest to the usual one that could still have given it, by the
+    What is judged is not the count but the rate nearest to the usual one that could still have given it, by the
     square-root transform that makes the spread of a Poisson count constant (Anscombe, Biometrika 35, 1948, 246-254).
     """
     import numpy as np
@@ -135,7 +140,8 @@ def _volume(history: History, spec: ValidationSpec, notes: dict[tuple[str, date]
     most = (np.sqrt(count + 3 / 8) + _Z_VOLUME / 2) ** 2 - 3 / 8
     least = np.maximum(np.sqrt(count + 3 / 8) - _Z_VOLUME / 2, np.sqrt(3 / 8)) ** 2 - 3 / 8
     ratio = np.where(count < middle, np.minimum(most / middle, 1.0), np.maximum(least / np.maximum(middle, _FEW), 1.0))
-    return np.where(enough, ratio, np.nan)
+    plain = np.divide(rows, usual, out=ratio.copy(), where=enough & (usual > 0))
+    return np.where(enough, ratio, np.nan), np.where(enough, plain, np.nan)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """Refusals: which delivered rows break a rule, as one SQL statement, and the frame that the suite is asked about.
 
+A row whose key was there already is refused, and kept in quarantine. Whether it counts against its day is another
+question: a purchase that a reloaded page has sent twice, or what a customer was before the newest row of the day, says
+nothing against the delivery. Another purchase under the same id does: then the id is none.
+
 Belongs here: judging rows by themselves. Does not belong here: the rules (see `expectations.rules`), and what days and
 rows of earlier days make of it (`expectations.validation`).
 """
@@ -11,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from expectations import suites
-from expectations.rules import ValidationSpec, duplicate_rule, row_rules, unique_key
+from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID, ValidationSpec, duplicate_rule, row_rules, unique_key
 from ml.engine import quoted
 from ml.tables import Table
 
@@ -19,11 +23,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from ml.engine import Engine
+    from ml.engine import Engine, Input
 
 
 def judged(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pa.Table:
-    """The refused rows: `row_number`, and the columns of `quarantine` and `day`."""
+    """The refused rows: `row_number`, the columns of `quarantine`, `day`, and `counts` (against the day)."""
     return engine.query(refusals(table, spec, rows), rows=numbered(rows))
 
 
@@ -38,23 +42,85 @@ def refusals(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
     """SQL for the refused ones of `rows`: their number, the first rule they break, and the row as JSON."""
     cases = " ".join(f"WHEN {rule.broken} THEN {_text(rule.name)}" for rule in row_rules(table, spec))
     key, repeated = unique_key(table), duplicate_rule(table)
-    columns = ", ".join(map(quoted, table.names))
-    steps = [f"judged AS (SELECT *, CASE WHEN problem IS NOT NULL THEN problem {cases} END AS broken FROM rows)"]
+    broken = f"CASE WHEN problem IS NOT NULL THEN problem {cases} END"
+    steps = [f"judged AS (SELECT *, {broken} AS broken, true AS is_news FROM rows)"]
     last = "judged"
     if repeated and not any(rows[name].null_count == rows.num_rows for name in key):
-        keys = ", ".join(map(quoted, key))
-        present = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in key)
-        nth = f"row_number() OVER (PARTITION BY day, broken IS NULL, {keys} ORDER BY {columns}, source)"
-        told = f"CASE WHEN nth > 1 THEN {_text(repeated)} ELSE broken END"
-        steps.append(f"ranked AS (SELECT *, CASE WHEN broken IS NULL AND {present} THEN {nth} END AS nth FROM judged)")
-        steps.append(f"unique_rows AS (SELECT * REPLACE ({told} AS broken) FROM ranked)")
+        steps += _unique(table, key, repeated)
         last = "unique_rows"
+    if spec.duplicates != "keep" and not table.key:
+        steps.append(_without_repeats(table, last, counts=spec.duplicates == "refuse"))
+        last = "single_rows"
+    rules = sorted({*spec.severity, NO_CUSTOMER, ROUNDED_ID})
+    lenient = ", ".join(_text(rule) for rule in rules if spec.severity_of(rule) == "warning")
+    strict = spec.severity.get(repeated or "") == "error"
     values = ", ".join(f"{quoted(name)} := {_json_value(table, name)}" for name in table.names)
     return (
         f'WITH {", ".join(steps)} SELECT row_number, {_text(table.name)} AS "table", broken AS rule, '
         f"coalesce(delivered, CAST(to_json(struct_pack({values})) AS VARCHAR)) AS row, "
-        f"coalesce(source, '') AS source, day FROM {last} WHERE broken IS NOT NULL ORDER BY day, row_number"
+        f"coalesce(source, '') AS source, day, {'' if strict else 'is_news AND '}broken NOT IN ({lenient}) AS counts "
+        f"FROM {last} WHERE broken IS NOT NULL ORDER BY day, row_number"
     )
+
+
+def _unique(table: Table, key: tuple[str, ...], rule: str) -> list[str]:
+    """CTEs up to `unique_rows`: of the rows of one key and day the first holds, or where a row says what is known of
+    something from then on, the newest; the others are refused, and `is_news` says whether that is worth an alarm."""
+    versioned = bool(table.key)
+    stamp = f"{quoted(table.stamp)} {'DESC NULLS LAST' if versioned else 'ASC'}, " if table.stamp else ""
+    order = f"{stamp}{', '.join(map(quoted, table.names))}, source"
+    same = table.names if versioned else said_again(table)
+    keys = ", ".join(map(quoted, key))
+    present = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in key)
+    kept = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in same)
+    equal = " AND ".join(f"{quoted(name)} IS NOT DISTINCT FROM {_kept(name)}" for name in same)
+    older = f" OR coalesce({quoted(table.stamp)} < {_kept(table.stamp)}, false)" if versioned and table.stamp else ""
+    nth = f"CASE WHEN broken IS NULL AND {present} THEN row_number() OVER of_key END"
+    window = f"(PARTITION BY day, broken IS NULL, {keys} ORDER BY {order})"
+    holds = f"first_value(struct_pack({kept})) OVER of_key"
+    told = f"CASE WHEN nth > 1 THEN {_text(rule)} ELSE broken END"
+    is_news = f"coalesce(nth, 1) = 1 OR NOT ({equal}{older})"
+    return [
+        f"ranked AS (SELECT *, {nth} AS nth, {holds} AS __kept FROM judged WINDOW of_key AS {window})",
+        f"unique_rows AS (SELECT * REPLACE ({told} AS broken, {is_news} AS is_news) FROM ranked)",
+    ]
+
+
+def _kept(name: str) -> str:
+    """What the row that holds says in a column."""
+    return f"struct_extract(__kept, {_text(name)})"
+
+
+def _without_repeats(table: Table, before: str, counts: bool) -> str:
+    """A CTE in which of rows that are equal in every column all but one are refused."""
+    columns = ", ".join(map(quoted, table.names))
+    nth = f"row_number() OVER (PARTITION BY day, broken IS NULL, {columns} ORDER BY source)"
+    return (
+        f"repeated AS (SELECT *, broken IS NULL AND {nth} > 1 AS __repeats FROM {before}), single_rows AS (SELECT * "
+        f"REPLACE (CASE WHEN __repeats THEN {_text(REPEATED)} ELSE broken END AS broken, "
+        f"{'is_news' if counts else 'is_news AND NOT __repeats'} AS is_news) FROM repeated)"
+    )
+
+
+def exact_repeats(engine: Engine, table: Table, rows: Input) -> pa.Table:
+    """`day` and `repeats`: how many rows of each day are equal in every column to another one, which is not counted.
+
+    Parameters
+    ----------
+    rows : the columns of `table`, and `day`
+    """
+    hashed = f"hash({', '.join(map(quoted, table.names))})"
+    return engine.query(
+        "SELECT day, CAST(SUM(n - 1) AS BIGINT) AS repeats FROM "
+        f"(SELECT day, {hashed} AS content, COUNT(*) AS n FROM given GROUP BY day, content) AS by_content "
+        "WHERE n > 1 GROUP BY day ORDER BY day",
+        given=rows,
+    )
+
+
+def said_again(table: Table) -> list[str]:
+    """The columns in which a row of an id that was there already must agree, to be the same thing sent twice."""
+    return [name for name in ("customer_id", "amount") if name in table.names]
 
 
 def _json_value(table: Table, name: str) -> str:
@@ -98,7 +164,7 @@ def batch(table: Table, spec: ValidationSpec, rows: pa.Table, judged: pa.Table) 
         codes = column.combine_chunks().dictionary_encode().indices if is_text and name in looked_at else column
         frame[name] = codes.to_pandas() if name in looked_at else np.full(rows.num_rows, np.nan)
     frame["day"] = rows["day"].to_pandas(date_as_object=False)
-    counts = np.array([spec.severity_of(rule) == "error" for rule in judged["rule"].to_pylist()], dtype=bool)
+    counts = judged["counts"].to_numpy(zero_copy_only=False).astype(bool)
     refused = np.full(rows.num_rows, np.nan)
     refused[judged["row_number"].to_numpy()[counts]] = 1.0
     frame[suites.REFUSED_BY] = pd.Series(refused)

@@ -6,8 +6,9 @@ belong here: when a whole day is refused (see `expectations.suites` and, for its
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from sqlglot import exp
 
@@ -19,6 +20,8 @@ from ml.tables import Column, Table, ids
 DELIVERED_BEFORE = "file: delivered before"
 NO_CUSTOMER = "customer_id: not a customer"
 ROUNDED_ID = "customer_id: rounded by a spreadsheet"
+REPEATED = "row: equal to another"
+Duplicates: TypeAlias = Literal["keep", "keep one", "refuse"]
 _CONVERSIONS = {
     "double": "not a number", "bigint": "not a number", "timestamp": "not a time", "date": "not a date",
     "boolean": "not true or false",
@@ -69,19 +72,28 @@ class ValidationSpec:
     Parameters
     ----------
     max_refused_share : share of a day's rows that may be refused before the day is
+    min_refused_rows : fewer refused rows refuse no day, whatever share of a small day they are; without effect where
+        `max_refused_share` is 0
+    duplicates : what becomes of rows that are equal in every column that is mapped, where no key tells them apart:
+        ``keep`` all, for a till may well write the same line twice; ``keep one`` and quarantine the others, which is
+        for exports that overlap; or ``refuse`` the others, and the day with them where they are too many
     amount_limit, quantity_limit : largest believable absolute value of a line
     min_rows : table to the fewest rows a day must bring; a day without rows passes otherwise
-    severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`
+    severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`; or to
+        ``error``: all of them count. Without one the same file again does not, nor does a repeat that says nothing new
+        (see `expectations.refusals`)
     rules : further rules of the project's own
     ids : which ids are no customers
     references, freshness, volume, shift : how far a day as a whole may lie from what came before
     """
 
     max_refused_share: float = 0.05
+    min_refused_rows: int = 3
+    duplicates: Duplicates = "keep"
     amount_limit: float = 1e6
     quantity_limit: float = 1e9
     min_rows: dict[str, int] = field(default_factory=dict)
-    severity: dict[str, Severity] = field(default_factory=lambda: {DELIVERED_BEFORE: "warning"})
+    severity: dict[str, Severity] = field(default_factory=dict)
     rules: tuple[RuleSpec, ...] = ()
     ids: CustomerIdsSpec = field(default_factory=CustomerIdsSpec)
     references: ReferenceSpec = field(default_factory=ReferenceSpec)
@@ -92,6 +104,9 @@ class ValidationSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.max_refused_share < 1:
             raise ValueError(f"max_refused_share is {self.max_refused_share}: write a share from 0 up to, but not, 1")
+        if self.min_refused_rows < 1:
+            raise ValueError(f"min_refused_rows is {self.min_refused_rows}: write a whole number, 1 or more")
+        object.__setattr__(self, "severity", {DELIVERED_BEFORE: "warning"} | self.severity)
         for name in ("amount_limit", "quantity_limit"):
             if not 0 < getattr(self, name) <= _SUMMABLE:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must lie above 0 and at most at {_SUMMABLE:g}")
@@ -99,6 +114,20 @@ class ValidationSpec:
     def severity_of(self, rule: str) -> Severity:
         """Whether the rows that a rule refuses count against their day; those left out on purpose do not."""
         return self.severity.get(rule, "warning" if rule in (NO_CUSTOMER, ROUNDED_ID) else "error")
+
+    def allowed(self, rows: int) -> int:
+        """How many of so many rows of a day may be refused before the day is.
+
+        A share alone stops a day of 13 rows for a single one. Few rows say nothing of a source's share, so below
+        `min_refused_rows` no day is refused; from there on the share holds as it is written, on days of any size.
+        """
+        if not self.max_refused_share:
+            return 0
+        return min(rows, max(math.floor(self.max_refused_share * rows + _ROUNDING), self.min_refused_rows - 1))
+
+    def mostly(self, rows: int) -> float:
+        """The share of so many rows of a day that must not be refused."""
+        return (rows - self.allowed(rows)) / rows if rows else 1.0
 
 
 @dataclass(frozen=True)
@@ -174,4 +203,5 @@ def rule_names(table: Table, spec: ValidationSpec | None = None) -> list[str]:
     converted = [f"{c.name}: {_CONVERSIONS[c.type]}" for c in table.columns if c.type in _CONVERSIONS]
     names = [DELIVERED_BEFORE, *converted, *(rule.name for rule in row_rules(table, spec or ValidationSpec()))]
     duplicate = duplicate_rule(table)
-    return [*names, duplicate] if duplicate else names
+    names += [duplicate] if duplicate else []
+    return names if table.key else [*names, REPEATED]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from expectations.measures import Limit
 
 REFUSED_BY = "refused_by"
+REFUSED = f"{REFUSED_BY}: expect_column_values_to_be_null"
 
 
 def suite(
@@ -37,7 +38,7 @@ def suite(
 
     Parameters
     ----------
-    mostly : share of rows that must conform; ``1 - spec.max_refused_share`` if None
+    mostly : share of rows that must conform; ``1 - spec.max_refused_share`` if None (see `ValidationSpec.mostly`)
     only : names (see `label`) of the expectations to keep; all, if None
     """
     gx = _gx()

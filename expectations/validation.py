@@ -7,10 +7,11 @@ or in a range. Does not belong here: the rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ from expectations.measures import measure
 from expectations.past import Past
 from expectations.profiles import profile
 from expectations.references import strangers
-from expectations.refusals import batch, judged, numbered, refusals, without
+from expectations.refusals import batch, judged, numbered, refusals, said_again, without
 from expectations.rules import ValidationSpec, duplicate_rule
 from expectations.verdicts import Verdict, row_verdicts, stamps
 from ml.tables import QUARANTINE, Table
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml.engine import Engine
+
+Late: TypeAlias = Mapping[int, bool]  # row that repeats one of an earlier day, to whether it says something else
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,13 @@ class Validation:
 
 
 def validate(
-    engine: Engine, table: Table, rows: pa.Table, days: Sequence[date], spec: ValidationSpec, past: Past | None = None
+    engine: Engine,
+    table: Table,
+    rows: pa.Table,
+    days: Sequence[date],
+    spec: ValidationSpec,
+    past: Past | None = None,
+    undated: Mapping[date, int] = MappingProxyType({}),
 ) -> Validation:
     """Judge the delivered rows of several days.
 
@@ -55,6 +64,7 @@ def validate(
     days : the days of the run; one that brought no row has a verdict too
     past : what is known from before the first of them, which nothing may lie between; without it, rows alone are
         judged, each day's by themselves
+    undated : day to how many rows that no day could be read of may be its own; they count against it
 
     Raises
     ------
@@ -66,14 +76,15 @@ def validate(
     if outside:
         raise ValueError(f"{table.name}: rows of {outside[0]} among those of {len(days)} other days")
     found = judged(engine, table, rows, spec)
-    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, found, batch(table, spec, rows, found))
+    frame = batch(table, spec, rows, found)
+    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, found, frame, undated)
     if past is None:
-        return Validation(run.accepted([]), run.refused([]), run.by_rows([]))
+        return Validation(run.accepted({}), run.refused({}), run.by_rows({}))
     verdicts, late = _settled(run, repeats(engine, table, run.candidates(), past.ids))
     return Validation(run.accepted(late), run.refused(late), verdicts, run.counted(late).profiles)
 
 
-def _settled(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Sequence[int]]:
+def _settled(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Late]:
     """The verdicts, and the rows that repeat one of an earlier accepted day.
 
     Whether a day passes can decide over later ones: its rows are accepted, or they are not there to be repeated and
@@ -86,7 +97,7 @@ def _settled(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Seque
     told: dict[date, tuple[Measured, ...]] = {}
     start = 0
     while True:
-        late: list[int] = candidates.refused(failed).tolist()
+        late = candidates.refused(failed)
         verdicts = run.by_rows(late)
         if can_be_unusual:
             told |= run.measures(late, failed, start)
@@ -113,7 +124,8 @@ class _Counted:
 
 @dataclass
 class _Run:
-    """The rows of one run, and what was found out about them; `late` are rows that repeat an earlier day's."""
+    """The rows of one run, and what was found out about them; `late` are rows that repeat an earlier day's, each with
+    whether it says something else than that one."""
 
     engine: Engine
     table: Table
@@ -124,7 +136,8 @@ class _Run:
     counts: dict[date | None, int]
     judged: pa.Table
     batch: pd.DataFrame
-    _late: set[int] | None = None
+    undated: Mapping[date, int]
+    _late: Late | None = None
     _verdicts: dict[date, Verdict] = field(default_factory=dict)
     _accepted: tuple[set[int], pa.Table] | None = None
     _counted: _Counted | None = None
@@ -133,18 +146,20 @@ class _Run:
         """Number, day and id of the rows that no rule has refused."""
         if ID not in self.table.names or self.rows[ID].null_count == self.rows.num_rows:
             return self.rows.slice(0, 0)
-        return without(numbered(self.rows.select(["day", ID])), self.judged["row_number"].to_numpy())
+        named = self.rows.select(["day", ID, *said_again(self.table)])
+        return without(numbered(named), self.judged["row_number"].to_numpy())
 
-    def by_rows(self, late: Sequence[int]) -> dict[date, Verdict]:
+    def by_rows(self, late: Late) -> dict[date, Verdict]:
         """The verdicts on the rows alone; only days for which `late` has changed are judged anew."""
-        changed = set(late) if self._late is None else self._late ^ set(late)
+        changed = {number for number, _ in (self._late or {}).items() ^ late.items()}
         if self._late is not None and not changed:
             return dict(self._verdicts)
         rule = duplicate_rule(self.table)
         if changed:
-            counts = self.spec.severity_of(rule or "") == "error"
-            self.batch.loc[sorted(changed & set(late)), suites.REFUSED_BY] = 1.0 if counts else float("nan")
-            self.batch.loc[sorted(changed - set(late)), suites.REFUSED_BY] = float("nan")
+            severity = self.spec.severity.get(rule or "")
+            counting = {n for n in changed & late.keys() if (late[n] if severity is None else severity == "error")}
+            self.batch.loc[sorted(counting), suites.REFUSED_BY] = 1.0
+            self.batch.loc[sorted(changed - counting), suites.REFUSED_BY] = float("nan")
         days, batch = self.days, self.batch
         if self._late is not None:
             days = sorted(set(self._days_of(changed)))
@@ -157,13 +172,11 @@ class _Run:
             of_day = rules.setdefault(day, {})
             of_day[rule or ""] = of_day.get(rule or "", 0) + 1
         rules = {day: dict(sorted(found.items())) for day, found in rules.items() if day in set(days)}
-        self._verdicts |= row_verdicts(self.table, self.spec, batch, days, self.counts, rules)
-        self._late = set(late)
+        self._verdicts |= row_verdicts(self.table, self.spec, batch, days, self.counts, rules, self.undated)
+        self._late = dict(late)
         return dict(self._verdicts)
 
-    def measures(
-        self, late: Sequence[int], failed: Collection[date], start: int = 0
-    ) -> dict[date, tuple[Measured, ...]]:
+    def measures(self, late: Late, failed: Collection[date], start: int = 0) -> dict[date, tuple[Measured, ...]]:
         """What is said of the days from a place on, where those in `failed` are refused."""
         assert self.past is not None
         days, counted = self.days[start:], self.counted(late)
@@ -174,7 +187,7 @@ class _Run:
         found = measure(self.table, own, counted.strangers, days, self.spec, past, failed)
         return judge_days(self.table, self.spec, found)
 
-    def counted(self, late: Sequence[int]) -> _Counted:
+    def counted(self, late: Late) -> _Counted:
         """Profiles and unknown customers; only days for which `late` has changed are counted anew."""
         before = self._counted
         if before is not None and before.late == set(late):
@@ -193,22 +206,23 @@ class _Run:
         self._counted = _Counted(set(late), profiles, unknown)
         return self._counted
 
-    def accepted(self, late: Sequence[int]) -> pa.Table:
+    def accepted(self, late: Late) -> pa.Table:
         import numpy as np
 
         if self._accepted is None or self._accepted[0] != set(late):
-            numbers = np.concatenate([self.judged["row_number"].to_numpy(), np.asarray(late, dtype=np.int64)])
+            numbers = np.concatenate([self.judged["row_number"].to_numpy(), np.array(list(late), dtype=np.int64)])
             kept = without(self.rows.select([*self.table.names, "day"]), numbers)
             self._accepted = set(late), kept
         return self._accepted[1]
 
-    def refused(self, late: Sequence[int]) -> pa.Table:
+    def refused(self, late: Late) -> pa.Table:
         found = self.judged
         if len(late):
-            repeated = self.rows.take(pa.array(late, pa.int64()))
+            numbers = pa.array(list(late), pa.int64())
+            repeated = self.rows.take(numbers)
             told = pa.array([duplicate_rule(self.table)] * len(late), pa.string())
             repeated = repeated.set_column(repeated.column_names.index("problem"), "problem", told)
-            repeated = repeated.append_column("row_number", pa.array(late, pa.int64()))
+            repeated = repeated.append_column("row_number", numbers)
             told_of = self.engine.query(refusals(self.table, self.spec, repeated), rows=repeated)
             found = pa.concat_tables([found, told_of]).sort_by([("day", "ascending"), ("row_number", "ascending")])
         schema = pa.schema([*QUARANTINE.schema(), pa.field("day", pa.date32())])
@@ -226,10 +240,9 @@ def judge_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpe
 
     broken = judged(engine, table, rows, spec)
     frame: pd.DataFrame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
+    broken = broken.filter(broken["counts"])
     by = np.full(rows.num_rows, None, dtype=object)
-    by[broken["row_number"].to_numpy()] = [
-        rule if spec.severity_of(rule) == "error" else None for rule in broken["rule"].to_pylist()
-    ]
+    by[broken["row_number"].to_numpy()] = broken["rule"].to_pylist()
     frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
     return frame
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from expectations import suites
@@ -29,6 +30,8 @@ class Verdict:
     Parameters
     ----------
     rows, refused : delivered rows, and how many of them were refused
+    counted : how many of the refused ones count against the day
+    undated : rows that no day could be read of, and that may be this day's; they count against it, too
     rules : rule to the number of rows it refused
     failed_expectations : why the day does not pass; empty if it does
     warnings : what else is worth knowing
@@ -39,6 +42,8 @@ class Verdict:
     passed: bool
     rows: int
     refused: int
+    counted: int = 0
+    undated: int = 0
     rules: dict[str, int] = field(default_factory=dict)
     failed_expectations: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -72,6 +77,7 @@ def row_verdicts(
     days: Sequence[date],
     counts: Mapping[date | None, int],
     rules: Mapping[date, dict[str, int]],
+    undated: Mapping[date, int] = MappingProxyType({}),
 ) -> dict[date, Verdict]:
     """The suite's answer for each day, in as few passes as give the same answers as a pass per day.
 
@@ -85,35 +91,57 @@ def row_verdicts(
     rows_of_a_day = {name for name in names if name.startswith("table: expect_table_row_count")}
     strict = {name for name in names if name not in rows_of_a_day}
     broken = _broken(table, spec, batch, strict) if len(batch) else strict
-    alone = {day for day in days if counts.get(day, 0) < max(1, least)}
+    alone = {day for day in days if counts.get(day, 0) < max(1, least) or undated.get(day)}
     if broken:
         alone |= set(rules)
         others = [day for day in days if day not in alone]
         if others and _broken(table, spec, batch[batch["day"].isin(stamps(others))], broken):
             alone |= set(others)
-    asked = suites.suite(table, spec, only=broken | rows_of_a_day)
     groups = batch.groupby("day").indices if alone else {}
+    counting = batch.loc[batch[suites.REFUSED_BY].notna(), "day"].value_counts()
     verdicts = {}
     for day, stamp in zip(days, stamps(days), strict=True):
-        found, answers = rules.get(day, {}), {}
-        if not counts.get(day, 0) and not least:
+        found, answers, lost = rules.get(day, {}), {}, undated.get(day, 0)
+        if not counts.get(day, 0) and not least and not lost:
             verdicts[day] = Verdict(True, 0, 0, warnings=[NO_ROWS])
             continue
         if day in alone:
-            result = suites.run(asked, batch.iloc[groups.get(stamp, [])])
-            answers = {suites.label(one): one for one in result.results}
+            answers = _answers(table, spec, batch.iloc[groups.get(stamp, [])], lost, broken | rows_of_a_day)
         failing = [name for name in names if name in answers and not answers[name].success]
         passed = not any(names[name] for name in failing)
         verdicts[day] = Verdict(
             passed=passed,
             rows=counts.get(day, 0),
             refused=sum(found.values()),
+            counted=int(counting.get(stamp, 0)),
+            undated=lost,
             rules=found,
             failed_expectations=[] if passed else failing,
             warnings=([] if counts.get(day, 0) else [NO_ROWS]) + (failing if passed else []),
             results=[_entry(name, critical, answers.get(name)) for name, critical in names.items()],
         )
     return verdicts
+
+
+def _answers(
+    table: Table, spec: ValidationSpec, batch: pd.DataFrame, undated: int, names: Collection[str]
+) -> dict[str, Any]:
+    """What the suite says of one day's rows, by expectation.
+
+    Rows that have no day but may be of this one are asked about, too: as refused, and as nothing else, for of their
+    values nothing is known.
+    """
+    import pandas as pd
+
+    mostly = spec.mostly(len(batch) + undated)
+    alone = {suites.REFUSED} if undated else set()
+    result = suites.run(suites.suite(table, spec, mostly=mostly, only=set(names) - alone), batch)
+    found = {suites.label(one): one for one in result.results}
+    if undated:
+        refused = pd.concat([batch[suites.REFUSED_BY], pd.Series([1.0] * undated)])
+        result = suites.run(suites.suite(table, spec, mostly=mostly, only=alone), refused.to_frame(suites.REFUSED_BY))
+        found |= {suites.label(one): one for one in result.results}
+    return found
 
 
 def _broken(table: Table, spec: ValidationSpec, batch: pd.DataFrame, names: Collection[str]) -> set[str]:

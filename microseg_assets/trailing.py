@@ -14,6 +14,8 @@ import pyarrow as pa
 from expectations.duplicates import ID
 from expectations.past import Past, window
 from expectations.profiles import profile
+from expectations.refusals import said_again
+from ml.tables import TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
 
 if TYPE_CHECKING:
@@ -45,12 +47,14 @@ def past_of(chain: Chain, table: str, days: Sequence[date]) -> Past:
     )
 
 
+_COLUMNS = said_again(TRANSACTIONS)  # the one table with ids; what a later repeat of an id is compared with
+_SAID, _SAME = ", ".join(_COLUMNS), " AND ".join(f"was.{name} = now.{name}" for name in _COLUMNS)
 _LATER = f"""
 WITH changed AS (
     SELECT COALESCE(was.{ID}, now.{ID}) AS id, COALESCE(was.day, now.day) AS day
-    FROM (SELECT DISTINCT {ID}, day FROM before WHERE {ID} IS NOT NULL) AS was
-    FULL JOIN (SELECT DISTINCT {ID}, day FROM after WHERE {ID} IS NOT NULL) AS now
-        ON was.{ID} = now.{ID} AND was.day = now.day
+    FROM (SELECT DISTINCT {ID}, day, {_SAID} FROM before WHERE {ID} IS NOT NULL) AS was
+    FULL JOIN (SELECT DISTINCT {ID}, day, {_SAID} FROM after WHERE {ID} IS NOT NULL) AS now
+        ON was.{ID} = now.{ID} AND was.day = now.day AND {_SAME}
     WHERE was.{ID} IS NULL OR now.{ID} IS NULL
 )
 SELECT DISTINCT later.day AS day FROM later JOIN changed ON changed.id = later.{ID} AND changed.day < later.day
@@ -59,7 +63,8 @@ ORDER BY day
 
 
 def days_to_judge_again(chain: Chain, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
-    """Later days that hold an id which `days` have come to accept, or do no longer: the first accepted one wins.
+    """Later days that hold an id which `days` have come to accept, or do no longer, or for something else: the first
+    accepted one wins.
 
     Parameters
     ----------

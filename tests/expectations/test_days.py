@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from expectations import Past, ValidationSpec, validate
-from expectations.days import judge_days
+from expectations.days import Measured, judge_days
 from expectations.measures import SILENT, UNKNOWN, VOLUME, DayMeasures, measure
 from expectations.profiles import VALUES, profile
 from expectations.references import strangers
@@ -133,6 +133,16 @@ def test_few_rows_more_or_less_are_no_news_and_many_are() -> None:
     assert ratio(6, 3) == ratio(6, 12) == ratio(200, 190) == 1.0
     assert ratio(1, 30) < 2.0, "a burst of a trickle"
     assert ratio(40, 0) < 0.2 and ratio(200, 60) < 0.5 and ratio(200, 700) > 2.0
+
+
+def test_a_ratio_is_told_as_the_ratio_it_is_whatever_chance_is_allowed_for() -> None:
+    def told(usual: int, today: int) -> Measured:
+        found = measured(rows_a_day([usual] * 56 + [today]), 57)
+        return next(one for one in judge_days(TRANSACTIONS, SPEC, found)[_days(57)[-1]] if one.measure == VOLUME)
+
+    assert str(told(2013, 3948)) == "1.96 (3,948 rows, usually 2,013)"
+    assert str(told(1794, 0)) == "0, outside of 0.5 … 2 (0 rows, usually 1,794)"
+    assert str(told(2, 5)) == "2.5 (5 rows, usually 2, no more than chance explains)"
 
 
 def test_a_day_is_compared_with_the_same_weekday_of_at_least_four_weeks() -> None:

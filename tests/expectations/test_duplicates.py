@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expectations import Validation, ValidationSpec, validate
+from expectations import Past, Validation, ValidationSpec, validate
+from expectations.tallies import Tally, tallies
 from expectations.thresholds import FreshnessSpec, ShiftSpec, VolumeSpec
 from ml.engine import DuckDB
 from ml.tables import ARROW, TRANSACTIONS
-from tests.expectations.pieces import one_by_one
+from ml.tables.outputs import INPUT_PROFILES
+from tests.expectations.pieces import of_days, one_by_one
 from tests.mutations.judging import judge
 from tests.mutations.mutator import case
 
@@ -95,6 +97,46 @@ def test_the_mutated_files_find_out_a_validation_that_knows_no_earlier_days(tmp_
         assert any(f"must be quarantined: ('{RULE}'" in said for said in judge(one, folder, ENGINE, validate))
 
 
+def test_a_purchase_sent_again_a_day_later_does_not_count_and_another_under_its_id_does() -> None:
+    strict = ValidationSpec(max_refused_share=0.0)
+    rows = [*((n, f"x{n}", 1.0) for n in range(4)), (0, "a", 5.0), (0, "b", 5.0), (1, "a", 5.0), (2, "b", 6.0)]
+    whole = at_once(delivered(rows), 4, strict)
+    assert [whole.verdicts[_day(n)].passed for n in range(4)] == [True, True, False, True]
+    assert refused(whole) == [(_day(1), RULE), (_day(2), RULE)]
+    days = one_by_one(ENGINE, TRANSACTIONS, delivered(rows), [[_day(n)] for n in range(4)], strict)
+    assert [one.verdicts[_day(n)] for n, one in enumerate(days)] == list(whole.verdicts.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 6), st.sampled_from([None, "a", "b", "c"]), st.sampled_from([1.0, 2.0, math.nan])),
+        max_size=24,
+    ),
+    undated=st.dictionaries(st.integers(0, 6), st.integers(1, 4), max_size=3),
+    share=st.sampled_from([0.0, 0.3, 0.5]),
+    few=st.sampled_from([1, 3]),
+    cut=st.integers(1, 6),
+)
+def test_what_a_first_look_counts_is_what_the_gate_decides(
+    rows: list[tuple[int, str | None, float]], undated: dict[int, int], share: float, few: int, cut: int
+) -> None:
+    spec, table = ValidationSpec(max_refused_share=share, min_refused_rows=few), delivered(rows)
+    lost = {_day(n): count for n, count in undated.items()}
+    past = Past(INPUT_PROFILES.empty_days(), ids=table.slice(0, 0))
+    days = [_day(n) for n in range(7)]
+    gate = validate(ENGINE, TRANSACTIONS, table, days, spec, past, lost)
+    found: dict[date, Tally] = {}
+    earlier = table.slice(0, 0).select([*TRANSACTIONS.names, "day"])
+    for piece in (days[:cut], days[cut:]):
+        tally, accepted = tallies(ENGINE, TRANSACTIONS, of_days(table, piece), piece, spec, lost, earlier)
+        found |= tally
+        earlier = pa.concat_tables([earlier, of_days(accepted, [day for day in piece if tally[day].passes])])
+    for day, verdict in gate.verdicts.items():
+        counted = (found[day].rows, found[day].counted, found[day].undated, found[day].rules, found[day].passes)
+        assert counted == (verdict.rows, verdict.counted, verdict.undated, verdict.rules, verdict.passed), day
+
+
 ROW = st.tuples(
     st.integers(0, 6), st.sampled_from([None, "a", "b", "c", "d", "e"]), st.sampled_from([1.0, 2.0, 3.0, math.nan])
 )
@@ -115,6 +157,7 @@ def test_a_range_gives_what_its_days_give(
     if strict:
         spec = ValidationSpec(
             max_refused_share=share,
+            min_refused_rows=1,
             freshness=FreshnessSpec({"transactions": 1}, "error"),
             volume=VolumeSpec(weeks=1, min_weeks=1, severity="error"),
             shift=ShiftSpec(min_rows=1, severity="error"),
