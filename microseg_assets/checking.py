@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 
@@ -18,18 +18,23 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from expectations.tallies import Tally
 from microseg_assets import estimating
 from microseg_assets import project as projects
 from microseg_assets.advice import Advice, advice, ids_sql
 from microseg_assets.profiling import Opened, look
 from microseg_assets.project import Project
-from microseg_assets.sources import Problem, Source, SourceError
+from microseg_assets.sources import Problem, Source, SourceError, before_start
+from microseg_assets.undated import too_many
 from ml import tables
 from ml.profile import Code, Observation
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
-SAMPLED = 50_000  # rows of the newest days that are judged; one day is judged whatever its size
+SAMPLED = 50_000  # rows of the newest days that are looked at closely; one day is, whatever its size
+JUDGED = 300_000  # rows that are judged at a time
+MOST_JUDGED = 1_500_000  # rows that are judged at all: those of the newest days
 SHOWN = 3
+_EQUAL = "see validation.duplicates"
 WIDTH = 116
 CELL = 19
 # What each feature lives on: its input table, and the optional column of it where it needs one.
@@ -71,6 +76,9 @@ class Finding:
     undated : why rows have no day, with how many
     newest : rows of the newest days, as delivered
     refused : rule to how many of `newest` it refuses
+    judged : what every day brought, or of a large source the newest ones, as the gate counts it
+    repeats : day to its rows that are equal to another in every column
+    too_many : why nothing can be taken in, if too many rows have no day
     """
 
     problems: Sequence[Problem] = ()
@@ -80,6 +88,9 @@ class Finding:
     newest: pa.Table | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
     accepted: pa.Table | None = None
+    judged: Mapping[date, Tally] = field(default_factory=dict)
+    repeats: Mapping[date, int] = field(default_factory=dict)
+    too_many: str | None = None
 
     @property
     def rows(self) -> int:
@@ -128,10 +139,57 @@ def find(project: Project, table: str) -> Finding:
         if not inside:
             return Finding(warnings=told, days=days, undated=undated)
         newest = source.rows(_sampled_from(inside, days), inside[-1])
+        judged, repeats = _judged_days(project, source, days, bool(undated))
     except SourceError as error:
         return Finding([Problem(f"{table}.path", str(error))])
     accepted, refused = _judged(project, table, newest)
-    return Finding((), told, days, undated, newest, refused, accepted)
+    undatable = Counter(undated)
+    undatable.pop(before_start(project.inputs[table], project.start), None)
+    why = too_many(project, table, undatable, sum(days.values()))
+    return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, why)
+
+
+def _judged_days(
+    project: Project, source: Source, days: Mapping[date, int], has_undated: bool
+) -> tuple[dict[date, Tally], dict[date, int]]:
+    """What the gate will count of each day, and the rows of each that are equal to another one; of a large source, of
+    the newest days."""
+    from expectations.refusals import exact_repeats
+    from expectations.tallies import tallies
+    from ml.engine import DuckDB
+
+    engine, table, last = DuckDB(), source.target.table, project.calendar.newest_day
+    undated = {day: one.undated for day, one in source.arrivals(last).items()} if has_undated else {}
+    asked = sorted(day for day in {*days, *(day for day, rows in undated.items() if rows)} if day <= last)
+    judged: dict[date, Tally] = {}
+    repeated: dict[date, int] = {}
+    earlier = project.inputs[table.name].empty_days()
+    for piece in _pieces(asked, days):
+        rows = source.rows(piece[0], piece[-1])
+        found, accepted = tallies(engine, table, rows, piece, project.validation, undated, earlier)
+        judged |= found
+        if not table.key:
+            repeated |= {row["day"]: row["repeats"] for row in exact_repeats(engine, table, rows).to_pylist()}
+        if "transaction_id" in table.names and accepted["transaction_id"].null_count < accepted.num_rows:
+            passed = pa.array([day for day, one in found.items() if one.passes], pa.date32())
+            earlier = pa.concat_tables([earlier, accepted.filter(pc.is_in(accepted["day"], passed))])
+    return judged, repeated
+
+
+def _pieces(asked: Sequence[date], days: Mapping[date, int]) -> list[list[date]]:
+    """Days in ascending pieces that fit into memory; not more of the newest than a check should take."""
+    pieces: list[list[date]] = []
+    size, total = 0, 0
+    for day in reversed(asked):
+        total += days.get(day, 0)
+        if total > MOST_JUDGED and pieces:
+            break
+        if not pieces or size + days.get(day, 0) > JUDGED:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(day)
+        size += days.get(day, 0)
+    return [piece[::-1] for piece in reversed(pieces)]
 
 
 def _is_parquet(source: Source) -> bool:
@@ -152,16 +210,13 @@ def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
 
 
 def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The accepted ones of delivered rows, and rule to the number of refused ones; warnings refuse as well."""
-    from expectations import rule_names
-    from expectations.validation import judge_rows
+    """The accepted ones of delivered rows, and rule to the number of refused ones, whether or not these count."""
+    from expectations.refusals import judged, without
     from ml.engine import DuckDB
 
-    names = rule_names(project.inputs[table], project.validation)
-    spec = replace(project.validation, severity=dict.fromkeys(names, "error"))
-    by = pa.array(judge_rows(DuckDB(), project.inputs[table], rows, spec)["refused_by"], pa.string(), from_pandas=True)
-    counts = Counter(rule for rule in by.to_pylist() if rule)
-    return rows.filter(pc.is_null(by)), dict(counts.most_common())
+    broken = judged(DuckDB(), project.inputs[table], rows, project.validation)
+    counts = Counter(broken["rule"].to_pylist())
+    return without(rows, broken["row_number"].to_numpy()), dict(counts.most_common())
 
 
 def observed(project: Project, found: Mapping[str, Finding]) -> list[Observation]:
@@ -190,20 +245,31 @@ def problems(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
                 f"tables.{table}",
                 f"no row lies in the project's days {_span(project)} ({why}): correct start, end or the stamp",
             )
-        elif (share := _counting(project, finding)) > project.validation.max_refused_share:
-            yield project.located(
-                f"tables.{table}",
-                f"{share:.1%} of the newest rows would be refused ({_most(finding.refused)}), and their days with "
-                f"them, since validation.max_refused_share is {project.validation.max_refused_share:.0%}: correct the "
-                "mapping, leave such rows out by `where`, or raise the limit",
-            )
+        elif finding.too_many:
+            yield project.located(f"tables.{table}", finding.too_many)
+        elif refused := [day for day, one in sorted(finding.judged.items()) if not one.passes]:
+            yield project.located(f"tables.{table}", _refusal(project, finding, refused))
 
 
-def _counting(project: Project, finding: Finding) -> float:
-    """Share of the newest rows that are refused under a rule that counts."""
-    severity_of = project.validation.severity_of
-    counting = sum(n for rule, n in finding.refused.items() if severity_of(rule) == "error")
-    return counting / max(finding.newest.num_rows if finding.newest is not None else 0, 1)
+def _refusal(project: Project, finding: Finding, refused: Sequence[date]) -> str:
+    """That days would be refused, with the reason that the run would give, and what to do."""
+    limit = f"validation.max_refused_share is {project.validation.max_refused_share:.0%}"
+    remedy = "correct the mapping or the source, leave such rows out by `where`, or raise the limit"
+    newest = set(finding.newest["day"].to_pylist()) if finding.newest is not None else set()
+    counted = sum(finding.judged[day].counted for day in newest if day in finding.judged)
+    rows = finding.newest.num_rows if finding.newest is not None else 0
+    if counted > project.validation.allowed(rows):
+        share = counted / max(rows, 1)
+        said = f"{share:.1%} of the newest rows would be refused ({_most(finding.refused)}), and their days with them"
+        return f"{said}, since {limit}: {remedy}"
+    listed = "; ".join(f"{day} ({_tallied(finding.judged[day])})" for day in refused[:SHOWN])
+    more = f" and {len(refused) - SHOWN:,} more" if len(refused) > SHOWN else ""
+    return f"{len(refused):,} of {len(finding.judged):,} days would be refused, since {limit}: {listed}{more}: {remedy}"
+
+
+def _tallied(tally: Tally) -> str:
+    undated = f"{tally.undated:,} rows without a day lie where its own would; " if tally.undated else ""
+    return f"{undated}{tally.counted:,} of {tally.rows:,} rows{': ' if tally.rules else ''}{_most(tally.rules)}"
 
 
 def _most(reasons: Mapping[str, int]) -> str:
@@ -270,8 +336,19 @@ def _table(table: str, finding: Finding | None, known: Observation | None) -> It
     yield line + _judgement(finding) + met
     for reason, rows in sorted(finding.undated.items(), key=lambda one: -one[1])[:3]:
         yield f"{'':28}{rows:,} go to quarantine: {reason}"
+    if equal := sum(finding.repeats.values()):
+        yield f"{'':28}{equal:,} rows are equal to another in every column{_when(finding)}: {_EQUAL}"
     for rule, rows in list(finding.refused.items())[:4]:
         yield f"{'':28}{rows:,} would be refused: {rule}"
+
+
+def _when(finding: Finding) -> str:
+    """The days of which half the rows are there twice: where two exports overlap."""
+    twice = [day for day, equal in sorted(finding.repeats.items()) if equal >= 0.4 * finding.days.get(day, 0)]
+    if not twice:
+        return ""
+    days = f"on {twice[0]}" if len(twice) == 1 else f"on {len(twice):,} days, {twice[0]} … {twice[-1]},"
+    return f"; {days} nearly every row is there twice, as where exports overlap"
 
 
 def _judgement(finding: Finding) -> str:

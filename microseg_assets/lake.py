@@ -112,12 +112,14 @@ class Lake:
         except FileNotFoundError:
             return None
 
-    def notes(self, table: Table, /, **fixed: str) -> dict[str, dict[str, str]]:
-        """What was noted of each partition when it was written (see `write`)."""
+    def notes(
+        self, table: Table, keys: Iterable[date | str] | None = None, /, **fixed: str
+    ) -> dict[str, dict[str, str]]:
+        """What was noted of each partition, or of some, when it was written (see `write`)."""
         folder, dimension = self._folder(table.name, fixed), table.dimensions[-1]
         filesystem, _ = self._filesystem
         found = {}
-        for key in self.keys(table, **fixed):
+        for key in self.keys(table, **fixed) if keys is None else map(str, keys):
             with filesystem.open(f"{folder}/{dimension}={key}/{FILE}", "rb") as file:
                 held = pq.read_metadata(file).metadata or {}
             found[key] = {

@@ -9,7 +9,7 @@ stale by a difference (`status`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -18,10 +18,27 @@ import pyarrow as pa
 from microseg_assets import forgetting
 from microseg_assets.chain import Chain
 from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
+from microseg_assets.undated import against_new_days, problems_of, too_many
 from ml import tables
 
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
+_UNDATED, _UNPLACED = "undated", "unplaced"  # rows without a day that count against it: by their place, or as new ones
+_LOST = "_undated.json"  # how many rows had no day while these were taken in
 _COLUMNS = "_columns.json"  # not in the footer: a column more does not change what a day holds
+
+
+@dataclass(frozen=True)
+class Undated:
+    """Day to how many rows without a day count against it.
+
+    Parameters
+    ----------
+    placed : since they may lie among its own
+    new : since they came with it
+    """
+
+    placed: Mapping[date, int] = field(default_factory=dict)
+    new: Mapping[date, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Comparison:
     Parameters
     ----------
     changes : days already taken in whose source holds something else now: late, corrected or withdrawn rows
-    unreadable : table to why its source could not be compared
+    unreadable : table to why nothing can be taken in from its source as it is, in a sentence
     removed : customers of the lake whom the business has removed from all sources (see `forgetting`), sorted
     """
 
@@ -48,11 +65,63 @@ def raw_name(table: str) -> str:
     return f"raw_{table}"
 
 
-def notes(days: Sequence[date], arrived: Mapping[date, Arrival]) -> dict[date, dict[str, str]]:
+def notes(
+    days: Sequence[date], arrived: Mapping[date, Arrival], undated: Undated = Undated()
+) -> dict[date, dict[str, str]]:
     """What to note of each day that is taken in."""
     nothing = Arrival.of_nothing()
-    found = ((day, arrived.get(day, nothing)) for day in days)
-    return {day: {_ROWS: str(one.rows), _FINGERPRINT: one.fingerprint} for day, one in found}
+    found = {day: arrived.get(day, nothing) for day in days}
+    noted = {day: {_ROWS: str(one.rows), _FINGERPRINT: one.fingerprint} for day, one in found.items()}
+    for name, counts in ((_UNDATED, undated.placed), (_UNPLACED, undated.new)):
+        for day in days:
+            if counts.get(day):
+                noted[day][name] = str(counts[day])
+    return noted
+
+
+def undated_of(chain: Chain, table: str, days: Sequence[date]) -> dict[date, int]:
+    """How many rows without a day count against days that were taken in."""
+    held = chain.lake.notes(chain.stored[raw_name(table)].table, days)
+    counts = {day: sum(int(held[f"{day}"].get(name, 0)) for name in (_UNDATED, _UNPLACED)) for day in days}
+    return {day: count for day, count in counts.items() if count}
+
+
+def undated_now(chain: Chain, table: str, lost: int, arrived: Mapping[date, Arrival]) -> Undated:
+    """How many rows without a day count against which days, as the source is now.
+
+    Parameters
+    ----------
+    lost : how many such rows there are
+    arrived : what every day was delivered
+    """
+    source = chain.sources[table]
+    if not lost or source is None:
+        return Undated()
+    then = taken(chain, table)
+    if source.has_order:
+        placed = {day: now.undated for day, now in arrived.items() if now.undated}
+        for day in placed.keys() & then.keys():  # a day that had its rows before these came has lost none of them
+            if not then[day].holds_other_rows(arrived[day]):
+                placed[day] = min(placed[day], then[day].undated)
+        return Undated(placed)
+    accepted = {date.fromisoformat(key) for key in chain.lake.keys(chain.project.inputs[table])}
+    before = _counted_before(chain, table, accepted)
+    rows = {day: was.rows for day, was in then.items() if day in accepted}
+    return Undated({}, against_new_days(chain.project, lost, arrived, rows, before))
+
+
+def note_undated(chain: Chain, table: str, day: date, lost: int) -> None:
+    """Keep how many rows have no day while `day` is taken in."""
+    chain.lake.put_file(chain.stored[raw_name(table)].table, day, _LOST, json.dumps(lost).encode())
+
+
+def _counted_before(chain: Chain, table: str, accepted: Collection[date]) -> int:
+    """How many rows had no day when the newest accepted day was taken in with such rows."""
+    raw = chain.stored[raw_name(table)].table
+    for day in sorted(accepted, reverse=True):
+        if (held := chain.lake.read_file(raw, day, _LOST)) is not None:
+            return int(json.loads(held))
+    return 0
 
 
 def note_columns(chain: Chain, table: str, day: date, columns: Sequence[str]) -> None:
@@ -73,7 +142,10 @@ def taken(chain: Chain, table: str) -> dict[date, Arrival]:
     """What was taken in of an input table, by day."""
     held = chain.lake.notes(chain.stored[raw_name(table)].table)
     noted = {key: note for key, note in held.items() if _FINGERPRINT in note}
-    return {date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT]) for key, note in noted.items()}
+    return {
+        date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT], int(note.get(_UNDATED, 0)))
+        for key, note in noted.items()
+    }
 
 
 def kept(
@@ -105,11 +177,14 @@ def compare(chain: Chain) -> Comparison:
         if source is None or not then:
             continue
         try:
-            now = source.arrivals()
+            now, lost = source.delivery(chain.calendar.newest_day)
+            why = _too_many(chain, table, source, now) if lost else None
         except SourceError as error:
             unreadable.append((table, str(error)))
             continue
-        if not now and any(was.rows for was in then.values()):
+        if why is not None:
+            unreadable.append((table, f"{why}; what was taken in before stays"))
+        elif not now and any(was.rows for was in then.values()):
             unreadable.append((table, "the source holds no row any more; what was taken in from it stays"))
         else:
             found += changes(table, then, now)
@@ -118,3 +193,9 @@ def compare(chain: Chain) -> Comparison:
         return Comparison(tuple(found), tuple(unreadable))
     removed, more = forgetting.removed(chain, before, held, found)
     return Comparison((*found, *more), (), removed)
+
+
+def _too_many(chain: Chain, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:
+    """Why nothing is taken in from a source, if so many of its rows belong to no day."""
+    problems = problems_of(source, source.undated())
+    return too_many(chain.project, table, problems, sum(one.rows for one in now.values()))

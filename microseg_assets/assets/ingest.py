@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,8 +12,9 @@ import pyarrow as pa
 
 from microseg_assets import forgetting, taken_in
 from microseg_assets.chain import Chain, Step
-from microseg_assets.sources import BEFORE_START, Arrival, Drift, Source
+from microseg_assets.sources import Arrival, Drift, Source
 from microseg_assets.taken_in import raw_name
+from microseg_assets.undated import problems_of, too_many
 from ml import tables
 
 RAW_COLUMNS = (
@@ -45,7 +45,8 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
             return
         undated = source.undated()
         step.quarantine(table, "undated", undated_as_refused(table, undated))
-        _refuse_undated(step, source, table, undated)
+        counting = _undated(step, source, table, undated)
+        lost = problems_of(source, undated).total()
         columns = list(source.columns())
         told = _told(step, source, table)
         then = taken_in.taken(step.chain, table)
@@ -59,10 +60,12 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
                 kept = [day for day in kept if day not in mended]
             new = [day for day in days if day not in kept and day not in mended]
             rows = step.of_days(rows, new) if kept or mended else rows
-            step.write(rows, new, footers=taken_in.notes(new, arrived), **told.notes)
+            step.write(rows, new, footers=taken_in.notes(new, arrived, counting), **told.notes)
             for day in kept:
                 step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
             taken_in.note_columns(step.chain, table, days[-1], columns)
+            if lost and not source.has_order:
+                taken_in.note_undated(step.chain, table, days[-1], lost)
             for day in days:
                 is_kept = KEPT if day in kept else None
                 step.check(DELIVERY, day, not told.lost, warn=True, kept=is_kept, **told.notes)
@@ -136,18 +139,13 @@ def undated_as_refused(table: str, rows: pa.Table) -> pa.Table:
     )
 
 
-def _refuse_undated(step: Step, source: Source, table: str, undated: pa.Table) -> None:
-    """Stop where too many rows cannot be dated: no day would miss them, so no day's own gate can notice."""
-    problems = Counter(problem for problem in undated["problem"].to_pylist() if BEFORE_START not in problem)
-    lost = sum(problems.values())
-    if not lost:
-        return
-    dated = sum(row["rows"] for row in source.counts_by_day().to_pylist() if row["day"] is not None)
-    limit = step.project.validation.max_refused_share
-    if lost > limit * (lost + dated):
-        listed = "; ".join(f"{problem} ×{count:,}" for problem, count in problems.most_common(5))
-        step.refuse(
-            f"{lost:,} of {lost + dated:,} rows of {table} belong to no day ({listed}), more than the {limit:.0%} that "
-            f"validation.max_refused_share allows. They are in quarantine, day=undated. Say in {step.project.path} how "
-            f"the stamp is written, or correct the source"
-        )
+def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> taken_in.Undated:
+    """Which days rows without a day count against. Where too many have none, nothing is taken in: no day's own gate
+    could tell what is wrong with all of them."""
+    problems = problems_of(source, undated)
+    if not problems:
+        return taken_in.Undated()
+    arrived = source.arrivals(step.chain.calendar.newest_day)
+    if why := too_many(step.project, table, problems, sum(one.rows for one in arrived.values())):
+        step.refuse(why)
+    return taken_in.undated_now(step.chain, table, problems.total(), arrived)

@@ -7,18 +7,27 @@ means "passed" and nothing downstream can run, in this run or a later one. What 
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from expectations import Verdict, validate
+from expectations.refusals import exact_repeats
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
 from microseg_assets.chain import DATA_DOCS, Chain, Step
 from microseg_assets.partitions import Reach
+from microseg_assets.taken_in import undated_of
 from microseg_assets.trailing import days_to_judge_again, past_of
 from ml import tables
 from ml.tables.outputs import INPUT_PROFILES
 
+_KEPT = {
+    "keep": "all are kept, as validation.duplicates says",
+    "keep one": "one of them is kept, the others are in quarantine",
+    "refuse": "one of them is kept, the others are refused and count against their day",
+}
 CHECK, DAY_CHECK = "great_expectations", "day_expectations"
 
 
@@ -32,10 +41,14 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
 
     def body(step: Step) -> None:
         refused = []
+        equal = 0
         for days in step.batches(ALL_AT_ONCE):
             rows = step.read(raw_name(table), days)
             past = past_of(chain, table, days) if is_brought else None
-            result = validate(step.engine, accepted, rows, days, step.project.validation, past)
+            undated = undated_of(chain, table, days) if is_brought else {}
+            again = _equal_rows(step, accepted, rows)
+            equal += sum(again.values())
+            result = validate(step.engine, accepted, rows, days, step.project.validation, past, undated)
             step.quarantine_days(table, days, result.refused)
             good = [day for day in days if result.verdicts[day].passed]
             step.profile_days(table, good, result.profiles)
@@ -48,13 +61,17 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
                 docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))
                 step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
                 if is_brought:
-                    step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict))
+                    step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict, again.get(day)))
                 if verdict.passed:
                     chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
                 else:
                     step.withdraw(day)
                     chain.lake.remove(INPUT_PROFILES, day, table=table)
                     refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
+        if equal:
+            step.tell(
+                f"{equal:,} rows are equal to another one in every column: {_KEPT[step.project.validation.duplicates]}"
+            )
         if refused:
             step.refuse(
                 f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join(refused[:5])}. The refused "
@@ -79,15 +96,24 @@ def _notes(verdict: Verdict) -> dict[str, Any]:
     return {
         "rows": verdict.rows,
         "refused": verdict.refused,
+        "counted": verdict.counted if verdict.counted != verdict.refused else None,
+        "without_a_day": verdict.undated or None,
         "rules": verdict.rules or None,
         "broken": _broken(verdict) or None,
         "unusual": _unusual(verdict),
     }
 
 
-def _day_notes(verdict: Verdict) -> dict[str, Any]:
+def _day_notes(verdict: Verdict, equal: int | None) -> dict[str, Any]:
     measures = {one.measure: str(one) for one in verdict.measures if one.value is not None}
-    return {"unusual": _unusual(verdict), "measures": measures or None}
+    return {"unusual": _unusual(verdict), "measures": measures or None, "rows_equal_to_another": equal}
+
+
+def _equal_rows(step: Step, table: tables.Table, rows: pa.Table) -> dict[date, int]:
+    """Day to its rows that are equal to another one in every column; a table with a key has no such rows."""
+    if table.key or not rows.num_rows:
+        return {}
+    return {row["day"]: row["repeats"] for row in exact_repeats(step.engine, table, rows).to_pylist()}
 
 
 def _unusual(verdict: Verdict) -> str | None:
@@ -99,5 +125,7 @@ def _broken(verdict: Verdict) -> str:
     if verdict.passed:
         return ""
     rules = [f"{rule} ×{count:,}" for rule, count in sorted(verdict.rules.items(), key=lambda item: -item[1])]
+    if verdict.undated:
+        rules.insert(0, f"rows that no day can be read of and that may be this day's ×{verdict.undated:,}")
     errors = [f"{one.measure}: {one}" for one in verdict.unusual if one.severity == "error"]
     return "; ".join([*rules, *errors] or verdict.failed_expectations)

@@ -13,16 +13,26 @@ A `TableSpec` says where rows are and how they map (`spec`). `locate` finds the 
 whose lines end in two ways and tells of damaged ones, `read` makes SQL views of them, `query` accepts the user's SQL,
 `mapping` binds it to the contract, and `plan` puts these together. `stamps` says
 how a moment is written, `values` what a value means, `ids` follows a map of ids, `rows` writes the
-one query, `arrivals` says in two figures what a day was delivered, and a `Source` returns all of it.
+one query, `arrivals` says in two figures what a day was delivered, `undated` which days a row without one may belong
+to, and a `Source` returns all of it.
 """
 
 from microseg_assets.sources.arrivals import Arrival, Change, changes, days_told, dropped
 from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
 from microseg_assets.sources.source import Drift, Source
-from microseg_assets.sources.spec import BEFORE_START, IdsSpec, Problem, SourceError, SourceSpec, TableSpec, input_table
+from microseg_assets.sources.spec import (
+    BEFORE_START,
+    IdsSpec,
+    Problem,
+    SourceError,
+    SourceSpec,
+    TableSpec,
+    before_start,
+    input_table,
+)
 
 __all__ = [
     "BEFORE_START", "Arrival", "Change", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec",
-    "TableSpec", "changes", "checked_query", "days_told", "dropped", "input_table", "locate",
+    "TableSpec", "before_start", "changes", "checked_query", "days_told", "dropped", "input_table", "locate",
 ]  # fmt: skip

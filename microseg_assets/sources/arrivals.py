@@ -1,4 +1,5 @@
-"""What a day was delivered, in two figures: how many rows, and a fingerprint of what they hold.
+"""What a day was delivered, in two figures: how many rows, and a fingerprint of what they hold; and in a third, how
+many rows that no day can be read of may be the day's own (see `undated`).
 
 By them a source is compared with what was taken in from it, without keeping the rows twice. The fingerprint is a sum
 over the rows, so that neither their order nor the files they come in show; it covers what a row means and what was
@@ -9,8 +10,9 @@ partitions follow from a difference (see `microseg_assets.status`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -25,21 +27,29 @@ _VERSION = "1:"
 
 @dataclass(frozen=True)
 class Arrival:
-    """`rows` of a day, and the `fingerprint` of what they hold."""
+    """`rows` of a day, the `fingerprint` of what they hold, and how many rows without a day may be of it."""
 
     rows: int
     fingerprint: str
+    undated: int = 0
 
     @classmethod
     def of_nothing(cls) -> Arrival:
         """A day without rows."""
         return cls(0, _VERSION)
 
-    def differs(self, other: Arrival) -> bool:
+    def holds_other_rows(self, other: Arrival) -> bool:
         if self.rows != other.rows:
             return True
         comparable = self.fingerprint.startswith(_VERSION) and other.fingerprint.startswith(_VERSION)
         return comparable and self.fingerprint != other.fingerprint
+
+    def differs(self, now: Arrival) -> bool:
+        """Whether the day is worth taking in again: its rows are others, or fewer rows without a day may be its own.
+
+        More of them beside the same rows are none of the day's: it had its rows before they came.
+        """
+        return self.holds_other_rows(now) or now.undated < self.undated
 
 
 @dataclass(frozen=True)
@@ -54,13 +64,16 @@ class Change:
     def __str__(self) -> str:
         """``3 rows more``, ``1 row fewer`` or ``other values``, of the source against what was taken in."""
         more = self.now.rows - self.then.rows
+        if not self.then.holds_other_rows(self.now):
+            return f"{self.then.undated - self.now.undated:,} rows without a day fewer"
         if not more:
             return "other values"
         return f"{abs(more):,} row{'s' if abs(more) != 1 else ''} {'more' if more > 0 else 'fewer'}"
 
 
-def arrivals_sql(table: Table, rows: str) -> str:
-    """`day`, `rows` and `fingerprint` of delivered rows, which carry `day`, `problem` and `delivered`.
+def arrivals_sql(table: Table, rows: str, but: str = "") -> str:
+    """`day`, `rows` and `fingerprint` of delivered rows, which carry `day`, `problem` and `delivered`; and how many
+    rows there are without a day.
 
     Where a stamp may be missing, what a row says besides is versioned by delivery: only dated rows count, by who and
     when.
@@ -68,6 +81,7 @@ def arrivals_sql(table: Table, rows: str) -> str:
     Parameters
     ----------
     rows : the name of what is selected from
+    but : the problem of rows without a day that are not counted
     """
     is_versioned = table.stamp is not None and not table[table.stamp].required
     columns = [c for c in table.columns if not is_versioned or c.name in (CUSTOMER_ID.name, table.stamp)]
@@ -78,15 +92,20 @@ def arrivals_sql(table: Table, rows: str) -> str:
     if is_versioned:
         dated += f" AND {quoted(table.stamp or '')} IS NOT NULL"
     hashed = ", ".join(values)
+    undated = f"day IS NULL AND problem NOT IN ('{but.replace(chr(39), 2 * chr(39))}', '{DELIVERED_BEFORE}')"
     return (
         f"SELECT day, count(*) AS rows, CAST(sum(CAST(hash({hashed}) AS HUGEINT)) AS VARCHAR) AS fingerprint "
-        f"FROM {rows} WHERE {dated} GROUP BY day ORDER BY day"
+        f"FROM {rows} WHERE ({dated}) OR ({undated}) GROUP BY day ORDER BY day"
     )
 
 
-def arrivals(found: pa.Table) -> dict[date, Arrival]:
-    """What `arrivals_sql` has found, by day."""
-    return {row["day"]: Arrival(row["rows"], f"{_VERSION}{row['fingerprint']}") for row in found.to_pylist()}
+def arrivals(found: pa.Table, undated: Mapping[date, int] = MappingProxyType({})) -> dict[date, Arrival]:
+    """What `arrivals_sql` has found, by day; and how many rows without a day may be of each."""
+    rows = {row["day"]: row for row in found.to_pylist() if row["day"] is not None}
+    made = {day: Arrival(row["rows"], f"{_VERSION}{row['fingerprint']}") for day, row in rows.items()}
+    for day, lost in undated.items():
+        made[day] = replace(made.get(day, Arrival.of_nothing()), undated=lost)
+    return dict(sorted(made.items()))
 
 
 def dropped(then: Mapping[date, Arrival], now: Mapping[date, Arrival]) -> set[date]:

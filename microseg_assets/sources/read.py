@@ -106,11 +106,12 @@ def _tried(
 
 
 def broken(connection: duckdb.DuckDBPyConnection) -> str:
-    """SQL of the lines of JSON files that are no rows: `source` and `line`; empty without such files."""
+    """SQL of the lines of JSON files that are no rows: `source`, `line`, and the `nth` of all lines it is; empty
+    without such files."""
     views = connection.sql(
         f"SELECT view_name FROM duckdb_views() WHERE starts_with(view_name, {text(BROKEN)}) ORDER BY view_name"
     ).fetchall()
-    return " UNION ALL ".join(f"SELECT {FILE} AS source, line FROM {quoted(name)}" for (name,) in views)
+    return " UNION ALL ".join(f"SELECT {FILE} AS source, line, nth FROM {quoted(name)}" for (name,) in views)
 
 
 def _select(
@@ -157,7 +158,10 @@ def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mappin
     if not names:
         raise SourceError(f"{next(iter(plain))} holds no JSON object: write one object per line")
     name = quoted(BROKEN + view)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT line, {FILE} FROM ({lines}) WHERE object IS NULL")
+    numbered = f"SELECT *, row_number() OVER () AS nth FROM ({lines})"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT line, {FILE}, nth FROM ({numbered}) WHERE object IS NULL"
+    )
     structure = text(json.dumps(dict.fromkeys(sorted(names), "VARCHAR")))
     return f"SELECT unnest(json_transform(object, {structure})), {FILE} FROM ({lines}) WHERE object IS NOT NULL"
 

@@ -13,9 +13,11 @@ from microseg_assets.sources.arrivals import arrivals_sql
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.plan import Plan
 from microseg_assets.sources.read import FILE, SOURCE, text
-from microseg_assets.sources.spec import BEFORE_START, DELIVERED_BEFORE
+from microseg_assets.sources.spec import DELIVERED_BEFORE, before_start
 from microseg_assets.sources.values import FAILS, Clock, day, failure, value
 from ml.engine import quoted
+
+PLACE = "__place"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,47 @@ def days_of(plan: Plan) -> str:
 
 def arrivals_of(plan: Plan) -> str:
     """`day`, `rows` and `fingerprint`: what each day was delivered (see `arrivals`)."""
-    return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated')}"
+    return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated', _before_start(plan))}"
+
+
+def lumps_of(plan: Plan, lines: str) -> str:
+    """`source`, `before`, `after` and `rows`: rows without a day by the days of the nearest rows that have one, in the
+    order of their file.
+
+    Parameters
+    ----------
+    lines : a table of the lines that are no rows: `source`, and `place` among the rows as `PLACE` counts them, or where
+        that is not known, in `nth` how many rows of the file come before it
+    """
+    earlier = f"DATE {text(plan.target.start.isoformat())} - 1"
+    is_earlier = f"problem = {text(_before_start(plan))}"
+    day = f"coalesce(day, CASE WHEN {is_earlier} THEN {earlier} END)"
+    is_new = f"day IS NOT NULL OR problem IS DISTINCT FROM {text(DELIVERED_BEFORE)}"
+    place = "coalesce(l.place, b.place + l.nth, l.nth) - .5"
+    steps = {
+        "__placed": f"SELECT source, CAST({PLACE} AS DOUBLE) AS place, {day} AS day FROM __dated WHERE {is_new}",
+        "__begins": "SELECT source, min(place) AS place FROM __placed GROUP BY source",
+        "__all": f"FROM __placed UNION ALL SELECT coalesce(b.source, l.source), {place}, NULL "
+        f"FROM {lines} l LEFT JOIN __begins b ON b.source IN (l.source, {text(plan.relation.label)})",
+        "__beside": "SELECT source, day, last_value(day IGNORE NULLS) OVER so_far AS before, "
+        "first_value(day IGNORE NULLS) OVER to_come AS after FROM __all WINDOW "
+        "so_far AS (PARTITION BY source ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), "
+        "to_come AS (PARTITION BY source ORDER BY place ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)",
+    }
+    return (
+        f"WITH {_dated(plan, PLACE)}, {', '.join(f'{name} AS ({sql})' for name, sql in steps.items())} "
+        "SELECT source, before, after, count(*) AS rows FROM __beside WHERE day IS NULL GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def files_of(plan: Plan) -> str:
+    """`source`, `first` and `last`: the days of each file that has some."""
+    days = "min(day) AS first, max(day) AS last"
+    return f"WITH {_dated(plan)} SELECT source, {days} FROM __dated WHERE day IS NOT NULL GROUP BY source"
+
+
+def _before_start(plan: Plan) -> str:
+    return before_start(plan.target.table, plan.target.start)
 
 
 def purchases_of(plan: Plan) -> str:
@@ -117,8 +159,8 @@ def unmapped_of(plan: Plan) -> str:
     )
 
 
-def _dated(plan: Plan) -> str:
-    """CTEs up to `__dated`: one row per delivered row."""
+def _dated(plan: Plan, place: str = "") -> str:
+    """CTEs up to `__dated`: one row per delivered row; with its place among them, if a name is given for that."""
     terms = [_Term(mapped, number) for number, mapped in enumerate(plan.mapped)]
     names = {term.mapped.column.name.lower() for term in terms}
     uses = sorted({use for term in terms for use in term.mapped.uses if use.lower() not in names})
@@ -129,13 +171,16 @@ def _dated(plan: Plan) -> str:
     problem = " ".join(f"WHEN {fault.condition} THEN {fault.says}" for fault in undated + faults)
     local = day(stamp.value, plan.target.clock) if stamp else "NULL::DATE"
     steps = {
-        "__delivered": plan.relation.sql,
+        "__delivered": f"SELECT *, row_number() OVER () AS {place} FROM ({plan.relation.sql})"
+        if place
+        else plan.relation.sql,
         "__lifted": _select(
             "__delivered",
             *(term.lifted for term in terms),
             *(f"{quoted(use)} AS u_{i}" for i, use in enumerate(uses)),
             *checks,
             SOURCE,
+            *([place] if place else []),
         ),
         "__kept": "FROM __lifted" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
         "__raw": _select("__kept", "*", *(term.delivered for term in terms)),
@@ -153,6 +198,7 @@ def _dated(plan: Plan) -> str:
             "problem",
             f"CASE WHEN problem IS NOT NULL THEN {_as_delivered(terms, uses)} END AS delivered",
             *([f"{stamp.raw} AS __raw_stamp"] if stamp else []),
+            *([place] if place else []),
         ),
     }
     return ", ".join(f"{name} AS ({sql})" for name, sql in steps.items())
@@ -206,6 +252,6 @@ def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tu
     reasons = [
         *(fault for fault in faults if fault.column == name),
         _Fault("local IS NULL", text(f"{name}: missing")),
-        _Fault(f"local < {first}", text(f"{name}: {BEFORE_START} ({start})")),
+        _Fault(f"local < {first}", text(_before_start(plan))),
     ]
     return f"CASE WHEN local >= {first} THEN local END", reasons

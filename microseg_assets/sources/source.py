@@ -21,8 +21,18 @@ from microseg_assets.sources.ids import FollowedIds, follow
 from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.plan import Plan, Target, connected, plan
 from microseg_assets.sources.read import broken, text
-from microseg_assets.sources.rows import arrivals_of, customers_of, days_of, purchases_of, rows_of, unmapped_of
+from microseg_assets.sources.rows import (
+    arrivals_of,
+    customers_of,
+    days_of,
+    files_of,
+    lumps_of,
+    purchases_of,
+    rows_of,
+    unmapped_of,
+)
 from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
+from microseg_assets.sources.undated import Lump, between_files, placed
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
 from ml.tables import CUSTOMER_ID, Column, Table
@@ -123,11 +133,35 @@ class Source:
             _fetch(ready, of_days(ready, first, last))
             return _run(ready, purchases_of(ready), {"first": first, "last": last})
 
-    def arrivals(self) -> dict[date, Arrival]:
-        """How many rows each day was delivered, and a fingerprint of what they hold; without the undated ones."""
+    def arrivals(self, last: date = date.max) -> dict[date, Arrival]:
+        """How many rows each day was delivered, a fingerprint of what they hold, and how many rows without a day may be
+        of it, up to the `last` day there can be."""
+        return self.delivery(last)[0]
+
+    def delivery(self, last: date = date.max) -> tuple[dict[date, Arrival], int]:
+        """The same, and how many rows have no day and are not older than the project, in one look at the source."""
         with self._planned() as ready:
             _fetch(ready)
-            return arrivals(_run(ready, arrivals_of(ready)))
+            found = _run(ready, arrivals_of(ready))
+            lost = sum(row["rows"] for row in found.to_pylist() if row["day"] is None) + _lines(ready).num_rows
+            return arrivals(found, self._placed(ready, found, last) if lost else {}), lost
+
+    def _placed(self, ready: Plan, found: pa.Table, last: date) -> dict[date, int]:
+        """Day to how many rows without a day may be of it; none where the rows have no order."""
+        if not self.has_order:
+            return {}
+        ready.relation.connection.register("__lines", _lines(ready))
+        lumps = [Lump(**row) for row in _run(ready, lumps_of(ready, "__lines")).to_pylist()]
+        if any(lump.before is None and lump.after is None for lump in lumps):
+            files = _run(ready, files_of(ready)).to_pylist()
+            lumps = between_files(lumps, {row["source"]: (row["first"], row["last"]) for row in files})
+        delivered = {row["day"]: row["rows"] for row in found.to_pylist() if row["day"] is not None}
+        return placed(lumps, delivered, self.target.start, last)
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the rows come in the order of files."""
+        return not self.spec.connection and not self.spec.query and self.target.table.stamp is not None
 
     def arrived(self, rows: pa.Table) -> dict[date, Arrival]:
         """The same of rows that this source has given (see `rows`)."""
@@ -234,6 +268,28 @@ def _run(ready: Plan, query: str, params: Mapping[str, Any] | None = None) -> pa
 def _schema(ready: Plan) -> pa.Schema:
     told = [("day", pa.date32()), ("source", pa.string()), ("problem", pa.string()), ("delivered", pa.string())]
     return pa.schema([*ready.target.table.schema(), *map(pa.field, *zip(*told, strict=True))])
+
+
+def _lines(ready: Plan) -> pa.Table:
+    """The lines that are no rows, by where they lie: what `lumps_of` asks for. Of CSV files they are those that DuckDB
+    has noted during the scan before; a cell with line breaks in it moves them on by as many lines."""
+    connection, parts = ready.relation.connection, []
+    if objects := broken(connection):
+        place = "CAST(nth - row_number() OVER (ORDER BY nth) + 1 AS DOUBLE)"
+        parts.append(f"SELECT source, {place} AS place, 0 AS nth FROM ({objects})")
+    if connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
+        rejects = (
+            "SELECT coalesce(w.original, s.file_path) AS source, min(e.line) AS line FROM reject_errors e "
+            "JOIN reject_scans s USING (scan_id, file_id) LEFT JOIN __rewritten w ON w.copy = s.file_path "
+            "GROUP BY 1, e.line_byte_position"
+        )
+        nth = "line - 1 - row_number() OVER (PARTITION BY source ORDER BY line)"
+        parts.append(f"SELECT source, CAST(NULL AS DOUBLE) AS place, {nth} AS nth FROM ({rejects})")
+    if not parts:
+        return pa.table({name: pa.array([], pa.string()) for name in ("source", "place", "nth")})
+    prefix = f"{ready.target.base}/"
+    source = f"CASE WHEN starts_with(source, {text(prefix)}) THEN source[{len(prefix) + 1}:] ELSE source END"
+    return connection.sql(f"SELECT {source} AS source, place, nth FROM ({' UNION ALL '.join(parts)})").to_arrow_table()
 
 
 def _broken_lines(ready: Plan) -> pa.Table:

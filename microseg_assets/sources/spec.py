@@ -20,6 +20,11 @@ DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a fil
 BEFORE_START = "before the first day"  # how a row is called that is older than the project
 
 
+def before_start(table: Table, start: date) -> str:
+    """What is said of a row that is older than the project."""
+    return f"{table.stamp}: {BEFORE_START} ({start.isoformat()})"
+
+
 class SourceError(ValueError):
     """A source that cannot be used; the message has one sentence per problem."""
 

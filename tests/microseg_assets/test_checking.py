@@ -202,7 +202,50 @@ def test_the_limit_of_the_project_decides(desk: Path, capsys: pytest.CaptureFixt
     rows = [*sales(), *((f"c{i}", FIRST, "oops") for i in range(30))]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     assert report(desk, capsys)[0] == 2
-    assert report(desk, capsys, "validation: {max_refused_share: 0.2}\n")[0] == 0
+    assert report(desk, capsys, "validation: {max_refused_share: 0.2}\n")[0] == 2, "its first day is nothing else"
+    assert report(desk, capsys, "validation: {max_refused_share: 0.97}\n")[0] == 0
+
+
+def test_one_bad_day_among_many_is_a_problem_as_it_is_to_a_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        (f"c{i}", FIRST + timedelta(days=n), "n/a" if n == 20 and i < 4 else 5) for n in range(50) for i in range(13)
+    ]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    code, _, (problem,) = report(desk, capsys)
+    assert code == 2 and "1 of 50 days would be refused" in problem
+    assert "2024-01-21 (4 of 13 rows: 4: amount: not a number)" in problem
+    rows = [(who, day, 5 if who in ("c2", "c3") else amount) for who, day, amount in rows]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    assert report(desk, capsys)[0] == 0, "two rows of a small day stop nothing"
+
+
+def test_rows_that_no_day_can_be_read_of_are_a_problem_of_the_days_they_may_be_of(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"c{i}", "n/a" if n == 59 else FIRST + timedelta(days=n), 5) for n in range(60) for i in range(20)]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    (desk / "shop.yaml").write_text(PROJECT.replace("2024-12-31", "2024-02-29"))
+    assert checking.report(str(desk / "shop.yaml")) == 2
+    (problem,) = capsys.readouterr().err.splitlines()
+    assert "1 of 60 days would be refused" in problem
+    assert "2024-02-29 (20 rows without a day lie where its own would; 0 of 0 rows)" in problem
+
+
+def test_half_of_all_rows_without_a_day_is_one_problem(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(who, "n/a" if i % 2 else day, amount) for i, (who, day, amount) in enumerate(sales())]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    code, _, (problem,) = report(desk, capsys)
+    assert code == 2 and "150 of 300 rows of transactions belong to no day" in problem
+
+
+@pytest.mark.parametrize("hours", [3, 20])
+def test_a_page_reloaded_a_day_later_is_no_problem(desk: Path, capsys: pytest.CaptureFixture[str], hours: int) -> None:
+    sold = [(f"c{n % 50}", datetime(2024, 1, 1, 9) + timedelta(hours=n * 3), 5, f"t{n}") for n in range(300)]
+    again = [(who, at + timedelta(hours=hours), amount, id_) for who, at, amount, id_ in sold[::5]]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *again])
+    code, out, problems = report(desk, capsys)
+    assert (code, problems) == (0, [])
+    assert "transaction_id: duplicate" in out
 
 
 def test_no_rows_at_all_are_a_problem(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

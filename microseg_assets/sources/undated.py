@@ -1,0 +1,115 @@
+"""Rows that no day can be read of: which days they may belong to, by where they lie in their file.
+
+A file is written day after day, or day before day; so a row without a day belongs to the day of its neighbours. Where
+these are of two days, it is of one of them or of a day between them that has no row of its own: if there is such a day,
+it may be all that came of it. Where rows have no order (a query, a database), nothing is known.
+
+Belongs here: which days, and how many rows each. Does not belong here: what becomes of a day (see `expectations`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+_FEW = 0.1  # of a day's rows: so many may well be of the day beside them, even where a day without rows lies between
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Lump:
+    """Rows without a day that lie together.
+
+    Parameters
+    ----------
+    source : their file
+    before, after : the day of the nearest row before and after them in the file; None where there is none
+    rows : how many there are
+    """
+
+    source: str
+    before: date | None
+    after: date | None
+    rows: int
+
+
+def placed(lumps: Iterable[Lump], delivered: Mapping[date, int], start: date, last: date) -> dict[date, int]:
+    """Day to how many rows without a day may be its own.
+
+    Parameters
+    ----------
+    delivered : day to its rows, of all files
+    start, last : the days that there can be
+    """
+    days = sorted(day for day in delivered if day <= last)
+    if not days:
+        return {}
+    found: Counter[date] = Counter()
+    for lump in lumps:
+        for day, rows in _of(lump, days, delivered, start, last):
+            found[day] += rows
+    return dict(sorted(found.items()))
+
+
+def _of(lump: Lump, days: list[date], delivered: Mapping[date, int], start: date, last: date) -> list[tuple[date, int]]:
+    """The days that a lump counts for."""
+    before, after, rows = lump.before, lump.after, lump.rows
+    neighbours = [day for day in dict.fromkeys((before, after)) if day is not None and day in delivered]
+    if len(neighbours) == 1 and before == after:
+        return [(neighbours[0], rows)]
+    gap = _between(before, after, days, start, last)
+    if not gap:  # of one or the other: half of them each, the greater half to the later
+        share = dict.fromkeys(neighbours, rows // max(len(neighbours), 1))
+        if neighbours:
+            share[max(neighbours)] += rows - sum(share.values())
+        return list(share.items())
+    near = [day for day in neighbours if rows < _FEW * delivered[day]]
+    return [(day, rows) for day in [*near, *gap]]
+
+
+def _between(before: date | None, after: date | None, days: list[date], start: date, last: date) -> list[date]:
+    """The days without rows between two days that follow each other among those with rows, or beyond the first or last
+    of them."""
+    if before is None and after is None:
+        return []
+    if before is None or after is None:
+        edge = before or after
+        assert edge is not None
+        is_last, is_first = edge >= days[-1], edge <= days[0]
+        # A file that begins with its newest day loses it at its top, one that ends with it at its end.
+        if is_last and (before is not None or not is_first):
+            return list(_days(max(edge, days[-1]) + _DAY, last))
+        if is_first:
+            return list(_days(start, min(edge, days[0]) - _DAY))
+        if before is not None:
+            return list(_days(edge + _DAY, days[bisect_right(days, edge)] - _DAY))
+        return list(_days(days[bisect_left(days, edge) - 1] + _DAY, edge - _DAY))
+    low, high = sorted((before, after))
+    is_next = bisect_left(days, high) == bisect_right(days, low)  # no day with rows lies between
+    return list(_days(max(low + _DAY, start), high - _DAY)) if is_next else []
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    while first <= last:
+        yield first
+        first += _DAY
+
+
+def between_files(lumps: Iterable[Lump], files: Mapping[str, tuple[date, date]]) -> list[Lump]:
+    """The lumps; those of a file without any dated row lie between the last and first days of the files beside it.
+
+    Parameters
+    ----------
+    files : file to its first and last day; files follow each other by name
+    """
+    found = []
+    for lump in lumps:
+        if lump.before is None and lump.after is None:
+            earlier = max((last for name, (_, last) in files.items() if name < lump.source), default=None)
+            later = min((first for name, (first, _) in files.items() if name > lump.source), default=None)
+            lump = replace(lump, before=earlier, after=later)
+        found.append(lump)
+    return found
