@@ -10,9 +10,10 @@ import click
 
 from microseg_assets import project as projects
 from microseg_assets import summary
+from microseg_assets.alone import alone
 from microseg_assets.chain import Chain
 from microseg_assets.finding import SHIPPED, ProjectError
-from microseg_assets.home import Home
+from microseg_assets.home import LOCK, Home
 from microseg_assets.running import materialize
 from microseg_assets.runs import chain_of
 from ml import tables
@@ -37,13 +38,15 @@ def write_simulated_shop(home: Home) -> Path:
     """Files and project file of the simulated shop, in the state folder; the same ones every time."""
     from ml.simulate import SimulationSpec, simulate, write
 
-    folder = home.folder / "projects" / QUICK_PROJECT
-    file = home.folder / "projects" / f"{QUICK_PROJECT}.yaml"
-    if not file.exists():
-        spec = SimulationSpec()
-        write(simulate(spec), folder)
-        text = (SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
-        file.write_text(text, encoding="utf-8")
+    projects_folder = home.folder / "projects"
+    projects_folder.mkdir(parents=True, exist_ok=True)
+    folder, file = projects_folder / QUICK_PROJECT, projects_folder / f"{QUICK_PROJECT}.yaml"
+    with alone(projects_folder / LOCK):
+        if not file.exists():
+            spec = SimulationSpec()
+            write(simulate(spec), folder)
+            text = (SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
+            file.write_text(text, encoding="utf-8")
     return file
 
 

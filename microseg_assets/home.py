@@ -2,6 +2,7 @@
 
 dagster/    the Dagster instance: runs, events, schedules
 lake/       every project's tables
+logs/       what runs have said of each project's assets
 mlflow.db, mlartifacts/
 projects/   project files known by name, such as that of `microseg demo --quick`
 """
@@ -11,11 +12,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+from microseg_assets.alone import alone
 from microseg_assets.lake import Lake
 from microseg_assets.tracking import Tracking
 
+LOCK = ".lock"
+_READY = ".databases"  # which versions of what has made the databases
 _INSTANCE = """\
 # Written by microseg; see docker/dagster.yaml for one that keeps its state in PostgreSQL.
 telemetry:
@@ -59,6 +64,10 @@ class Home:
     def lake_root(self) -> str:
         return os.environ.get("MICROSEG_LAKE") or str(self.folder / "lake")
 
+    def log(self, project: str) -> Path:
+        """Where everything is kept that runs have said of a project's assets."""
+        return self.folder / "logs" / f"{project}.log"
+
     def lake(self, project: str) -> Lake:
         return Lake(self.lake_root, project)
 
@@ -67,17 +76,44 @@ class Home:
         return Tracking(self.mlflow_uri, (self.folder / "mlartifacts").as_uri() if local else None, project)
 
     def prepare(self) -> None:
-        """Make the folder and a Dagster instance in it, unless they are there; point Dagster to it."""
+        """Make the folder, a Dagster instance in it and the databases, unless they are there; point Dagster to it.
+
+        One process does so, others that come meanwhile wait for it.
+        """
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.dagster.mkdir(parents=True, exist_ok=True)
         except (NotADirectoryError, FileExistsError, PermissionError) as error:
             raise HomeError(
                 f"the state folder {self.folder} cannot be made ({error.strerror}): set MICROSEG_HOME"
             ) from None
-        settings = self.dagster / "dagster.yaml"
-        if not settings.exists():
-            settings.write_text(_INSTANCE.format(base_dir=json.dumps(str(self.dagster / "storage"))), encoding="utf-8")
         os.environ["DAGSTER_HOME"] = str(self.dagster)
         os.environ["MICROSEG_HOME"] = str(self.folder)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")  # stored together: see `event_log`
+        with alone(self.folder / LOCK):
+            settings, ready = self.dagster / "dagster.yaml", self.folder / _READY
+            if not settings.exists():
+                base_dir = json.dumps(str(self.dagster / "storage"))
+                _put(settings, _INSTANCE.format(base_dir=base_dir))
+            versions = json.dumps([self.mlflow_uri, str(self.dagster), *map(version, ("dagster", "mlflow"))])
+            if not ready.exists() or ready.read_text(encoding="utf-8") != versions:
+                self._make_databases()
+                _put(ready, versions)
+
+    def _make_databases(self) -> None:
+        """Let Dagster and MLflow make the databases that lie in the folder, or bring them to their own version."""
+        from dagster import DagsterInstance
+
+        with DagsterInstance.get():
+            pass  # it has made them
+        if self.mlflow_uri.startswith("sqlite"):
+            self.tracking("").client()
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file that others see whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microseg_assets.alone import alone
 from ml.serving import as_inputs, inputs_of
 from ml.training import Model, Training
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_NAME, MAX_VALUE = 250, 6000  # signs that MLflow keeps of the name of a parameter or metric, and of a parameter
 INPUTS = "inputs.json"  # beside a model's files: the columns it takes and their types, for `served_model`
+_OPENED: set[str] = set()  # databases that this process has found in order
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 # Where each family's model class lives; the registered model remembers it beside its files.
@@ -71,6 +73,18 @@ class Tracking:
     artifacts: str | None
     project: str
 
+    def client(self) -> MlflowClient:
+        """A client; where the database is a file, it is made or migrated by one process at a time."""
+        if self.uri in _OPENED or not self.uri.startswith("sqlite:///"):
+            return self._client()
+        database = Path(self.uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with alone(database.parent / ".lock"):
+            client = self._client()
+            client.search_experiments(max_results=1)
+            _OPENED.add(self.uri)
+            return client
+
     def _client(self) -> MlflowClient:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
@@ -105,7 +119,7 @@ class Tracking:
         The same fit recorded again (a week materialized twice) gets no second version: a model is known by the
         fingerprint of its files.
         """
-        client = self._client()
+        client = self.client()
         import mlflow
 
         experiment = self._experiment(client, f"{self.project}/{family}")
@@ -185,7 +199,7 @@ class Tracking:
 
     def set_champion(self, family: str, version: int | None) -> None:
         """Let the `champion` alias mirror the newest choice; without one there is no champion."""
-        client, name = self._client(), self.model_name(family)
+        client, name = self.client(), self.model_name(family)
         if version is not None:
             client.set_registered_model_alias(name, "champion", str(version))
         elif client.search_registered_models(f"name = '{name}'"):
@@ -197,7 +211,7 @@ class Tracking:
 
     def monitor(self, family: str, metrics: Mapping[date, Mapping[str, float]]) -> None:
         """Append daily metrics to the family's monitoring run; the step is the day's ordinal number."""
-        client = self._client()
+        client = self.client()
         from mlflow.entities import Metric
 
         experiment = self._experiment(client, f"{self.project}/{family}")
@@ -226,7 +240,7 @@ class Tracking:
         tags: Mapping[str, str],
     ) -> str:
         """Log a week's evidence that comes without a model; returns the run's URL."""
-        client = self._client()
+        client = self.client()
         import mlflow
 
         experiment = self._experiment(client, f"{self.project}/{family}")
@@ -297,7 +311,7 @@ def _signature(inputs: Mapping[str, str], answer: pd.DataFrame) -> ModelSignatur
 
 @lru_cache(maxsize=64)
 def _load(tracking: Tracking, model_name: str, version: int) -> Model:
-    tracking._client()
+    tracking.client()
     import mlflow
 
     with quiet():
