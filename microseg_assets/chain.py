@@ -28,7 +28,7 @@ from microseg_assets.step import Step
 from microseg_assets.tracking import Tracking
 from microseg_assets.trailing import past_of
 from ml import tables
-from ml.engine import Engine, Files
+from ml.engine import Engine, Input
 from ml.features import Facts, repeated_orders, undone_orders
 from ml.restate import Models
 from ml.segments import SegmentSpec
@@ -99,6 +99,20 @@ class Chain:
         """Where each input table comes from; None for those the business does not bring."""
         return {name: self.project.source(name) for name in tables.INPUTS}
 
+    def is_off(self, name: str) -> bool:
+        """Whether an asset is about an input table that the business does not bring: then there is no such asset."""
+        table = name.removeprefix("raw_")
+        return table in tables.INPUTS and self.sources[table] is None
+
+    def brought(self) -> list[str]:
+        """The input tables that the business brings."""
+        return [name for name, source in self.sources.items() if source is not None]
+
+    def accepted_of(self, table: str, days: Sequence[date]) -> Input:
+        """Accepted rows of an input table, as the engine reads them; none of one that is not brought."""
+        rows = self.project.inputs[table]
+        return rows.empty_days() if self.is_off(table) else self.lake.files(rows, days)
+
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.project.name, name])
 
@@ -128,14 +142,15 @@ class Chain:
         ----------
         group : the link of the chain it belongs to
         writes : its table; `day` or `week` as the last dimension decides its partitions
-        reads : upstream assets, and how far it looks into each
+        reads : upstream assets, and how far it looks into each; those of tables that are not brought are left out
         checks : names and descriptions of the checks that the body reports
         """
         stored = writes if isinstance(writes, Stored) else Stored(writes)
 
         def decorate(body: Body) -> dg.AssetsDefinition:
             name = body.__name__
-            self.stored[name], self.reads[name], self.groups[name] = stored, dict(reads or {}), group
+            there = {upstream: reach for upstream, reach in (reads or {}).items() if not self.is_off(upstream)}
+            self.stored[name], self.reads[name], self.groups[name] = stored, there, group
             checked = dict(checks or {})
             partitions = self.calendar.weekly if self.is_weekly(name) else self.calendar.daily
 
@@ -239,15 +254,20 @@ class Chain:
         """Facts summed from the accepted rows of some days."""
         return Facts.from_rows(self.engine, self.project.feature_spec, **self.accepted(days))
 
-    def accepted(self, days: Sequence[date]) -> dict[str, Files]:
+    def accepted(self, days: Sequence[date]) -> dict[str, Input]:
         """The accepted rows of some days by input table, as the engine reads them."""
-        return {name: self.lake.files(table, days) for name, table in self.project.inputs.items()}
+        return {name: self.accepted_of(name, days) for name in self.project.inputs}
 
     def facts_so_far(self, last: date) -> Facts:
         """Facts as `customer_days` holds them, none later than `last`."""
         days = self.calendar.days(self.calendar.start, last)
-        stored = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, self.project.inputs["customers"])
-        facts = Facts(self.engine, self.project.feature_spec, *(self.lake.files(table, days) for table in stored))
+        facts = Facts(
+            self.engine,
+            self.project.feature_spec,
+            self.lake.files(tables.CUSTOMER_DAYS, days),
+            self.lake.files(tables.CATEGORY_DAYS, days),
+            self.accepted_of("customers", days),
+        )
         gone = set(self.lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
         orders = self.lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
         lines = self.lake.files(self.project.inputs["transactions"], days)
@@ -309,6 +329,7 @@ def _run(
 ) -> Iterator[Any]:
     step = Step(chain, name, context, [date.fromisoformat(key) for key in context.partition_keys])
     started = time.perf_counter()
+    progress.begin(name, len(step.keys))
     _require(chain, name, step.keys)
     try:
         body(step)

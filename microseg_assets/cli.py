@@ -109,14 +109,15 @@ def run(project: str, **options: Any) -> None:
 
 @main.command()
 @_project_option
-def status(project: str) -> None:
+@click.option("--all", "everything", is_flag=True, help="Name every day and week that a remark is about.")
+def status(project: str, everything: bool) -> None:
     """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
     from microseg_assets import status as statuses
     from microseg_assets.home import Home
     from microseg_assets.runs import chain_of
 
     with _clear_errors():
-        statuses.show(chain_of(project, Home.from_environment()))
+        statuses.show(chain_of(project, Home.from_environment()), everything=everything)
 
 
 @main.command()
@@ -182,6 +183,8 @@ def docs(table: str, day: Any, project: str) -> None:
         raise click.UsageError("say which day: --day YYYY-MM-DD")
     with _clear_errors():
         chain = chain_of(project, Home.from_environment())
+        if chain.is_off(table):
+            raise click.UsageError(f"{table} are switched off: {chain.project.path} maps none")
         raw = chain.lake.files(chain.stored[raw_name(table)].table, [day.date()])
         click.echo(chain.data_docs(table, day.date(), chain.engine.query("SELECT * FROM raw", raw=raw)))
 

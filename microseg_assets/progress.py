@@ -12,6 +12,8 @@ from typing import Protocol
 
 
 class Watcher(Protocol):
+    def begin(self, asset: str, of: int) -> None: ...
+
     def advance(self, asset: str, partitions: int, of: int) -> None: ...
 
     def done(self, asset: str, partitions: int, seconds: float) -> None: ...
@@ -29,6 +31,12 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(token)
+
+
+def begin(asset: str, of: int) -> None:
+    """An asset sets to work on its partitions of this run."""
+    if watcher := _watcher.get():
+        watcher.begin(asset, of)
 
 
 def advance(asset: str, partitions: int, of: int) -> None:

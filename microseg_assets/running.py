@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 import click
 
@@ -23,40 +26,97 @@ from ml import tables
 ROUNDS = 5  # of making anew what has become stale by making something anew
 TOLD = 5  # lines about an asset, at most
 LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
+BEAT = 1.0  # seconds after which it is written again where nothing has happened
+QUIET = 60.0  # seconds after which a line says so where there is no terminal
 
 
 class Printer:
-    """One line per asset when it is done; on a terminal also a live line for the one at work."""
+    """One line per asset when it is done; on a terminal also a live line for the one at work.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    log : where everything goes that is said of assets, also what is too much for a terminal
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        self.log = log
         self.live = sys.stderr.isatty()
         self.seconds: dict[str, float] = {}
         self._shown = 0.0
         self._told: dict[str, list[str]] = {}
+        self._at: tuple[str, int, int] | None = None  # the asset at work, its partitions in place, and all of them
+        self._since = self._said = time.monotonic()
+        self._over = threading.Event()
+
+    @contextmanager
+    def alive(self) -> Iterator[Printer]:
+        """Meanwhile a line tells that something is at work, and for how long, however long an asset is silent."""
+        beat = threading.Thread(target=self._beat, daemon=True)
+        beat.start()
+        try:
+            yield self
+        finally:
+            self._over.set()
+            beat.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            silent = time.monotonic() - (self._shown if self.live else self._said)
+            if self.live and silent > BEAT:
+                self._show()
+            elif not self.live and silent > QUIET:
+                self._said = time.monotonic()
+                click.echo(f"    … {self._line()}", err=True)
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._since
+        if self._at is None:
+            return f"{'Dagster':24} {seconds:.0f} s"
+        asset, partitions, of = self._at
+        filled = 24 * partitions // max(of, 1)
+        return f"{asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}  {seconds:.0f} s"
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        click.echo(f"\r    {self._line()}\033[K", nl=False, err=True)
+
+    def say(self, line: str) -> None:
+        """A line of its own."""
+        self._said = time.monotonic()
+        clear = "\r\033[K" if self.live else ""
+        click.echo(f"{clear}{line}", err=True)
+
+    def _now(self, at: tuple[str, int, int] | None) -> None:
+        """Something else is at work."""
+        self._at, self._since = at, time.monotonic()
+
+    def begin(self, asset: str, of: int) -> None:
+        self._now((asset, 0, of))
+        if self.live:
+            self._show()
 
     def tell(self, asset: str, text: str) -> None:
         self._told.setdefault(asset, []).append(text)
 
     def advance(self, asset: str, partitions: int, of: int) -> None:
+        self._at = (asset, partitions, of)
         if self.live and time.monotonic() - self._shown > LIVE_EVERY:
-            self._shown = time.monotonic()
-            filled = 24 * partitions // max(of, 1)
-            click.echo(
-                f"\r    {asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}\033[K", nl=False, err=True
-            )
+            self._show()
 
     def done(self, asset: str, partitions: int, seconds: float) -> None:
         self.seconds[asset] = self.seconds.get(asset, 0.0) + seconds
-        clear = "\r\033[K" if self.live else ""
-        click.echo(
-            f"{clear}    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s",
-            err=True,
-        )
+        self._now(None)
+        self.say(f"    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s")
         told = self._told.pop(asset, [])
         for text in told[:TOLD]:
             click.echo(f"      {text}", err=True)
+        if self.log is not None and told:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {asset}: {text}\n" for text in told)
         if len(told) > TOLD:
-            click.echo(f"      … and {len(told) - TOLD:,} more like these", err=True)
+            where = f": {self.log}" if self.log is not None else ""
+            click.echo(f"      … and {len(told) - TOLD:,} more like these{where}", err=True)
 
 
 def materialize(project: str, first: date, last: date, home: Home, *, only_missing: bool = False) -> dict[str, float]:
@@ -92,7 +152,7 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     chain = _checked(project, home)
     sources = compare(chain)
     for table, why in sources.unreadable:
-        raise SourceError(f"{table} could not be compared with its source: {why}")
+        raise SourceError(f"as it is, nothing can be taken in of {table}: {why}")
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
@@ -142,11 +202,12 @@ def _execute(chain: Chain, runs: Sequence[PlannedRun], home: Home) -> dict[str, 
     if missing := chain.project.missing_tables():
         click.echo(f"  No {', '.join(missing)}: what needs them is switched off.", err=True)
     took: dict[str, float] = {}
-    with DagsterInstance.get() as instance, progress.watched_by(Printer()):
+    printer = Printer(home.log(chain.project.name))
+    with DagsterInstance.get() as instance, progress.watched_by(printer), printer.alive():
         report_dead_runs(instance)
         for number, run in enumerate(runs, 1):
             title = _title(run)
-            click.echo(f"  [{number}/{len(runs)}] {title}: {run.why}", err=True)
+            printer.say(f"  [{number}/{len(runs)}] {title}: {run.why}")
             took[title] = took.get(title, 0.0) + execute(run, str(chain.project.path), home, instance)
     return took
 

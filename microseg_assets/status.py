@@ -1,23 +1,47 @@
 """`microseg status`: per asset what is there, what is missing, and what is stale and why.
 
-A partition is stale when something it reads has got other content after it was made, or is itself stale; what was taken
-in from a source is stale when the source has come to hold something else.
+A partition is missing when something needs it and it is not there. It is stale when something it reads has got other
+content after it was made, or is itself stale; what was taken in from a source is stale when the source has come to hold
+something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Literal, TypeAlias
 
 import click
 
 from microseg_assets.chain import Chain, Stored
 from microseg_assets.lake import Stamp
-from microseg_assets.partitions import WEEK, Reach
+from microseg_assets.partitions import Reach
 from microseg_assets.sources import days_told
 from microseg_assets.taken_in import Comparison, compare, raw_name
 from ml import tables
+
+LISTED = 3  # days or weeks that a remark names
+
+Code: TypeAlias = Literal["source", "gone", "made after it", "is stale"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a partition is stale.
+
+    Parameters
+    ----------
+    code : its ``source`` has changed; something it reads is ``gone``, was ``made after it``, or ``is stale`` itself
+    of : what it reads, or how the source has changed
+    """
+
+    code: Code
+    of: str
+
+    def __str__(self) -> str:
+        said = {"source": "the source has {} since", "gone": "{} is gone", "made after it": "{} was made after it"}
+        return said.get(self.code, "{} is stale").format(self.of)
 
 
 @dataclass(frozen=True)
@@ -27,15 +51,15 @@ class AssetStatus:
     Parameters
     ----------
     there : partitions in the lake, ascending
-    missing : gaps between the first and the last one
-    stale : partition to why: what it reads was made after it, or is stale itself
+    missing : partitions that are needed and not there
+    stale : partition to why
     """
 
     asset: str
     group: str
     there: list[date]
     missing: list[date]
-    stale: dict[date, str]
+    stale: dict[date, Reason]
 
 
 def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatus]:
@@ -46,18 +70,15 @@ def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatu
     sources : what a comparison of the sources has found (see `taken_in.compare`); without one they are not looked at
     """
     made = {name: _stamps(chain, stored) for name, stored in chain.stored.items()}
-    stale: dict[str, dict[date, str]] = {}
-    changed: dict[str, dict[date, str]] = {}
+    stale: dict[str, dict[date, Reason]] = {}
+    changed: dict[str, dict[date, Reason]] = {}
     for change in sources.changes if sources is not None else ():
-        changed.setdefault(raw_name(change.table), {})[change.day] = f"the source has {change} since"
-    found = []
+        changed.setdefault(raw_name(change.table), {})[change.day] = Reason("source", str(change))
     for name in chain.in_order():
         stale[name] = changed.get(name, {}) | _stale(chain, name, made, stale)
-        there = sorted(made[name])
-        step = WEEK if chain.is_weekly(name) else timedelta(days=1)
-        missing = _gaps(there, step)
-        found.append(AssetStatus(name, chain.groups[name], there, missing, stale[name]))
-    return found
+    there = {name: set(made[name]) for name in stale}
+    missing = _missing(chain, there, _refused(chain, there, stale))
+    return [AssetStatus(name, chain.groups[name], sorted(there[name]), missing[name], stale[name]) for name in stale]
 
 
 def outdated(chain: Chain, asset: str) -> set[date]:
@@ -78,39 +99,68 @@ def _stamps(chain: Chain, stored: Stored) -> dict[date, Stamp]:
     return found
 
 
-def _gaps(there: Sequence[date], step: timedelta) -> list[date]:
-    if not there:
-        return []
-    present = set(there)
-    count = (there[-1] - there[0]) // step
-    return [day for i in range(count + 1) if (day := there[0] + i * step) not in present]
+def _missing(chain: Chain, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
+    """Partitions that are needed and not there: something reads them, or others of the same day or week are there.
+
+    What nobody has asked for is not missing: the days between a single old day and the newest ones, say. Nor is what a
+    refusal has taken away, or keeps from being made: that is said of the refusal.
+    """
+    stop = min((day for days in refused.values() for day in days), default=date.max)
+    needed = {name: set[date]() for name in there}
+    for group in _made_together(chain):
+        union = set.union(*(there[name] for name in group))
+        for name in group:
+            needed[name] |= union
+    for name, reads in chain.reads.items():
+        for upstream, reach in reads.items():
+            if upstream == name or reach.may_begin or reach == Reach.SEVEN_DAYS:
+                continue
+            if reach in (Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END):  # they only grow: the last one needs them all
+                keys = [max(there[name])] if there[name] else []
+            else:
+                keys = sorted(there[name])
+            needed[upstream].update(key for day in keys for key in chain.calendar.upstream(reach, day))
+    return {name: sorted(day for day in needed[name] - there[name] if day < stop) for name in there}
+
+
+def _made_together(chain: Chain) -> list[list[str]]:
+    """Assets that are made for the same days or weeks: what happened on a day; all that is told of a day; training."""
+    daily = [name for name in chain.stored if not chain.is_weekly(name)]
+    looks_back = {name for name in daily if Reach.DAYS_SO_FAR in chain.reads[name].values()}
+    early = [name for name in daily if chain.groups[name] in ("ingest", "validate", "features")]
+    groups = [
+        [name for name in early if name not in looks_back],
+        [name for name in daily if name not in early],
+        [name for name in chain.stored if chain.is_weekly(name)],
+    ]
+    return [group for group in groups if group]
 
 
 def _stale(
-    chain: Chain, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, str]]
-) -> dict[date, str]:
+    chain: Chain, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, Reason]]
+) -> dict[date, Reason]:
     """Which partitions were made before something they read got its content, and before what."""
-    found: dict[date, str] = {}
+    found: dict[date, Reason] = {}
     for upstream, reach in chain.reads[name].items():
         newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
             if reach == Reach.SAME_DAY and key not in made[upstream]:
-                found.setdefault(key, f"{upstream} is gone")
+                found.setdefault(key, Reason("gone", upstream))
             elif newest.get(key, 0.0) > stamp.made:
-                found.setdefault(key, f"{upstream} was made after it")
+                found.setdefault(key, Reason("made after it", upstream))
             elif tainted.get(key):
-                found.setdefault(key, f"{upstream} is stale")
+                found.setdefault(key, Reason("is stale", upstream))
     if name in chain.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
         first = min(found, default=None)
         for key in made[name]:
             if first is not None and key > first:
-                found.setdefault(key, f"{name} of {first} is stale")
+                found.setdefault(key, Reason("is stale", f"{name} of {first}"))
     return found
 
 
 def _newest(
-    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, str]
+    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
 ) -> tuple[dict[date, float], dict[date, bool]]:
     """For each key, when the partition it reads that changed last did so, and whether one of them is stale."""
     newest: dict[date, float] = {}
@@ -135,21 +185,25 @@ def _newest(
 
 def refused_days(chain: Chain, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
     """Accepted table to the days that were refused and whose source is still as it was then."""
-    state = {one.asset: one for one in found}
+    there = {one.asset: set(one.there) for one in found}
+    return _refused(chain, there, {one.asset: one.stale for one in found})
+
+
+def _refused(chain: Chain, there: dict[str, set[date]], stale: dict[str, dict[date, Reason]]) -> dict[str, set[date]]:
     refused = {}
-    for table in tables.INPUTS:
-        raw = state[raw_name(table)]
-        gone = set(raw.there) - set(state[table].there) - set(raw.stale)
+    for table in chain.brought():
+        raw = raw_name(table)
+        gone = there[raw] - there[table] - set(stale[raw])
         refused[table] = {day for day in gone if chain.was_refused(table, day)}
     return refused
 
 
-def show(chain: Chain) -> None:
-    """Print the state of a project."""
+def show(chain: Chain, *, everything: bool = False) -> None:
+    """Print the state of a project; all that a remark is about, if `everything` is asked for."""
     sources = compare(chain)
     found = statuses(chain, sources)
     click.echo(f"{chain.project.name}  ({chain.project.path})")
-    click.echo(f"  {'':24} {'there':>6}  {'first':10}  {'last':10}  {'gaps':>5} {'stale':>6}")
+    click.echo(f"  {'':24} {'there':>6}  {'first':10}  {'last':10}  {'missing':>7} {'stale':>6}")
     group = ""
     for one in found:
         if one.group != group:
@@ -157,12 +211,20 @@ def show(chain: Chain) -> None:
             click.echo(f"{group}")
         first, last = (str(one.there[0]), str(one.there[-1])) if one.there else ("–", "–")
         unit = "w" if chain.is_weekly(one.asset) else "d"
-        gaps, stale = len(one.missing) or "", len(one.stale) or ""
-        click.echo(f"  {one.asset:24} {len(one.there):>5}{unit}  {first:10}  {last:10}  {gaps:>5} {stale:>6}")
-    _remarks(chain, found, sources)
+        missing, stale = len(one.missing) or "", len(one.stale) or ""
+        click.echo(f"  {one.asset:24} {len(one.there):>5}{unit}  {first:10}  {last:10}  {missing:>7} {stale:>6}")
+    _remarks(chain, found, sources, everything)
 
 
-def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) -> None:
+def _listed(keys: Iterable[date], everything: bool) -> str:
+    """Some days or weeks in words."""
+    ordered = sorted(keys)
+    if everything or len(ordered) <= LISTED:
+        return ", ".join(map(str, ordered))
+    return f"{', '.join(map(str, ordered[: LISTED - 1]))} … {ordered[-1]}"
+
+
+def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, everything: bool) -> None:
     """What to do about what is missing or stale."""
     project = chain.project.reference
     if missing := chain.project.missing_tables():
@@ -171,31 +233,27 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) ->
         click.echo(f"\nNothing is there yet: microseg run --project {project} --from {chain.calendar.start}")
         return
     for table, why in sources.unreadable:
-        click.echo(f"\n{table} could not be compared with its source: {why}")
+        click.echo(f"\nAs it is, nothing can be taken in of {table}: {why}.")
     for table in tables.INPUTS:
         if late := sources.of(table):
-            click.echo(f"\n{table}: since it was taken in, the source has changed on {days_told(late)}.")
+            told = days_told(late, len(late) if everything else LISTED)
+            click.echo(f"\n{table}: since it was taken in, the source has changed on {told}.")
     for table, days in refused_days(chain, found).items():
-        for day in sorted(days)[:3]:
+        if days:
+            first = min(days)
+            were = f"of {first} was refused" if len(days) == 1 else f"was refused on {len(days)} days"
+            which = "" if len(days) == 1 else f" ({_listed(days, everything)})"
             click.echo(
-                f"\n{table} of {day} was refused; why: microseg docs {table} --day {day} --project {project}\n"
+                f"\n{table} {were}{which}; why: microseg docs {table} --day {first} --project {project}\n"
                 "Once the source is right, `run --stale` takes it in. Until then no later day can be made, and what "
                 "was published of it before is stale."
             )
-    for one in found:
-        if one.missing:
-            listed = ", ".join(map(str, one.missing[:3])) + (" …" if len(one.missing) > 3 else "")
-            keys = [str(key) for key in one.missing]
-            click.echo(f"\n{one.asset}: {len(one.missing)} missing ({listed}). {chain.remedy(one.asset, keys)}")
-    if stale := [one for one in found if one.stale]:
-        causes = [one for one in stale if not all(why.endswith("is stale") for why in one.stale.values())]
-        for one in causes:
-            key, why = next((k, why) for k, why in sorted(one.stale.items()) if not why.endswith("is stale"))
-            count = f"{len(one.stale)} stale, the first of them {key}" if len(one.stale) > 1 else f"{key} is stale"
-            click.echo(f"\n{one.asset}: {count}: {why}.")
-        if len(stale) > len(causes):
-            after = ", ".join(one.asset for one in stale if one not in causes)
-            click.echo(f"\nStale with them, being made from them: {after}.")
+    for keys, names in _alike({one.asset: tuple(one.missing) for one in found if one.missing}).items():
+        remedy = chain.remedy(names[0], [str(key) for key in keys])
+        click.echo(f"\n{', '.join(names)}: {len(keys)} missing ({_listed(keys, everything)}). {remedy}")
+    if any(one.stale for one in found):
+        for line in _why_stale(found, everything):
+            click.echo(f"\n{line}")
         click.echo(f"\nMake all of it anew, in order: microseg run --project {project} --stale")
     empty = [one.asset for one in found if not one.there]
     if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
@@ -209,3 +267,38 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison) ->
             f"\nLater assets end on {min(behind)}, earlier ones on {max(behind)}: "
             f"microseg run --project {project} --from {min(behind) + timedelta(days=1)} --to {max(behind)}"
         )
+
+
+def _alike(keys: dict[str, tuple[date, ...]]) -> dict[tuple[date, ...], list[str]]:
+    """Days or weeks to the assets that they are said of."""
+    found: dict[tuple[date, ...], list[str]] = {}
+    for name, of_asset in keys.items():
+        found.setdefault(of_asset, []).append(name)
+    return found
+
+
+def _why_stale(found: Sequence[AssetStatus], everything: bool) -> Iterator[str]:
+    """A line for each cause, with what is stale by itself; and one for all that is made from it."""
+    causes: dict[Reason, dict[str, list[date]]] = {}
+    after: dict[str, list[date]] = {}
+    for one in found:
+        for key, why in sorted(one.stale.items()):
+            if why.code == "is stale":
+                after.setdefault(one.asset, []).append(key)
+            else:
+                cause = why if why.code != "source" else Reason("source", "")
+                causes.setdefault(cause, {}).setdefault(one.asset, []).append(key)
+    for why, assets in causes.items():
+        said = "the source has changed" if why.code == "source" else str(why)
+        yield f"Stale, since {said}: {_stale_ones(assets, everything)}."
+    if after:
+        yield f"Stale with them, being made from them: {_stale_ones(after, everything)}."
+
+
+def _stale_ones(assets: dict[str, list[date]], everything: bool) -> str:
+    """``customer_value, audiences 14 each (2011-11-26, 2011-11-27 … 2011-12-09)``: assets of the same days together."""
+    alike = _alike({name: tuple(keys) for name, keys in assets.items()})
+    return "; ".join(
+        f"{', '.join(names)} {len(keys)}{' each' if len(names) > 1 else ''} ({_listed(keys, everything)})"
+        for keys, names in alike.items()
+    )

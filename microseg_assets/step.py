@@ -7,6 +7,7 @@ an asset is declared (`chain`).
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
+from dagster._core.events import DagsterEventBatchMetadata
 
 from microseg_assets import metadata, progress
 from ml import tables
@@ -46,8 +48,8 @@ class TrainingWeek:
     def accepted(self, table: str) -> pa.Table:
         """Accepted rows of an input table up to the end of the week."""
         days = self.chain.calendar.days(self.chain.calendar.start, self.end)
-        files = self.chain.lake.files(self.chain.project.inputs[table], days)
-        return self.chain.engine.query("SELECT * FROM accepted ORDER BY ALL", accepted=files)
+        rows = self.chain.accepted_of(table, days)
+        return self.chain.engine.query("SELECT * FROM accepted ORDER BY ALL", accepted=rows)
 
 
 @dataclass
@@ -313,6 +315,10 @@ class Step:
                 known_customers=expected[day][1], rows=rows, customers=customers,
             )  # fmt: skip
 
+    def tell(self, text: str) -> None:
+        """Say something to whoever watches, beside what is noted of each partition."""
+        progress.tell(self.name, text)
+
     def refuse(self, sentence: str) -> NoReturn:
         raise dg.Failure(sentence, allow_retries=False)
 
@@ -326,7 +332,8 @@ class Step:
 
     def report_checks(self) -> None:
         """Each partition's own evaluations, as events of this run: its one result cannot carry them in a range run."""
-        for evaluation in self.checks:
+        batch = uuid.uuid4().hex
+        for place, evaluation in enumerate(self.checks, 1):
             self.context.instance.report_dagster_event(
                 dg.DagsterEvent(
                     event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
@@ -334,6 +341,7 @@ class Step:
                     job_name=self.context.run.job_name,
                 ),
                 run_id=self.context.run.run_id,
+                batch_metadata=DagsterEventBatchMetadata(batch, place == len(self.checks)),
             )
 
     def check_result(self, name: str) -> dg.AssetCheckResult:

@@ -31,18 +31,14 @@ KEPT = "the source no longer holds this day: it stays as it was taken in"
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    return [_raw(chain, name) for name in tables.INPUTS]
+    return [_raw(chain, name, chain.sources[name]) for name in chain.brought()]
 
 
-def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
-    source = chain.sources[table]
+def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition:
+    assert source is not None
     delivered = chain.project.inputs[table].plus(RAW_COLUMNS).named(raw_name(table))
 
     def body(step: Step) -> None:
-        if source is None:
-            for days in step.batches(ALL_AT_ONCE):
-                step.write(delivered.empty_days(), days, switched_off=f"the project file maps no {table}")
-            return
         undated = source.undated()
         step.quarantine(table, "undated", undated_as_refused(table, undated))
         counting = _undated(step, source, table, undated)
@@ -73,7 +69,7 @@ def _raw(chain: Chain, table: str) -> dg.AssetsDefinition:
     body.__name__ = raw_name(table)
     body.__doc__ = f"Delivered rows of `{table}`: {chain.project.inputs[table].meaning}. Mapped, not yet judged."
     checks = {DELIVERY: "The source has every column that is mapped, and none of those it had before is gone."}
-    return chain.asset("ingest", writes=delivered, checks=checks if source is not None else None)(body)
+    return chain.asset("ingest", writes=delivered, checks=checks)(body)
 
 
 def _undated_alike(

@@ -32,20 +32,18 @@ CHECK, DAY_CHECK = "great_expectations", "day_expectations"
 
 
 def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    return [_accepted(chain, name) for name in tables.INPUTS]
+    return [_accepted(chain, name) for name in chain.brought()]
 
 
 def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     accepted = chain.project.inputs[table]
-    is_brought = chain.sources[table] is not None
 
     def body(step: Step) -> None:
         refused = []
         equal = 0
         for days in step.batches(ALL_AT_ONCE):
             rows = step.read(raw_name(table), days)
-            past = past_of(chain, table, days) if is_brought else None
-            undated = undated_of(chain, table, days) if is_brought else {}
+            past, undated = past_of(chain, table, days), undated_of(chain, table, days)
             again = _equal_rows(step, accepted, rows)
             equal += sum(again.values())
             result = validate(step.engine, accepted, rows, days, step.project.validation, past, undated)
@@ -53,15 +51,14 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
             good = [day for day in days if result.verdicts[day].passed]
             step.profile_days(table, good, result.profiles)
             kept = step.of_days(result.accepted, good)
-            for later in days_to_judge_again(chain, table, days, kept) if is_brought else ():
+            for later in days_to_judge_again(chain, table, days, kept):
                 chain.lake.touch(chain.stored[raw_name(table)].table, later)
             step.write(kept, good)
             for day in days:
                 verdict = result.verdicts[day]
                 docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))
                 step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
-                if is_brought:
-                    step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict, again.get(day)))
+                step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict, again.get(day)))
                 if verdict.passed:
                     chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
                 else:
@@ -83,10 +80,9 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     body.__doc__ = f"Accepted rows of `{table}`: every rule of its Great Expectations suite holds."
     checks = {CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."}
     reads = {raw_name(table): Reach.SAME_DAY}
-    if is_brought:
-        checks[DAY_CHECK] = "The day is like those before it: known customers, fresh, as many rows, the same values."
-        if table != "customers" and chain.sources["customers"] is not None:
-            reads["customers"] = Reach.SAME_DAY  # whose rows are of unknown customers
+    checks[DAY_CHECK] = "The day is like those before it: known customers, fresh, as many rows, the same values."
+    if table != "customers":
+        reads["customers"] = Reach.SAME_DAY  # whose rows are of unknown customers, where they are brought
     return chain.asset("validate", writes=accepted, reads=reads, kinds=("duckdb", "greatexpectations"), checks=checks)(
         body
     )
