@@ -39,6 +39,14 @@ def test_dagster_still_has_the_private_method_that_we_override() -> None:
     )
     assert list(inspect.signature(stock._connect).parameters) == ["self"]
     assert "_conn_string" in inspect.getsource(stock.__init__)
+    overridden = {
+        "_store_asset_event": ["self", "conn", "event", "event_id"],
+        "has_table": ["self", "table_name"],
+        "_has_asset_key_col_on_connection": ["self", "conn", "column_name"],
+        "store_event_batch": ["self", "events"],
+    }
+    for method, names in overridden.items():
+        assert list(inspect.signature(getattr(stock, method)).parameters) == names, method
     source = inspect.getsource(stock)
     assert "index_connection" in vars(stock) and "self._connect()" in source, "writes go through it"
 
@@ -82,6 +90,21 @@ def test_the_stock_storage_reads_what_ours_wrote(tmp_path: Path) -> None:
     stock = ConsolidatedSqliteEventLogStorage(str(made.dagster / "storage"))
     assert stock.get_materialized_partitions(dg.AssetKey("orders")) == {"2024-01-01"}
     stock.dispose()
+
+
+def test_events_that_come_together_are_all_there_and_the_newest_is_the_assets(tmp_path: Path) -> None:
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(list("abcdefgh")),
+              backfill_policy=dg.BackfillPolicy.single_run())  # fmt: skip
+    def orders() -> None: ...
+
+    with instance(home(tmp_path)) as where:
+        tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "h"}
+        assert dg.materialize([orders], instance=where, tags=tags).success
+        assert where.get_materialized_partitions(dg.AssetKey("orders")) == set("abcdefgh")
+        newest = where.get_latest_materialization_event(dg.AssetKey("orders"))
+        assert newest is not None and newest.asset_materialization is not None
+        (last,) = where.fetch_materializations(dg.AssetKey("orders"), limit=1).records
+        assert newest.asset_materialization.partition == last.partition_key
 
 
 WRITER = """
