@@ -22,6 +22,7 @@ from expectations.tallies import Tally
 from microseg_assets import estimating
 from microseg_assets import project as projects
 from microseg_assets.advice import Advice, advice, ids_sql
+from microseg_assets.finding import ProjectError
 from microseg_assets.profiling import Opened, look
 from microseg_assets.project import Project
 from microseg_assets.sources import Problem, Source, SourceError, before_start
@@ -34,7 +35,6 @@ SAMPLED = 50_000  # rows of the newest days that are looked at closely; one day 
 JUDGED = 300_000  # rows that are judged at a time
 MOST_JUDGED = 1_500_000  # rows that are judged at all: those of the newest days
 SHOWN = 3
-_EQUAL = "see validation.duplicates"
 WIDTH = 116
 CELL = 19
 # What each feature lives on: its input table, and the optional column of it where it needs one.
@@ -174,6 +174,29 @@ def _judged_days(
             passed = pa.array([day for day, one in found.items() if one.passes], pa.date32())
             earlier = pa.concat_tables([earlier, accepted.filter(pc.is_in(accepted["day"], passed))])
     return judged, repeated
+
+
+def equal_rows(name: str) -> dict[str, str]:
+    """Table to a remark on its rows that are equal to another one in every column; of a project that can be read."""
+    from expectations.refusals import exact_repeats
+    from ml.engine import DuckDB
+
+    found = {}
+    try:
+        project = projects.load(name)
+        for table, source in ((table, project.source(table)) for table in tables.INPUTS):
+            if source is None or project.inputs[table].key:
+                continue
+            days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist() if row["day"] is not None}
+            repeats: dict[date, int] = {}
+            for piece in _pieces(sorted(days), days):
+                rows = exact_repeats(DuckDB(), source.target.table, source.rows(piece[0], piece[-1]))
+                repeats |= {row["day"]: row["repeats"] for row in rows.to_pylist()}
+            if repeats:
+                found[table] = _equal(Finding(days=days, repeats=repeats))
+    except (ProjectError, SourceError):
+        pass  # what keeps it from being read is for `check` to say
+    return found
 
 
 def _pieces(asked: Sequence[date], days: Mapping[date, int]) -> list[list[date]]:
@@ -336,10 +359,15 @@ def _table(table: str, finding: Finding | None, known: Observation | None) -> It
     yield line + _judgement(finding) + met
     for reason, rows in sorted(finding.undated.items(), key=lambda one: -one[1])[:3]:
         yield f"{'':28}{rows:,} go to quarantine: {reason}"
-    if equal := sum(finding.repeats.values()):
-        yield f"{'':28}{equal:,} rows are equal to another in every column{_when(finding)}: {_EQUAL}"
+    if finding.repeats:
+        yield f"{'':28}{_equal(finding)}"
     for rule, rows in list(finding.refused.items())[:4]:
         yield f"{'':28}{rows:,} would be refused: {rule}"
+
+
+def _equal(finding: Finding) -> str:
+    count = sum(finding.repeats.values())
+    return f"{count:,} rows are equal to another in every column{_when(finding)}: see validation.duplicates"
 
 
 def _when(finding: Finding) -> str:

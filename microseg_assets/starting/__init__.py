@@ -8,12 +8,13 @@ it down with the evidence beside each line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
+from microseg_assets.checking import equal_rows
 from microseg_assets.finding import ProjectError
 from microseg_assets.starting.choosing import assigned, calendar
 from microseg_assets.starting.looking import Delivery, look
@@ -45,15 +46,17 @@ def new(name: str, data: Sequence[str], folder: Path) -> Path:
     text = written(name, start, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(path, start, deliveries, text.count("TODO") - text.count("TODO wants"))
+    _say(path, start, deliveries, text.count("TODO") - text.count("TODO wants"), equal_rows(str(path)))
     return path
 
 
-def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int) -> None:
+def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, str]) -> None:
     found = start.found
     click.echo(f"{path} is written.")
     for table, one in found.items():
         click.echo(f"  {table:13} {one.delivery.label}: {counted(one.delivery.rows)}{span(one)}")
+        if table in equal:
+            click.echo(f"{'':16}{equal[table]}")
         if one.guess.lacks:
             click.echo(f"{'':16}nothing looks like {', '.join(one.guess.lacks)}: say what it is")
     for delivery in deliveries:

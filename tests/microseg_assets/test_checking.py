@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from click.testing import CliRunner
 
 from microseg_assets import checking
+from microseg_assets.cli import main
 from microseg_assets.finding import shipped
 from ml import tables
 from ml.engine import DuckDB
@@ -236,6 +238,28 @@ def test_half_of_all_rows_without_a_day_is_one_problem(desk: Path, capsys: pytes
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     code, _, (problem,) = report(desk, capsys)
     assert code == 2 and "150 of 300 rows of transactions belong to no day" in problem
+
+
+def test_two_overlapping_exports_are_counted_and_the_days_are_named(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"c{i}", FIRST + timedelta(days=n), 5 + i) for n in range(60) for i in range(20)]
+    header = ["customer_id", "occurred_at", "amount"]
+    write(desk / "sales.csv", header, rows[:600])
+    write(desk / "more.csv", header, rows[400:])
+    path = "    path: [sales.csv, more.csv]\n"
+    (desk / "shop.yaml").write_text(PROJECT.replace("    path: sales.csv\n", path))
+    assert checking.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
+    said = capsys.readouterr().out
+    assert "200 rows are equal to another in every column; on 10 days, 2024-01-21 … 2024-01-30," in said
+    assert CliRunner().invoke(main, ["new", "two", f"{desk}/*.csv", "--folder", str(desk)]).output.count(
+        "200 rows are equal to another in every column"
+    ) == 1  # fmt: skip
+    (desk / "shop.yaml").write_text(
+        PROJECT.replace("    path: sales.csv\n", path) + "validation: {duplicates: refuse}\n"
+    )
+    assert checking.report(str(desk / "shop.yaml")) == 2
+    assert "row: equal to another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hours", [3, 20])
