@@ -40,7 +40,13 @@ th { font-weight: 600; color: #51606f; white-space: nowrap }
 
 
 def data_docs(
-    engine: Engine, table: Table, rows: pa.Table, day: date, spec: ValidationSpec, past: Past | None = None
+    engine: Engine,
+    table: Table,
+    rows: pa.Table,
+    day: date,
+    spec: ValidationSpec,
+    past: Past | None = None,
+    undated: int = 0,
 ) -> str:
     """The page of one table and day, as HTML.
 
@@ -48,9 +54,10 @@ def data_docs(
     ----------
     rows : as a source gives them; those of other days are left out
     past : what is known from before the day; without it, rows alone are judged
+    undated : rows that no day can be read of and that may be of this one
     """
     of_day = rows.filter(pc.equal(rows["day"], pa.scalar(day, pa.date32())))
-    verdict = validate(engine, table, of_day, [day], spec, past).verdicts[day]
+    verdict = validate(engine, table, of_day, [day], spec, past, {day: undated}).verdicts[day]
     result = suites.run(suites.suite(table, spec), judge_rows(engine, table, of_day, spec), examples=True)
     title = f"{table.name}, {day.isoformat()}"
     parts = [
@@ -78,9 +85,11 @@ def data_docs(
 
 def _said(verdict: Verdict) -> str:
     word = _mark(True, "report", "accepted") if verdict.passed else _mark(False, "error", "refused and not written")
-    return (
-        f"The day was {word}: {verdict.refused:,} of {verdict.rows:,} rows were refused ({verdict.refused_share:.1%})."
-    )
+    lost = f" {verdict.undated:,} rows that no day can be read of may be its own." if verdict.undated else ""
+    uncounted = verdict.refused - verdict.counted
+    but = f", {uncounted:,} of them without counting against the day" if uncounted else ""
+    share = f"{verdict.refused_share:.1%}{but}"
+    return f"The day was {word}: {verdict.refused:,} of {verdict.rows:,} rows were refused ({share}).{lost}"
 
 
 def _most_first(verdict: Verdict) -> list[tuple[str, int]]:

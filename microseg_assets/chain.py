@@ -277,10 +277,10 @@ class Chain:
             undone_orders=undone_orders(self.engine, lines, facts.spec.undo_within_days),
         )
 
-    def data_docs(self, table: str, day: date, rows: pa.Table) -> str:
+    def data_docs(self, table: str, day: date, rows: pa.Table, undated: int = 0) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
         past = past_of(self, table, [day]) if self.sources[table] else None
-        page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation, past)
+        page = data_docs(self.engine, self.project.inputs[table], rows, day, self.project.validation, past, undated)
         return self.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
 
     def was_refused(self, table: str, day: date) -> bool:

@@ -177,7 +177,7 @@ def docs(table: str, day: Any, project: str) -> None:
     """
     from microseg_assets.home import Home
     from microseg_assets.runs import chain_of
-    from microseg_assets.taken_in import raw_name
+    from microseg_assets.taken_in import raw_name, undated_of
 
     if day is None:
         raise click.UsageError("say which day: --day YYYY-MM-DD")
@@ -186,7 +186,9 @@ def docs(table: str, day: Any, project: str) -> None:
         if chain.is_off(table):
             raise click.UsageError(f"{table} are switched off: {chain.project.path} maps none")
         raw = chain.lake.files(chain.stored[raw_name(table)].table, [day.date()])
-        click.echo(chain.data_docs(table, day.date(), chain.engine.query("SELECT * FROM raw", raw=raw)))
+        rows = chain.engine.query("SELECT * FROM raw", raw=raw)
+        undated = undated_of(chain, table, [day.date()]).get(day.date(), 0)
+        click.echo(chain.data_docs(table, day.date(), rows, undated))
 
 
 @main.command()

@@ -56,7 +56,11 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
             step.write(kept, good)
             for day in days:
                 verdict = result.verdicts[day]
-                docs = None if verdict.passed else dg.MetadataValue.url(chain.data_docs(table, day, rows))
+                docs = (
+                    None
+                    if verdict.passed
+                    else dg.MetadataValue.url(chain.data_docs(table, day, rows, undated.get(day, 0)))
+                )
                 step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
                 step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict, again.get(day)))
                 if verdict.passed:

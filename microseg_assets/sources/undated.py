@@ -2,7 +2,8 @@
 
 A file is written day after day, or day before day; so a row without a day belongs to the day of its neighbours. Where
 these are of two days, it is of one of them or of a day between them that has no row of its own: if there is such a day,
-it may be all that came of it. Where rows have no order (a query, a database), nothing is known.
+it may be all that came of it. (Not where days without rows are the rule, as with campaigns: they have lost nothing.)
+Where rows have no order (a query, a database), nothing is known.
 
 Belongs here: which days, and how many rows each. Does not belong here: what becomes of a day (see `expectations`).
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 _FEW = 0.1  # of a day's rows: so many may well be of the day beside them, even where a day without rows lies between
+_DENSE = 0.5  # of the days from the first to the last one have rows, where a day without rows is worth a thought
 _DAY = timedelta(days=1)
 
 
@@ -48,19 +50,20 @@ def placed(lumps: Iterable[Lump], delivered: Mapping[date, int], start: date, la
     if not days:
         return {}
     found: Counter[date] = Counter()
+    is_dense = len(days) >= _DENSE * ((days[-1] - days[0]).days + 1)
     for lump in lumps:
-        for day, rows in _of(lump, days, delivered, start, last):
+        gap = _between(lump.before, lump.after, days, start, last) if is_dense else []
+        for day, rows in _of(lump, gap, delivered):
             found[day] += rows
     return dict(sorted(found.items()))
 
 
-def _of(lump: Lump, days: list[date], delivered: Mapping[date, int], start: date, last: date) -> list[tuple[date, int]]:
-    """The days that a lump counts for."""
+def _of(lump: Lump, gap: list[date], delivered: Mapping[date, int]) -> list[tuple[date, int]]:
+    """The days that a lump counts for, which may be of the days without rows in `gap`."""
     before, after, rows = lump.before, lump.after, lump.rows
     neighbours = [day for day in dict.fromkeys((before, after)) if day is not None and day in delivered]
     if len(neighbours) == 1 and before == after:
         return [(neighbours[0], rows)]
-    gap = _between(before, after, days, start, last)
     if not gap:  # of one or the other: half of them each, the greater half to the later
         share = dict.fromkeys(neighbours, rows // max(len(neighbours), 1))
         if neighbours:

@@ -97,6 +97,12 @@ def test_a_shop_that_shuts_on_sundays_does_not_lose_one_to_a_row(tmp_path: Path)
     assert undated(tmp_path, {"a.csv": whole}, 8) == {5: 1, 6: 1, 7: 1}
 
 
+def test_where_days_without_rows_are_the_rule_none_of_them_has_lost_any(tmp_path: Path) -> None:
+    """Campaigns of three days in ninety: some unreadable rows of one must not refuse a month."""
+    whole = lines(0) + lines(30, [3, 4, 5]) + lines(60, [17, 18, 19])
+    assert undated(tmp_path, {"a.csv": whole}, 90) == {30: 3, 60: 3}
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     has=st.lists(st.booleans(), min_size=1, max_size=12),
@@ -107,10 +113,8 @@ def test_days_are_of_the_calendar_and_no_lump_counts_for_less_than_it_is(
 ) -> None:
     last = day(len(has) - 1)
     delivered = {day(n): 20 for n, is_there in enumerate(has) if is_there}
-    lumps = [
-        Lump("a", *(day(n) if n < len(has) and has[n] else None for n in (before, after)), rows)
-        for before, after, rows in pairs
-    ]
+    beside = [day(n) if n < len(has) and has[n] else None for n in range(14)]
+    lumps = [Lump("a", beside[before], beside[after], rows) for before, after, rows in pairs]
     for lump in lumps:
         found = placed([lump], delivered, START, last)
         assert all(START <= at <= last for at in found)
