@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from microseg_assets.chain import Chain
+from microseg_assets.lake import MissingPartitions
 from microseg_assets.printing import table, title
 from ml import tables
 from ml.features.phrases import figure, label, phrase, unit
@@ -197,14 +198,14 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
 
     chain, stage = one.chain, one.path[-1]["stage"]
     days = chain.calendar.days(chain.calendar.start, begun)
-    inputs = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, chain.project.inputs["customers"])
-    if any(chain.lake.missing(of, days) for of in inputs):
+    try:
+        stored = chain.lake.files(tables.CUSTOMER_DAYS, days), chain.lake.files(tables.CATEGORY_DAYS, days)
+        inputs = (*stored, chain.accepted_of("customers", days))
+    except MissingPartitions:
         return None
     own = [
         chain.engine.query(
-            "SELECT * FROM partitions WHERE customer_id = $customer",
-            {"customer": one.id},
-            partitions=chain.lake.files(of, days),
+            "SELECT * FROM partitions WHERE customer_id = $customer", {"customer": one.id}, partitions=of
         )
         for of in inputs
     ]

@@ -270,7 +270,7 @@ def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("customer_value", DAYS[4]), ("raw_events", DAYS[4]), ("value_model", WEEKS[0])]
+    ("name", "key"), [("customer_value", DAYS[4]), ("raw_transactions", DAYS[4]), ("value_model", WEEKS[0])]
 )
 def test_the_command_that_is_named_makes_what_is_missing(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
