@@ -230,7 +230,7 @@ class Facts:
             return pa.concat_tables(
                 [self._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
             )
-        repeated = _NONE_REPEATED if self.repeated_orders is None else self.repeated_orders
+        repeated = _NONE_REPEATED.empty_table() if self.repeated_orders is None else self.repeated_orders
         tables_in = {
             "pairs": pairs,
             "customer_days": self.customer_days,
@@ -289,7 +289,7 @@ class Facts:
 
 _NONE_REPEATED = pa.schema(
     [pa.field("customer_id", pa.string()), pa.field("day", pa.date32()), pa.field("repeated", pa.int64())]
-).empty_table()
+)  # a schema, not a table: making a table loads pandas, which importing the code location must not
 
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
