@@ -132,7 +132,7 @@ class Season:
             return cls(risk=Risk.of_history(0, horizon_days))
         weeks = _Weeks.of(rows, as_of)
         series = weeks.rate("orders")
-        low, high = _extremes(series, horizon_days)
+        low, high = _extremes(series[warm_up_days // 7 :], horizon_days)
         history = weeks.history_days
         risk = Risk.of_history(history - warm_up_days, horizon_days, low, high)
         if history < needed_days(warm_up_days):
@@ -340,15 +340,25 @@ class _Weeks:
         return cls(**weekly, ends=ends, history_days=history)
 
     def rate(self, name: Literal["orders", "events"]) -> Floats:
-        """(weeks,): what customers did in each week, relative to what their ages let expect; NaN where too few did."""
+        """(weeks,): what customers did in each week, relative to what their ages let expect; NaN where too few did.
+
+        Activity is taken never to rise with age. Where the data begin in the middle of a business's life, its best
+        customers are seen first; that would else pass for customers who do more as they age, in times that get worse.
+        """
+        from scipy.optimize import isotonic_regression
+
         sums = getattr(self, name)
         total = sums.sum(axis=1)
-        by_age = np.ones(self.exposure.shape[1])
         by_week: Floats = np.ones(len(total))
         with np.errstate(divide="ignore", invalid="ignore"):
             for _ in range(30):
+                weight = by_week @ self.exposure
+                seen = weight > 0
+                by_age = np.zeros(len(weight))
+                ratio = sums.sum(axis=0)[seen] / weight[seen]
+                if len(ratio):
+                    by_age[seen] = isotonic_regression(ratio, weights=weight[seen], increasing=False).x
                 by_week = np.nan_to_num(total / (self.exposure @ by_age))
-                by_age = np.nan_to_num(sums.sum(axis=0) / (by_week @ self.exposure))
         return np.where(total >= LEAST_WEEKLY, by_week, np.nan)
 
     def worth(self) -> Floats:

@@ -37,15 +37,16 @@ def regulars(
     days: int, *, customers: int = 800, peak: float = 1.0, dearer: float = 1.0, joins: int = 60, seed: int = 0
 ) -> Facts:
     """Customers who buy at a steady rate from the day they join on, `peak` times as often in the fourth quarter, and
-    then for `dearer` times as much."""
+    then for `dearer` times as much. Without `joins` they had come before the data begin."""
     rng = np.random.default_rng(seed)
-    first = np.sort(rng.integers(0, joins, customers))
+    first = np.sort(rng.integers(0, max(joins, 1), customers))
     at = np.arange(np.datetime64(START), np.datetime64(START) + days)
     strong = np.asarray([day.month >= 10 for day in at.astype(object)])
     rate = rng.gamma(4, 0.02, customers)
     buys = rng.random((customers, days)) < rate[:, None] * np.where(strong, peak, 1.0)
-    buys &= np.arange(days) > first[:, None]
-    buys[np.arange(customers), first] = True
+    if joins:
+        buys &= np.arange(days) > first[:, None]
+        buys[np.arange(customers), first] = True
     who, when = np.nonzero(buys)
     amount = np.round(20 * rng.lognormal(0, 0.4, len(who)) * np.where(strong[when], dearer, 1.0), 2)
     schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])
@@ -101,6 +102,14 @@ def test_growth_and_customers_who_join_together_are_no_season() -> None:
     """Customers join evenly over two years: revenue doubles and doubles, no day of the year is special."""
     found = learnt(regulars(800, joins=780), START + timedelta(days=799))
     assert np.all(np.abs(quarters(found) - 1) < 0.06)
+
+
+def test_data_that_begin_in_the_middle_of_a_business_show_neither_a_season_nor_extremes() -> None:
+    """The best customers are seen first, so a customer's age since its first purchase in the data says who it is."""
+    facts = regulars(730, joins=0)
+    early = learnt(facts, START + timedelta(days=299))
+    assert 0.85 < early.extremes[0] <= early.extremes[1] < 1.2
+    assert np.all(np.abs(quarters(learnt(facts, START + timedelta(days=729))) - 1) < 0.04)
 
 
 def test_dearer_orders_are_a_season_of_spend_and_none_of_orders() -> None:
