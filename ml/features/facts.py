@@ -227,8 +227,10 @@ class Facts:
         """
         if self.undone_orders is not None and self.undone_orders.num_rows and pairs.num_rows:
             days = sorted(pc.unique(pairs["day"]).to_pylist())
+            once = _each_once(self.engine, self.customer_days, self.repeated_orders)
+            whole = replace(self, customer_days=once, repeated_orders=None)
             return pa.concat_tables(
-                [self._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
+                [whole._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
             )
         repeated = _NONE_REPEATED.empty_table() if self.repeated_orders is None else self.repeated_orders
         tables_in = {
@@ -260,10 +262,10 @@ class Facts:
         known = self.engine.query(
             sql_of("ml.features", "without_undone"),
             {"as_of": day},
-            customer_days=self.customer_days,
+            customer_days=_each_once(self.engine, self.customer_days, self.repeated_orders),
             undone_orders=self.undone_orders,
         )
-        return replace(self, customer_days=known, undone_orders=None)
+        return replace(self, customer_days=known, repeated_orders=None, undone_orders=None)
 
     def snapshot_of(self, *days: date) -> pa.Table:
         """The snapshot of every customer known on each of `days`."""
@@ -285,6 +287,14 @@ class Facts:
             pairs=pairs,
             customer_days=self.customer_days if self.undone_orders is None else self._as_known(until).customer_days,
         )
+
+
+def _each_once(engine: Engine, customer_days: Input, repeated_orders: Input | None) -> Input:
+    """The facts in which an order that is delivered in parts counts once: what is taken away later is one of these."""
+    if repeated_orders is None:
+        return customer_days
+    once = sql_of("ml.features", "orders_once")
+    return engine.query(once, customer_days=customer_days, repeated_orders=repeated_orders)
 
 
 _NONE_REPEATED = pa.schema(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml import tables
@@ -112,8 +112,21 @@ def test_facts_day_by_day_give_what_facts_of_the_whole_history_do(
     drawn: list[tuple[str, int, int, str | None]],
 ) -> None:
     """As the lake holds them: each day by itself, with the parts of orders looked up over the days so far."""
+    day_by_day_is_the_whole(drawn, FeatureSpec())
+
+
+@settings(max_examples=25, deadline=None)
+@given(LINES)
+@example([("a", 1, 10, "A"), ("a", 5, 20, "A"), ("a", 8, -20, None)])
+def test_they_do_so_where_a_refund_takes_a_later_part_of_an_order_away(
+    drawn: list[tuple[str, int, int, str | None]],
+) -> None:
+    day_by_day_is_the_whole(drawn, FeatureSpec(undo_within_days=7))
+
+
+def day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]], spec: FeatureSpec) -> None:
     lines = [line(id_, on, float(amount), order=order) for id_, on, amount, order in drawn]
-    whole = facts(FeatureSpec(), lines)
+    whole = facts(spec, lines)
     empty = {
         name: pa.schema([*tables.INPUTS[name].schema(), pa.field("day", pa.date32())]).empty_table()
         for name in ("customers", "events", "exposures", "balances")
@@ -130,7 +143,7 @@ def test_facts_day_by_day_give_what_facts_of_the_whole_history_do(
     ]
     customer_days = pa.concat_tables([one.customer_days for one in each])
     found = Facts(
-        ENGINE, FeatureSpec(), customer_days, pa.concat_tables([one.category_days for one in each]), whole.customers,
-        repeated_orders(ENGINE, pa.concat_tables([one.order_days for one in each]), 30),
+        ENGINE, spec, customer_days, pa.concat_tables([one.category_days for one in each]), whole.customers,
+        repeated_orders(ENGINE, pa.concat_tables([one.order_days for one in each]), 30), whole.undone_orders,
     )  # fmt: skip
     assert found.snapshot_of(*days) == whole.snapshot_of(*days)
