@@ -18,7 +18,9 @@ _held: set[Path] = set()
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which goes with the process that holds it, however that ends; may be nested."""
+    """Hold the lock file `path`, which goes with the process that holds it, however that ends; may be nested, also
+    where one file is named in several ways."""
+    path = path.resolve()
     with _GUARD:
         if path in _held:
             yield
