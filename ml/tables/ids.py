@@ -19,7 +19,8 @@ PLACEHOLDERS = (
 )  # fmt: skip
 _ZERO = r"^[-+]?0+(\.0+)?$"
 _NEGATIVE = r"^-\d+(\.0+)?$"
-_ROUNDED = r"^[-+]?\d+([.,]\d+)?[eE]\+?\d+$"
+# With a point or a sign before the exponent: an id of hexadecimal digits such as `12e45678` has neither.
+_ROUNDED = r"^[-+]?\d+([.,]\d+[eE]\+?|[eE]\+)\d+$"
 _BLANKS = r"[\s\p{Z}\x{200B}\x{FEFF}]+"
 
 

@@ -62,5 +62,10 @@ def test_without_the_setting_every_id_is_a_customer() -> None:
 
 @pytest.mark.parametrize("rule", ["customer_id: not a customer"])
 def test_that_it_counts_can_be_said(rule: str) -> None:
-    spec = ValidationSpec(ids=CustomerIdsSpec(not_customers=("null",)), severity={rule: "error"})
+    spec = ValidationSpec(ids=CustomerIdsSpec(not_customers=("null",)), severity={rule: "error"}, min_refused_rows=1)
     assert not validate(DuckDB(), tables.TRANSACTIONS, delivered(["null", "a"]), [DAY], spec).verdicts[DAY].passed
+
+
+def test_ids_of_hexadecimal_digits_are_not_taken_for_rounded_numbers() -> None:
+    given = ["12e45678", "0003E400", "9e7", "4.1e12", "4E+12"]
+    assert judged(given, rounded="refuse")[0] == ["12e45678", "0003E400", "9e7"]
