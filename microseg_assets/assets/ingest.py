@@ -60,7 +60,7 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
             for day in kept:
                 step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
             taken_in.note_columns(step.chain, table, days[-1], columns)
-            if lost and not source.has_order:
+            if not source.has_order:
                 taken_in.note_undated(step.chain, table, days[-1], lost)
             for day in days:
                 is_kept = KEPT if day in kept else None
