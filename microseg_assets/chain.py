@@ -89,6 +89,7 @@ class Chain:
     stored: dict[str, Stored] = field(default_factory=dict)
     reads: dict[str, dict[str, Reach]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    removed_in: dict[str, pa.Array] = field(default_factory=dict)  # run to its customers: see `taken_in.removed_in`
 
     @property
     def calendar(self) -> Calendar:

@@ -140,6 +140,7 @@ class Project(Section):
     currency: str = "EUR"
     start: date
     end: date | None = None
+    sources_are_complete: bool = False
     tables: Tables
     features: Features = Features()
     value: ValueSpec = ValueSpec()

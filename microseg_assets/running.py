@@ -19,7 +19,7 @@ from microseg_assets.home import Home
 from microseg_assets.planning import PlannedRun, plan, plan_stale
 from microseg_assets.runs import chain_of, execute, report_dead_runs
 from microseg_assets.sources import SourceError, days_told
-from microseg_assets.status import statuses
+from microseg_assets.status import missing_customers, statuses
 from microseg_assets.taken_in import compare
 from ml import tables
 
@@ -156,9 +156,8 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
-    if count := len(sources.removed):
-        people = "1 customer is" if count == 1 else f"{count:,} customers are"
-        click.echo(f"  {people} in no source any more, and will be in no table", err=True)
+    for line in missing_customers(chain, sources):
+        click.echo(f"  {line}", err=True)
     took: dict[str, float] = {}
     for _ in range(ROUNDS):  # an id that a day has come to accept, or to lose, decides on rows of later days
         runs = plan_stale(chain, statuses(chain, sources))

@@ -238,6 +238,8 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
         if late := sources.of(table):
             told = days_told(late, len(late) if everything else LISTED)
             click.echo(f"\n{table}: since it was taken in, the source has changed on {told}.")
+    for line in missing_customers(chain, sources):
+        click.echo(f"\n{line}")
     for table, days in refused_days(chain, found).items():
         if days:
             first = min(days)
@@ -267,6 +269,22 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
             f"\nLater assets end on {min(behind)}, earlier ones on {max(behind)}: "
             f"microseg run --project {project} --from {min(behind) + timedelta(days=1)} --to {max(behind)}"
         )
+
+
+def missing_customers(chain: Chain, sources: Comparison) -> Iterator[str]:
+    """Who is in no source any more, and what becomes of them."""
+    if count := len(sources.removed):
+        yield f"{_customers(count)} in no source any more, and will be in no table after `run --stale`."
+    if count := len(sources.missing.in_doubt):
+        yield (
+            f"{_customers(count)} in no source any more, which may be because the sources keep their newest days only: "
+            "what is known of them stays. If the sources hold everything there is, and these customers have been "
+            f"removed from them, say `sources_are_complete: true` in {chain.project.path} and `run --stale`."
+        )
+
+
+def _customers(count: int) -> str:
+    return "1 customer is" if count == 1 else f"{count:,} customers are"
 
 
 def _alike(keys: dict[str, tuple[date, ...]]) -> dict[tuple[date, ...], list[str]]:

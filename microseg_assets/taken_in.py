@@ -49,12 +49,17 @@ class Comparison:
     ----------
     changes : days already taken in whose source holds something else now: late, corrected or withdrawn rows
     unreadable : table to why nothing can be taken in from its source as it is, in a sentence
-    removed : customers of the lake whom the business has removed from all sources (see `forgetting`), sorted
+    missing : customers of the lake who are in no source any more (see `forgetting`)
     """
 
     changes: tuple[Change, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
-    removed: pa.Array = field(default_factory=lambda: pa.array([], pa.string()), compare=False)
+    missing: forgetting.Missing = field(default_factory=forgetting.Missing, compare=False)
+
+    @property
+    def removed(self) -> pa.Array:
+        """Customers of the lake whom the business has removed from all sources, sorted."""
+        return self.missing.removed
 
     def of(self, table: str) -> list[Change]:
         return [change for change in self.changes if change.table == table]
@@ -191,8 +196,22 @@ def compare(chain: Chain) -> Comparison:
             before[table], held[table] = then, now
     if unreadable or not before:
         return Comparison(tuple(found), tuple(unreadable))
-    removed, more = forgetting.removed(chain, before, held, found)
-    return Comparison((*found, *more), (), removed)
+    missing = forgetting.missing(chain, before, held, found)
+    return Comparison((*found, *missing.changes), (), missing)
+
+
+def removed_in(chain: Chain, run: str) -> pa.Array:
+    """Who has been removed from all sources, for all assets of a run as it was at its beginning: what tells so is gone
+    once the first of them has taken its days in again.
+
+    Parameters
+    ----------
+    run : Dagster's id of it
+    """
+    if run not in chain.removed_in:
+        chain.removed_in.clear()
+        chain.removed_in[run] = compare(chain).removed
+    return chain.removed_in[run]
 
 
 def _too_many(chain: Chain, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:

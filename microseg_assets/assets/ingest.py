@@ -46,13 +46,16 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
         columns = list(source.columns())
         told = _told(step, source, table)
         then = taken_in.taken(step.chain, table)
+        is_again = any(day in then for day in step.keys)
+        removed = taken_in.removed_in(step.chain, step.context.run.run_id) if is_again else ()
         for days in step.batches(ALL_AT_ONCE):
             rows = source.rows(days[0], days[-1])
             arrived = source.arrived(rows)
             kept = taken_in.kept(source, days, then, arrived)
-            if mended := _without_removed(step, table, [*kept, *_undated_alike(step, table, days, then, arrived)]):
+            if mended := _without(step, table, removed, [*kept, *_undated_alike(step, table, days, then, arrived)]):
                 lasting = pa.concat_tables(mended.values())
-                step.write(lasting, list(mended), footers=taken_in.notes(list(mended), source.arrived(lasting)))
+                noted = taken_in.notes(list(mended), source.arrived(lasting), counting)
+                step.write(lasting, list(mended), footers=noted)
                 kept = [day for day in kept if day not in mended]
             new = [day for day in days if day not in kept and day not in mended]
             rows = step.of_days(rows, new) if kept or mended else rows
@@ -82,9 +85,8 @@ def _undated_alike(
     return [day for day in days if day in then and not then[day].differs(arrived.get(day, nothing))]
 
 
-def _without_removed(step: Step, table: str, days: Sequence[date]) -> dict[date, pa.Table]:
+def _without(step: Step, table: str, removed: pa.Array | tuple[()], days: Sequence[date]) -> dict[date, pa.Table]:
     """The rows of days that stay as they were taken in, where customers have been removed from all sources since."""
-    removed = taken_in.compare(step.chain).removed if days else ()
     if not len(removed):
         return {}
     found = {}

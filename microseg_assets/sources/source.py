@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from microseg_assets.sources.arrivals import Arrival, arrivals, arrivals_sql
 from microseg_assets.sources.ids import FollowedIds, follow
@@ -174,6 +175,13 @@ class Source:
         with self._planned() as ready:
             _fetch(ready)
             return _run(ready, customers_of(ready))["customer_id"]
+
+    def mapped_ids(self) -> pa.ChunkedArray:
+        """The ids that the map of ids gives another customer; none without a map."""
+        if self.ids is None:
+            return pa.chunked_array([], pa.string())
+        lines = self._map().customers
+        return lines.filter(pc.not_equal(lines["source_id"], lines["customer_id"]))["source_id"]
 
     def unmapped(self) -> pa.Table:
         """`source_id` and `rows`: ids of this source that its map of ids does not hold, the most frequent first.

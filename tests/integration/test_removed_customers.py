@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -123,3 +123,67 @@ def test_who_lies_further_back_than_a_source_keeps_stays_as_long_as_one_of_those
     assert len(early) > 1
     found = compare(shop.chain)
     assert len(found.removed) == 0 and found.changes == ()
+
+
+def deliver_less(shop: Shop, keep: Callable[[str, dict[str, str], date | None], bool]) -> None:
+    """Deliver of every table only the rows that are kept: of which table, the row, and its day if it has one."""
+    for table, stamp in STAMPS.items():
+        shop.deliver(table, [row for row in shop.delivered(table) if keep(table, row, day_of(row[stamp]))])
+
+
+def test_who_was_let_go_of_as_old_keeps_the_history_until_the_project_says_that_sources_are_complete(
+    shop: Shop,
+) -> None:
+    """Sources that keep their newest days, and a customers' file of who has been here on one of them."""
+    cut = FIRST_DAYS + timedelta(days=2)
+    deliver_less(shop, lambda table, row, day: day is None or day > cut)
+    lately = {row["customer_id"] for table in STAMPS if table != "customers" for row in shop.delivered(table)}
+    deliver_less(shop, lambda table, row, day: row["customer_id"] in lately)
+    found = compare(shop.chain)
+    assert len(found.removed) == 0 and found.changes == ()
+    assert "FIRST" in found.missing.in_doubt.to_pylist()
+    assert "sources_are_complete: true" in said(shop, "status")
+    assert "sources_are_complete: true" in said(shop, "run", "--stale")
+    assert held(shop, "FIRST")
+    shop.file.write_text("sources_are_complete: true\n" + shop.file.read_text(), encoding="utf-8")
+    declared = Shop(shop.folder)
+    assert "FIRST" in compare(declared.chain).removed.to_pylist()
+    assert "will be in no table" in said(declared, "run", "--stale")
+    assert held(declared, "FIRST") == []
+    assert len(compare(declared.chain).removed) == 0 == len(compare(declared.chain).missing.in_doubt)
+
+
+def test_nobody_is_forgotten_where_one_of_several_exports_is_missing(shop: Shop) -> None:
+    """Every third customer in no table any more, on days that hold everything of the others."""
+    names = sorted({row["customer_id"] for row in shop.delivered("transactions")})
+    deliver_less(shop, lambda table, row, day: row["customer_id"] not in names[::3])
+    found = compare(shop.chain)
+    assert len(found.removed) == 0
+    assert set(names[::3]) & set(found.missing.in_doubt.to_pylist())
+
+
+def test_nobody_is_forgotten_where_sources_keep_their_newest_days_and_are_cut_off(shop: Shop) -> None:
+    low, high = START + timedelta(days=4), START + timedelta(days=7)
+    inside = {
+        r["customer_id"] for r in shop.delivered("transactions") if low <= (day_of(r["occurred_at"]) or low) <= high
+    }
+    deliver_less(
+        shop,
+        lambda table, row, day: (
+            table == "exposures" or (row["customer_id"] in inside if day is None else low <= day <= high)
+        ),
+    )
+    found = compare(shop.chain)
+    assert found.changes and len(found.removed) == 0 < len(found.missing.in_doubt)
+
+
+def test_who_has_got_another_id_by_a_map_is_not_taken_for_removed(shop: Shop) -> None:
+    who, other = shop.rows("transactions", LAST)[0]["customer_id"], "ANEW"
+    (shop.data / "ids.csv").write_text(f"source_id,customer_id\n{who},{other}\n", encoding="utf-8")
+    text = shop.file.read_text(encoding="utf-8")
+    for table in STAMPS:
+        text = text.replace(f"{table}.csv", f"{table}.csv, ids: {{path: {shop.name}/ids.csv}}")
+    text = text.replace("customers.csv, ids", "customers.csv\n    ids")
+    shop.file.write_text(text, encoding="utf-8")
+    found = compare(Shop(shop.folder).chain)
+    assert found.changes and len(found.removed) == 0 == len(found.missing.in_doubt)
