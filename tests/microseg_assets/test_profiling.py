@@ -184,7 +184,7 @@ def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
 def test_spellings_of_one_id_are_united(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = orders([f"anna{i}@shop.org" for i in range(60)])
     spelt = [str.upper, lambda s: s.replace("anna", "Anna"), lambda s: f"{s}\u00a0", lambda s: s]
-    write(desk / "orders.csv", HEADER, [[spelt[i % 4](row[0]), *row[1:]] for i, row in enumerate(rows)])  # type: ignore[arg-type]
+    write(desk / "orders.csv", HEADER, [[spelt[i % 4](row[0]), *row[1:]] for i, row in enumerate(rows)])
     project, text, _ = new(desk, capsys, "orders.csv")
     assert ids_of(project, "transactions") == {f"anna{i}@shop.org" for i in range(60)}
     assert "spellings of 60 ids" in text
@@ -309,7 +309,9 @@ def test_a_mixed_log_gives_its_other_tables_and_profiles_are_found_by_their_ids(
         for id_ in people
         for k, day in zip(draw.integers(0, 4, 8), draw.integers(0, 60, 8), strict=True)
     ]
-    write(desk / "transcript.csv", ["person", "event", "amount", "offer", "date"], sorted(events, key=lambda e: e[4]))
+    write(
+        desk / "transcript.csv", ["person", "event", "amount", "offer", "date"], sorted(events, key=lambda e: str(e[4]))
+    )
     told = [[i, "MF"[n % 2], 20 + n % 60, 20230101 + n % 28] for n, i in enumerate(people)]
     write(desk / "profile.csv", ["id", "gender", "age", "became_member_on"], told)
     project, text, _ = new(desk, capsys, "transcript.csv", "profile.csv")

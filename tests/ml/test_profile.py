@@ -256,7 +256,9 @@ def history(seed: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def foretelling(lines: list[dict[str, Any]], values: Sequence[Any], type_: str = "double") -> Observation | None:
+def foretelling(
+    lines: list[dict[str, Any]], values: Sequence[Any] | np.ndarray, type_: str = "double"
+) -> Observation | None:
     given = {
         "transactions": Delivered(transactions(lines)),
         "customers": Delivered(customers(WHO, x=list(values)), attributes={"x": type_}),
@@ -278,7 +280,8 @@ def test_totals_as_of_the_export_are_found_in_every_disguise(seed: int) -> None:
     spend, orders = sums(lines), sums(lines, "lines")
     equal = foretelling(lines, np.round(spend, 2))
     assert equal is not None and (equal["how"], equal["of"]) == ("equals", "spend")
-    assert foretelling(lines, orders)["how"] == "equals"  # type: ignore[index]
+    counted = foretelling(lines, orders)
+    assert counted is not None and counted["how"] == "equals"
     assert foretelling(lines, np.floor(spend / 10)) is not None, "points"
     assert foretelling(lines, spend + draw.lognormal(4, 1, 400)) is not None, "with what came before the data"
     tiers = np.where(spend > np.quantile(spend, 0.9), "gold", np.where(spend > np.median(spend), "silver", "bronze"))
