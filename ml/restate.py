@@ -85,7 +85,10 @@ def past(features: History, models: Models) -> History:
     def of(pairs: pa.Table) -> pa.Table:
         found = features(pairs)
         is_valued = pairs["is_valued"].combine_chunks()
-        valued = value.apply(found.filter(is_valued), models.value, models.specs.value, label="restated")
+        # Nothing but what the model looks at: the answer for a customer must not depend on who else is asked for.
+        looked_at = [name for name in value.inputs_of(models.value) if name in found.column_names]
+        asked = found.select(["customer_id", "day", *looked_at]).filter(is_valued)
+        valued = value.apply(asked, models.value, models.specs.value, label="restated")
         place = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
         place = pc.if_else(is_valued, place, pa.scalar(None, pa.int64()))
         for name in OUTPUTS:

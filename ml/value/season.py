@@ -49,6 +49,9 @@ BAND_STARTS = (1, 8, 15, 29, 57, 92, 183, 366)  # days since the first purchase,
 LONGEST_YEARS = 6  # of history that is looked at
 ASSUMED_PEAK = 2.0  # what days that nobody has seen yet may bring, as a multiple of ordinary ones
 LEAST_WEEKLY = 5.0  # orders; a week with fewer says nothing of the season
+# The index is a multiple of this, so that its sums over days are exact: then it does not matter from which day on they
+# are taken, and a customer's answer is the same to the last digit whoever else, and whichever day, stands beside it.
+STEP = 2.0**-30
 
 # Beliefs about the weekly logarithms: standard deviations of the part that returns, its smoothness (in radians of the
 # year), and of the part that does not and fades within some weeks; noise relative to what neighbouring weeks show.
@@ -157,7 +160,8 @@ class Season:
             return np.asarray(values) if values else np.ones(SLOTS)
 
         orders = full(self.orders)
-        return {"orders": orders, "events": full(self.events), "spend": orders * full(self.worth)}
+        found = {"orders": orders, "events": full(self.events), "spend": orders * full(self.worth)}
+        return {name: np.maximum(np.round(values / STEP), 1.0) * STEP for name, values in found.items()}
 
     def index(self, quantity: Quantity) -> Floats:
         """The index of each of the `SLOTS` days of a year."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ml import tables
 from ml.columns import numbers
 from ml.value.basis import Outlook
-from ml.value.season import Risk
+from ml.value.season import Risk, days_of
 
 BASELINE_WINDOW_DAYS = 90
 SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
@@ -119,27 +119,32 @@ def full_windows(features: pa.Table, orders: np.ndarray, spend: np.ndarray) -> t
 
     A customer who first bought `tenure_days` ago, fewer than 90, has been watched for so many days. The first purchase
     is what made it a customer, and no sign of its rhythm: only what came after it counts, and the days that are lacking
-    are filled with what all such customers brought per day since theirs. Customers of 90 days and more keep their sums.
+    are filled with what all such customers of the same day's snapshot brought per day since theirs. Customers of 90
+    days and more keep their sums.
 
     Parameters
     ----------
-    features : tenure_days and first_day_spend; without these columns every window counts as full
+    features : tenure_days and first_day_spend, without which every window counts as full; `day`, without which all
+        rows are of one day
     orders, spend : the sums over the last 90 days, shape (n,)
     """
     if not {"tenure_days", "first_day_spend"} <= set(features.column_names):
         return orders, spend
     tenure = numbers(features["tenure_days"])
     is_young = tenure < BASELINE_WINDOW_DAYS  # not of those who never bought: their tenure is missing
-    watched = float(tenure[is_young].sum())
-    if not watched:
-        return orders, spend  # nobody is young, or all first bought today, which says nothing of any rhythm
+    place = np.zeros(len(orders), dtype=np.int64)
+    if "day" in features.column_names:
+        place = np.unique(days_of(features), return_inverse=True)[1]
+    watched = np.bincount(place, np.where(is_young, tenure, 0.0))
+    # On a day on which nobody is young, or all first bought, nothing says anything of a rhythm.
+    is_short = is_young & (watched > 0)[place]
     lacking = BASELINE_WINDOW_DAYS - tenure
     first = np.nan_to_num(numbers(features["first_day_spend"]))
     filled = []
     for sums, begun in ((orders, np.ones(len(orders))), (spend, first)):
         later = sums - begun
-        a_day = max(float(later[is_young].sum()), 0.0) / watched
-        filled.append(np.where(is_young, np.maximum(later, 0.0) + lacking * a_day, sums))
+        a_day = np.maximum(np.bincount(place, np.where(is_short, later, 0.0)), 0.0) / np.maximum(watched, 1.0)
+        filled.append(np.where(is_short, np.maximum(later, 0.0) + lacking * a_day[place], sums))
     return filled[0], filled[1]
 
 

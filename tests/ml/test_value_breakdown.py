@@ -110,6 +110,26 @@ def test_whoever_was_there_for_the_whole_window_keeps_its_sums(rows: list[tuple[
     assert np.array_equal(full_orders[settled], orders[settled])
 
 
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_a_day_is_filled_from_its_own_customers_alone_so_many_days_at_once_are_as_each_for_itself(
+    seed: int, days: int
+) -> None:
+    rng, n = np.random.default_rng(seed), 40
+    features = pa.table(
+        {
+            "day": pa.array(rng.integers(19_000, 19_000 + days, n).astype("datetime64[D]")),
+            "orders_90d": rng.integers(1, 9, n), "spend_90d": rng.lognormal(3, 1, n),
+            "tenure_days": pa.array(rng.integers(0, 120, n), mask=rng.random(n) < 0.1),
+            "first_day_spend": rng.lognormal(2, 1, n),
+        }
+    )  # fmt: skip
+    together = as_it_was(features, 90, 0.0)
+    for day in set(features["day"].to_pylist()):
+        mine = np.array([one == day for one in features["day"].to_pylist()])
+        for name, alone in as_it_was(features.filter(pa.array(mine)), 90, 0.0).items():
+            assert np.array_equal(together[name][mine], alone), name
+
+
 def test_who_never_bought_and_who_first_bought_today_are_no_failure() -> None:
     features = pa.table(
         {

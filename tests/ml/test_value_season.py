@@ -191,6 +191,27 @@ def test_spans_in_ordinary_days_add_up_and_a_whole_year_is_a_year(tenure: int, r
     assert tenures[2] is None and recencies[2] is None
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_many_days_at_once_are_to_the_last_digit_as_each_row_by_itself(seed: int) -> None:
+    rng, n = np.random.default_rng(seed), 30
+    index = [rng.lognormal(0, 0.4, SLOTS) for _ in range(3)]
+    season = Season("learnt", *(tuple((one / one.mean()).tolist()) for one in index))
+    tenure = rng.integers(0, 900, n)
+    table = pa.table(
+        {
+            "day": pa.array(rng.integers(19_000, 19_008, n).astype("datetime64[D]")), "tenure_days": tenure,
+            "recency_days": (tenure * rng.random(n)).astype(int), "purchase_days": rng.integers(1, 9, n),
+            "mean_gap_days": rng.random(n), "spend": rng.lognormal(4, 1, n), "spend_90d": rng.lognormal(3, 1, n),
+            "average_order_90d": rng.lognormal(3, 1, n), "first_day_spend": rng.lognormal(3, 1, n),
+        }
+    )  # fmt: skip
+    together = season.ordinary(table)
+    assert together.equals(pa.concat_tables(season.ordinary(table.slice(row, 1)) for row in range(n)))
+    days = table["day"].to_numpy()
+    assert [season.ahead(days[row : row + 1], 90)[0] for row in range(n)] == season.ahead(days, 90).tolist()
+
+
 def test_what_is_expected_of_ordinary_days_is_put_back_in_season(peaked: Facts, season: Season) -> None:
     now = peaked.snapshot_of(date(2022, 9, 30))
     fit = Fit(90, ClosedForm.learn(season.ordinary(now)), season=season)
