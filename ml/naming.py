@@ -43,6 +43,8 @@ def parts_of(name: str) -> tuple[str, ...]:
 def _written(part: str) -> str:
     if not part:
         return _EMPTY
+    if part == _EMPTY:
+        return _code("_") + part[1:]
     if not part.strip("."):  # a path would lead elsewhere
         return "".join(map(_code, part))
     return _CODED.sub(lambda sign: _code(sign[0]), part)

@@ -114,8 +114,11 @@ def sample_ratio(
     # Campaign by campaign, each customer counts once: one lot may have decided all of a customer's exposures.
     first = np.unique(person, return_index=True)[1]
     place = np.unique(stratum[known][first], return_inverse=True)[1]
-    sums, variance = np.bincount(place, weights=excess[first]), np.bincount(place, weights=independent[first])
-    large = variance >= _LEAST_VARIANCE
+    # A sample of an arm holds as much of it in all as its weights say, but of each campaign only about so: there a row
+    # counts with the square of its weight.
+    spread = independent[first]
+    sums, variance = np.bincount(place, excess[first]), np.bincount(place, weight[known][first] * spread)
+    large = np.bincount(place, spread / weight[known][first]) >= _LEAST_VARIANCE
     pooled = (float(sums[~large].sum()), float(variance[~large].sum()))
     pairs = [*zip(sums[large], variance[large], strict=True), *([pooled] if pooled[1] >= _LEAST_VARIANCE else [])]
     if len(pairs) > 1:

@@ -437,9 +437,10 @@ def _later(
     if is_estimated:
         later = np.minimum(later, 1.0)
         inside = (e >= spec.overlap[0]) & (e <= spec.overlap[1])
+        if not (inside & arm).any() or not (inside & ~arm).any():  # nothing allows for the chance: as they are
+            means = {"treated": float(later[arm].mean()), "control": float(later[~arm].mean())}
+            return [Finding("later_exposures_differ", means)]
         used, later, arm, e = used[inside], later[inside], arm[inside], e[inside]
-    if not arm.any() or arm.all():
-        return [Finding("later_exposures_differ", {"treated": float(later.mean()), "control": float(later.mean())})]
     e = np.clip(e, *spec.propensity_clip)
     weight = np.where(arm, 1 / e, 1 / (1 - e))
     mean = {side: float(np.average(later[arm == side], weights=weight[arm == side])) for side in (True, False)}

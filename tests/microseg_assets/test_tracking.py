@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example as such_as
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -354,12 +355,14 @@ def test_metrics_of_any_action_are_told_apart_and_lead_back_to_its_name(home: Ho
 
 
 @given(one=st.text(max_size=12), other=st.text("_x0249AF €/.:", max_size=12))
+@such_as(one="", other="_x_")
 def test_a_metrics_name_is_of_one_text_alone_and_allowed(one: str, other: str) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
     for text in (one, other):
         _validate_metric_name(metric_name("effect", text))
         assert parts_of(metric_name("effect", text)) == ("effect", text)
+    assert (metric_name(one) == metric_name(other)) == (one == other)
 
 
 def test_a_figure_may_hold_any_words_and_all_are_logged_at_once(home: Home) -> None:

@@ -100,6 +100,22 @@ def test_a_sample_stands_for_the_exposures_it_was_taken_from() -> None:
     assert sample_ratio(arm, np.full(2_000, 2 / 3), alone, who).p < 1e-20
 
 
+def test_a_clean_experiment_of_many_campaigns_is_still_one_where_its_arms_were_sampled() -> None:
+    p = []
+    for seed in range(SEEDS):
+        random = np.random.default_rng([seed, 5])
+        arm, campaign = random.random(12_000) < 0.5, random.integers(0, 20, 12_000)
+        kept, weight = np.zeros(12_000, dtype=bool), np.ones(12_000)
+        for side in (True, False):
+            of_arm = np.flatnonzero(arm == side)
+            chosen = random.permutation(of_arm)[:1_500]
+            kept[chosen], weight[chosen] = True, len(of_arm) / 1_500
+        who = np.arange(3_000)
+        p.append(sample_ratio(arm[kept], np.full(3_000, 0.5), campaign[kept], who, weight[kept]).p)
+    for level in (RATIO_LEVEL, 0.05, 0.1):
+        assert np.mean(np.array(p) < level) <= level + 3 * np.sqrt(level * (1 - level) / SEEDS)
+
+
 def test_nothing_stated_is_nothing_to_compare_with() -> None:
     ratio = sample_ratio(np.array([True, False]), np.full(2, np.nan), np.zeros(2, int), np.arange(2))
     assert np.isnan(ratio.p) and audited(ratio, Balance(1.0, -1, 0.0, 0), [], "gift", 1) == []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from ml.actions import ActionSpec, ActionsSpec
+from ml.actions.estimation import _later
 from tests.ml.action_worlds import Found, Log, facts_of, learnt, spending, waves_by_lot
 
 SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
@@ -70,3 +74,12 @@ def test_one_sending_over_several_days_keeps_its_controls() -> None:
     log = Log(gets, when, np.full(len(gets), "gift"), {"campaign_id": np.full(len(gets), "spring")}).table()
     found = learnt(facts_of(amounts, log), log, 149, SPEC)
     assert not found.evidence().blocking and abs(found.evidence().effect - EFFECT) < 3 * found.evidence().error
+
+
+def test_where_nobody_lies_inside_the_overlap_the_figures_are_those_of_the_arms_as_they_are() -> None:
+    arm, later = np.repeat([True, False], 50), np.repeat([1, 0], 50)
+    rows = pd.DataFrame({"exposures_after": later})
+    chance = np.where(arm, 0.999, np.nan)  # what no fold outside of a row's own can tell is missing
+    (finding,) = _later(rows, (arm, ~arm), chance, np.arange(100), True, SPEC)
+    assert finding.figures == {"treated": 1.0, "control": 0.0}
+    assert json.loads(json.dumps(finding.stored(), allow_nan=False)) == finding.stored()
