@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it.
+    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it. Files of an
+    earlier version may lack some of its columns.
 
     Paths are of this machine, or URLs that fsspec knows (``s3://…``).
     """
@@ -104,7 +105,10 @@ class DuckDB:
 
 
 def _register_files(cursor: Any, name: str, files: Files) -> None:
-    """A temporary view over Parquet files; without files, an empty table of the same columns."""
+    """A temporary view over Parquet files; without files, an empty table of the same columns.
+
+    Files may be older than a column of the schema, which then is NULL in their rows.
+    """
     if not files.paths:
         cursor.register(name, files.schema.empty_table())
         return
@@ -114,10 +118,15 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
     # A path is a pattern to DuckDB; in brackets its signs stand for themselves.
     literal = (re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") for path in files.paths)
     listed = ", ".join(f"'{path}'" for path in literal)
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT {', '.join(map(quoted, files.schema.names))} "
-        f"FROM read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
-    )
+    columns = ", ".join(map(quoted, files.schema.names))
+    view = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT {columns} FROM "
+    rows = f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
+    try:
+        cursor.execute(view + rows)
+    except duckdb.BinderException:  # all files were written before a column was declared: it is missing in their rows
+        declared = quoted(f"{name} as declared")
+        cursor.register(declared.strip('"'), files.schema.empty_table())
+        cursor.execute(f"{view}(FROM {rows} UNION ALL BY NAME FROM {declared})")
 
 
 def sql_of(package: str, name: str) -> str:

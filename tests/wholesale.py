@@ -16,6 +16,7 @@ from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 
 START = date(2023, 1, 1)
+NOISE = 0.3  # of the logarithm of a shopper's order, beside its basket
 
 
 def wholesaler(
@@ -48,17 +49,33 @@ def shop_with_a_giant(shoppers: int = 400, days: int = 360, *, seed: int = 0, am
     """Shoppers with a rate and a basket of their own, of whom some fall silent, and one who spends `amount` every six
     days; the giant is the last customer."""
     rng = np.random.default_rng(seed)
-    rates, baskets = rng.gamma(3, 0.04, shoppers), 20 * rng.lognormal(0, 0.5, shoppers)
-    ends = np.where(rng.random(shoppers) < 0.5, rng.integers(30, days, shoppers), days)
+    rates, baskets, ends = _shoppers(rng, shoppers, days)
     bought = (rng.random((days, shoppers)) < rates) & (np.arange(days)[:, None] < ends)
     when, who = np.nonzero(bought)
-    amounts = baskets[who] * rng.lognormal(0, 0.3, len(who))
+    amounts = baskets[who] * rng.lognormal(0, NOISE, len(who))
     giant = np.arange(0, days, 6)
     return facts_of(
         np.append(who, np.full(len(giant), shoppers)),
         np.append(when, giant),
         np.append(amounts, np.full(len(giant), amount)),
     )
+
+
+def expected_of_shoppers(
+    after: date, horizon_days: int, shoppers: int = 400, days: int = 360, *, seed: int = 0
+) -> np.ndarray:
+    """What each shopper of `shop_with_a_giant` is expected to spend in the days after one, whatever chance makes of
+    it; shape (shoppers,)."""
+    rates, baskets, ends = _shoppers(np.random.default_rng(seed), shoppers, days)
+    left = np.clip(ends - (after - START).days - 1, 0, horizon_days)
+    expected: np.ndarray = rates * baskets * np.exp(NOISE**2 / 2) * left
+    return expected
+
+
+def _shoppers(rng: np.random.Generator, shoppers: int, days: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Orders a day, basket, and the day from which on each is silent."""
+    rates, baskets = rng.gamma(3, 0.04, shoppers), 20 * rng.lognormal(0, 0.5, shoppers)
+    return rates, baskets, np.where(rng.random(shoppers) < 0.5, rng.integers(30, days, shoppers), days)
 
 
 def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> Facts:

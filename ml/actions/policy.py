@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ml import tables
-from ml.actions.reasons import Finding, plan_kind
+from ml.actions.reasons import Finding, plan_kind, uncoded_kind
 from ml.actions.spec import ALL, ActionSpec, ActionsSpec
 from ml.engine import Engine, Input, sql_of
 from ml.segments import micro_segment_id
@@ -214,7 +214,8 @@ def plan_summary(plan: pa.Table) -> pa.Table:
         .aggregate([("cost", "count"), ("expected_incremental_value", "sum"), ("cost", "sum")])
     )
     for row in counted.to_pylist():
-        sums = groups.setdefault((row["day"], row["action"], plan_kind(row["reason_code"])), [0, 0.0, 0.0])
+        kind = plan_kind(row["reason_code"]) if row["reason_code"] else uncoded_kind(row["action"])
+        sums = groups.setdefault((row["day"], row["action"], kind), [0, 0.0, 0.0])
         sums[0] += row["cost_count"]
         sums[1] += row["expected_incremental_value_sum"]
         sums[2] += row["cost_sum"]

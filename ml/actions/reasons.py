@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ml.actions.spec import CONTROL, NONE
+
 Figures: TypeAlias = Mapping[str, float | str]
 
 _ACTION_WORDS = {
@@ -77,3 +79,8 @@ UNSUPPORTED = "unsupported"
 def plan_kind(code: str) -> str:
     """What a code of the plan amounts to; every other code says why an effect is unsupported."""
     return PLAN_KINDS.get(code, UNSUPPORTED)
+
+
+def uncoded_kind(action: str) -> str:
+    """The same for a plan that was made before there were codes: what the action says."""
+    return {CONTROL: "held out", NONE: "left alone (made before reasons had codes)"}.get(action, "acted upon")

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import lake as lake_module
+from microseg_assets.assets.ingest import RAW_COLUMNS
 from microseg_assets.lake import FILE, Lake, MissingPartitions
 from ml import tables
 from ml.engine import DuckDB
@@ -365,3 +366,17 @@ def test_choices_of_a_lake_that_knows_no_codes_of_reasons_are_read(lake: Lake) -
     lake.write(older, D1, pa.Table.from_pylist([row], older.schema()), family="value")
     read = lake.read(tables.MODEL_CHOICES, D1, family="value").to_pylist()[0]
     assert (read["reason"], read.get("reason_code")) == ("first fit", None)
+
+
+def test_a_column_that_is_newer_than_every_partition_is_missing_in_their_rows(lake: Lake) -> None:
+    newer = TABLE.plus(RAW_COLUMNS)
+    lake.write(TABLE, D1, rows("a", "b"))
+    added = [column.name for column in RAW_COLUMNS]
+    asked = "SELECT * FROM partitions WHERE day = $day AND customer_id = 'a'"
+    for keys in ([D1], [D1, D2]):
+        if D2 in keys:
+            lake.write(TABLE, D2, rows("c"))
+        found = DuckDB().query(asked, {"day": D1}, partitions=lake.files(newer, keys))
+        assert found.num_rows == 1 and found.schema.names == [*newer.schema().names, "day"]
+        assert all(found[name].null_count == 1 for name in added)
+        assert [found.schema.field(name).type for name in added] == [newer.schema().field(n).type for n in added]

@@ -616,3 +616,16 @@ def test_a_correction_of_the_design_replaces_the_incumbent_at_once() -> None:
     model = ActionResponseModel({"gift": evidence}, {}, {}, (), date(2024, 1, 1), 10)
     assert kept(model, model) == ""
     assert "gift is judged differently" in kept(replace(model, actions={"gift": corrected}), model)
+
+
+def test_a_plan_from_before_reasons_had_codes_is_summed_up_by_its_actions() -> None:
+    rows = [("a", "control"), ("b", "gift"), ("c", "none")]
+    schema = pa.schema([*tables.ACTION_PLAN.schema(), pa.field("day", pa.date32())])
+    figures = {"day": date(2024, 1, 1), "expected_incremental_value": 1.0, "cost": 0.5}
+    older = pa.Table.from_pylist(
+        [{"customer_id": who, "action": action, **figures} for who, action in rows], schema=schema
+    )
+    kinds = {row["action"]: row["kind"] for row in plan_summary(older).to_pylist()}
+    assert kinds == {
+        "control": "held out", "gift": "acted upon", "none": "left alone (made before reasons had codes)"
+    }  # fmt: skip
