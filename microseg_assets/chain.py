@@ -271,12 +271,11 @@ class Chain:
         )
         gone = set(self.lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
         orders = self.lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
-        lines = self.lake.files(self.project.inputs["transactions"], days)
-        return replace(
-            facts,
-            repeated_orders=repeated_orders(self.engine, orders, facts.spec.order_days),
-            undone_orders=undone_orders(self.engine, lines, facts.spec.undo_within_days),
-        )
+        repeated = repeated_orders(self.engine, orders, facts.spec.order_days)
+        if facts.spec.undo_within_days is None:  # then no day needs the lines of all days before it
+            return replace(facts, repeated_orders=repeated)
+        undone = undone_orders(self.engine, self.accepted_of("transactions", days), facts.spec.undo_within_days)
+        return replace(facts, repeated_orders=repeated, undone_orders=undone)
 
     def data_docs(self, table: str, day: date, rows: pa.Table, undated: int = 0) -> str:
         """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""

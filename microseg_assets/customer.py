@@ -201,6 +201,7 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     try:
         stored = chain.lake.files(tables.CUSTOMER_DAYS, days), chain.lake.files(tables.CATEGORY_DAYS, days)
         inputs = (*stored, chain.accepted_of("customers", days))
+        everybody = chain.facts_so_far(begun)
     except MissingPartitions:
         return None
     own = [
@@ -210,7 +211,7 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
         for of in inputs
     ]
     names = ("customer_days", "category_days", "customers")
-    facts = replace(chain.facts_so_far(begun), **dict(zip(names, own, strict=True)))
+    facts = replace(everybody, **dict(zip(names, own, strict=True)))
     pairs = facts.known(days[-LONGEST:])
     if not pairs.num_rows:
         return None

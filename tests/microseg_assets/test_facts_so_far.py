@@ -1,0 +1,41 @@
+"""Facts of all days so far are read from what is stored of each, and need no more than that."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from microseg_assets.chain import Chain
+from microseg_assets.home import Home
+from microseg_assets.lake import MissingPartitions
+from microseg_assets.runs import chain_of
+from ml import tables
+
+PROJECT = """\
+name: shop
+start: 2024-01-01
+end: 2024-01-03
+tables:
+  transactions: {path: a.csv}
+"""
+DAYS = [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)]
+
+
+def chain_with_days(folder: Path, text: str) -> Chain:
+    """Every day's facts are there; accepted lines of none."""
+    (folder / "shop.yaml").write_text(text)
+    chain = chain_of(str(folder / "shop.yaml"), Home(folder / "home"))
+    for day in DAYS:
+        for table in (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
+            chain.lake.write(table, day, table.empty())
+    return chain
+
+
+def test_the_lines_of_earlier_days_are_asked_for_only_where_a_refund_may_undo_an_order(tmp_path: Path) -> None:
+    facts = chain_with_days(tmp_path, PROJECT).facts_so_far(DAYS[-1])
+    assert facts.known([DAYS[-1]]).num_rows == 0 and facts.undone_orders is None
+    chain = chain_with_days(tmp_path, f"{PROJECT}features: {{undo_within_days: 14}}\n")
+    with pytest.raises(MissingPartitions, match="transactions"):
+        chain.facts_so_far(DAYS[-1])
