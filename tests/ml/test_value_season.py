@@ -195,8 +195,8 @@ def test_spans_in_ordinary_days_add_up_and_a_whole_year_is_a_year(tenure: int, r
 @given(st.integers(0, 10_000))
 def test_many_days_at_once_are_to_the_last_digit_as_each_row_by_itself(seed: int) -> None:
     rng, n = np.random.default_rng(seed), 30
-    index = [rng.lognormal(0, 0.4, SLOTS) for _ in range(3)]
-    season = Season("learnt", *(tuple((one / one.mean()).tolist()) for one in index))
+    orders, worth = (tuple((one / one.mean()).tolist()) for one in rng.lognormal(0, 0.4, (2, SLOTS)))
+    season = Season("learnt", orders=orders, worth=worth)
     tenure = rng.integers(0, 900, n)
     table = pa.table(
         {
