@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "cell_loss"
+OUTERMOST = (0.01, 0.99)  # quantiles of an action's scores; whoever lies beyond has no say in a contest
 _STRANGE = 0.01  # share of exposures in unknown micro-segments from which an incumbent is out of date
 
 
@@ -238,6 +239,10 @@ def _cross_fitted(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpe
 class _Contest:
     """How well cells tell this week's scores: squared errors as a share of each action's variance.
 
+    Scores are as spread as what customers spend, and three of five thousand can turn the mean of a cell. So both are
+    held against each other without the outermost scores: the challenger's cells are estimated from the others, and the
+    incumbent's are shifted by one amount, so that on average they expect what these have.
+
     Parameters
     ----------
     challenger, incumbent : losses, the mean over the actions; None without an incumbent that knows any of them
@@ -262,12 +267,15 @@ class _Contest:
     ) -> _Contest:
         """Score both, out of fold and on the same exposures."""
         actions = sorted(scores)
+        scores = {a: _without_outermost(scores[a]) for a in actions}
         mine = {a: _errors(scores[a], _cross_fitted(scores[a], micro_segments[a], spec)) for a in actions}
         challenger = float(np.mean([found.mean() for found in mine.values()]))
         shared = [a for a in actions if incumbent and a in incumbent.cells]
         if incumbent is None or not shared:
             return cls(challenger)
-        theirs = {a: _errors(scores[a], _told(incumbent.cells[a], micro_segments[a])) for a in shared}
+        theirs = {
+            a: _errors(scores[a], _centred(scores[a], _told(incumbent.cells[a], micro_segments[a]))) for a in shared
+        }
         share = {a: 1 / len(theirs[a]) for a in shared}  # each action weighs the same, however often it was delivered
         gain = paired_gain(
             np.concatenate([theirs[a] * share[a] for a in shared]),
@@ -278,6 +286,19 @@ class _Contest:
         unknown = max(float(np.mean([s not in incumbent.cells[a] for s in micro_segments[a]])) for a in shared)
         older = float(np.mean([found.mean() for found in theirs.values()]))
         return cls(challenger, older, gain, unknown, len(shared) == len(actions))
+
+
+def _without_outermost(scores: Scores) -> Scores:
+    """The scores of an action of which those beyond its outermost hundredths have no say."""
+    if not scores.kept.any():
+        return scores
+    low, high = np.quantile(scores.score[scores.kept], OUTERMOST)
+    return replace(scores, kept=scores.kept & (scores.score >= low) & (scores.score <= high))
+
+
+def _centred(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Guesses shifted so that over the overlap they mean what the scores do."""
+    return guess + (scores.overall()[0] - guess[scores.kept].mean())
 
 
 def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
