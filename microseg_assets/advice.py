@@ -158,7 +158,8 @@ def _currencies(p: Mapping[str, Any], _: Ids) -> Advice:
     first = next(iter(p["values"]))
     return Advice(
         f"{p['column']} says {len(p['values'])} currencies ({shares}), and nothing is converted",
-        f"amount: amount * CASE {column} WHEN '{first}' THEN 1 {cases} END, or where: {column} = '{first}'",
+        f"multiply what amount is mapped to: amount: (…) * CASE {column} WHEN '{first}' THEN 1 {cases} END, or "
+        f"where: {column} = '{first}'",
     )
 
 
@@ -175,11 +176,14 @@ def _signs(p: Mapping[str, Any], _: Ids) -> Advice:
     column = _sql_name(p["column"])
     listed = ", ".join(f"'{_escaped(name)}'" for name in p["values"])
     said = (
-        f"{p['column']} calls {p['rows']:,} rows {_quoted(p['values'])} ({p['share']:.1%}), none with an amount below 0"
+        f"{p['column']} calls {p['rows']:,} rows {_quoted(p['values'])} ({p['share']:.1%}), and {p['above']:,} of them "
+        "count as sales"
     )
     return Advice(
         said,
-        f"if money goes back there, amount: CASE WHEN {column} IN ({listed}) THEN -1 ELSE 1 END * amount",
+        f"if these are sales that were taken back, where: coalesce({column}, '') NOT IN ({listed}); if they are money "
+        f"that went back, multiply what amount is mapped to: amount: (…) * CASE WHEN {column} IN ({listed}) THEN -1 "
+        "ELSE 1 END",
     )
 
 

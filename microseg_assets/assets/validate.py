@@ -7,6 +7,7 @@ means "passed" and nothing downstream can run, in this run or a later one. What 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -39,7 +40,7 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     accepted = chain.project.inputs[table]
 
     def body(step: Step) -> None:
-        refused = []
+        refused: dict[date, str] = {}
         equal = 0
         for days in step.batches(ALL_AT_ONCE):
             rows = step.read(raw_name(table), days)
@@ -68,16 +69,18 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
                 else:
                     step.withdraw(day)
                     chain.lake.remove(INPUT_PROFILES, day, table=table)
-                    refused.append(f"{day} ({verdict.refused:,} of {verdict.rows:,} rows: {_broken(verdict)})")
+                    told = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
+                    refused[day] = f"{day} ({told}{_broken(verdict)})"
         if equal:
             step.tell(
                 f"{equal:,} rows are equal to another one in every column: {_KEPT[step.project.validation.duplicates]}"
             )
         if refused:
             step.refuse(
-                f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join(refused[:5])}. The refused "
-                "rows are in quarantine with their rule. Correct the source and run the day again, or raise "
-                f"validation.max_refused_share, or the limit it broke, in {step.project.path}"
+                f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join([*refused.values()][:5])}. "
+                "The refused rows are in quarantine with their rule. Correct the source and run the day again, or "
+                f"raise validation.max_refused_share, or the limit it broke, in {step.project.path}."
+                + _until(step, [day for day in step.keys if day < min(refused)])
             )
 
     body.__name__ = table
@@ -90,6 +93,14 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
     return chain.asset("validate", writes=accepted, reads=reads, kinds=("duckdb", "greatexpectations"), checks=checks)(
         body
     )
+
+
+def _until(step: Step, good: Sequence[date]) -> str:
+    """How the days before the first refused one are made."""
+    if not good:
+        return ""
+    last = max(good)
+    return f" What lies before can be made: microseg run --project {step.project.reference} --from {last} --to {last}"
 
 
 def _notes(verdict: Verdict) -> dict[str, Any]:

@@ -313,6 +313,8 @@ def _counts(node: exp.Expr) -> bool:
         return not any(n.find(*_OF_TIME) for n in parent.iter_expressions())
     if isinstance(parent, _COMPARED) and any(_is_number(n) for n in parent.iter_expressions() if n is not node):
         return True
+    if isinstance(parent, exp.Case) and node is parent.this:  # what is looked up, not what is calculated with
+        return any(_is_number(one.this) for one in parent.args["ifs"])
     if isinstance(parent, exp.Paren | exp.Coalesce | exp.Greatest | exp.Least | exp.Nullif | exp.Case):
         return _counts(parent)
     if isinstance(parent, exp.If):

@@ -50,9 +50,10 @@ def observe(engine: Engine, table: str, rows: Input, columns: Mapping[str, str])
             yield Observation(Code.SEVERAL_CURRENCIES, table, {"column": source, "values": shares})
             continue
         back = [one for one in counts if _is_like(one["value"], _BACK)]
-        if back and all(one["below"] == 0 and one["rows"] for one in back):
-            rows_back = sum(one["rows"] for one in back)
+        rows_back, above = (sum(one["rows"] - less * one["below"] for one in back) for less in (0, 1))
+        if above > rows_back / 2:  # where most are below 0 the sign is there
             said = {"values": [one["value"] for one in back], "rows": rows_back, "share": rows_back / total}
+            said["above"] = above
             yield Observation(Code.SIGN_IN_COLUMN, table, {"column": source, **said})
         doubtful = {value: share for value, share in shares.items() if _is_like(value, _UNSETTLED)}
         if doubtful:

@@ -41,7 +41,7 @@ class Code(StrEnum):
     # what labels mean
     SEVERAL_CURRENCIES = "several_currencies"  # (column; values: code to share of rows)
     ORDER_STATES = "order_states"  # (column; values: the doubtful ones to share of rows; others)
-    SIGN_IN_COLUMN = "sign_in_column"  # (column; values: those of money going back; rows; share)
+    SIGN_IN_COLUMN = "sign_in_column"  # (column; values: of money going back; rows; share; above: rows not below 0)
     # customers
     FORETELLING = "foretelling"  # (attribute; how: equals, grows with, knows, tells apart; of: what of; figure)
     REGISTERED_LATE = "registered_late"  # (customers; late; share)

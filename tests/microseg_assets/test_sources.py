@@ -215,6 +215,16 @@ def test_a_folder_is_all_its_files_and_a_file_delivered_again_is_said(tmp_path: 
     }  # fmt: skip
 
 
+def test_a_text_that_is_looked_up_in_a_calculation_stays_a_text(tmp_path: Path) -> None:
+    """The recipe for several currencies: what is multiplied is a number, what `CASE` looks up is not."""
+    (tmp_path / "a.csv").write_text(
+        "customer_id,occurred_at,total,Currency\n1,2017-01-01,10,EUR\n2,2017-01-01,10,USD\n3,2017-01-01,x,EUR\n"
+    )
+    amount = "total * CASE Currency WHEN 'EUR' THEN 1 WHEN 'USD' THEN 0.5 END"
+    rows = source(TableSpec(path="a.csv", columns={"amount": amount}), tmp_path).rows(START, FAR).to_pylist()
+    assert {row["customer_id"]: row["amount"] for row in rows} == {"1": 10.0, "2": 5.0, "3": None}
+
+
 def test_where_keeps_what_it_says_and_loses_nothing_it_cannot_compute(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "customer_id,occurred_at,amount,n\n1,2017-01-01,1,5\n2,2017-01-01,1,0\n3,2017-01-01,1,x\n"

@@ -225,6 +225,14 @@ def test_currencies_states_and_signs_of_their_own_column_are_told() -> None:
     }
     assert labelled(["sale", "sale", "Refund"])[Code.SIGN_IN_COLUMN]["values"] == ["Refund"]
     assert Code.SIGN_IN_COLUMN not in labelled(["Refund", "sale"], amount=-5.0), "the sign is there"
+    few = [
+        {**line, "l": "refunded" if i % 9 == 0 else "completed", "order_id": f"o{i}"}
+        for i, line in enumerate(bought(IDS))
+    ]
+    few[0]["amount"] = -3.0
+    rows = transactions(few, "l")
+    one = found(rows, newest=rows, labels={"Status": "l"})[Code.SIGN_IN_COLUMN]
+    assert one["above"] == one["rows"] - 1, "a single sign says nothing of the others"
     assert labelled(["red", "green", "blue", "Opener"]) == {}
 
 
