@@ -245,7 +245,7 @@ def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dic
 def observed(project: Project, found: Mapping[str, Finding]) -> list[Observation]:
     """What is worth a look before the sources are believed."""
     opened = {
-        table: Opened(source, one.days)
+        table: Opened(source, one.days, project.validation.ids.not_customers)
         for table, one in found.items()
         if one.newest is not None and (source := project.source(table)) is not None
     }

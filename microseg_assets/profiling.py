@@ -7,7 +7,7 @@ Belongs here: which rows and which unmapped columns are looked at. Does not belo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -31,10 +31,16 @@ _DELIVERED_ID = f"{_DELIVERED}who"  # the chain takes `.0` away from what is cal
 
 @dataclass(frozen=True)
 class Opened:
-    """A source and the rows that each day has of it."""
+    """A source and the rows that each day has of it.
+
+    Parameters
+    ----------
+    not_customers : ids that the project file leaves out: there is nothing more to say of them
+    """
 
     source: Source
     days: Mapping[date, int]
+    not_customers: Sequence[str] = ()
 
 
 def delivered(opened: Opened) -> tuple[Delivered, list[Observation]]:
@@ -48,19 +54,25 @@ def delivered(opened: Opened) -> tuple[Delivered, list[Observation]]:
     source, days = opened.source, opened.days
     table = source.target.table
     if not days:
-        return Delivered(_accepted(source.rows(source.target.start, source.target.start))), []
+        return Delivered(_accepted(source.rows(source.target.start, source.target.start), opened)), []
     first, last = min(days), max(days)
     labels = _unmapped(source) if table.name == "transactions" else {}
     with_labels = _with(source, {**{name: column for column, name in labels.items()}, **_raw_id(source)})
-    newest = _accepted(with_labels.rows(_newest_from(days, NEWEST), last))
-    rows = newest if _newest_from(days, NEWEST) == first else _accepted(source.rows(_newest_from(days, PROFILED), last))
+    newest = _accepted(with_labels.rows(_newest_from(days, NEWEST), last), opened)
+    is_all = _newest_from(days, NEWEST) == first
+    rows = newest if is_all else _accepted(source.rows(_newest_from(days, PROFILED), last), opened)
     attributes = {} if source.spec.as_of else dict(source.spec.attributes)
     believed = {name: type_ for name, type_ in attributes.items() if name not in source.spec.timeless}
     return Delivered(rows, days, newest, labels, believed), _as_delivered(source, newest)
 
 
-def _accepted(rows: pa.Table) -> pa.Table:
-    return rows.filter(pc.is_null(rows["problem"]))
+def _accepted(rows: pa.Table, opened: Opened) -> pa.Table:
+    rows = rows.filter(pc.is_null(rows["problem"]))
+    if not opened.not_customers:
+        return rows
+    nobody = pa.array([one.strip().lower() for one in opened.not_customers], pa.string())
+    plain = pc.utf8_lower(pc.utf8_trim_whitespace(rows["customer_id"]))
+    return rows.filter(pc.invert(pc.fill_null(pc.is_in(plain, value_set=nobody), False)))
 
 
 def _newest_from(days: Mapping[date, int], most: int) -> date:

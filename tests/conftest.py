@@ -22,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # the machine may be slow: how long an example takes is no claim
+settings.load_profile("patient")
 
 # ---------------------------------------------------------------- programs that not every machine has
 

@@ -176,6 +176,7 @@ def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
     said = check(desk, capsys)
     assert "48 would be refused: customer_id: not a customer" in said
     assert "24 would be refused: customer_id: rounded by a spreadsheet" in said
+    assert "no customer's id" not in said, "what is answered is not asked again"
     plain = check(desk, capsys, FORM)
     assert "'-1', '00000', 'NULL', 'n/a' are no customer's id, in 48 rows" in plain
     assert "2 ids such as 4.10003E+12 have been rounded by a spreadsheet" in plain
