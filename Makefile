@@ -31,7 +31,7 @@ test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 evidence: venv ## the worlds that claims are tested in, beside what the design says about them
 	@$(BIN)/python -m ml.simulate.evidence
 	@$(BIN)/python -m ml.lifecycle.evidence
-	@$(BIN)/python -m pytest -n 2 tests/evidence
+	@MICROSEG_EVIDENCE_WHOLE=1 $(BIN)/python -m pytest -n 2 tests/evidence $(ARGS)
 
 value-tables: venv ## the value model on past days of real data, beside others
 	@$(BIN)/python -m tests.benchmarks.value_tables

@@ -8,8 +8,7 @@ and a customer weighs in it by about the root of what it spends. Squared error w
 spread as among wholesalers, three customers of five thousand are most of it. Whoever had spent more than a limit
 *before* the day that is judged is judged as if all its amounts were smaller by the factor that brings it to the limit:
 weights that depend on what was known beforehand leave a mean's loss consistent, as cutting off what came would not.
-Only what comes out of all proportion, ten times the limit, is cut off. And of two expectations the differences of their
-losses count up to their outermost hundredth: whom the two disagree on most does not decide between them.
+Only what comes out of all proportion, ten times the limit, is cut off.
 
 Beside the loss stand the order of customers (the Gini coefficient) and the sum: what is better by the loss, but surely
 puts customers in a worse order, is not taken, and what is surely further off in sum only if its order is far better.
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 POWER = 1.5
 LIMIT_QUANTILE = 0.99  # of what those who had bought had spent before
-OUTERMOST = (0.005, 0.995)  # quantiles of the differences of losses
 BEYOND = 10  # times the limit: more than that counts as that
 FLOOR = 0.1  # of the mean: whoever is expected to bring less is judged as if it were this
 SUM_TOLERANCE = 0.05  # share of all spend by which a sum may be further off
@@ -118,12 +116,8 @@ class Judge:
     def compare(self, standing: Numbers, challenger: Numbers) -> Comparison:
         """Hold two expectations against each other, each of shape (n,)."""
         orders = [ranking_terms(self.actual, one * self.scale) for one in (standing, challenger)]
-        losses = self.losses(standing)
-        saved = losses - self.losses(challenger)
-        if len(saved):
-            saved = np.clip(saved, *np.quantile(saved, OUTERMOST))
         terms = (
-            losses, losses - saved, orders[1] - orders[0], self._own_order,
+            self.losses(standing), self.losses(challenger), orders[1] - orders[0], self._own_order,
             standing * self.scale, challenger * self.scale, self.actual,
         )  # fmt: skip
         sums = Sums.of(np.column_stack(terms), seed=self.seed)

@@ -17,7 +17,7 @@ from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.value import ValueModel, ValueSpec, train
-from tests.evidence.seeds import SEEDS
+from tests.evidence.seeds import SEEDS, only_in_evidence
 from tests.steadiness import (
     ActionWeek,
     LayerWeek,
@@ -31,6 +31,7 @@ from tests.steadiness import (
 )
 from tests.wholesale import START, shop_with_a_giant, wholesaler
 
+pytestmark = only_in_evidence
 WEEKS = int(os.environ.get("MICROSEG_EVIDENCE_WEEKS", "200"))
 STEADY = 0.95
 CUSTOMERS = 5_000

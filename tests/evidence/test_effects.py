@@ -28,7 +28,9 @@ from ml.simulate.worlds import (
     randomised_effects,
 )
 from ml.simulate.worlds.effects import ACTIONS, CONTROL, FEATURES, EffectWorld
-from tests.evidence.seeds import SEEDS
+from tests.evidence.seeds import SEEDS, only_in_evidence
+
+pytestmark = only_in_evidence
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 CUSTOMERS = 10_000

@@ -14,7 +14,9 @@ from ml.engine import DuckDB
 from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import ValueSpec
 from ml.value.evaluation import IN_FORCE, cut_at
+from tests.evidence.seeds import only_in_evidence
 
+pytestmark = only_in_evidence
 SEEDS = range(101, 106)
 CUSTOMERS = 4_000
 DAYS = (
