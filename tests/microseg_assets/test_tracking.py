@@ -46,7 +46,7 @@ def features(rows: int = 4) -> pd.DataFrame:
             "balance": [None] * rows,
             **{name: [float(10 * i) for i in number] for name in (
                 "spend_28d", "spend_90d", "spend_prev_28d", "orders_28d", "orders_90d", "orders_prev_28d",
-                "average_order_90d", "first_day_spend", "ltv",
+                "average_order_90d", "first_day_spend", "ltv", "spend", "lines", "refunds",
             )},
         }
     ).astype({"comeback_gap_days": float, "balance": float})  # fmt: skip
