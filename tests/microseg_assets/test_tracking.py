@@ -407,7 +407,7 @@ def test_nothing_leaks_out_of_the_state_folder(home: Home) -> None:
     of.log_table("evidence", WEEK, pd.DataFrame({"a": [1]}), {"r2": 0.1}, {}, {})
     of.load("shop.lifecycle", 1)
     assert os.listdir() == [], "the working directory is as it was"
-    assert sorted(p.name for p in home.folder.iterdir()) == ["mlartifacts", "mlflow.db"]
+    assert sorted(p.name for p in home.folder.iterdir()) == [".lock", "mlartifacts", "mlflow.db"]
     client = of._client()
     for experiment in client.search_experiments(filter_string="name LIKE 'shop/%'"):
         assert experiment.artifact_location.startswith((home.folder / "mlartifacts").as_uri()), experiment.name
