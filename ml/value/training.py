@@ -6,8 +6,8 @@ is scored (see `contest`).
 A snapshot has matured when its horizon has closed by the end of the training week. The newest matured snapshot is the
 holdout. Its outcomes are also the freshest thing there is to learn from, so the model that predicts is fitted on it;
 what is scored is a *twin*, the same recipe fitted only on snapshots that had matured by the holdout's day. The twin's
-answers by BG/NBD alone, by the blend and by LightGBM alone are held against each other, and a fuller method answers
-only where it is surely better. The incumbent is scored by its own twin on the same holdout, so neither side has seen
+answers by BG/NBD alone and by the blend are held against each other, and the blend answers only where it is surely
+better. The incumbent is scored by its own twin on the same holdout, so neither side has seen
 the answers; and both are held against spend as it was, which is in force where there is no model.
 
 With less history the claim shrinks step by step: without an earlier matured snapshot the score comes from
