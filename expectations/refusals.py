@@ -103,7 +103,8 @@ def _without_repeats(table: Table, before: str, counts: bool) -> str:
 
 
 def exact_repeats(engine: Engine, table: Table, rows: Input) -> pa.Table:
-    """`day` and `repeats`: how many rows of each day are equal in every column to another one, which is not counted.
+    """Of each day with equal rows, `repeats`: how many are equal in every column to another one, which is not counted;
+    and `singles`: how many are equal to none.
 
     Parameters
     ----------
@@ -111,9 +112,10 @@ def exact_repeats(engine: Engine, table: Table, rows: Input) -> pa.Table:
     """
     hashed = f"hash({', '.join(map(quoted, table.names))})"
     return engine.query(
-        "SELECT day, CAST(SUM(n - 1) AS BIGINT) AS repeats FROM "
-        f"(SELECT day, {hashed} AS content, COUNT(*) AS n FROM given GROUP BY day, content) AS by_content "
-        "WHERE n > 1 GROUP BY day ORDER BY day",
+        "SELECT day, CAST(SUM(n - 1) AS BIGINT) AS repeats, "
+        "CAST(COUNT(CASE WHEN n = 1 THEN 1 END) AS BIGINT) AS singles "
+        f"FROM (SELECT day, {hashed} AS content, COUNT(*) AS n FROM given GROUP BY day, content) AS by_content "
+        "GROUP BY day HAVING SUM(n - 1) > 0 ORDER BY day",
         given=rows,
     )
 

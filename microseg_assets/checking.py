@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import pyarrow as pa
@@ -31,12 +32,18 @@ from ml import tables
 from ml.profile import Code, Observation
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
+if TYPE_CHECKING:
+    from ml.engine import Engine
+    from ml.tables import Table
+
 SAMPLED = 50_000  # rows of the newest days that are looked at closely; one day is, whatever its size
 JUDGED = 300_000  # rows that are judged at a time
 MOST_JUDGED = 1_500_000  # rows that are judged at all: those of the newest days
 SHOWN = 3
 WIDTH = 116
 CELL = 19
+OVERLAP_SINGLES = 0.05  # of a day's rows at most that are there once, where exports overlap
+OVERLAP_ROWS = 20  # of days on end that are there twice: fewer may be so by chance
 # What each feature lives on: its input table, and the optional column of it where it needs one.
 NEEDS: Mapping[str, tuple[str, str]] = {
     "items_90d": ("transactions", "quantity"),
@@ -64,6 +71,13 @@ LOST = {
 }
 
 
+class Repeats(NamedTuple):
+    """Of a day's rows: how many are equal to another in every column, which is not counted, and how many to none."""
+
+    rows: int
+    singles: int
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a source delivers.
@@ -77,7 +91,7 @@ class Finding:
     newest : rows of the newest days, as delivered
     refused : rule to how many of `newest` it refuses
     judged : what every day brought, or of a large source the newest ones, as the gate counts it
-    repeats : day to its rows that are equal to another in every column
+    repeats : day to what of it is there more than once
     too_many : why nothing can be taken in, if too many rows have no day
     """
 
@@ -89,7 +103,7 @@ class Finding:
     refused: Mapping[str, int] = field(default_factory=dict)
     accepted: pa.Table | None = None
     judged: Mapping[date, Tally] = field(default_factory=dict)
-    repeats: Mapping[date, int] = field(default_factory=dict)
+    repeats: Mapping[date, Repeats] = field(default_factory=dict)
     too_many: str | None = None
 
     @property
@@ -151,10 +165,9 @@ def find(project: Project, table: str) -> Finding:
 
 def _judged_days(
     project: Project, source: Source, days: Mapping[date, int], has_undated: bool
-) -> tuple[dict[date, Tally], dict[date, int]]:
+) -> tuple[dict[date, Tally], dict[date, Repeats]]:
     """What the gate will count of each day, and the rows of each that are equal to another one; of a large source, of
     the newest days."""
-    from expectations.refusals import exact_repeats
     from expectations.tallies import tallies
     from ml.engine import DuckDB
 
@@ -162,23 +175,29 @@ def _judged_days(
     undated = {day: one.undated for day, one in source.arrivals(last).items()} if has_undated else {}
     asked = sorted(day for day in {*days, *(day for day, rows in undated.items() if rows)} if day <= last)
     judged: dict[date, Tally] = {}
-    repeated: dict[date, int] = {}
+    repeated: dict[date, Repeats] = {}
     earlier = project.inputs[table.name].empty_days()
     for piece in _pieces(asked, days):
         rows = source.rows(piece[0], piece[-1])
         found, accepted = tallies(engine, table, rows, piece, project.validation, undated, earlier)
         judged |= found
         if not table.key:
-            repeated |= {row["day"]: row["repeats"] for row in exact_repeats(engine, table, rows).to_pylist()}
+            repeated |= _repeats(engine, table, rows)
         if "transaction_id" in table.names and accepted["transaction_id"].null_count < accepted.num_rows:
             passed = pa.array([day for day, one in found.items() if one.passes], pa.date32())
             earlier = pa.concat_tables([earlier, accepted.filter(pc.is_in(accepted["day"], passed))])
     return judged, repeated
 
 
+def _repeats(engine: Engine, table: Table, rows: pa.Table) -> dict[date, Repeats]:
+    from expectations.refusals import exact_repeats
+
+    found = exact_repeats(engine, table, rows).to_pylist()
+    return {row["day"]: Repeats(row["repeats"], row["singles"]) for row in found}
+
+
 def equal_rows(name: str) -> dict[str, str]:
     """Table to a remark on its rows that are equal to another one in every column; of a project that can be read."""
-    from expectations.refusals import exact_repeats
     from ml.engine import DuckDB
 
     found = {}
@@ -188,10 +207,9 @@ def equal_rows(name: str) -> dict[str, str]:
             if source is None or project.inputs[table].key:
                 continue
             days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist() if row["day"] is not None}
-            repeats: dict[date, int] = {}
+            repeats: dict[date, Repeats] = {}
             for piece in _pieces(sorted(days), days):
-                rows = exact_repeats(DuckDB(), source.target.table, source.rows(piece[0], piece[-1]))
-                repeats |= {row["day"]: row["repeats"] for row in rows.to_pylist()}
+                repeats |= _repeats(DuckDB(), source.target.table, source.rows(piece[0], piece[-1]))
             if repeats:
                 found[table] = _equal(Finding(days=days, repeats=repeats))
     except (ProjectError, SourceError):
@@ -366,17 +384,34 @@ def _table(table: str, finding: Finding | None, known: Observation | None) -> It
 
 
 def _equal(finding: Finding) -> str:
-    count = sum(finding.repeats.values())
+    count = sum(equal.rows for equal in finding.repeats.values())
     return f"{count:,} rows are equal to another in every column{_when(finding)}: see validation.duplicates"
 
 
 def _when(finding: Finding) -> str:
-    """The days of which half the rows are there twice: where two exports overlap."""
-    twice = [day for day, equal in sorted(finding.repeats.items()) if equal >= 0.4 * finding.days.get(day, 0)]
+    """The days on which nearly every row is there twice: where two exports overlap.
+
+    Only days on end that bring enough rows together: a day on which three customers redeem two coupons each is none.
+    """
+    twice = [day for run in _runs(finding) if sum(finding.days[day] for day in run) >= OVERLAP_ROWS for day in run]
     if not twice:
         return ""
     days = f"on {twice[0]}" if len(twice) == 1 else f"on {len(twice):,} days, {twice[0]} … {twice[-1]},"
     return f"; {days} nearly every row is there twice, as where exports overlap"
+
+
+def _runs(finding: Finding) -> Iterator[list[date]]:
+    """Days one after another, of those that bring rows, on which hardly any row is there once."""
+    run: list[date] = []
+    for day, rows in sorted(finding.days.items()):
+        equal = finding.repeats.get(day)
+        if equal is not None and equal.singles <= OVERLAP_SINGLES * rows:
+            run.append(day)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def _judgement(finding: Finding) -> str:

@@ -231,7 +231,8 @@ class Step:
     def quarantine(self, table: str, key: str | date, refused: pa.Table) -> None:
         """Replace a partition of the quarantine; one without rows is not kept."""
         if key == "undated" and refused.num_rows:
-            progress.tell(self.name, f"{refused.num_rows:,} rows belong to no day: they are in quarantine, day=undated")
+            rows = "1 row belongs" if refused.num_rows == 1 else f"{refused.num_rows:,} rows belong"
+            progress.tell(self.name, f"{rows} to no day: in quarantine, day=undated")
         if refused.num_rows:
             self.chain.lake.write(tables.QUARANTINE, key, refused, table=table)
         else:

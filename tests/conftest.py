@@ -55,7 +55,14 @@ PROGRAMS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "MICROSEG_EVIDENCE_WHOLE" not in os.environ:  # what takes many minutes belongs to `make evidence`
+        kept: list[pytest.Item] = []
+        left: list[pytest.Item] = []
+        for item in items:
+            (left if item.get_closest_marker("only_in_evidence") else kept).append(item)
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
     absent = {name for name, program in PROGRAMS.items() if not program.is_here()}
     for item in items:
         for name in sorted(absent):

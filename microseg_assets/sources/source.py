@@ -294,7 +294,7 @@ def _lines(ready: Plan) -> pa.Table:
         nth = "line - 1 - row_number() OVER (PARTITION BY source ORDER BY line)"
         parts.append(f"SELECT source, CAST(NULL AS DOUBLE) AS place, {nth} AS nth FROM ({rejects})")
     if not parts:
-        return pa.table({name: pa.array([], pa.string()) for name in ("source", "place", "nth")})
+        return pa.schema([("source", pa.string()), ("place", pa.float64()), ("nth", pa.int64())]).empty_table()
     prefix = f"{ready.target.base}/"
     source = f"CASE WHEN starts_with(source, {text(prefix)}) THEN source[{len(prefix) + 1}:] ELSE source END"
     return connection.sql(f"SELECT {source} AS source, place, nth FROM ({' UNION ALL '.join(parts)})").to_arrow_table()

@@ -131,7 +131,7 @@ class Beside:
 def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: LifecycleSpec) -> list[Beside]:
     """Stages on the last day of the first year, under `auto` windows and under the true ones, against the latent ones.
 
-    Both under the baseline of value, so that they differ in nothing but windows.
+    Both under the baseline of value, so that they differ in nothing but windows. A stage that nobody is in is left out.
 
     Parameters
     ----------
@@ -147,7 +147,8 @@ def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: Lif
         training = train(facts, END, asked, None, value_model=None, value_spec=value_spec)
         staged = assign_stages(engine, features, value, training.model, asked)  # type: ignore[arg-type]
         answers.append(agreement(engine, staged, truth, spec.stage_names()))
-    return [Beside(kind, found, ceiling) for found, ceiling in zip(*answers, strict=True)]
+    beside = [Beside(kind, found, ceiling) for found, ceiling in zip(*answers, strict=True)]
+    return [one for one in beside if one.found.customers or one.ceiling.customers]
 
 
 def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[Facts, pa.Table]:

@@ -12,6 +12,4 @@ import pytest
 FIRST = int(os.environ.get("MICROSEG_EVIDENCE_FIRST", "0"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("MICROSEG_EVIDENCE_SEEDS", "10")))
 
-only_in_evidence = pytest.mark.skipif(
-    "MICROSEG_EVIDENCE_WHOLE" not in os.environ, reason="takes many minutes: `make evidence` runs it"
-)
+only_in_evidence = pytest.mark.only_in_evidence

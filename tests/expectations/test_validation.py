@@ -204,7 +204,7 @@ def test_rows_equal_in_every_column_are_kept_or_not_as_the_project_says(
     assert out.accepted.num_rows == accepted and out.accepted.num_rows + out.refused.num_rows == 30
     assert set(out.refused["rule"].to_pylist()) <= {"row: equal to another"}
     assert out.verdicts[FIRST].passed == passes
-    assert exact_repeats(ENGINE, TRANSACTIONS, table).to_pylist() == [{"day": FIRST, "repeats": 10}]
+    assert exact_repeats(ENGINE, TRANSACTIONS, table).to_pylist() == [{"day": FIRST, "repeats": 10, "singles": 10}]
 
 
 def test_a_sparse_optional_column_cannot_bring_a_day_down_but_is_told() -> None:

@@ -62,7 +62,9 @@ def test_the_refusal_says_table_day_counts_and_remedy(refused: tuple[Shop, str])
     shop, sentence = refused
     for part in ("transactions", f"{SUNDAY}", "rows", "quarantine", "Correct the source", str(shop.file)):
         assert part in sentence
-    assert f"{SATURDAY}" not in sentence and f"{MONDAY}" not in sentence
+    told, _, before = sentence.partition(" What lies before can be made: ")
+    assert f"{SATURDAY}" not in told and f"{MONDAY}" not in told
+    assert before == f"microseg run --project {shop.name} --from {SATURDAY} --to {SATURDAY}"
 
 
 def test_a_refused_day_is_absent_and_the_good_days_of_the_same_run_are_there(refused: tuple[Shop, str]) -> None:

@@ -68,17 +68,32 @@ def test_the_future_that_was_changed_is_another_one(shop: Shop, other_future: Sh
         assert one.rows(START, SUNDAY).drop_columns("source") == other.rows(START, SUNDAY).drop_columns("source")
 
 
-def test_a_day_uses_the_last_week_that_ended_before_it(shop: Shop) -> None:
-    """Sunday belongs to a week that has not ended; from Monday on its choice is in force."""
+def test_a_day_uses_the_last_week_that_ended_before_it(shop: Shop, tmp_path: Path) -> None:
+    """Sunday belongs to a week that has not ended; from Monday on its choice is in force.
+
+    In a shop that asks for so many customers with a matured outcome that one week is short of them, and the next one
+    has its first fit.
+    """
+    short, fitted, sunday = WEEK_BEFORE - timedelta(days=7), WEEK_BEFORE, MONDAY - timedelta(days=1)
+    horizon = shop.chain.project.value.horizon_days
+    customers = {
+        week: shop.table("customer_features", week + timedelta(days=6 - horizon)).num_rows for week in (short, fitted)
+    }
+    assert customers[short] < customers[fitted]
+    asking = Shop.new(tmp_path / "asking")
+    text = asking.file.read_text(encoding="utf-8")
+    assert text.count("min_customers: 50,") == 1
+    asking.file.write_text(text.replace("min_customers: 50,", f"min_customers: {customers[fitted]},"), encoding="utf-8")
+    asking.run(sunday, MONDAY)
     labels = {
         week: "baseline" if row["version"] is None else f"{row['model_name']}/{row['version']}"
-        for week in (WEEK_BEFORE, WEEK)
-        for row in [shop.choices(week)["value"]]
+        for week in (short, fitted)
+        for row in [asking.choices(week)["value"]]
     }
-    assert labels[WEEK_BEFORE] != labels[WEEK], "without a change of choice this shows nothing"
-    for day in shop.days("customer_value"):
-        week = WEEK_BEFORE if day <= SUNDAY else WEEK
-        assert {row["model"] for row in shop.rows("customer_value", day)} == {labels[week]}, day
+    assert labels == {short: "baseline", fitted: "shop.value/1"}
+    assert asking.days("customer_value") == [sunday, MONDAY]
+    for day, week in {sunday: short, MONDAY: fitted}.items():
+        assert {row["model"] for row in asking.rows("customer_value", day)} == {labels[week]}, day
 
 
 def test_a_range_run_equals_day_by_day_runs(shop: Shop, friday: Shop, tmp_path: Path) -> None:

@@ -262,6 +262,18 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     assert "row: equal to another" in capsys.readouterr().err
 
 
+def test_who_does_the_same_twice_on_a_day_is_no_overlap_of_exports(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of six coupons a day two customers redeem five: many rows are equal, but not every row is there twice."""
+    rows = [
+        (f"c{n * 3 + k}", FIRST + timedelta(days=n), "coupon_redemption") for n in range(60) for k in (0, 0, 1, 1, 1, 2)
+    ]
+    write(desk / "events.csv", ["customer_id", "occurred_at", "event_type"], rows)
+    out = report(desk, capsys, "  events: {path: events.csv}\n")[1]
+    assert "180 rows are equal to another in every column: see validation.duplicates" in out
+
+
 @pytest.mark.parametrize("hours", [3, 20])
 def test_a_page_reloaded_a_day_later_is_no_problem(desk: Path, capsys: pytest.CaptureFixture[str], hours: int) -> None:
     sold = [(f"c{n % 50}", datetime(2024, 1, 1, 9) + timedelta(hours=n * 3), 5, f"t{n}") for n in range(300)]

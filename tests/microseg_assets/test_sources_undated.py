@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,21 @@ def test_objects_that_are_none_lie_where_they_stand(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(content + "\n", encoding="utf-8")
     source = Source(TRANSACTIONS, TableSpec(path="a.jsonl"), project_zone="UTC", start=START, base=tmp_path)
     assert {at: one.undated for at, one in source.arrivals(day(7)).items() if one.undated} == {day(5): 20}
+
+
+def test_rows_of_files_that_cannot_have_broken_lines_are_placed_too(tmp_path: Path) -> None:
+    """A Parquet file and a CSV file with the same rows."""
+    (tmp_path / "csv").mkdir()
+    content = [line for n in range(8) for line in lines(n, range(0, 20, 2) if n > 5 else ())]
+    assert undated(tmp_path / "csv", {"a.csv": content}, 7) == {6: 10, 7: 10}
+    csv = f"read_csv('{tmp_path}/csv/a.csv', nullstr = 'n/a')"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT * FROM {csv}) TO '{tmp_path}/a.parquet'")
+    source = Source(TRANSACTIONS, TableSpec(path="a.parquet"), project_zone="UTC", start=START, base=tmp_path)
+    assert {(at - START).days: one.undated for at, one in source.arrivals(day(7)).items() if one.undated} == {
+        6: 10,
+        7: 10,
+    }
 
 
 def test_rows_that_are_left_out_or_older_than_the_project_count_against_nobody(tmp_path: Path) -> None:
