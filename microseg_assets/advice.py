@@ -1,7 +1,7 @@
 """Observations in words: what was seen, and the setting that answers it.
 
 Belongs here: one sentence for each code of `ml.profile`. Does not belong here: finding anything, and where the
-words are shown (see `checking` and `starting`).
+words are shown (see `check_report` and `starting`).
 """
 
 from __future__ import annotations

@@ -160,10 +160,10 @@ def new(name: str, data: tuple[str, ...], folder: str) -> None:
 @click.argument("project")
 def check(project: str) -> None:
     """Read a project file and its sources; print what was found and every problem at once."""
-    from microseg_assets import checking
+    from microseg_assets import check_report
 
     with _clear_errors():
-        sys.exit(checking.report(project))
+        sys.exit(check_report.report(project))
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """Windows as training would read them, before anything runs: what `check` says of `churn_after` and `new_for`.
 
 Belongs here: which purchases they are read from, and when they cannot be. Does not belong here: reading a window from
-purchases (see `ml.lifecycle.windows`), and how it is told (see `checking`).
+purchases (see `ml.lifecycle.windows`), and how it is told (see `check_report`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 
-from microseg_assets.checking import equal_rows
+from microseg_assets.check_report import equal_words
+from microseg_assets.checking import Finding, equal_rows
 from microseg_assets.finding import ProjectError
 from microseg_assets.starting.choosing import assigned, calendar
 from microseg_assets.starting.looking import Delivery, look
@@ -50,13 +51,13 @@ def new(name: str, data: Sequence[str], folder: Path) -> Path:
     return path
 
 
-def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, str]) -> None:
+def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, Finding]) -> None:
     found = start.found
     click.echo(f"{path} is written.")
     for table, one in found.items():
         click.echo(f"  {table:13} {one.delivery.label}: {counted(one.delivery.rows)}{span(one)}")
         if table in equal:
-            click.echo(f"{'':16}{equal[table]}")
+            click.echo(f"{'':16}{equal_words(equal[table])}")
         if one.guess.lacks:
             click.echo(f"{'':16}nothing looks like {', '.join(one.guess.lacks)}: say what it is")
     for delivery in deliveries:

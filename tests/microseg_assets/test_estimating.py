@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import checking, estimating
+from microseg_assets import check_report, estimating
 from microseg_assets import project as projects
 from ml import tables
 from ml.engine import DuckDB
@@ -62,7 +62,7 @@ def test_check_says_the_windows_that_a_first_training_finds(tmp_path: Path, caps
     rows = desk(tmp_path, 1_500)
     churn_after, new_for = trained(rows)
     assert churn_after != 60  # the preset, which would agree by itself
-    assert checking.report(str(tmp_path / "shop.yaml")) == 0
+    assert check_report.report(str(tmp_path / "shop.yaml")) == 0
     out = capsys.readouterr().out
     assert f"recency_days > {churn_after}*" in out
     assert f"tenure_days < {new_for}" in out
@@ -73,7 +73,7 @@ def test_a_number_that_cannot_be_read_yet_is_called_a_preset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk(tmp_path, 150)  # training asks for 200 customers
-    checking.report(str(tmp_path / "shop.yaml"))
+    check_report.report(str(tmp_path / "shop.yaml"))
     out = capsys.readouterr().out
     assert "recency_days > 60°" in out and "tenure_days < 28°" in out
     assert "°: a preset, for want of data" in out and "*" not in out.split("7 stages")[1]
@@ -81,7 +81,7 @@ def test_a_number_that_cannot_be_read_yet_is_called_a_preset(
 
 def test_a_number_of_the_project_file_stands_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     desk(tmp_path, 150, "lifecycle: {churn_after_days: 90, new_for_days: 14}\n")
-    checking.report(str(tmp_path / "shop.yaml"))
+    check_report.report(str(tmp_path / "shop.yaml"))
     out = capsys.readouterr().out
     assert "recency_days > 90 " in out and "tenure_days < 14 " in out and "preset" not in out
 

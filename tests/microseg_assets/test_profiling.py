@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import checking, starting
+from microseg_assets import check_report, starting
 from microseg_assets import project as projects
 from microseg_assets.customer import as_read
 from microseg_assets.project import Project
@@ -58,7 +58,7 @@ def new(desk: Path, capsys: pytest.CaptureFixture[str], *data: str) -> tuple[Pro
 def check(desk: Path, capsys: pytest.CaptureFixture[str], text: str = "") -> str:
     if text:
         (desk / "shop.yaml").write_text(text)
-    checking.report(str(desk / "shop.yaml"))
+    check_report.report(str(desk / "shop.yaml"))
     return " ".join(capsys.readouterr().out.split())
 
 
