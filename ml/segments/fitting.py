@@ -32,7 +32,7 @@ from ml.segments.structure import APART, SEPARATION, STABLE, Point
 from ml.segments.unknown import are_many, has_unknown, place_of_unknown, unknown_rows, with_unknown, without_unknown
 
 OTHERS = "others"
-DRAWN = "_drawn"
+DRAWN = "_drawn"  # when each row is drawn, which stays true of a part of the rows
 CANDIDATE_ROWS = 10_000  # customers on whom candidate cuts are made before the chosen one is fitted to all
 MUCH_BETTER = 1.2  # times the separation in force: another number of natural clusters must reach it
 DRIFT = 0.05  # log-likelihood per customer by which a refit must explain today better than the clusters in force
@@ -62,7 +62,7 @@ def fit_layers(
     models = []
     for stage in sorted(set(stages)):
         part = inputs.filter(pc.equal(inputs["stage"], stage))
-        part = part.append_column(DRAWN, pa.array(drawn(part)))  # once for all layers
+        part = part.append_column(DRAWN, pa.array(np.argsort(drawn(part))))  # once for all layers
         behind = past.of(stage) if past is not None else None
         for layer in spec.layers:
             if layer.applies_to(stage) and layer.name not in off:
@@ -471,7 +471,7 @@ def _blocks(columns: Sequence[preparation.Column]) -> list[int]:
 
 
 def _order(table: pa.Table) -> np.ndarray:
-    return table[DRAWN].to_numpy() if DRAWN in table.column_names else drawn(table)
+    return np.argsort(table[DRAWN].to_numpy()) if DRAWN in table.column_names else drawn(table)
 
 
 def _first(table: pa.Table, most: int) -> pa.Table:

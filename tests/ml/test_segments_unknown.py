@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml.segments.fitting import fit_layer
+from ml.segments.fitting import fit_layer, fit_layers
 from ml.segments.layer_model import LayerModel
 from ml.segments.specs import LayerSpec, SegmentSpec
 
@@ -38,6 +38,18 @@ def fitted(table: pa.Table, before: LayerModel | None = None, **layer: Any) -> L
     spec = LayerSpec("who", **layer)
     used = before.letters_used if before is not None else ()
     return fit_layer(table, "active", spec, spec.present(table.column_names), SegmentSpec((spec,)), before, used)
+
+
+def test_a_fit_of_all_layers_finds_the_group_of_the_unknown_as_a_fit_of_one_layer_does() -> None:
+    table = people(0.4).append_column("stage", pa.array(["active"] * N)).drop_columns(["gone", "mean_gap_days"])
+    layers = tuple(LayerSpec(f"who{number}", **layer) for number, layer in enumerate(LAYERS))
+    models = fit_layers(table, SegmentSpec(layers))
+    for one, layer in zip(models.models, LAYERS, strict=True):
+        alone = fitted(table, **layer)
+        assert (one.letters, one.names, one.sizes, one.centres) == (
+            alone.letters, alone.names, alone.sizes, alone.centres
+        )  # fmt: skip
+        assert sum("unknown" in name for name in one.names) == 1
 
 
 def groups(model: LayerModel, table: pa.Table) -> dict[str, set[bool]]:
