@@ -8,7 +8,7 @@ A layer has a block of its own if it is cut, or if it was cut differently last w
 
 from __future__ import annotations
 
-import re
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from functools import cached_property
 from ml.atlas.facts import Facts, Row, place, total
 from ml.atlas.lineage import picture
 from ml.atlas.words import MISSING, full_day, is_known, listed, number, plural, share, width
+from ml.reasons import Reason
+from ml.segments.reasons import Code, asked_for, brief_words, from_row, without_figures
 
 _GONE = ("merged", "retired")
 _NEW = ("first", "born", "split")
@@ -55,14 +57,19 @@ class _Layer:
         return total(row["customers"] for row in self.clusters)
 
     @property
-    def reason(self) -> str:
-        """Why it has its clusters."""
+    def words(self) -> str:
+        """Why it has its clusters, as it was said when they were made."""
         return str(self.rows[0]["reason"] or "")
+
+    @cached_property
+    def reason(self) -> Reason:
+        """The same for programs; without a code in weeks that older versions wrote."""
+        return from_row(self.rows[0])
 
     @property
     def is_plain(self) -> bool:
         """Whether the project file says it all, and the data had no say in it."""
-        return self.reason in (f"the project file asks for {len(self.clusters)}", "the project file's rules")
+        return self.reason.code in (Code.ASKED_FOR, Code.RULES)
 
     def __str__(self) -> str:
         return f"{self.stage} · {self.name}"
@@ -161,11 +168,15 @@ def _borders(told: Sequence[_Layer]) -> list[str]:
 
 
 def _not_cut(layers: Sequence[_Layer]) -> str:
-    """The layers with one cluster, by why that is so; figures in brackets are left out."""
-    reasons: dict[str, list[str]] = {}
+    """The layers with one cluster, by why that is so; figures that are each layer's own are left out."""
+    alike: dict[str, list[_Layer]] = {}
     for layer in layers:
-        reasons.setdefault(re.sub(r"\s*\([^()]*\)", "", layer.reason), []).append(layer.name)
-    parts = [", ".join(names) + (f" — {reason}" if reason else "") for reason, names in reasons.items()]
+        reason = without_figures(layer.reason) or layer.reason
+        alike.setdefault(json.dumps(reason.stored(), sort_keys=True), []).append(layer)
+    parts = []
+    for same in alike.values():
+        why = brief_words(same[0].reason)
+        parts.append(", ".join(layer.name for layer in same) + (f" — {why}" if why else ""))
     return f"Not cut: {'; '.join(parts)}." if parts else ""
 
 
@@ -176,7 +187,7 @@ def _block(layer: _Layer) -> Row:
     return {
         "layer": layer.name,
         "headline": _headline(layer),
-        "reason": "" if layer.is_plain else layer.reason[:1].upper() + layer.reason[1:],
+        "reason": "" if layer.is_plain else layer.words[:1].upper() + layer.words[1:],
         "clusters": [
             {
                 "letter": row["cluster"],
@@ -198,7 +209,14 @@ def _block(layer: _Layer) -> Row:
 
 def _headline(layer: _Layer) -> str:
     """Which kind of clusters these are, and how sure that is."""
-    row, count = layer.rows[0], len(layer.clusters)
+    count = len(layer.clusters)
+    if count > 1 and layer.reason.code == Code.UNKNOWN_APART:
+        return f"{_kind(layer, count - 1)}, and one of those of whom nothing is known"
+    return _kind(layer, count)
+
+
+def _kind(layer: _Layer, count: int) -> str:
+    row = layer.rows[0]
     if count == 1:
         return "one cluster"
     if row["kind"] == "natural":
@@ -207,10 +225,10 @@ def _headline(layer: _Layer) -> str:
     if row["kind"] == "cut":
         tells = f", tells {share(row['gain'])} more of what comes next" if is_known(row["gain"]) else ""
         return f"a cut in {number(count)}{tells}"
-    if row["kind"] == "fixed":
-        asked = re.search(r"asks for (\d+)", layer.reason)
-        if asked and int(asked[1]) != count:
-            return f"{number(count)} clusters, where the project file asks for {asked[1]}"
+    if row["kind"] == "fixed" and layer.reason.code:
+        asked = asked_for(layer.reason)
+        if asked is not None and asked != count:
+            return f"{number(count)} clusters, where the project file asks for {number(asked)}"
         return f"{number(count)} clusters, as the project file asks"
     if row["kind"] == "rules":
         return f"{number(count)} groups by the project file’s rules"

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.engine import DuckDB
+from ml.reasons import Reason
 from ml.segments import mixture, preparation, structure
 from ml.segments.cuts import Past, StagePast, is_better, judged
 from ml.segments.identity import lineage, matched_letters, new_letters
@@ -27,6 +28,7 @@ from ml.segments.inputs import in_order
 from ml.segments.layer_model import LayerModel, rule_places
 from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.naming import with_names
+from ml.segments.reasons import Code, Drift
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
 from ml.segments.structure import APART, SEPARATION, STABLE, Point
 from ml.segments.unknown import are_many, has_unknown, place_of_unknown, unknown_rows, with_unknown, without_unknown
@@ -170,11 +172,12 @@ def _clusters(
         return _fit_rules(bare, table, before)
     room = _Room(spec.min_cluster_customers, table.num_rows)
     if not columns:
-        fitted = _one(bare, table, "all customers are alike in what this layer looks at")
+        fitted = _one(bare, table, Reason(Code.ALL_ALIKE))
     elif room.clusters < 2:
-        fitted = _one(bare, table, f"{table.num_rows} customers; {2 * room.smallest} are needed for two clusters")
+        figures = {"customers": table.num_rows, "needed": 2 * room.smallest}
+        fitted = _one(bare, table, Reason(Code.TOO_FEW, figures))
     elif layer.method == "quantiles" and not isinstance(columns[0], preparation.Numeric):
-        fitted = _one(bare, table, f"{columns[0].feature} is no number, and quantiles are of numbers: use k-means")
+        fitted = _one(bare, table, Reason(Code.NOT_A_NUMBER, {"feature": columns[0].feature}))
     elif layer.method == "quantiles":
         fitted = _fit_quantiles(bare, table, layer.most, room.smallest)
     elif layer.k == "auto":
@@ -200,7 +203,7 @@ class _Room:
         return max(5, -(-self.smallest * customers // self.customers))
 
 
-def _one(model: LayerModel, table: pa.Table, reason: str, curve: tuple[Point, ...] = ()) -> LayerModel:
+def _one(model: LayerModel, table: pa.Table, reason: Reason, curve: tuple[Point, ...] = ()) -> LayerModel:
     return replace(model, letters=("A",), sizes=(table.num_rows,), kind="one", reason=reason, curve=curve)
 
 
@@ -227,7 +230,7 @@ def _fit_auto(
         if fitted is not None:
             return fitted
     if past is None or not past.can_judge(2 * room.smallest):
-        why = "no natural clusters, and too little history to tell whether a cut would pay"
+        why = Reason(Code.TOO_LITTLE_HISTORY)
         if before is not None and before.kind == "cut":
             return _anchored_cut(model, table, data, before, curve, room) or _one(model, table, why, curve)
         return _one(model, table, why, curve)
@@ -266,15 +269,14 @@ def _natural(
     if sizes.min() < max(1, room.smallest // 2 if is_anchored else room.smallest):
         return None
     point = next(one for one in seen.curve if one.k == k)
-    reason = (
-        f"{k} natural clusters: they explain customers better than one cloud of the same margins and correlations by "
-        f"{point.separation or 0:.2f} a customer ({SEPARATION:g} is asked for), and bootstrap samples agree to "
-        f"{point.stability or 0:.2f}"
-    )
+    figures = {
+        "clusters": k, "separation": point.separation or 0.0, "separation_asked": SEPARATION,
+        "stability": point.stability or 0.0,
+    }  # fmt: skip
     fitted = _with_centres(model, data, place, found.centres, np.sqrt(found.variance))
     shares = tuple(float(x) for x in found.shares)
-    fitted = replace(fitted, kind="natural", reason=reason, curve=seen.curve, shares=shares)
-    return replace(fitted, drift=_drift(data, fitted, before) if before is not None else "")
+    fitted = replace(fitted, kind="natural", reason=Reason(Code.NATURAL, figures), curve=seen.curve, shares=shares)
+    return replace(fitted, drift=_drift(data, fitted, before) if before is not None else None)
 
 
 def _members(data: np.ndarray, before: LayerModel, table: pa.Table) -> mixture.Mixture | None:
@@ -288,20 +290,20 @@ def _members(data: np.ndarray, before: LayerModel, table: pa.Table) -> mixture.M
     )
 
 
-def _drift(data: np.ndarray, fitted: LayerModel, before: LayerModel) -> str:
+def _drift(data: np.ndarray, fitted: LayerModel, before: LayerModel) -> Reason | None:
     """Why the clusters in force are wrong today, if they are."""
     k = len(fitted.letters)
     if before.kind != "natural":  # nothing in force is wrong: clusters that have appeared must win the contest
-        return ""
+        return None
     if len(before.letters) != k:
-        return f"{len(before.letters)} natural clusters have become {k}"
+        return Reason(Drift.OTHER_NUMBER, {"before": len(before.letters), "clusters": k})
     if before.columns is not fitted.columns:
-        return ""
+        return None
     told = [mixture.log_likelihood(data, _mixture(one)).mean() for one in (fitted, before)]
     numbers = k * data.shape[1] + k
     if told[0] - told[1] < max(DRIFT, 2.5 * numbers / len(data)):
-        return ""
-    return f"the clusters have moved: a refit explains today's customers better by {told[0] - told[1]:.3f} each"
+        return None
+    return Reason(Drift.MOVED, {"gain": float(told[0] - told[1])})
 
 
 def _mixture(model: LayerModel) -> mixture.Mixture:
@@ -345,31 +347,28 @@ def _cut(
     ) + tuple(one for one in gains if one.k not in {other.k for other in curve})
     if k == 1:
         best = max((max(one.gain_spend or 0.0, one.gain_stage or 0.0) for one in gains), default=0.0)
-        why = f"no natural clusters, and no cut surely tells what comes next (at best {best:.1%} of its variance)"
-        return _one(model, table, why, curve)
+        return _one(model, table, Reason(Code.NO_CUT_PAYS, {"best": float(best)}), curve)
     found = mixture.k_means(data, centres[k])
     place = mixture.nearest(data, found)
     sizes = np.bincount(place, minlength=k)
     if sizes.min() < max(1, room.smallest // 2):
-        return _one(model, table, f"a cut in {k} would leave {sizes.min()} customers in a cluster", curve)
-    told = merged[k]
-    reason = (
-        f"no natural clusters; a cut in {k} tells {told.gain_spend or 0:.1%} more of the variance of next month's log "
-        f"spend and {told.gain_stage or 0:.1%} of the next stage, out of time"
-    )
+        return _one(model, table, Reason(Code.CUT_LEAVES_FEW, {"clusters": k, "least": int(sizes.min())}), curve)
+    gain = merged[k]
+    figures = {"clusters": k, "gain_spend": gain.gain_spend or 0.0, "gain_stage": gain.gain_stage or 0.0}
+    reason = Reason(Code.CUT_PAYS, figures)
     fitted = replace(_with_centres(model, data, place, found), kind="cut", reason=reason, curve=curve)
     return replace(fitted, drift=_emptied(before, table, room))
 
 
-def _emptied(before: LayerModel | None, table: pa.Table, room: _Room) -> str:
+def _emptied(before: LayerModel | None, table: pa.Table, room: _Room) -> Reason | None:
     """Why a cut in force is no cut any more: a cluster has nearly nobody left."""
     if before is None or len(before.centres) < 2:
-        return ""
+        return None
     sizes = np.bincount(before.assign(table), minlength=len(before.letters))
     least = int(np.argmin(sizes))
     if sizes[least] >= max(1, room.smallest // 2):
-        return ""
-    return f"cluster {before.letters[least]} has {sizes[least]} customers left"
+        return None
+    return Reason(Drift.EMPTIED, {"cluster": before.letters[least], "customers": int(sizes[least])})
 
 
 def _anchored_cut(
@@ -384,7 +383,12 @@ def _anchored_cut(
     if np.bincount(place, minlength=len(found)).min() < max(1, room.smallest // 2):
         return None
     fitted = _with_centres(model, data, place, found)
-    return replace(fitted, kind="cut", reason=before.reason, curve=before.curve or curve)
+    return replace(fitted, kind="cut", reason=_inherited(before.reason), curve=before.curve or curve)
+
+
+def _inherited(reason: Reason) -> Reason:
+    """The reason of the clusters in force, where there is too little history to find it again."""
+    return reason if reason.code == Code.INHERITED else Reason(Code.INHERITED, {"reason": reason.stored()})
 
 
 # ── the project's own numbers of clusters ─────────────────────────────────────────────────────────────────────────
@@ -394,27 +398,30 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
     """As many clusters as the project file says, or as customers allow."""
     data = _matrix(model.columns, table)
     most = max(1, min(model.layer.most, room.clusters, len(np.unique(data, axis=0))))
-    reason = f"the project file asks for {model.layer.most}"
-    short = f"{reason}; of more than {{}} one would have fewer than {room.smallest} customers"
+    asked = {"asked": model.layer.most}
+
+    def reason(k: int) -> Reason:
+        if k == model.layer.most:
+            return Reason(Code.ASKED_FOR, asked)
+        return Reason(Code.FEWER_THAN_ASKED, {**asked, "clusters": k, "smallest": room.smallest})
+
     if before is not None and len(before.centres) == most:
         start = _members(data, before, table)
         if start is not None:
             centres = mixture.k_means(data, start.centres)
             place = mixture.nearest(data, centres)
             if np.bincount(place, minlength=most).min() >= max(1, room.smallest // 2):
-                fitted = replace(_with_centres(model, data, place, centres), kind="fixed")
-                fitted = replace(fitted, reason=reason if most == model.layer.most else short.format(most))
+                fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason(most))
                 return replace(fitted, drift=_emptied(before, table, room))
     some = data[np.sort(_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
     if model.layer.most == 1:
-        return _one(model, table, reason)
+        return _one(model, table, reason(1))
     for k in range(min(most, len(np.unique(some, axis=0))), 1, -1):
         centres = mixture.k_means(data, mixture.k_means(some, k))
         place = mixture.nearest(data, centres)
         if np.bincount(place, minlength=k).min() >= room.smallest:
-            fitted = replace(_with_centres(model, data, place, centres), kind="fixed")
-            return replace(fitted, reason=reason if k == model.layer.most else short.format(k))
-    return _one(model, table, f"{reason}, but clusters would have fewer than {room.smallest} customers")
+            return replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason(k))
+    return _one(model, table, Reason(Code.NONE_OF_THOSE_ASKED, {**asked, "smallest": room.smallest}))
 
 
 def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) -> LayerModel:
@@ -430,9 +437,9 @@ def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) ->
                 letters=tuple("?" * len(sizes)),
                 sizes=tuple(int(size) for size in sizes),
                 kind="fixed",
-                reason=f"the project file asks for quantiles of {model.columns[0].feature}",
+                reason=Reason(Code.QUANTILES, {"feature": model.columns[0].feature, "asked": k}),
             )
-    return _one(model, table, f"quantiles would have fewer than {smallest} customers")
+    return _one(model, table, Reason(Code.QUANTILES_TOO_SMALL, {"asked": k, "smallest": smallest}))
 
 
 def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
@@ -453,7 +460,7 @@ def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) ->
         letters_used=tuple(dict.fromkeys([*used, *letters])),
         sizes=tuple(int(size) for size in np.bincount(places, minlength=len(names))),
         kind="rules",
-        reason="the project file's rules",
+        reason=Reason(Code.RULES),
         events=lineage(old, old_letters, places, letters),
     )
 

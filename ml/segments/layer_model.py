@@ -7,7 +7,7 @@ Belongs here: one fitted layer as plain numbers, distances, weights, storing. Do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -16,9 +16,11 @@ from sqlglot import exp
 
 from ml import rules
 from ml.engine import DuckDB
+from ml.reasons import Reason
 from ml.segments import preparation
 from ml.segments.identity import Event
 from ml.segments.names import ALIKE, Difference
+from ml.segments.reasons import drift_words, words
 from ml.segments.specs import LayerRule, LayerSpec
 from ml.segments.structure import Point
 
@@ -53,7 +55,7 @@ class LayerModel:
     kind, reason : whether the clusters are natural, a cut that pays, one, or what the project file fixed, and why
     curve : the figures behind `kind`, per number of clusters
     events : what became of the clusters in force before, and where these came from
-    drift : why the clusters in force before no longer fit; empty if they do
+    drift : why the clusters in force before no longer fit; None if they do
     """
 
     stage: str
@@ -72,10 +74,10 @@ class LayerModel:
     sizes: tuple[int, ...] = ()
     evidence: tuple[tuple[Difference, ...], ...] = ()
     kind: Kind = "one"
-    reason: str = ""
+    reason: Reason = field(default_factory=Reason)
     curve: tuple[Point, ...] = ()
     events: tuple[Event, ...] = ()
-    drift: str = ""
+    drift: Reason | None = None
 
     @classmethod
     def fit(cls, table: pa.Table | pd.DataFrame, layer: LayerSpec, *, stage: str = "all", smallest: int = 30) -> Self:
@@ -199,11 +201,16 @@ class LayerModel:
     def to_json(self) -> dict[str, Any]:
         plain = (
             "stage", "centres", "spread", "sharpness", "shares", "cuts", "letters", "names", "letters_used", "since",
-            "sizes", "kind", "reason", "drift",
+            "sizes", "kind",
         )  # fmt: skip
         stored = {name: getattr(self, name) for name in plain}
         return {
             **stored,
+            "reason": words(self.reason),
+            "reason_code": self.reason.code,
+            "reason_parameters": dict(self.reason.parameters),
+            "drift": drift_words(self.drift) if self.drift else "",
+            "drift_reason": self.drift.stored() if self.drift else None,
             "layer": asdict(self.layer),
             "rules": [asdict(rule) for rule in self.rules],
             "columns": [preparation.to_json(column) for column in self.columns],
@@ -225,8 +232,8 @@ class LayerModel:
             events=tuple(Event(**event) for event in stored["events"]),
             sharpness=stored["sharpness"],
             kind=stored["kind"],
-            reason=stored["reason"],
-            drift=stored["drift"],
+            reason=_reason(stored),
+            drift=_drift(stored),
             spread=tuple(stored["spread"]),
             shares=tuple(stored["shares"]),
             cuts=tuple(stored["cuts"]),
@@ -236,6 +243,19 @@ class LayerModel:
             since=tuple(stored.get("since", ())),
             sizes=tuple(stored["sizes"]),
         )
+
+
+def _reason(stored: Mapping[str, Any]) -> Reason:
+    """Why a stored layer has its clusters; the words of one that was stored before reasons had codes."""
+    code = stored.get("reason_code")
+    return Reason(code, stored["reason_parameters"]) if code else Reason(said=stored["reason"])
+
+
+def _drift(stored: Mapping[str, Any]) -> Reason | None:
+    if not stored["drift"]:
+        return None
+    coded = stored.get("drift_reason")
+    return Reason.from_stored(coded) if coded else Reason(said=stored["drift"])
 
 
 def likelihoods(distances: np.ndarray) -> np.ndarray:

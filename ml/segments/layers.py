@@ -21,8 +21,10 @@ from ml.segments.identity import Event
 from ml.segments.inputs import in_order, layer_inputs, with_derived
 from ml.segments.layer_model import LayerModel, layer_spec
 from ml.segments.names import Difference, Names
+from ml.segments.reasons import as_columns, words
 from ml.segments.specs import LayerSpec
 from ml.segments.structure import Point
+from ml.segments.unknown import has_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +127,7 @@ class LayerModels:
                 "stage": model.stage,
                 "layer": model.layer.name,
                 "kind": model.kind,
-                "reason": model.reason,
+                "reason": words(model.reason),
                 "clusters": len(model.letters),
             }
             | asdict(point)
@@ -137,7 +139,7 @@ class LayerModels:
 
     def reasons(self) -> dict[str, str]:
         """Stage and layer to why it has the clusters it has, in a sentence."""
-        return {f"{one.stage}/{one.layer.name}": f"{one.kind}: {one.reason}" for one in self.models}
+        return {f"{one.stage}/{one.layer.name}": f"{one.kind}: {words(one.reason)}" for one in self.models}
 
     def lineage(self, *, is_new: bool = True) -> pa.Table:
         """What became of each cluster in the fit that this model is, as the columns of `cluster_lineage`.
@@ -198,18 +200,19 @@ def kept_as_it_is(model: LayerModel) -> LayerModel:
     events = tuple(
         Event("continued", given, "", sizes.get(given, 0), sizes.get(given, 0), 1.0, 1.0) for given in model.letters
     )
-    return replace(model, events=events, drift="")
+    return replace(model, events=events, drift=None)
 
 
 def _about(model: LayerModel) -> dict[str, object]:
     """Why a stage's layer has its clusters, and how sure that is."""
-    point = next((one for one in model.curve if one.k == len(model.letters)), None)
+    found = len(model.letters) - has_unknown(model)  # the unknown were set apart before clusters were looked for
+    point = next((one for one in model.curve if one.k == found), None)
     gains = [] if point is None else [gain for gain in (point.gain_spend, point.gain_stage) if gain is not None]
     return {
         "stage": model.stage,
         "layer": model.layer.name,
         "kind": model.kind,
-        "reason": model.reason,
+        **as_columns(model.reason),
         "stability": point.stability if point is not None and model.kind == "natural" else None,
         "gain": max(gains, default=None) if model.kind == "cut" else None,
     }

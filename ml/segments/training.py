@@ -24,6 +24,7 @@ from ml.segments.fitting import fit_layers
 from ml.segments.inputs import columns_of
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, kept_as_it_is
+from ml.segments.reasons import drift_words, words
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
 from ml.serving import inputs_of, invented
@@ -148,7 +149,7 @@ def _decided(
         return mended, verdict, scores, gain
     mended = with_parts(incumbent, refit, drifted)
     where = [f"{model.stage}/{model.layer.name}" for model in drifted]
-    what = "; ".join(f"{place}: {model.drift}" for place, model in zip(where, drifted, strict=True))
+    what = "; ".join(f"{m.stage}/{m.layer.name}: {drift_words(m.drift)}" for m in drifted if m.drift)
     reason = f"drift makes the clusters in force wrong in {what}. The others stay"
     scores = contest.scores({"challenger": mended, "incumbent": incumbent})
     return mended, Verdict("challenger", "drift", reason, {"layers": where}), scores, gain
@@ -301,7 +302,7 @@ def _params(spec: SegmentSpec, model: LayerModels) -> dict[str, object]:
         + (" (off: no data)" if layer.name in model.off else "")
         for layer in spec.layers
     }
-    why = {metric_name("why", one.stage, one.layer.name): f"{one.kind}: {one.reason}" for one in model.models}
+    why = {metric_name("why", one.stage, one.layer.name): f"{one.kind}: {words(one.reason)}" for one in model.models}
     return plain | layers | why
 
 

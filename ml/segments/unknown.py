@@ -17,8 +17,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from ml.reasons import Reason
 from ml.segments.layer_model import LayerModel
 from ml.segments.preparation import FAR, Column, Numeric, Unknown
+from ml.segments.reasons import Code, among_known
 from ml.segments.specs import is_attribute
 
 T = TypeVar("T")
@@ -70,6 +72,7 @@ def without_unknown(model: LayerModel | None) -> LayerModel | None:
         since=others(model.since),
         evidence=others(model.evidence),
         shares=others(model.shares),
+        reason=among_known(model.reason),
     )
     if model.cuts:
         return replace(model, columns=(_numeric(model, apart=False), *model.columns[1:]), cuts=model.cuts[1:])
@@ -96,9 +99,10 @@ def with_unknown(
     unknown : (customers,): who is in the new cluster
     """
     count = int(unknown.sum())
-    who = " and ".join(features) if len(features) < 3 else "every attribute of the layer"
-    reason = f"{who} unknown for {count:,} of {len(unknown):,} customers, a group of their own"
-    told = f"{reason}; of the others: {fitted.reason}" if fitted.reason else reason
+    figures = {
+        "features": list(features), "unknown": count, "customers": len(unknown), "others": fitted.reason.stored(),
+    }  # fmt: skip
+    reason = Reason(Code.UNKNOWN_APART, figures)
     if fitted.cuts:
         first = _numeric(fitted, apart=True)
         return replace(
@@ -107,7 +111,7 @@ def with_unknown(
             cuts=(first.place_of_missing + FAR / 2, *fitted.cuts),
             letters=("?",) * (len(fitted.letters) + 1),
             sizes=(count, *fitted.sizes),
-            reason=told,
+            reason=reason,
         )
     width = sum(column.width for column in columns)
     centres = fitted.centres or ((0.0,) * width,)
@@ -123,7 +127,7 @@ def with_unknown(
         letters=("?",) * (len(centres) + 1),
         sizes=(*(fitted.sizes or (int((~unknown).sum()),)), count),
         kind="fixed" if fitted.kind == "one" else fitted.kind,
-        reason=told,
+        reason=reason,
     )
 
 

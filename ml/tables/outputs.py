@@ -368,6 +368,8 @@ CLUSTER_LINEAGE = Table(
             "what a cut tells of next month's spend, or of the next stage, out of time; missing of others",
             "share of variance",
         ),
+        _c("reason_code", "string", "the kind of reason; missing in weeks that older versions wrote"),
+        _c("reason_parameters", "string", "its figures, as JSON; missing in weeks that older versions wrote"),
     ),
     key=("stage", "layer", "cluster"),
     dimensions=("week",),

@@ -17,10 +17,12 @@ import pytest
 from ml import tables
 from ml.atlas import TABLES, Atlas, render
 from ml.engine import DuckDB
+from ml.reasons import Reason
 from ml.segments.identity import Event
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels
 from ml.segments.names import Difference
+from ml.segments.reasons import Code, as_columns
 from ml.segments.specs import LayerSpec
 from ml.segments.structure import Point
 
@@ -98,13 +100,18 @@ def cluster(stage: str, layer: str, letter: str, event: str = "continued", **tol
         "kept": 0.0 if event == "first" else 1.0,
         "came": 0.0 if event == "first" or is_gone else 1.0,
         "kind": "fixed",
-        "reason": "the project file asks for 2",
+        **why(Code.ASKED_FOR, asked=2),
         "since": None if is_gone else DAY - timedelta(days=5 if is_new else 40),
         "differences": "" if is_gone else "spend_90d 412 against 128; orders_90d 6.1 against 2.43",
     } | told
 
 
-NO_CUT = "no natural clusters, and no cut surely tells what comes next (at best 0.3% of its variance)"
+def why(code: Code, **figures: Any) -> dict[str, Any]:
+    """The columns of `cluster_lineage` that say why a layer has its clusters."""
+    return as_columns(Reason(code, figures))
+
+
+NO_CUT = why(Code.NO_CUT_PAYS, best=0.003)
 
 
 def lineage(*rows: Mapping[str, Any]) -> pa.Table:
@@ -117,19 +124,17 @@ def shop_clusters() -> list[dict[str, Any]]:
     natural: dict[str, Any] = {
         "kind": "natural",
         "stability": 0.934,
-        "reason": "3 natural clusters: they explain customers better than one cloud of the same margins and "
-        "correlations by 0.21 a customer (0.015 is asked for), and bootstrap samples agree to 0.93",
+        **why(Code.NATURAL, clusters=3, separation=0.21, separation_asked=0.015, stability=0.93),
     }
     cut: dict[str, Any] = {
         "kind": "cut",
         "gain": 0.0213,
-        "reason": "no natural clusters; a cut in 2 tells 2.1% more of the variance of next month's log spend and 0.4% "
-        "of the next stage, out of time",
+        **why(Code.CUT_PAYS, clusters=2, gain_spend=0.021, gain_stage=0.004),
     }
     rows = [
         cluster(
-            stage, "value", "ABCDE"[i], customers=60 - 7 * i, cluster_name=name, reason="the project file asks for 5",
-            differences=f"ltv {900 / (i + 1):.3g} against 240",
+            stage, "value", "ABCDE"[i], customers=60 - 7 * i, cluster_name=name,
+            **why(Code.ASKED_FOR, asked=5), differences=f"ltv {900 / (i + 1):.3g} against 240",
         )
         for stage in STAGES
         for i, name in enumerate(grades)
@@ -152,7 +157,7 @@ def shop_clusters() -> list[dict[str, Any]]:
         *(cluster("star", "engagement", letter, **cut) for letter in "AB"),
     ]  # fmt: skip
     return rows + [
-        cluster(stage, layer, "A", cluster_name="all alike", kind="one", reason=NO_CUT, differences="")
+        cluster(stage, layer, "A", cluster_name="all alike", kind="one", differences="", **NO_CUT)
         for stage in STAGES
         for layer in ("predicted", "promotion", "affinity")
     ]
@@ -716,23 +721,50 @@ def told(engine: DuckDB, atlas: Atlas, *rows: Mapping[str, Any]) -> str:
     return words("<section" + section_of(render(engine, replace(atlas, lineage=lineage(*rows)))))
 
 
+def fixed(code: Code, **figures: Any) -> dict[str, Any]:
+    return {"kind": "fixed", **why(code, **figures)}
+
+
+UNKNOWN = {"features": ["income"], "unknown": 90, "customers": 900}
+
+
 @pytest.mark.parametrize(
     ("row", "count", "said"),
     [
         ({"kind": "natural", "stability": 0.934}, 3, "rhythm: 3 natural clusters — bootstrap samples agree to 0.93"),
         ({"kind": "cut", "gain": 0.0213}, 4, "rhythm: a cut in 4, tells 2.1% more of what comes next"),
-        ({"kind": "fixed", "reason": "the project file asks for 5"}, 5, "rhythm: 5 clusters, as the project file asks"),
+        (fixed(Code.ASKED_FOR, asked=5), 5, "rhythm: 5 clusters, as the project file asks A"),
         (
-            {"kind": "fixed", "reason": "the project file asks for 5"},
+            fixed(Code.FEWER_THAN_ASKED, asked=5, clusters=3, smallest=30),
             3,
-            "rhythm: 3 clusters, where the project file asks for 5 The project file asks for 5.",
+            "rhythm: 3 clusters, where the project file asks for 5 The project file asks for 5; of more than 3 one",
         ),
         (
-            {"kind": "fixed", "reason": "the project file asks for quantiles of ltv"},
+            fixed(Code.QUANTILES, asked=2, feature="ltv"),
             2,
-            "rhythm: 2 clusters, as the project file asks The project file asks for quantiles of ltv.",
+            "rhythm: 2 clusters, as the project file asks The project file asks for 2 quantiles of ltv.",
         ),
-        ({"kind": "rules", "reason": "the project file's rules"}, 2, "rhythm: 2 groups by the project file’s rules"),
+        (
+            fixed(Code.QUANTILES, asked=5, feature="ltv"),
+            4,
+            "rhythm: 4 clusters, where the project file asks for 5 The project file asks for 5 quantiles of ltv.",
+        ),
+        (
+            fixed(Code.UNKNOWN_APART, others=Reason(Code.ASKED_FOR, {"asked": 3}).stored(), **UNKNOWN),
+            4,
+            "rhythm: 3 clusters, as the project file asks, and one of those of whom nothing is known Income unknown",
+        ),
+        (
+            fixed(Code.UNKNOWN_APART, others=Reason(Code.ALL_ALIKE).stored(), **UNKNOWN),
+            2,
+            "rhythm: one cluster, and one of those of whom nothing is known Income unknown for 90 of 900 customers, a",
+        ),
+        ({"kind": "rules", **why(Code.RULES)}, 2, "rhythm: 2 groups by the project file’s rules A"),
+        (
+            {"kind": "fixed", "reason": "what was said then", "reason_code": None, "reason_parameters": None},
+            2,
+            "rhythm: 2 clusters What was said then.",
+        ),
     ],
 )
 def test_each_kind_of_layer_is_told_in_words(
@@ -850,18 +882,18 @@ def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, atlas:
 
 
 def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> None:
-    few = "41 customers; 60 are needed for two clusters"
+    few = why(Code.TOO_FEW, customers=41, needed=60)
     one = {"kind": "one", "cluster_name": "all alike"}
     rows = [
         *(cluster("active", "value", letter) for letter in "AB"),
-        cluster("active", "affinity", "A", reason=NO_CUT, **one),
-        cluster("active", "promotion", "A", reason=NO_CUT.replace("0.3", "0.4"), **one),
-        cluster("active", "predicted", "A", reason=few, **one),
+        cluster("active", "affinity", "A", **NO_CUT, **one),
+        cluster("active", "promotion", "A", **why(Code.NO_CUT_PAYS, best=0.004), **one),
+        cluster("active", "predicted", "A", **few, **one),
     ]
     said = told(engine, atlas, *rows)
     assert (
         "Not cut: affinity, promotion — no natural clusters, and no cut surely tells what comes next; "
-        f"predicted — {few}." in said
+        f"predicted — {few['reason']}." in said
     )
     assert "all alike" not in said and "All 2 clusters are last week’s." in said
     assert "No stage is cut by any layer" in told(engine, atlas, *rows[2:])
@@ -869,11 +901,11 @@ def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> N
 
 def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB, atlas: Atlas) -> None:
     rows = [
-        cluster("active", "rhythm", "A", kind="one", reason=NO_CUT, came=0.5, customers=200, customers_before=100),
-        cluster("active", "rhythm", "B", "merged", other="A", kind="one", reason=NO_CUT),
+        cluster("active", "rhythm", "A", kind="one", came=0.5, customers=200, customers_before=100, **NO_CUT),
+        cluster("active", "rhythm", "B", "merged", other="A", kind="one", **NO_CUT),
     ]
     said = told(engine, atlas, *rows)
-    assert f"rhythm: one cluster N{NO_CUT[1:]}." in said and "B went into A: all of it." in said
+    assert f"rhythm: one cluster N{NO_CUT['reason'][1:]}." in said and "B went into A: all of it." in said
     assert "Not cut" not in said
 
 
@@ -937,7 +969,7 @@ def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> No
         sizes=(300, 100),
         evidence=((Difference("spend_90d", "", 1.4, 412.0, 128.0),), ()),
         kind="natural",
-        reason="2 natural clusters",
+        reason=Reason(said="2 natural clusters"),
         curve=(Point(2, separation=0.2, stability=0.91),),
         events=(
             Event("continued", "A", "", 310, 300, 0.95, 0.98),

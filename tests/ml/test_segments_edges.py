@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
+from ml.reasons import Reason
 from ml.segments import (
     LayerModel,
     LayerRule,
@@ -24,6 +25,7 @@ from ml.segments import (
     ordinals,
     preparation,
 )
+from ml.segments.reasons import Code
 
 DAY = date(2024, 3, 1)
 
@@ -202,4 +204,4 @@ def test_a_layer_that_cannot_be_cut_as_it_says_is_refused_in_a_sentence(given_: 
 def test_quantiles_of_words_say_why_there_are_none() -> None:
     table = stage(200, region=["north", "south"] * 100)
     model = LayerModel.fit(table, LayerSpec("region", ("region",), method="quantiles"))
-    assert model.kind == "one" and "no number" in model.reason
+    assert model.kind == "one" and model.reason == Reason(Code.NOT_A_NUMBER, {"feature": "region"})

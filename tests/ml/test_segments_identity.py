@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml import tables
+from ml.reasons import Reason
 from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lineage, matched_letters
+from ml.segments.reasons import Code
 from ml.segments.training import with_parts, with_settings
 
 DAY = date(2024, 3, 1)
@@ -186,7 +188,8 @@ def test_one_cluster_does_not_take_the_letter_of_one_that_is_gone(first: LayerMo
     without_a = replace(first.models[0], letters=("D", "B", "C"), letters_used=("A", "B", "C", "D"))
     one = SegmentSpec((replace(LAYER, k=1),), min_cluster_customers=20)
     refit = fit_layers(groups(CENTRES), one, replace(first, models=(without_a,)))
-    assert refit.models[0].letters[0] not in ("A",) and refit.models[0].reason == "the project file asks for 1"
+    assert refit.models[0].letters[0] not in ("A",)
+    assert refit.models[0].reason == Reason(Code.ASKED_FOR, {"asked": 1})
 
 
 @pytest.mark.parametrize("value", [1.0, None])

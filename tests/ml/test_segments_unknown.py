@@ -52,6 +52,18 @@ def test_a_fit_of_all_layers_finds_the_group_of_the_unknown_as_a_fit_of_one_laye
         assert sum("unknown" in name for name in one.names) == 1
 
 
+def test_how_sure_clusters_are_is_said_of_those_among_the_others() -> None:
+    random = np.random.default_rng(4)
+    side, gone = random.integers(0, 2, N), random.random(N) < 0.3
+    told = {name: np.where(gone, np.nan, 8 * side + random.normal(0, 1, N)).tolist() for name in ("income", "age")}
+    ids = people(0).select(["customer_id", "day"])
+    table = pa.table({**{name: ids[name] for name in ids.column_names}, "stage": ["active"] * N, **told})
+    models = fit_layers(table, SegmentSpec((LayerSpec("who", ("income", "age")),)))
+    rows = models.lineage().to_pylist()
+    assert {(row["kind"], len(rows)) for row in rows} == {("natural", 3)}
+    assert all(row["stability"] > 0.8 for row in rows)
+
+
 def groups(model: LayerModel, table: pa.Table) -> dict[str, set[bool]]:
     """Name of each cluster to whether its customers have told."""
     gone, place = table["gone"].to_numpy(zero_copy_only=False), model.assign(table)

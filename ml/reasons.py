@@ -1,0 +1,82 @@
+"""Why something was decided: a code that stays the same, its figures, and the words made of both.
+
+Belongs here: what a reason is, and how one is put in words by a vocabulary. Does not belong here: the vocabularies
+(each beside what it speaks of: `ml.training`, `ml.segments.reasons`, …), and any decision.
+
+A decision reads codes and figures, never words. A renderer is a function whose named parameters say, by their types,
+which figures a reason of its code has; so a vocabulary is its own declaration, and what is stored as JSON can be put in
+words again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+Vocabulary: TypeAlias = Mapping[str, Callable[..., str]]  # code to what puts its figures in words
+REMARKS = "remarks"  # the parameter that holds what else must be known, as reasons of the same vocabulary
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A kind of reason, and its figures.
+
+    Parameters
+    ----------
+    code : of a vocabulary; empty if the reason was stored before there were codes
+    parameters : what stands in its sentence: numbers, texts, and lists of them, as JSON has them
+    said : the words of a reason without a code
+    """
+
+    code: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    said: str = ""
+
+    def words(self, vocabulary: Vocabulary) -> str:
+        """The sentence, without a full stop."""
+        return words(vocabulary, self.code, self.parameters) if self.code else self.said
+
+    def stored(self) -> dict[str, Any]:
+        """What goes into JSON."""
+        coded = {"code": str(self.code), "parameters": dict(self.parameters)}
+        return coded if self.code else {**coded, "said": self.said}
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+        return cls(stored["code"], stored["parameters"], stored.get("said", ""))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], vocabulary: Vocabulary) -> Self:
+        """From the columns reason, reason_code and reason_parameters of a table.
+
+        Rows of versions that had no codes, or codes that this version does not know, say what they said then.
+        """
+        if row.get("reason_code") not in vocabulary:
+            return cls(said=str(row["reason"] or ""))
+        return cls(row["reason_code"], json.loads(row["reason_parameters"]))
+
+    def as_columns(self, vocabulary: Vocabulary) -> dict[str, str | None]:
+        """The same three columns of a row."""
+        parameters = json.dumps(self.parameters, sort_keys=True, default=str)
+        columns = {"reason_code": str(self.code), "reason_parameters": parameters} if self.code else {}
+        return {"reason": self.words(vocabulary), "reason_code": None, "reason_parameters": None} | columns
+
+
+def words(vocabulary: Vocabulary, code: str, parameters: Mapping[str, Any]) -> str:
+    """What a code says with its figures, and after it what else must be known; without a full stop.
+
+    Examples
+    --------
+    >>> words({"late": lambda *, days: f"{days} days late"}, "late", {"days": 3})
+    '3 days late'
+    """
+    figures = {name: value for name, value in parameters.items() if name != REMARKS}
+    remarks = [Reason.from_stored(stored).words(vocabulary) for stored in parameters.get(REMARKS, ())]
+    return "; ".join(part for part in (vocabulary[code](**figures), *remarks) if part)
+
+
+def with_remarks(parameters: Mapping[str, Any], remarks: Sequence[Reason]) -> dict[str, Any]:
+    """Figures with what else must be known beside the reason."""
+    return {**parameters, REMARKS: [remark.stored() for remark in remarks]} if remarks else dict(parameters)
