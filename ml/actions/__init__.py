@@ -4,7 +4,7 @@ Belongs here: matured exposures and their controls, the doubly robust learner wi
 prefix tree, and the plan. Does not belong here: segments, and the delivery of actions.
 """
 
-from ml.actions.cells import effects
+from ml.actions.effects import effects
 from ml.actions.maturity import Maturity, doubtful_words, maturity, maturity_of
 from ml.actions.outcomes import exposure_outcomes
 from ml.actions.policy import plan, plan_summary, unsupported_rows

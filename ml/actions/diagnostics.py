@@ -1,22 +1,19 @@
-"""What makes an effect believable or not: placebo, balance, and pictures of them.
+"""What makes an effect believable or not: placebo, balance, and the gain of treating the best predicted first.
 
-Belongs here: verdicts and figures about an estimate. Does not belong here: the estimate (see `ml.actions.learners`).
+Belongs here: verdicts about an estimate. Does not belong here: the estimate (see `ml.actions.learners`) and pictures
+(see `ml.actions.figures`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from ml.actions.learners import Z90, Scores
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
-
-    from ml.actions.response import ActionEvidence
 
 Placebo = Literal["passed", "failed", "cannot tell", "not needed"]
 
@@ -70,81 +67,8 @@ def _largest_difference(
     return float(difference.max()) if len(difference) else 0.0
 
 
-def effects_figure(actions: Mapping[str, ActionEvidence]) -> Figure:
-    """Overall effect of each action with its placebo beside it: bars are 90 % intervals."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.6 + 0.8 * max(1, len(actions))), layout="constrained")
-    axes = figure.subplots()
-    names = sorted(actions, reverse=True)
-    for place, name in enumerate(names):
-        shown = actions[name]
-        pairs = (
-            ("effect", 0.12, "C0", shown.effect, shown.error),
-            ("placebo", -0.12, "C7", shown.placebo_effect, shown.placebo_error),
-        )
-        for label, offset, colour, middle, error in pairs:
-            if middle is not None and error is not None:
-                axes.errorbar(
-                    middle, place + offset, xerr=Z90 * error, fmt="o", capsize=3, color=colour,
-                    label=label if place == 0 else None,
-                )  # fmt: skip
-        axes.fill_betweenx([place - 0.3, place + 0.3], -shown.band, shown.band, color="C7", alpha=0.15, lw=0)
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(range(len(names)), [f"{n}\n{actions[n].design}, placebo {actions[n].placebo}" for n in names])
-    axes.set_xlabel("net revenue per exposure against control, currency")
-    figure.suptitle("What each action does, and what the same method finds before it happened", fontsize=11)
-    axes.set_title("bars: 90 % intervals; grey: smaller than is of interest", fontsize=9)
-    axes.legend(loc="best")
-    return figure
-
-
-def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:
-    """A figure with `count` panels below each other."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, height * max(1, count)), layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(max(1, count), 1, sharex=True)))[:count]
-
-
-def overlap_figure(scores: Mapping[str, Scores]) -> Figure:
-    """Histogram of the chance of treatment in both arms: effects can only be read where both have mass."""
-    figure, panels = _panels(len(scores), 2.4)
-    for axes, name in zip(panels, sorted(scores), strict=True):
-        shown = scores[name]
-        for arm, label, colour in ((shown.treated, "treated", "C0"), (~shown.treated, "control", "C7")):
-            axes.hist(shown.propensity[arm], bins=np.linspace(0, 1, 41), alpha=0.6, label=label, color=colour)
-        axes.set_title(f"{name}: {shown.kept.mean():.0%} of exposures inside the overlap")
-        axes.set_ylabel("exposures")
-        axes.legend()
-    figure.supxlabel("chance of the action against control")
-    return figure
-
-
 Ranked: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]"
 SHARES = np.linspace(0, 1, 51)
-
-
-def uplift_figure(ranked: Mapping[str, Ranked], seed: int = 0, draws: int = 100) -> Figure:
-    """Gain against share treated, best predicted customers first, with a 90 % bootstrap band over customers.
-
-    Parameters
-    ----------
-    ranked : per action, out-of-fold predicted effects, doubly robust scores and customers of the same rows
-    """
-    figure, panels = _panels(len(ranked), 3.0)
-    for axes, name in zip(panels, sorted(ranked), strict=True):
-        guess, score, customer = ranked[name]
-        curve = gain(guess, score, SHARES)
-        low, high = gain_band(guess, score, customer, SHARES, seed, draws)
-        axes.fill_between(SHARES, low, high, alpha=0.2, lw=0, label="90 % band")
-        axes.plot(SHARES, curve, label="best predicted first")
-        axes.plot([0, 1], [0, curve[-1]], color="C7", ls="--", label="at random")
-        axes.set_title(f"{name}: gain by share of customers treated")
-        axes.set_ylabel("currency per customer")
-        axes.legend()
-    figure.supxlabel("share of customers treated")
-    return figure
 
 
 def gain(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.actions import audit
+from ml.actions.audit import audited, balance, sample_ratio
 from ml.actions.learners import Expected, Nuisance, Question, Scores, doubly_robust, encode, folds_of
 from ml.actions.reasons import Finding
 from ml.actions.spec import CONTROL, ActionsSpec
@@ -290,19 +290,19 @@ def _audited(
     chance, arm = chances.chance[used], treated[used]
     stratum = np.unique(rows["campaign_id"].to_numpy(dtype=str)[used], return_inverse=True)[1]
     weight = 1 / rows["sampled_share"].to_numpy(dtype=np.float64)[used]
-    ratio = audit.sample_ratio(arm, np.where(chances.is_stated, chances.design, np.nan)[used], stratum, customer[used],
-                               weight)  # fmt: skip
+    stated = np.where(chances.is_stated, chances.design, np.nan)[used]
+    ratio = sample_ratio(arm, stated, stratum, customer[used], weight)
     days = rows["exposed_on"].to_numpy()[used] if "exposed_on" in rows else np.zeros(len(used))
     appearances = pd.DataFrame({"who": customer[used], "day": days}).sort_values("day", kind="stable")
     first = (~appearances.duplicated("who")).sort_index().to_numpy()
-    balanced = audit.balance(
+    balanced = balance(
         features.to_numpy(dtype=np.float64)[used][first],
         arm[first],
         chance[first],
         stratum[first],
         customer[used][first],
     )
-    findings = audit.audited(ratio, balanced, list(features.columns), action, actions)
+    findings = audited(ratio, balanced, list(features.columns), action, actions)
     if not chances.is_complete:
         findings.insert(0, Finding("chances_incomplete"))
     return _Known(chances.chance, findings, not any(finding.blocks for finding in findings))

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ml.actions import diagnostics, estimation
+import ml.actions.estimation as estimation
 from ml.actions.cells import Cell, cells_of, nearest
-from ml.actions.diagnostics import Placebo
+from ml.actions.diagnostics import Placebo, Ranked, imbalance, placebo_verdict
+from ml.actions.figures import effects_figure, overlap_figure, uplift_figure
 from ml.actions.learners import CustomerEffect, Scores, customer_effect, encoded, levels_of
 from ml.actions.maturity import Maturity
 from ml.actions.reasons import Finding
@@ -48,7 +49,7 @@ class _Found:
     evidence: dict[str, ActionEvidence] = field(default_factory=dict)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
     customers: dict[str, CustomerEffect] = field(default_factory=dict)
-    ranked: dict[str, diagnostics.Ranked] = field(default_factory=dict)
+    ranked: dict[str, Ranked] = field(default_factory=dict)
     unmeasured: dict[str, Finding] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -116,9 +117,9 @@ def train(
         metrics=found.metrics | (contest.gain.metrics("choice_gain") if contest.gain else {}),
         params=asdict(spec),
         figures={
-            "effects": lambda: diagnostics.effects_figure(found.evidence),
-            "overlap": lambda: diagnostics.overlap_figure(found.scores),
-            "uplift": lambda: diagnostics.uplift_figure(found.ranked, spec.seed),
+            "effects": lambda: effects_figure(found.evidence),
+            "overlap": lambda: overlap_figure(found.scores),
+            "uplift": lambda: uplift_figure(found.ranked, spec.seed),
         },
         example=invented(inputs_of(features_table(facts.spec).schema(), columns)),
         reason_code=verdict.code,
@@ -182,8 +183,8 @@ def _evidence(
     band = spec.smallest_effect_share * abs(float(controls.mean())) if len(controls) else 0.0
     verdict: Placebo = "not needed"
     if design != "randomised":
-        verdict = diagnostics.placebo_verdict(*(before or (float("nan"), float("nan"))), band)
-    unweighted, weighted = diagnostics.imbalance(features, scores)
+        verdict = placebo_verdict(*(before or (float("nan"), float("nan"))), band)
+    unweighted, weighted = imbalance(features, scores)
     return ActionEvidence(
         design=design,
         placebo=verdict,
