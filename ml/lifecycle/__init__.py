@@ -11,13 +11,13 @@ comes out as NULL does not hold. Every threshold is a parameter with a frozen va
 from ml.lifecycle.cuts import TOP_SHARE, cut_for_share, share_of_half
 from ml.lifecycle.figures import ltv_with_cut, newcomers, shares_over_time, silence_return, stage_shares
 from ml.lifecycle.history import TRAILING_WEEKS, Shift, recent_shares, share_shift, stage_counts
-from ml.lifecycle.model import LifecycleModel
+from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.newcomers import NewcomerRates, newcomer_rates
 from ml.lifecycle.presets import PRESET_STAGES, PRESET_SUB_STAGES
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
 from ml.lifecycle.silences import ReturnCurve, return_curve
 from ml.lifecycle.spec import LifecycleSpec
-from ml.lifecycle.stages import assign_stages, continue_spells, stage_query
+from ml.lifecycle.stages import continue_spells, stage_query
 from ml.lifecycle.stars import star_candidates
 from ml.lifecycle.training import METRIC, freeze, train
 from ml.lifecycle.windows import Windows, churn_window, new_window, windows_of

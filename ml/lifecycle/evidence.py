@@ -22,8 +22,8 @@ import pyarrow as pa
 from ml.engine import DuckDB
 from ml.features import Facts
 from ml.lifecycle.agreement import Agreement, agreement
+from ml.lifecycle.model import assign_stages
 from ml.lifecycle.spec import CHANCE_LEFT, LifecycleSpec
-from ml.lifecycle.stages import assign_stages
 from ml.lifecycle.training import train
 from ml.lifecycle.windows import windows_of
 from ml.value.spec import ValueSpec, baseline

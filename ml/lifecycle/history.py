@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml.engine import Engine, Input
-from ml.lifecycle.model import LifecycleModel
+from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.spec import LifecycleSpec
-from ml.lifecycle.stages import assign_stages
 from ml.sampling import sampled
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec

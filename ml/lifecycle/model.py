@@ -1,27 +1,38 @@
 """The lifecycle model: stage rules with every threshold frozen.
 
-Belongs here: what is frozen, its storage, and its answer for a frame. Does not belong here: the query that applies it
-(see `stages`) and how thresholds are found (see `training`).
+Belongs here: what is frozen, its storage, and the stages of a snapshot under a model or without one. Does not belong
+here: the query that applies rules (see `stages`) and how thresholds are found (see `training`).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml import tables
-from ml.engine import DuckDB
+from ml.columns import numbers
+from ml.engine import DuckDB, Engine
+from ml.lifecycle.cuts import TOP_SHARE, cut_for_share
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
 from ml.lifecycle.spec import FIRST_CHURN_AFTER, FIRST_NEW_FOR, FIRST_STAR_SHARE, LifecycleSpec
+from ml.lifecycle.stages import apply_rules
 from ml.value.spec import OUTPUTS, ValueSpec, baseline
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FIRST_SPEND = """
+SELECT features.day AS day, features.customer_id AS customer_id, features.first_day_spend AS first_day_spend
+FROM features JOIN staged ON staged.customer_id = features.customer_id AND staged.day = features.day
+WHERE staged.stage = 'new'
+ORDER BY features.day, features.customer_id
+"""
 
 
 @dataclass(frozen=True)
@@ -84,8 +95,6 @@ class LifecycleModel:
         """
         import pandas as pd
 
-        from ml.lifecycle.stages import assign_stages
-
         rows = len(features)
         known = features.drop(columns=["customer_id", "day"], errors="ignore")
         table = _typed(pa.Table.from_pandas(known, preserve_index=False))
@@ -100,6 +109,52 @@ class LifecycleModel:
         found = assign_stages(DuckDB(threads=1), table, value, self, LifecycleSpec())
         columns = {name: found[name].to_pylist() for name in ("stage", "sub_stage")}
         return pd.DataFrame(columns, index=features.index)
+
+
+def assign_stages(
+    engine: Engine, features: pa.Table, value: pa.Table, model: LifecycleModel | None, spec: LifecycleSpec
+) -> pa.Table:
+    """The stage and sub-stage of each row of a snapshot.
+
+    Parameters
+    ----------
+    features : a snapshot; any number of days
+    value : customer_id, day and the value columns of the same rows
+    model : the model in force; its rules and thresholds hold. None: the spec's rules and windows, nobody is a star,
+        and of the sub-stages that need a cut only that of first purchases, which is read off each day itself
+
+    Returns
+    -------
+    customer_id, day, stage, sub_stage, ordered by day and customer; exactly one row per row of `features`.
+
+    Raises
+    ------
+    RuleError
+        If a rule uses a column that neither table has.
+    """
+    if model is None:
+        return _without_model(engine, features, value, spec)
+    stages, sub_stages = model.stages or spec.rules(), model.sub_stages or spec.sub_rules()
+    return apply_rules(engine, features, value, stages, sub_stages, model.parameters())
+
+
+def _without_model(engine: Engine, features: pa.Table, value: pa.Table, spec: LifecycleSpec) -> pa.Table:
+    """Stages before there is a model: the cut of first purchases is that of the new customers of the day."""
+    open_model = LifecycleModel(
+        new_for=spec.first_new_for, churn_after=spec.first_churn_after, stages=spec.rules(), sub_stages=spec.sub_rules()
+    )
+    staged = assign_stages(engine, features, value, open_model, spec)
+    if not any("new_first_spend_cut" in rule.when for rule in open_model.sub_stages):
+        return staged
+    spent = engine.query(FIRST_SPEND, features=features, staged=staged)
+    parts = []
+    for day in pc.unique(spent["day"]):
+        cut = cut_for_share(numbers(spent.filter(pc.equal(spent["day"], day))["first_day_spend"]), TOP_SHARE)
+        of_day = features.filter(pc.equal(features["day"], day))
+        model = replace(open_model, new_first_spend_cut=cut)
+        parts.append(assign_stages(engine, of_day, value, model, spec))
+    without = staged.filter(pc.invert(pc.is_in(staged["day"], spent["day"])))
+    return pa.concat_tables([*parts, without]).sort_by([("day", "ascending"), ("customer_id", "ascending")])
 
 
 def _typed(table: pa.Table) -> pa.Table:

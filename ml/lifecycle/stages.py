@@ -1,38 +1,31 @@
 """The queries that give every customer a stage, a sub-stage and a spell.
 
-Belongs here: applying rules under a model's thresholds. Does not belong here: the thresholds (see `training`).
+Belongs here: applying rules under given thresholds. Does not belong here: whose rules and thresholds hold (see
+`model`), and how thresholds are found (see `training`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlglot import exp
 
 from ml import tables
-from ml.columns import numbers
 from ml.engine import Engine, sql_of
-from ml.lifecycle.cuts import TOP_SHARE, cut_for_share
-from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule, predicate
-from ml.lifecycle.spec import LifecycleSpec
 from ml.rules import RuleError
 from ml.value.spec import OUTPUTS
 
-FIRST_SPEND = """
-SELECT features.day AS day, features.customer_id AS customer_id, features.first_day_spend AS first_day_spend
-FROM features JOIN staged ON staged.customer_id = features.customer_id AND staged.day = features.day
-WHERE staged.stage = 'new'
-ORDER BY features.day, features.customer_id
-"""
 
-
-def assign_stages(
-    engine: Engine, features: pa.Table, value: pa.Table, model: LifecycleModel | None, spec: LifecycleSpec
+def apply_rules(
+    engine: Engine,
+    features: pa.Table,
+    value: pa.Table,
+    stages: tuple[StageRule, ...],
+    sub_stages: tuple[SubStageRule, ...],
+    parameters: Mapping[str, float | int | None],
 ) -> pa.Table:
     """The stage and sub-stage of each row of a snapshot: one query, one CASE for each.
 
@@ -40,8 +33,8 @@ def assign_stages(
     ----------
     features : a snapshot; any number of days
     value : customer_id, day and the value columns of the same rows
-    model : the model in force; its rules and thresholds hold. None: the spec's rules and windows, nobody is a star,
-        and of the sub-stages that need a cut only that of first purchases, which is read off each day itself
+    stages, sub_stages : rules, in order; the first that holds wins
+    parameters : what stands behind each ``$name`` of a rule
 
     Returns
     -------
@@ -52,32 +45,9 @@ def assign_stages(
     RuleError
         If a rule uses a column that neither table has.
     """
-    if model is None:
-        return _without_model(engine, features, value, spec)
-    stages = model.stages or spec.rules()
-    sub_stages = model.sub_stages or spec.sub_rules()
     given = tuple(name for name in OUTPUTS if name in value.column_names)
     query = _stage_sql(stages, sub_stages, tuple(features.column_names), given)
-    return engine.query(query, model.parameters(), features=features, value=value)
-
-
-def _without_model(engine: Engine, features: pa.Table, value: pa.Table, spec: LifecycleSpec) -> pa.Table:
-    """Stages before there is a model: the cut of first purchases is that of the new customers of the day."""
-    open_model = LifecycleModel(
-        new_for=spec.first_new_for, churn_after=spec.first_churn_after, stages=spec.rules(), sub_stages=spec.sub_rules()
-    )
-    staged = assign_stages(engine, features, value, open_model, spec)
-    if not any("new_first_spend_cut" in rule.when for rule in open_model.sub_stages):
-        return staged
-    spent = engine.query(FIRST_SPEND, features=features, staged=staged)
-    parts = []
-    for day in pc.unique(spent["day"]):
-        cut = cut_for_share(numbers(spent.filter(pc.equal(spent["day"], day))["first_day_spend"]), TOP_SHARE)
-        of_day = features.filter(pc.equal(features["day"], day))
-        model = replace(open_model, new_first_spend_cut=cut)
-        parts.append(assign_stages(engine, of_day, value, model, spec))
-    without = staged.filter(pc.invert(pc.is_in(staged["day"], spent["day"])))
-    return pa.concat_tables([*parts, without]).sort_by([("day", "ascending"), ("customer_id", "ascending")])
+    return engine.query(query, parameters, features=features, value=value)
 
 
 @lru_cache(maxsize=32)
@@ -94,7 +64,7 @@ def _stage_sql(
 def stage_query(
     stages: Sequence[StageRule], sub_stages: Sequence[SubStageRule], columns: Mapping[str, tuple[str, str]]
 ) -> exp.Select:
-    """The query behind `assign_stages`.
+    """The query behind `apply_rules`.
 
     Parameters
     ----------

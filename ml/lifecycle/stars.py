@@ -14,10 +14,9 @@ from sqlglot import exp
 
 from ml.columns import numbers
 from ml.engine import Engine
-from ml.lifecycle.model import LifecycleModel
+from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.rules import CUTS, PARAMETERS
 from ml.lifecycle.spec import LifecycleSpec
-from ml.lifecycle.stages import assign_stages
 from ml.rules import scalar
 
 Array: TypeAlias = "np.ndarray[Any, Any]"

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+import ml.lifecycle.figures as figures
 from ml.columns import numbers
 from ml.engine import Engine
-from ml.lifecycle import figures
 from ml.lifecycle.cuts import TOP_SHARE, Array, change_of_half, cut_for_share, share_error, share_of_half, share_off
 from ml.lifecycle.history import recent_shares
-from ml.lifecycle.model import LifecycleModel
+from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.rules import CUTS
 from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
-from ml.lifecycle.stages import assign_stages
 from ml.lifecycle.stars import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
 from ml.naming import metric_name
