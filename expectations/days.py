@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
-from expectations import suites
+import expectations.suites as suites
 from expectations.measures import DayMeasures, Limit, limits
 from expectations.rules import ValidationSpec
 from ml.tables import Table

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from expectations import suites
+import expectations.suites as suites
 from expectations.past import Past
 from expectations.rules import ValidationSpec
 from expectations.validation import judge_rows, validate

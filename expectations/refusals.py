@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from expectations import suites
+import expectations.suites as suites
 from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID, ValidationSpec, duplicate_rule, row_rules, unique_key
 from ml.engine import quoted
 from ml.tables import Table

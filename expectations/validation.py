@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from expectations import suites
+import expectations.suites as suites
 from expectations.days import Measured, can_refuse, judge_days
 from expectations.duplicates import ID, Repeats, repeats
 from expectations.measures import measure

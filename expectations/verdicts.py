@@ -12,7 +12,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from expectations import suites
+import expectations.suites as suites
 from expectations.days import Measured
 from expectations.rules import ValidationSpec
 from ml.tables import Table

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import ml.journeys.figures as figures
 from ml.engine import Engine, Input
-from ml.journeys import figures
 from ml.journeys.transitions import (
     Detail,
     TransitionModel,

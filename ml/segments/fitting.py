@@ -19,9 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import ml.segments.mixture as mixture
+import ml.segments.preparation as preparation
+import ml.segments.structure as structure
 from ml.engine import DuckDB
 from ml.reasons import Reason
-from ml.segments import mixture, preparation, structure
 from ml.segments.cuts import Past, StagePast, is_better, judged
 from ml.segments.identity import lineage, matched_letters, new_letters
 from ml.segments.inputs import in_order

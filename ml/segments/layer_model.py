@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+import ml.segments.preparation as preparation
 from ml import rules
 from ml.engine import DuckDB
 from ml.reasons import Reason
-from ml.segments import preparation
 from ml.segments.identity import Event
 from ml.segments.names import ALIKE, Difference
 from ml.segments.reasons import drift_words, words

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from ml.segments import preparation
+import ml.segments.preparation as preparation
 from ml.segments.layer_model import LayerModel
 from ml.segments.names import ALIKE, UNKNOWN, Difference, cluster_names
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml import columns
-from ml.segments import ordinals
+from ml.segments.ordinals import in_order
 
 MOST_VALUES = 8
 LEAST_SHARED = 5  # customers who have a word that a layer remembers
@@ -267,7 +267,7 @@ def _text(table: pa.Table, feature: str) -> Column | None:
     counts = {row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()}
     if len(counts) < 2:
         return None
-    order = ordinals.in_order(counts)
+    order = in_order(counts)
     if order:
         bare = Ordinal(feature, 0.0, "", 0.0, 0.0, 0.0, 1.0, values=order)
         learnt = _numeric(feature, bare.raw(table))

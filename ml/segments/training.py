@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from ml.features import Facts
 from ml.naming import metric_name
 from ml.sampling import sampled
-from ml.segments import figures
 from ml.segments.cuts import Past
+from ml.segments.figures import all_figures
 from ml.segments.fitting import fit_layers
 from ml.segments.inputs import columns_of
 from ml.segments.layer_model import LayerModel
@@ -107,7 +107,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         incumbent_score=theirs,
         metrics=metrics | _moved(strings) | _sizes(strings[in_force], kept or challenger, is_new=kept is None),
         params=_params(spec, challenger),
-        figures=figures.all_figures(challenger),
+        figures=all_figures(challenger),
         example=_example(today.schema, challenger, spec),
         reason_code=verdict.code,
         reason_parameters=verdict.parameters,

@@ -26,12 +26,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import ml.value.breakdown as breakdown
+import ml.value.figures as figures
 from ml.columns import numbers
 from ml.naming import metric_name
 from ml.sampling import sampled
 from ml.serving import inputs_of, invented
 from ml.training import Training, Verdict, decide, interval, too_little
-from ml.value import breakdown, figures
 from ml.value.blend import Fit, Method
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
