@@ -40,6 +40,13 @@ def build_chain(settings: Project, *, home: Home | None = None, overrides: Overr
     )
 
 
+def chain_of(reference: str, home: Home) -> Chain:
+    """A project's chain with every asset declared, for questions about what is there."""
+    chain = build_chain(project.load(reference), home=home)
+    assets(chain)
+    return chain
+
+
 def build_defs(
     *,
     projects: Sequence[str | Project] = (DEFAULT_PROJECT,),

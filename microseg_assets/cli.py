@@ -113,8 +113,8 @@ def run(project: str, **options: Any) -> None:
 def status(project: str, everything: bool) -> None:
     """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
     from microseg_assets import status as statuses
+    from microseg_assets.build import chain_of
     from microseg_assets.home import Home
-    from microseg_assets.runs import chain_of
 
     with _clear_errors():
         statuses.show(chain_of(project, Home.from_environment()), everything=everything)
@@ -128,8 +128,8 @@ def status(project: str, everything: bool) -> None:
 def show(what: str, customer: str | None, project: str, day: Any) -> None:
     """Show segments, movements or the plan of a day; or one customer's journey and why it is where it is."""
     from microseg_assets import summary
+    from microseg_assets.build import chain_of
     from microseg_assets.home import Home
-    from microseg_assets.runs import chain_of
 
     if what == "customer" and not customer:
         raise click.UsageError("say which customer: microseg show customer ID")
@@ -175,8 +175,8 @@ def docs(table: str, day: Any, project: str) -> None:
 
     For a day that was refused the page is there already; the asset's check links to it.
     """
+    from microseg_assets.build import chain_of
     from microseg_assets.home import Home
-    from microseg_assets.runs import chain_of
     from microseg_assets.taken_in import raw_name, undated_of
 
     if day is None:

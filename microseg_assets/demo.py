@@ -11,11 +11,11 @@ import click
 from microseg_assets import project as projects
 from microseg_assets import summary
 from microseg_assets.alone import alone
+from microseg_assets.build import chain_of
 from microseg_assets.chain import Chain
 from microseg_assets.finding import SHIPPED, ProjectError
 from microseg_assets.home import LOCK, Home
 from microseg_assets.running import materialize
-from microseg_assets.runs import chain_of
 from ml import tables
 
 DAYS = 56

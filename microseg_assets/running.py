@@ -13,11 +13,13 @@ from pathlib import Path
 import click
 
 from microseg_assets import progress
+from microseg_assets.build import chain_of
 from microseg_assets.chain import Chain
+from microseg_assets.dead_runs import report_dead_runs
 from microseg_assets.finding import find, remember
 from microseg_assets.home import Home
 from microseg_assets.planning import PlannedRun, plan, plan_stale
-from microseg_assets.runs import chain_of, execute, report_dead_runs
+from microseg_assets.runs import execute
 from microseg_assets.sources import SourceError, days_told
 from microseg_assets.status import missing_customers, statuses
 from microseg_assets.taken_in import compare

@@ -1,12 +1,11 @@
-"""Executing planned runs through Dagster in this process, and what became of runs whose process is gone.
+"""Executing planned runs through Dagster in this process.
 
-Belongs here: handing a run to Dagster and telling why it failed. Does not belong here: which runs (see `planning`).
+Belongs here: handing a run to Dagster and telling why it failed. Does not belong here: which runs (see `planning`), and
+runs whose process is gone (see `dead_runs`).
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from microseg_assets import project as projects
-from microseg_assets.build import build_chain, build_defs
-from microseg_assets.chain import Chain
+from microseg_assets.build import build_defs
+from microseg_assets.dead_runs import tags_of_this_process
 from microseg_assets.home import Home
 from microseg_assets.planning import PlannedRun
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, DagsterRun
-
-PID_TAG, HOST_TAG = "microseg/pid", "microseg/host"
+    from dagster import DagsterInstance
 
 
 class RunFailed(RuntimeError):
@@ -51,11 +48,7 @@ def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterIns
         job,
         instance=instance,
         asset_selection=selected,
-        tags={
-            **run.tags,
-            PID_TAG: str(os.getpid()),
-            HOST_TAG: socket.gethostname(),
-        },
+        tags={**run.tags, **tags_of_this_process()},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
@@ -81,38 +74,3 @@ def _what_failed(instance: DagsterInstance, run_id: str) -> str:
                 return "stopped before the end. What is there stays; the same command goes on from it"
             return f"{event.step_key or 'the run'}: {cause.message.strip()}" if event else cause.message.strip()
     return f"run {run_id} failed; the Dagster UI shows why"
-
-
-def report_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Report runs as failed whose process on this machine is gone: a killed process cannot do so itself."""
-    open_states = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
-    dead = [
-        run
-        for run in instance.get_runs(dg.RunsFilter(statuses=open_states, tags={HOST_TAG: socket.gethostname()}))
-        if not _is_alive(run)
-    ]
-    for run in dead:
-        instance.report_run_failed(run, "the process that executed this run is gone")
-    return [run.run_id for run in dead]
-
-
-def _is_alive(run: DagsterRun) -> bool:
-    pid = int(run.tags.get(PID_TAG, 0))
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def chain_of(project: str, home: Home) -> Chain:
-    """A project's chain with every asset declared, for questions about what is there."""
-    from microseg_assets.assets import assets
-
-    chain = build_chain(projects.load(project), home=home)
-    assets(chain)
-    return chain

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from microseg_assets.chain import Chain
+from microseg_assets.dead_runs import report_dead_runs
 from microseg_assets.planning import PlannedRun, plan_stale
 from microseg_assets.sources import days_told
 from microseg_assets.status import AssetStatus, statuses
@@ -41,8 +42,6 @@ def sensors(chain: Chain, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> li
         ),
     )
     def refresh(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        from microseg_assets.runs import report_dead_runs  # which builds definitions, these among them
-
         report_dead_runs(context.instance)  # a run whose process was killed is at work for good otherwise
         if any(_is_of(run, chain) for run in context.instance.get_runs(dg.RunsFilter(statuses=_AT_WORK))):
             return dg.SkipReason("a run of this project is at work")

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from microseg_assets import planning, runs
+from microseg_assets.build import chain_of
 from microseg_assets.chain import FAMILIES, Chain
 from microseg_assets.home import Home
 from ml import tables
@@ -160,7 +161,7 @@ class Shop:
     def chain(self) -> Chain:
         """The project's declarations and its lake, as the command line has them; runs build their own."""
         with self.here():
-            return runs.chain_of(str(self.file), self.home)
+            return chain_of(str(self.file), self.home)
 
     @contextmanager
     def here(self) -> Iterator[None]:

@@ -13,8 +13,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from microseg_assets import runs
-from microseg_assets.build import build_defs
+from microseg_assets.build import build_defs, chain_of
 from microseg_assets.chain import Chain
 from microseg_assets.home import Home
 from microseg_assets.partitions import Reach
@@ -32,7 +31,7 @@ def definitions() -> dg.Definitions:
 
 @pytest.fixture
 def chain() -> Chain:
-    return runs.chain_of(PROJECT, Home.from_environment())
+    return chain_of(PROJECT, Home.from_environment())
 
 
 def test_the_definitions_are_the_ones_last_agreed_upon(definitions: dg.Definitions) -> None:

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from microseg_assets.build import build_defs
 from microseg_assets.cli import main
-from microseg_assets.runs import HOST_TAG, PID_TAG, job_of
+from microseg_assets.dead_runs import HOST_TAG, PID_TAG
+from microseg_assets.runs import job_of
 from microseg_assets.status import statuses
 from microseg_assets.taken_in import compare
 from tests.integration.shop import Shop, day_of

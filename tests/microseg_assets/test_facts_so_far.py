@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from microseg_assets.build import chain_of
 from microseg_assets.chain import Chain
 from microseg_assets.home import Home
 from microseg_assets.lake import MissingPartitions
-from microseg_assets.runs import chain_of
 from ml import tables
 
 PROJECT = """\

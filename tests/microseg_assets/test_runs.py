@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import runs
-from microseg_assets.build import build_defs
+from microseg_assets.build import build_defs, chain_of
 from microseg_assets.chain import Chain, _require
+from microseg_assets.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
 from microseg_assets.home import Home
 from microseg_assets.partitions import WEEK
 from microseg_assets.planning import PlannedRun, plan
-from microseg_assets.runs import HOST_TAG, PID_TAG, chain_of, report_dead_runs
 from ml.tables import Table
 
 DAY = timedelta(days=1)

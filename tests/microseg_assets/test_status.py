@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import status
+from microseg_assets.build import chain_of
 from microseg_assets.chain import Chain
 from microseg_assets.cli import main
 from microseg_assets.home import Home
 from microseg_assets.partitions import Reach
 from microseg_assets.planning import plan, plan_stale
-from microseg_assets.runs import chain_of
 
 DAY = timedelta(days=1)
 START = date(2024, 1, 3)  # a Wednesday
