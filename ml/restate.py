@@ -109,10 +109,11 @@ def past_columns(models: Models, names: Sequence[str]) -> list[str]:
 
 def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:
     """`restate` from `layer_inputs` on: only the layers and strings are computed."""
-    from ml.segments import layers
+    from ml.segments.assignment import primary_strings
+    from ml.segments.inputs import in_order
 
-    inputs = layers.in_order(inputs)
-    strings = layers.primary_strings(inputs, models.layers, models.specs.segments.layers, history)
+    inputs = in_order(inputs)
+    strings = primary_strings(inputs, models.layers, models.specs.segments.layers, history)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
     first = {name: inputs[name] for name in ("customer_id", "day", "stage")}
     return pa.table(

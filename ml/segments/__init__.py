@@ -4,14 +4,16 @@ Belongs here: cutting customers into groups that keep their identity, naming the
 they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move between groups (`ml.journeys`).
 """
 
-from ml.segments.assignment import History, days_before, history_columns
+from ml.segments.assignment import History, assign, days_before, history_columns
 from ml.segments.audiences import audiences, check_audiences
 from ml.segments.cuts import Past
 from ml.segments.evidence import segment_evidence
 from ml.segments.figures import evidence_figure
 from ml.segments.fitting import fit_layers
 from ml.segments.identity import Event, lineage, matched_letters
-from ml.segments.layers import LayerModel, LayerModels, assign, layer_inputs
+from ml.segments.inputs import layer_inputs
+from ml.segments.layer_model import LayerModel
+from ml.segments.layers import LayerModels
 from ml.segments.micro_segments import micro_segment_id, micro_segments, places_of, prefixes
 from ml.segments.names import Names
 from ml.segments.profiles import profiles

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +34,6 @@ from ml.segments.layer_model import LayerModel, likelihoods, shares_of_rows
 from ml.segments.micro_segments import micro_segment_id
 from ml.segments.specs import DERIVED, VALUE_COLUMNS, LayerSpec
 
-if TYPE_CHECKING:
-    from ml.segments.layers import LayerModels
-
 # From pairs of customer and day to what was known of each by the end of the day: a row each, in the order of the pairs.
 # The pairs are ordered by day and customer and have a column `is_valued`: whether the value model's columns are needed.
 History: TypeAlias = Callable[[pa.Table], pa.Table]
@@ -44,7 +41,25 @@ History: TypeAlias = Callable[[pa.Table], pa.Table]
 WEEKS = 4  # how many of a customer's weekdays are looked at
 
 
-def assign(inputs: pa.Table, model: LayerModels | None, history: History | None = None) -> pa.Table:
+class Layers(Protocol):
+    """The fitted layers of every stage, as far as placing customers asks for them (see `ml.segments.layers`)."""
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The project's, in the order of the string."""
+        ...
+
+    @property
+    def off(self) -> tuple[str, ...]:
+        """Those without data: they do not stand in any string."""
+        ...
+
+    def of(self, stage: str, layer: LayerSpec) -> LayerModel:
+        """The layer as it was fitted in the stage; a single cluster where it was not."""
+        ...
+
+
+def assign(inputs: pa.Table, model: Layers | None, history: History | None = None) -> pa.Table:
     """The clusters of each customer and day in each layer of its stage.
 
     Parameters
@@ -93,7 +108,7 @@ def assign(inputs: pa.Table, model: LayerModels | None, history: History | None 
 
 
 def primary_strings(
-    inputs: pa.Table, model: LayerModels | None, layers: Sequence[LayerSpec], history: History | None = None
+    inputs: pa.Table, model: Layers | None, layers: Sequence[LayerSpec], history: History | None = None
 ) -> pa.Table:
     """The primary micro-segment of each row: what `micro_segments` says of it, without those it also leans to.
 
@@ -169,7 +184,7 @@ class _Part:
         return (distances + (odds - odds.min())).min(axis=1) + self.reach
 
 
-def _placed(inputs: pa.Table, model: LayerModels, history: History | None) -> list[_Part]:
+def _placed(inputs: pa.Table, model: Layers, history: History | None) -> list[_Part]:
     parts = []
     for stage, here, data in _stages(inputs, model):
         for position, layer in enumerate(model.layers):
@@ -259,11 +274,12 @@ class _Earlier:
         return known, data.take(pa.array(at[known]))
 
 
-def history_columns(model: LayerModels | None, names: Sequence[str]) -> tuple[list[str], bool]:
+def history_columns(model: Layers | None, names: Sequence[str]) -> tuple[list[str], bool]:
     """Those of a snapshot's columns that damping looks at, and whether it looks at the value model's as well."""
     if model is None:
         return [], False
-    wanted = {name for layer in model.live for name in layer.present([*names, *VALUE_COLUMNS, *DERIVED])}
+    live = [layer for layer in model.layers if layer.name not in model.off]
+    wanted = {name for layer in live for name in layer.present([*names, *VALUE_COLUMNS, *DERIVED])}
     wanted |= {name for derived in wanted & set(DERIVED) for name in columns_of(DERIVED[derived])}
     return [name for name in names if name in wanted], not wanted.isdisjoint(VALUE_COLUMNS)
 
@@ -317,7 +333,7 @@ def _ranks(customers: pa.Array) -> np.ndarray:
     return result
 
 
-def _stages(inputs: pa.Table, model: LayerModels) -> Iterator[tuple[str, np.ndarray, pa.Table]]:
+def _stages(inputs: pa.Table, model: Layers) -> Iterator[tuple[str, np.ndarray, pa.Table]]:
     """Each stage, its rows' places, and the columns of these rows that the layers may look at."""
     coded = inputs["stage"].combine_chunks().dictionary_encode()
     if isinstance(coded, pa.ChunkedArray):

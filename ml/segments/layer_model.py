@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,6 @@ from ml.segments.reasons import drift_words, words
 from ml.segments.specs import LayerRule, LayerSpec
 from ml.segments.structure import Point
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Kind = Literal["natural", "cut", "one", "fixed", "rules"]
 CORE = 0.32  # squared distance per dimension: who is that near to a centre has no other cluster
 BORDER_SD = 0.1  # a quantile's border is a strip of about two of these to each side, in the feature's own SD
@@ -36,7 +33,7 @@ BORDER_SD = 0.1  # a quantile's border is a strip of about two of these to each 
 class LayerModel:
     """The clusters of one layer in one stage.
 
-    Follows scikit-learn's habit: `fit` learns from a table, `assign` places the rows of one.
+    `assign` places the rows of a table; `fitting` makes one of these from a table.
 
     Parameters
     ----------
@@ -78,21 +75,6 @@ class LayerModel:
     curve: tuple[Point, ...] = ()
     events: tuple[Event, ...] = ()
     drift: Reason | None = None
-
-    @classmethod
-    def fit(cls, table: pa.Table | pd.DataFrame, layer: LayerSpec, *, stage: str = "all", smallest: int = 30) -> Self:
-        """Fit a layer on the rows of one stage, without anything before it.
-
-        Parameters
-        ----------
-        table : customer_id, day and the layer's features
-        """
-        from ml.segments.fitting import fit_layer
-        from ml.segments.specs import SegmentSpec
-
-        rows = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
-        spec = SegmentSpec((layer,), min_cluster_customers=smallest)
-        return fit_layer(rows, stage, layer, layer.present(rows.column_names), spec, None)  # type: ignore[return-value]
 
     def distances(self, table: pa.Table) -> np.ndarray:
         """Squared distance of each row to each cluster in within-cluster units, shape (n, clusters).

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from ml import tables
-from ml.segments.assignment import assign, primary_strings
+from ml.segments.assignment import primary_strings
 from ml.segments.identity import Event
-from ml.segments.inputs import in_order, layer_inputs, with_derived
+from ml.segments.inputs import with_derived
 from ml.segments.layer_model import LayerModel, layer_spec
 from ml.segments.names import Difference, Names
 from ml.segments.reasons import as_columns, words
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_SAID = 3  # differences of a cluster that a row of its lineage tells
-
-__all__ = ["LayerModel", "LayerModels", "assign", "in_order", "layer_inputs", "primary_strings"]
 
 
 @dataclass(frozen=True)

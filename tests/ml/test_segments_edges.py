@@ -25,6 +25,7 @@ from ml.segments import (
     ordinals,
     preparation,
 )
+from ml.segments.fitting import fit_layer
 from ml.segments.reasons import Code
 
 DAY = date(2024, 3, 1)
@@ -37,6 +38,11 @@ def stage(n: int, seed: int = 0, **columns: object) -> pa.Table:
     }
     base = {"customer_id": [f"c{i:06d}" for i in range(n)], "day": pa.array([DAY] * n, pa.date32())}
     return pa.table(base | given_ | {"stage": ["active"] * n})
+
+
+def fitted(table: pa.Table, layer: LayerSpec) -> LayerModel:
+    """One layer on the rows of one stage, without anything before it."""
+    return fit_layer(table, "active", layer, layer.present(table.column_names), SegmentSpec((layer,)), None)
 
 
 def strings(table: pa.Table, *layers: LayerSpec, smallest: int = 30) -> set[str]:
@@ -146,9 +152,9 @@ def test_three_hundred_columns_fit_find_their_structure_and_explain_themselves()
 
 def test_one_layer_can_be_fitted_and_applied_alone() -> None:
     random = np.random.default_rng(0)
-    frame = stage(500, spend=random.lognormal(3, 1, 500), orders=random.poisson(3, 500)).to_pandas()
-    model = LayerModel.fit(frame, LayerSpec("value", ("spend", "orders"), k=3))
-    assert np.bincount(model.assign(pa.Table.from_pandas(frame))).tolist() == list(model.sizes)
+    table = stage(500, spend=random.lognormal(3, 1, 500), orders=random.poisson(3, 500))
+    model = fitted(table, LayerSpec("value", ("spend", "orders"), k=3))
+    assert np.bincount(model.assign(table)).tolist() == list(model.sizes)
     assert LayerModel.from_json(model.to_json()) == model
 
 
@@ -159,7 +165,7 @@ def test_between_two_natural_clusters_the_larger_one_is_likelier_and_both_are_gi
     random = np.random.default_rng(0)
     x = np.concatenate([random.normal(0, 1, 2_700), random.normal(5, 1, 300)])
     y = np.concatenate([random.normal(0, 1, 2_700), random.normal(5, 1, 300)])
-    model = LayerModel.fit(stage(3_000, a=x, b=y), LayerSpec("group", ("a", "b")))
+    model = fitted(stage(3_000, a=x, b=y), LayerSpec("group", ("a", "b")))
     assert model.kind == "natural" and len(model.letters) == 2
     middle = stage(1, a=[2.5], b=[2.5])
     near = np.argmin(model.distances(stage(1, a=[0.0], b=[0.0])))
@@ -172,7 +178,7 @@ def test_whole_numbers_are_not_natural_clusters() -> None:
     random = np.random.default_rng(1)
     pace = random.normal(0, 1, 4_000)
     table = stage(4_000, a=np.round(3 + pace + 0.5 * random.normal(0, 1, 4_000)), b=np.round(3 + pace))
-    assert LayerModel.fit(table, LayerSpec("counts", ("a", "b"))).kind == "one"
+    assert fitted(table, LayerSpec("counts", ("a", "b"))).kind == "one"
 
 
 def test_chances_near_one_are_spread_out() -> None:
@@ -203,5 +209,5 @@ def test_a_layer_that_cannot_be_cut_as_it_says_is_refused_in_a_sentence(given_: 
 
 def test_quantiles_of_words_say_why_there_are_none() -> None:
     table = stage(200, region=["north", "south"] * 100)
-    model = LayerModel.fit(table, LayerSpec("region", ("region",), method="quantiles"))
+    model = fitted(table, LayerSpec("region", ("region",), method="quantiles"))
     assert model.kind == "one" and model.reason == Reason(Code.NOT_A_NUMBER, {"feature": "region"})
