@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import yaml
 from sqlglot import exp
 
 from ml.engine import quoted
@@ -46,7 +47,7 @@ def advice(found: Observation, ids: Ids) -> Advice:
 
 def _placeholder(p: Mapping[str, Any], _: Ids) -> Advice:
     said = f"{_quoted(p['ids'])} {_is(p['ids'])} no customer's id, in {p['rows']:,} rows ({p['share']:.1%})"
-    return Advice(said, f"leave them out by validation.ids.not_customers: [{', '.join(map(repr, p['ids'][:6]))}]")
+    return Advice(said, f"leave them out by validation.ids.not_customers: {_yaml_list(p['ids'])}")
 
 
 def _rounded(p: Mapping[str, Any], _: Ids) -> Advice:
@@ -59,7 +60,9 @@ def _rounded(p: Mapping[str, Any], _: Ids) -> Advice:
 def _heavy(p: Mapping[str, Any], _: Ids) -> Advice:
     usual = f"95 % of the ids have at most {p['usual']:,}"
     said = f"the id {p['id']!r} has {p['share']:.0%} of all orders ({p['orders']:,}; {usual})"
-    return Advice(said, f"if it is a till or a guest account, list it in validation.ids.not_customers: [{p['id']!r}]")
+    return Advice(
+        said, f"if it is a till or a guest account, list it in validation.ids.not_customers: {_yaml_list([p['id']])}"
+    )
 
 
 _KINDS = {"blanks": "blanks", "unicode": "Unicode's forms", "case": "case"}
@@ -116,7 +119,8 @@ def _shared(p: Mapping[str, Any], _: Ids) -> Advice:
 
 
 def _again(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{p['share']:.1%} of the orders come again with another {p['column']}, such as {p['example']!r}"
+    how = "in another file with other rows" if p["column"] == "file" else f"with another {p['column']}"
+    said = f"{p['share']:.1%} of the orders come again {how}, such as {p['example']!r}"
     return Advice(said, "keep the newest of each by a query: … QUALIFY row_number() OVER (PARTITION BY …) = 1")
 
 
@@ -223,6 +227,33 @@ def _new_column(p: Mapping[str, Any], _: Ids) -> Advice:
     )
 
 
+def _no_id(p: Mapping[str, Any], _: Ids) -> Advice:
+    said = "nothing tells a reloaded page from a second purchase"
+    unique = " or ".join(p["columns"][:3])
+    column = f"transaction_id ({unique} has another value in every row)" if unique else "transaction_id"
+    return Advice(said, f"map {column} or set duplicates: keep one", False)
+
+
+def _price(p: Mapping[str, Any], _: Ids) -> Advice:
+    said = f"{p['column']}, which nothing uses, is amount times {p['quantity']} in {p['share']:.0%} of the rows"
+    return Advice(said, f"amount seems to be the price of one piece: map amount: {_sql_name(p['column'])}")
+
+
+def _pieces(p: Mapping[str, Any], _: Ids) -> Advice:
+    said = f"{p['column']}, which nothing uses, seems to be the quantity: amount is {p['price']} times {p['column']}"
+    return Advice(said, f"map quantity: {_sql_name(p['column'])}", False)
+
+
+def _net(p: Mapping[str, Any], _: Ids) -> Advice:
+    said = (
+        f"{p['column']}, which nothing uses, is the amount in {p['equal']:.0%} of the rows and less in the others "
+        f"({p['ratio']:.0%} of it in all)"
+    )
+    return Advice(
+        said, f"if it is what is left after discounts, it is the net revenue: map amount: {_sql_name(p['column'])}"
+    )
+
+
 _WORDS: Mapping[Code, Callable[[Mapping[str, Any], Ids], Advice]] = {
     Code.PLACEHOLDER_IDS: _placeholder, Code.ROUNDED_IDS: _rounded, Code.HEAVY_ID: _heavy, Code.SPELLINGS: _spellings,
     Code.FLOAT_IDS: _float_ids, Code.NOBODY_RETURNS: _nobody, Code.IDS_KNOWN: _known,
@@ -230,7 +261,8 @@ _WORDS: Mapping[Code, Callable[[Mapping[str, Any], Ids], Advice]] = {
     Code.ORDERS_COME_AGAIN: _again, Code.STRAY_DAYS: _strays, Code.FUTURE_ROWS: _future, Code.CLOSED_WEEKDAYS: _closed,
     Code.MISSING_DAYS: _missing, Code.CLOSED_SEASON: _season, Code.SEVERAL_CURRENCIES: _currencies,
     Code.ORDER_STATES: _states, Code.SIGN_IN_COLUMN: _signs, Code.FORETELLING: _foretelling,
-    Code.REGISTERED_LATE: _registered, Code.NEW_COLUMN: _new_column,
+    Code.REGISTERED_LATE: _registered, Code.NEW_COLUMN: _new_column, Code.NO_TRANSACTION_ID: _no_id,
+    Code.PRICE_OF_A_PIECE: _price, Code.QUANTITY: _pieces, Code.NET_TOTAL: _net,
 }  # fmt: skip
 
 
@@ -245,6 +277,13 @@ def _is(of: Collection[str]) -> str:
 def _quoted(texts: Collection[str]) -> str:
     shown = [repr(text) for text in list(texts)[:6]]
     return ", ".join(shown) + (" …" if len(texts) > 6 else "")
+
+
+def _yaml_list(texts: Collection[str]) -> str:
+    """Texts as a list in YAML: in quotes, so that `-1` and `null` stay texts."""
+    return str(
+        yaml.safe_dump(list(texts), default_style="'", default_flow_style=True, allow_unicode=True, width=10**9)
+    ).strip()
 
 
 def _escaped(text: str) -> str:

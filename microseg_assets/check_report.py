@@ -16,6 +16,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID
 from microseg_assets import estimating
 from microseg_assets import project as projects
 from microseg_assets.advice import Advice, advice, ids_sql
@@ -80,7 +81,7 @@ def told(project: Project, found: Mapping[str, Finding], observations: Sequence[
     yield ""
     for table in tables.INPUTS:
         known = next((one for one in observations if (one.table, one.code) == (table, Code.IDS_KNOWN)), None)
-        yield from _table(table, found.get(table), known)
+        yield from _table(project, table, found.get(table), known)
     readable = {table: one for table, one in found.items() if one.accepted is not None}
     if readable:
         yield ""
@@ -103,7 +104,7 @@ def _title(text: str) -> str:
     return click.style(text, bold=True)
 
 
-def _table(table: str, finding: Finding | None, known: Observation | None) -> Iterator[str]:
+def _table(project: Project, table: str, finding: Finding | None, known: Observation | None) -> Iterator[str]:
     if finding is None:
         yield f"  {table:13} off: the project file maps no {table}: {LOST[table]}"
         return
@@ -122,19 +123,29 @@ def _table(table: str, finding: Finding | None, known: Observation | None) -> It
     met = ""
     if known is not None:
         met = f", {'all' if known['known'] == known['ids'] else format(known['known'], ',')} bought"
-    yield line + _judgement(finding) + met
+    asked = _left_out(project)
+    yield line + _judgement(finding, asked) + met
     for reason, rows in sorted(finding.undated.items(), key=lambda one: -one[1])[:3]:
         yield f"{'':28}{rows:,} go to quarantine: {reason}"
-    if finding.repeats:
+    if finding.repeats and project.validation.duplicates == "keep":
         yield f"{'':28}{equal_words(finding)}"
     for rule, rows in list(finding.refused.items())[:4]:
-        yield f"{'':28}{rows:,} would be refused: {rule}"
+        if rule in asked:
+            yield f"{'':28}{rows:,} left out, as {asked[rule]} asks"
+        else:
+            yield f"{'':28}{rows:,} would be refused: {rule}"
 
 
 def equal_words(finding: Finding) -> str:
     """How many rows are there more than once, and the days of overlapping exports."""
     count = sum(equal.rows for equal in finding.repeats.values())
-    return f"{count:,} rows are equal to another in every column{_when(finding)}: see validation.duplicates"
+    if finding.has_ids:
+        remedy = "one of each is taken, since their transaction_id is the same"
+    elif finding.days_there_twice():
+        remedy = "set validation.duplicates: keep one"
+    else:
+        remedy = "all are kept, see validation.duplicates"
+    return f"{count:,} rows are equal to another in every column{_when(finding)}: {remedy}"
 
 
 def _when(finding: Finding) -> str:
@@ -145,13 +156,22 @@ def _when(finding: Finding) -> str:
     return f"; {days} nearly every row is there twice, as where exports overlap"
 
 
-def _judgement(finding: Finding) -> str:
+def _left_out(project: Project) -> dict[str, str]:
+    """Rules by which rows are left out on purpose, with the key of the project file that asks for it."""
+    asked = {NO_CUSTOMER: "validation.ids.not_customers", ROUNDED_ID: "validation.ids.rounded"}
+    return asked | ({REPEATED: "validation.duplicates"} if project.validation.duplicates == "keep one" else {})
+
+
+def _judgement(finding: Finding, asked: Mapping[str, str]) -> str:
     """What became of the newest rows, in half a line."""
     if finding.newest is None:
         return ""
-    judged, refused = finding.newest.num_rows, sum(finding.refused.values())
+    judged = finding.newest.num_rows
+    left_out = sum(rows for rule, rows in finding.refused.items() if rule in asked)
+    refused = sum(finding.refused.values()) - left_out
     who = f"{pc.count_distinct(finding.newest['customer_id']).as_py():,} customers"
     verdict = f"{refused / judged:.1%} refused" if refused else "none refused"
+    verdict += f", {left_out / judged:.1%} left out" if left_out else ""
     if judged == sum(finding.days.values()):
         return f"; {who}, {verdict}"
     count = pc.count_distinct(finding.newest["day"]).as_py()
@@ -200,7 +220,8 @@ def _advised(project: Project, observations: Sequence[Observation]) -> list[tupl
         {table: source.spec.columns for table, source in sources.items()},
         {one.table: sources[one.table].columns() for one in observations},
     )
-    return [(one, advice(one, ids)) for one in observations]
+    is_settled = project.validation.duplicates != "keep"  # then it is said what becomes of lines that are sent twice
+    return [(one, advice(one, ids)) for one in observations if not (is_settled and one.code is Code.NO_TRANSACTION_ID)]
 
 
 def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:

@@ -58,6 +58,7 @@ class Finding:
     refused : rule to how many of `newest` it refuses
     judged : what every day brought, or of a large source the newest ones, as the gate counts it
     repeats : day to what of it is there more than once
+    has_ids : whether a transaction_id tells these from others, so that they are left out anyway
     too_many : why nothing can be taken in, if too many rows have no day
     """
 
@@ -70,6 +71,7 @@ class Finding:
     accepted: pa.Table | None = None
     judged: Mapping[date, Tally] = field(default_factory=dict)
     repeats: Mapping[date, Repeats] = field(default_factory=dict)
+    has_ids: bool = False
     too_many: str | None = None
 
     @property
@@ -126,10 +128,12 @@ def find(project: Project, table: str) -> Finding:
     except SourceError as error:
         return Finding([Problem(f"{table}.path", str(error))])
     accepted, refused = _judged(project, table, newest)
+    refused = _as_the_gate_counts(newest, judged) or refused
+    has_ids = "transaction_id" in newest.column_names and newest["transaction_id"].null_count < newest.num_rows
     undatable = Counter(undated)
     undatable.pop(before_start(project.inputs[table], project.start), None)
     why = too_many(project, table, undatable, sum(days.values()))
-    return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, why)
+    return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
 
 
 def _judged_days(
@@ -180,7 +184,8 @@ def equal_rows(name: str) -> dict[str, Finding]:
             for piece in _pieces(sorted(days), days):
                 repeats |= _repeats(DuckDB(), source.target.table, source.rows(piece[0], piece[-1]))
             if repeats:
-                found[table] = Finding(days=days, repeats=repeats)
+                has_ids = "transaction_id" in source.spec.columns
+                found[table] = Finding(days=days, repeats=repeats, has_ids=has_ids)
     except (ProjectError, SourceError):
         pass  # what keeps it from being read is for `check` to say
     return found
@@ -227,6 +232,14 @@ def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dic
     broken = judged(DuckDB(), project.inputs[table], rows, project.validation)
     counts = Counter(broken["rule"].to_pylist())
     return without(rows, broken["row_number"].to_numpy()), dict(counts.most_common())
+
+
+def _as_the_gate_counts(newest: pa.Table, judged: Mapping[date, Tally]) -> dict[str, int]:
+    """Rule to how many of the newest rows it refuses, repeats of an earlier day's rows among them."""
+    counts: Counter[str] = Counter()
+    for day in pc.unique(newest["day"]).to_pylist():
+        counts.update(judged[day].rules if day in judged else {})
+    return dict(counts.most_common())
 
 
 def observed(project: Project, found: Mapping[str, Finding]) -> list[Observation]:

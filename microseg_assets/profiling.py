@@ -25,6 +25,7 @@ from ml.tables import Column
 PROFILED = 2_000_000  # rows of the newest days that are looked at
 LABELS = 12  # unmapped columns that are looked at
 NEWEST = 50_000
+_NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE")
 _DELIVERED = "as_delivered_"  # what the names of columns begin with that no contract knows
 _DELIVERED_ID = f"{_DELIVERED}who"  # the chain takes `.0` away from what is called an id
 
@@ -88,12 +89,14 @@ def _newest_from(days: Mapping[date, int], most: int) -> date:
 
 
 def _unmapped(source: Source) -> dict[str, str]:
-    """Source columns of text that no mapping uses, and a name for each."""
+    """Source columns that no mapping uses, of text and of numbers, and a name for each; they are read as texts."""
     used = {name.lower() for name in used_columns(source.spec)} | {name.lower() for name in source.target.table.names}
-    free = [name for name, type_ in source.columns().items() if type_ == "VARCHAR" and name.lower() not in used]
+    unused = {name: type_ for name, type_ in source.columns().items() if name.lower() not in used}
+    free = [name for name, type_ in unused.items() if type_ == "VARCHAR"]
+    numbers = [name for name, type_ in unused.items() if _NUMBERS.fullmatch(type_)]
     telling = re.compile(r"stat|curr|waehr|währ|devise|divisa|type|art|kind|zustand|etat|sign|dc|credit|soll", re.I)
     free.sort(key=lambda name: telling.search(name) is None)
-    return {name: f"{_DELIVERED}{i}" for i, name in enumerate(free[:LABELS])}
+    return {name: f"{_DELIVERED}{i}" for i, name in enumerate([*free[:LABELS], *numbers[:LABELS]])}
 
 
 def used_columns(spec: TableSpec) -> set[str]:

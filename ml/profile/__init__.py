@@ -14,10 +14,11 @@ from datetime import date
 import pyarrow as pa
 
 from ml.engine import Engine
-from ml.profile import attributes, days, ids, labels, orders
+from ml.profile import attributes, days, ids, labels, money, orders
 from ml.profile.days import main_span
 from ml.profile.labels import CURRENCIES
 from ml.profile.observations import Code, Observation
+from ml.tables import INPUTS
 
 __all__ = ["CURRENCIES", "Code", "Delivered", "Observation", "main_span", "observe"]
 
@@ -63,7 +64,9 @@ def observe(engine: Engine, delivered: Mapping[str, Delivered], *, today: date) 
             if brought.newest is not None:
                 states = labels.states(engine, brought.newest, brought.labels)
                 found += labels.observe(engine, table, brought.newest, brought.labels)
-                found += orders.changed(engine, table, brought.newest, states)
+                found += orders.changed(engine, table, brought.newest, states, INPUTS[table].names)
+                found += orders.without_ids(engine, table, brought.rows, brought.newest, brought.labels)
+                found += money.observe(engine, table, brought.newest, brought.labels)
         if brought.days:
             found += days.observe(table, brought.days, today=today, is_steady=table == "transactions")
     bought = delivered.get("transactions")

@@ -32,6 +32,7 @@ class Code(StrEnum):
     ORDERS_ON_SEVERAL_DAYS = "orders_on_several_days"  # (orders; several; share; longest: days between first and last)
     ORDER_IDS_SHARED = "order_ids_shared"  # (orders; shared; share; example)
     ORDERS_COME_AGAIN = "orders_come_again"  # (orders; again; share; column: that differs; example)
+    NO_TRANSACTION_ID = "no_transaction_id"  # (columns: those that nothing maps, with another value in every row)
     # days
     STRAY_DAYS = "stray_days"  # (rows; days: the strange ones; first; last: of the others)
     FUTURE_ROWS = "future_rows"  # (rows; first; last; today)
@@ -42,6 +43,10 @@ class Code(StrEnum):
     SEVERAL_CURRENCIES = "several_currencies"  # (column; values: code to share of rows)
     ORDER_STATES = "order_states"  # (column; values: the doubtful ones to share of rows; others)
     SIGN_IN_COLUMN = "sign_in_column"  # (column; values: of money going back; rows; share; above: rows not below 0)
+    # what numbers mean that nobody maps; columns are named as the source does
+    PRICE_OF_A_PIECE = "price_of_a_piece"  # (column: that is amount times quantity; quantity; share: of the rows)
+    QUANTITY = "quantity"  # (column: so many pieces, for amount is column times price; price; share)
+    NET_TOTAL = "net_total"  # (column: amount, or less than it; equal: share of the rows; ratio: of both sums)
     # customers
     FORETELLING = "foretelling"  # (attribute; how: equals, grows with, knows, tells apart; of: what of; figure)
     REGISTERED_LATE = "registered_late"  # (customers; late; share)

@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
+from expectations import Past, ValidationSpec, validate
 from microseg_assets import check_report
+from microseg_assets import project as projects
 from microseg_assets.cli import main
 from microseg_assets.finding import shipped
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
+from ml.tables.outputs import INPUT_PROFILES
 
 PROJECT = """\
 name: shop
@@ -252,6 +255,7 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     assert check_report.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
     said = capsys.readouterr().out
     assert "200 rows are equal to another in every column; on 10 days, 2024-01-21 … 2024-01-30," in said
+    assert "as where exports overlap: set validation.duplicates: keep one" in said and "QUALIFY" not in said
     assert CliRunner().invoke(main, ["new", "two", f"{desk}/*.csv", "--folder", str(desk)]).output.count(
         "200 rows are equal to another in every column"
     ) == 1  # fmt: skip
@@ -271,7 +275,79 @@ def test_who_does_the_same_twice_on_a_day_is_no_overlap_of_exports(
     ]
     write(desk / "events.csv", ["customer_id", "occurred_at", "event_type"], rows)
     out = report(desk, capsys, "  events: {path: events.csv}\n")[1]
-    assert "180 rows are equal to another in every column: see validation.duplicates" in out
+    assert "180 rows are equal to another in every column: all are kept, see validation.duplicates" in out
+
+
+def test_of_exports_that_overlap_one_remedy_is_told_and_none_once_it_is_taken(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Orders of two lines. Where rows are equal, duplicates says what becomes of them; where they differ, a query."""
+    rows = [(f"c{i}", FIRST + timedelta(days=n), 5 + i + k, f"o{n}-{i}")
+            for n in range(60) for i in range(20) for k in (0, 1)]  # fmt: skip
+    header = ["customer_id", "occurred_at", "amount", "order_id"]
+    write(desk / "sales.csv", header, rows[:1200])
+    write(desk / "more.csv", header, rows[800:])
+    two = PROJECT.replace("    path: sales.csv\n", "    path: [sales.csv, more.csv]\n")
+    keep, query = "set validation.duplicates: keep one", "QUALIFY row_number()"
+    for validation, told in (("", True), ("validation: {duplicates: keep one}\n", False)):
+        (desk / "shop.yaml").write_text(two + validation)
+        assert check_report.report(str(desk / "shop.yaml")) == 0
+        out = capsys.readouterr().out
+        assert (keep in out, "equal to another" in out, query in out) == (told, told, False)
+        assert ("400 left out, as validation.duplicates asks" in out) is not told
+    write(desk / "more.csv", header, [(who, day, amount + 0.5, order) for who, day, amount, order in rows[800:]])
+    (desk / "shop.yaml").write_text(two)
+    assert check_report.report(str(desk / "shop.yaml")) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "orders come again in another file with other rows" in out and query in out and keep not in out
+
+
+def test_repeats_of_a_transaction_id_are_counted_as_a_run_does_over_all_days(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sold = [(f"c{n % 50}", datetime(2024, 1, 1, 9) + timedelta(hours=n * 3), 5, f"t{n}") for n in range(300)]
+    again = [(who, at + timedelta(hours=20), amount, id_) for who, at, amount, id_ in sold[::5]]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *again])
+    _, out, _ = report(desk, capsys)
+    source = projects.load(str(desk / "shop.yaml")).source("transactions")
+    assert source is not None
+    rows = source.rows(FIRST, FIRST + timedelta(days=60))
+    days = sorted(set(rows["day"].to_pylist()))
+    past = Past(INPUT_PROFILES.empty_days())
+    run = validate(DuckDB(), tables.TRANSACTIONS, rows, days, ValidationSpec(), past)
+    assert run.refused.num_rows == 60 and "60 would be refused: transaction_id: duplicate" in out
+
+
+def test_what_is_left_out_on_purpose_is_not_said_to_be_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*sales(), *(("GUEST", FIRST + timedelta(days=i), 3) for i in range(100))]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
+    code, out, _ = report(desk, capsys, "validation: {ids: {not_customers: [guest]}}\n")
+    assert code == 0 and "none refused, 25.0% left out" in out
+    assert "100 left out, as validation.ids.not_customers asks" in out and "would be refused" not in out
+
+
+def test_a_line_total_beside_a_price_that_is_taken_for_the_amount_is_pointed_out(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(who, day, (p := 1.5 + i % 17), (q := 1 + i % 4), p * q) for i, (who, day, _) in enumerate(sales())]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "P1", "P2"], rows)
+    out = " ".join(report(desk, capsys)[1].split())
+    assert "! transactions: P2, which nothing uses, is amount times P1 in 100% of the rows" in out
+    assert "the price of one piece: map amount: P2" in out
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "price", "P1", "amount"], rows)
+    out = " ".join(report(desk, capsys)[1].split())
+    assert "P1, which nothing uses, seems to be the quantity: amount is price times P1: map quantity: P1" in out
+
+
+def test_what_is_left_after_a_discount_is_pointed_out_and_a_cost_is_not(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(who, day, 10.0 + i % 7, (10.0 + i % 7) * (0.8 if i % 3 else 1), (10 + i % 7) * 0.6)
+            for i, (who, day, _) in enumerate(sales())]  # fmt: skip
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "paid", "bought in at"], rows)
+    out = " ".join(report(desk, capsys)[1].split())
+    assert "paid, which nothing uses, is the amount in 33% of the rows and less in the others (87% of it in all)" in out
+    assert "bought in at, which" not in out
 
 
 @pytest.mark.parametrize("hours", [3, 20])

@@ -174,7 +174,7 @@ def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
     assert set(ids.not_customers) == {"NULL", "n/a", "-1", "00000"} and ids.rounded == "refuse"
     assert "the id '80000' has 25% of all orders" in said and "# not_customers: ['80000'] # TODO" in text
     said = check(desk, capsys)
-    assert "48 would be refused: customer_id: not a customer" in said
+    assert "48 left out, as validation.ids.not_customers asks" in said
     assert "24 would be refused: customer_id: rounded by a spreadsheet" in said
     assert "no customer's id" not in said, "what is answered is not asked again"
     plain = check(desk, capsys, FORM)
