@@ -24,6 +24,21 @@ _EPOCH = (631_152_000, 4_102_444_800)
 
 
 @dataclass(frozen=True)
+class Again:
+    """Of the values of a column that more than one row has: what these rows say.
+
+    Parameters
+    ----------
+    other : rows that say something else than another one of the same value: of another customer, product or amount
+    same : rows that say the same again, and differ in a time or the like; those that are equal in every column do not
+        count
+    """
+
+    other: int
+    same: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """A column as it was delivered.
 
@@ -34,6 +49,8 @@ class Seen:
     values : some hundred different values as text, none of them missing
     rare : further values, one of each way of writing that was met
     is_sample : whether there are more rows than were looked at
+    again : what rows of the same value say, where that was looked at
+    is_of_customer : whether every customer has one value only
     """
 
     name: str
@@ -44,6 +61,8 @@ class Seen:
     values: tuple[str, ...]
     rare: tuple[str, ...] = ()
     is_sample: bool = False
+    again: Again | None = None
+    is_of_customer: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -69,6 +88,7 @@ class Reading:
     uses : names of the source columns in it
     note : how the values are written, where that is worth a word; `doubt` is what only the user can know
     stamp : what the numbers of a stamp's column count, as the key `stamp` of a table says it
+    is_named : whether the column's name says what it holds; else only what it holds does
     """
 
     expression: str
@@ -76,6 +96,7 @@ class Reading:
     note: str = ""
     doubt: str = ""
     stamp: str = ""
+    is_named: bool = True
 
 
 # ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,7 @@ from microseg_assets.starting.names import (
     ANSWERED,
     BOUGHT,
     FILES,
+    GROUPS,
     NAMES,
     NOT_REVENUE,
     PRICE,
@@ -38,8 +39,11 @@ from microseg_assets.starting.names import (
     plain,
     rank,
 )
-from ml.tables import INPUTS
+from ml.tables import CONTROL, INPUTS, arm_of
 
+MISTAKES = 0.001  # share of a transaction's ids that another purchase may bear as well
+SENT_AGAIN = 0.2  # of the ids at most that are sent again later: what comes back more often is no single purchase
+UNNAMED = 30  # different amounts, at least, of a column that is taken for money although its name does not say so
 SAME, AMONG = 0.5, 20  # share of the drawn values that two columns of the same ids have in common, of so many at least
 _OF_EVENTS = (
     "customer_id", "occurred_at", "event_type", "category", "device", "os", "browser", "channel", "referrer",
@@ -160,7 +164,8 @@ def _guess(table: str, file: str, columns: Sequence[Seen], who: Seen | None = No
     # The stamp and the customer say little: what sets the tables apart are their other columns, and the file's name.
     telling = [name for name in read if name not in ("customer_id", contract.stamp)]
     score = len(telling) + 4 * bool(re.search(FILES[table], plain(file))) + 0.5 * len(attributes)
-    score += 3 * ("amount" in read and "occurred_at" in read)
+    if "amount" in read:  # where no name says so, any other table that lacks nothing is as likely
+        score += 3 * ("occurred_at" in read) if read["amount"].is_named else -0.5
     counts = read[contract.stamp].stamp if contract.stamp in read else ""
     return Guess(table, read, lacks, counts, where, note, attributes, kind.name if kind else "", score)
 
@@ -189,14 +194,16 @@ def _transactions(table: str, file: str, columns: Sequence[Seen]) -> dict[str, R
     read = dict(_stamped("occurred_at", names["occurred_at"], columns))
     free = [seen for seen in columns if not any(seen.name in reading.uses for reading in read.values())]
     quantity = best(free, names["quantity"], number)
-    read |= _amount(free, quantity)
+    read |= _amount(free, quantity) or _unnamed_amount(free, quantity)
     for name in ("transaction_id", "order_id", "product_id"):
-        fits = _is_unique_id if name == "transaction_id" else _is_id
+        fits = _is_id_of_line if name == "transaction_id" else _is_id
         left = [seen for seen in free if not any(seen.name in reading.uses for reading in read.values())]
         if (seen := best(left, names[name], fits)) is not None:
-            read[name] = Reading(seen.name, (seen.name,))
+            is_sent_again = name == "transaction_id" and not seen.is_unique
+            note = "rows that repeat one say the same again, and are left out" if is_sent_again else ""
+            read[name] = Reading(seen.name, (seen.name,), note)
     left = [seen for seen in free if not any(seen.name in r.uses for n, r in read.items() if n != "amount")]
-    if (seen := best(left, names["category"], _is_category)) is not None:
+    if (seen := best(left, names["category"], _is_category) or best(left, GROUPS, _is_group)) is not None:
         read["category"] = Reading(seen.name, (seen.name,))
     for name, seen in (("quantity", quantity), ("margin", best(left, names["margin"], _is_sum))):
         if seen is not None and (found := number(seen)) is not None:
@@ -209,9 +216,17 @@ def _bare(seen: Seen, found: Number) -> str:
     return seen.name if found.expression == seen.sql else found.expression
 
 
-def _is_unique_id(seen: Seen) -> bool:
-    """A repeated transaction_id is refused as a duplicate: only what never repeats may be one."""
-    return _is_id(seen) and seen.is_unique and not seen.missing
+def _is_id_of_line(seen: Seen) -> bool:
+    """A repeated transaction_id is refused as a duplicate: only what no other purchase bears may be one.
+
+    What is sent twice does bear it twice: a page that was reloaded, the same line in two exports.
+    """
+    if not _is_id(seen) or seen.missing > SENT_AGAIN * seen.rows:
+        return False
+    again = seen.again
+    return seen.is_unique or (
+        again is not None and again.other <= MISTAKES * seen.distinct and again.same <= SENT_AGAIN * seen.distinct
+    )
 
 
 def _is_sum(seen: Seen) -> bool:
@@ -220,6 +235,15 @@ def _is_sum(seen: Seen) -> bool:
 
 def _is_category(seen: Seen) -> bool:
     return 2 <= seen.distinct <= 500 and not TYPED_STAMP.fullmatch(seen.type)
+
+
+def _is_group(seen: Seen) -> bool:
+    """Words, few of them, and a customer buys of several: what each customer has one of groups customers."""
+    return _is_category(seen) and number(seen) is None and not seen.is_of_customer and not _has_control(seen)
+
+
+def _has_control(seen: Seen) -> bool:
+    return any(arm_of(value) == CONTROL for value in seen.values)
 
 
 def _amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading]:
@@ -241,6 +265,27 @@ def _amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading
     gross = re.search(r"gross|brutto|ttc", plain(seen.name))
     doubt = found.doubt or ("this is gross: net revenue is wanted" if gross else "")
     return {"amount": Reading(_bare(seen, found), (seen.name,), found.note, doubt)}
+
+
+def _unnamed_amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading]:
+    """The one column that holds money, where no name says which does: amounts in cents, many different ones."""
+    money = [
+        (seen, found)
+        for seen in columns
+        if seen is not quantity
+        and not NOT_REVENUE.search(plain(seen.name))
+        and not RATE.search(plain(seen.name))
+        and seen.distinct >= min(UNNAMED, seen.rows)
+        and (found := number(seen)) is not None
+        and not found.is_whole
+        and not any(re.search(r"[.,]\d{3,}\D*$", value) for value in seen.values)
+        and found.most > 1
+    ]
+    if len(money) != 1:
+        return {}
+    ((seen, found),) = money
+    doubt = f"{seen.name} is taken for the amount since no other column holds money: its name does not say so"
+    return {"amount": Reading(_bare(seen, found), (seen.name,), found.note, doubt, is_named=False)}
 
 
 def _discount(columns: Sequence[Seen]) -> dict[str, Reading]:
@@ -305,10 +350,29 @@ def _other(table: str, file: str, columns: Sequence[Seen]) -> dict[str, Reading]
                 read[column.name] = Reading(seen.name, (seen.name,))
         elif (seen := best(free, patterns, _is_kind if column.required else _is_label)) is not None:
             read[column.name] = Reading(seen.name, (seen.name,))
+    if "action" in read and not _is_of_actions(file, columns, read):
+        del read["action"]
     if table == "events" and "event_type" not in read and re.search(FILES["events"], plain(file)):
         word = re.sub(r"s$", "", plain(file))
         read["event_type"] = Reading(f"'{word}'", (), "the same for every row, after the file's name")
     return read
+
+
+def _is_of_actions(file: str, columns: Sequence[Seen], read: Mapping[str, Reading]) -> bool:
+    """Whether a column of a doubtful name, such as `group`, says which action reached a customer."""
+    names = NAMES["exposures"]
+    seen = next(one for one in columns if one.name in read["action"].uses)
+    says_sent = "exposed_at" in read and rank(read["exposed_at"].uses[0], names["exposed_at"]) == 0
+    others = {"campaign_id", "propensity", "propensities", "is_holdout", "randomised"} & {
+        name for name, reading in read.items() if reading.uses != read["action"].uses
+    }
+    return (
+        rank(seen.name, names["action"]) == 0
+        or says_sent
+        or bool(others)
+        or _has_control(seen)
+        or re.search(FILES["exposures"], plain(file)) is not None
+    )
 
 
 def _is_boolean(seen: Seen) -> bool:

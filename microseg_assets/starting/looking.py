@@ -18,14 +18,16 @@ from microseg_assets.sources.encodings import AUTO, Guessed, guessed
 from microseg_assets.sources.locate import first_line, is_url
 from microseg_assets.sources.plan import connected
 from microseg_assets.sources.read import FILE, create_view, format_of_all
-from microseg_assets.starting.columns import Seen
-from microseg_assets.starting.guesses import guesses
+from microseg_assets.starting.columns import Again, Seen
+from microseg_assets.starting.guesses import Guess, guesses
+from microseg_assets.starting.names import GROUPS, NAMES, rank
 from ml.engine import quoted
 
 LOOKED_AT = 200_000  # rows of a file that guesses are made from
 COUNTED = 5_000_000  # rows up to which a table is read whole to count its values
 VALUES = 400
 CATEGORIES = 8
+ONE_GROUP = 1.02  # different groups for each customer, up to which it is customers that are grouped
 MOSTLY_SHARED = 0.8  # share of the columns of the smaller file that files of one series have in common
 _MONTHS = (
     r"(?<![a-z])(jan(uary|uar|vier)?|feb(ruary|ruar)?|fevrier|mar(ch|s)?|maerz|märz|apr(il)?|may|mai|june?|juni|juin|"
@@ -198,6 +200,10 @@ def _looked_at(
             if rows <= COUNTED:
                 likely = {name for guess in guesses("", seen)[:1] for r in guess.columns.values() for name in r.uses}
                 seen = tuple(_counted(connection, one) if one.name in likely else one for one in seen)
+        bought = next((guess for guess in guesses("", seen) if guess.table == "transactions"), None)
+        if bought is not None and not bought.lacks:
+            of = "__rows" if rows <= COUNTED else "looked_at"
+            seen = tuple(_compared(connection, one, bought, list(columns), of) for one in seen)
         frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
     except duckdb.Error as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
@@ -249,6 +255,35 @@ def _counted(connection: duckdb.DuckDBPyConnection, seen: Seen) -> Seen:
     counts = f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM __rows"
     ((rows, filled, distinct),) = connection.sql(counts).fetchall()
     return replace(seen, rows=rows, missing=rows - filled, distinct=distinct, is_sample=False)
+
+
+def _compared(
+    connection: duckdb.DuckDBPyConnection, seen: Seen, bought: Guess, columns: Sequence[str], table: str
+) -> Seen:
+    """What rows of the same value say, of a column that may be a transaction's id or a group of products."""
+    (who,) = bought.columns["customer_id"].uses
+    if rank(seen.name, NAMES["transactions"]["transaction_id"]) is not None and not seen.is_unique:
+        content = [n for of in ("customer_id", "amount", "product_id") if of in bought.columns
+                   for n in bought.columns[of].uses if n != seen.name]  # fmt: skip
+        ((ids, said, all_of_it),) = connection.sql(
+            f"""
+            SELECT count(DISTINCT {quoted(seen.name)}), count(DISTINCT {_hashed([seen.name, *content])}),
+                   count(DISTINCT {_hashed(columns)})
+            FROM {table} WHERE trim(CAST({quoted(seen.name)} AS VARCHAR)) <> ''
+            """
+        ).fetchall()
+        return replace(seen, again=Again(said - ids, all_of_it - said))
+    if rank(seen.name, GROUPS) is not None and 2 <= seen.distinct <= 500:
+        ((customers, pairs),) = connection.sql(
+            f"SELECT count(DISTINCT {quoted(who)}), count(DISTINCT {_hashed([who, seen.name])}) FROM {table} "
+            f"WHERE trim(CAST({quoted(seen.name)} AS VARCHAR)) <> '' AND {quoted(who)} IS NOT NULL"
+        ).fetchall()
+        return replace(seen, is_of_customer=pairs <= ONE_GROUP * customers < seen.rows)
+    return seen
+
+
+def _hashed(columns: Sequence[str]) -> str:
+    return f"hash({', '.join(map(quoted, columns))})"
 
 
 def _frequent(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:

@@ -20,9 +20,14 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-_WHO = r"customer|cust|client|clients|consumer|shopper|buyer|member|household|kunden?|cliente|klant|kund|donor"
-_ALSO_WHO = r"user|player|account|visitor|subscriber|contact|person|guest|konto|utilisateur|usuario|compte|mitglieds?"
-_NUMBERED = r"id|ids|no|nr|nummer|number|num|numero|key|code|ref|uuid|hash"
+_WHO = r"customer|cust|client|clients|consumer|shopper|buyer|member|household|kunden?|cliente|klanten?|kund|donor"
+_ALSO_WHO = (
+    r"user|player|account|visitor|subscriber|contact|person|guest|konto|utilisateur|usuario|compte|mitglieds?|"
+    r"debitor(en)?|debiteur|kaeufer|acheteur|comprador|adherent|abonne|socio|lid"
+)
+_NUMBERED = (
+    r"id|ids|no|nr|nro|nummer|number|num|numero|key|code|ref|reference|referenz|uuid|guid|hash|identifier|kennung"
+)
 _TIME = r"at|on|timestamp|date_?time|date|time|datum|zeit|zeitpunkt|ts|dt|day|am|le|tag"
 _BUYING = (
     r"occurred|order|ordered|purchase|purchased|order_purchase|invoice|transaction|trans|sale|sales|sold|bought|"
@@ -35,8 +40,15 @@ _ANY_TIME = (
 )
 _ORDER = (
     r"order|basket|invoice|receipt|ticket|bill|booking|cart|bon|beleg|bestell|bestellungs?|rechnungs?|auftrags?|"
-    r"commande|facture|panier|pedido|factura|bestelling|transaction|trans"
+    r"commande|facture|panier|pedido|factura|bestelling|factuur|kassenbon|kassabon|purchase|sale|transaction|trans|"
+    r"transaktions?|transaccion|transactie"
 )
+# What a single line is called: its transaction's id, or its own place in an order or in the export.
+_TRANSACTION = (
+    r"transactions?|trans|tran|txn|trx|tx|transaktions?|transaktion|transaccion|transactie|payment|zahlungs?|buchungs?"
+)
+_LINE = r"(order|invoice|sales?|basket|receipt)_?(line|item|row)|line|item_line|positions?|zeilen?|ligne|linea|regel"
+_OF = r"(of_|of_the_|de_|de_la_|de_l_|du_|d_|del_|van_|der_|des_)?"
 NOT_REVENUE = re.compile(
     r"(^|_)(discount|disc|rabatt|remise|descuento|tax|vat|mwst|ust|steuer|tva|iva|shipping|versand\w*|freight|cost|costs|kosten|"
     r"cout|margin|marge|profit|id|nr|no|type|code|currency|waehrung|devise|date|datum|balance|saldo)(_|$)"
@@ -48,9 +60,13 @@ SENT = r"(^|_)(sent|received|delivered|impression|mailed|exposed|contacted|reach
 ANSWERED = r"(^|_)(viewed|opened|clicked|completed|redeemed|order|payment|parcel|shipment|package)(_|$)"
 UNIT_PRICE = (
     r"(unit|item|each|single|stueck|stuck|einzel|stk)_?(price|preis)|price_(per_)?(unit|each|item|piece)",
-    r"prix_unit(aire)?|precio_unitario",
+    r"prix_unit(aire)?|precio_(unitario|por_unidad)|(eenheids|stuk)s?_?prijs|prijs_per_stuk|preis_(pro|je)_stueck",
 )
 PRICE = (r"(price|preis|prix|precio|prijs)(_(eur|usd|gbp|chf))?",)
+# What may group products, or customers: which of them, what the column holds says.
+GROUPS = (
+    r"(\w+_)?(group|groups|gruppe|groupe|grupo|groep|class|klasse|clase|segment|sort|sorte|soort|kind|family|famil(le|ie|ia)|section)",
+)
 TIME_OF_DAY = (r"time|uhrzeit|zeit|heure|hora|tijd|hour|\w+_time|\w+_?uhrzeit",)
 
 # Column of the contract to patterns of plain names, the surest first.
@@ -71,28 +87,34 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
             *_ANY_TIME,
         ),
         "amount": (
-            (r"(net|line|net_line|total_net|netto)_?(amount|revenue|sales|value|total|betrag|umsatz|price|preis)|"
-            r"amount_net|(betrag|umsatz)_netto|nettobetrag|nettoumsatz|montant_(net|ht)|(line|row)_total|sales_value|net"),
-            (r"(revenue|sales|turnover|umsatz|amount|betrag|montant|importe|valor|value|total|total_price|total_amount|"
+            (r"(net|line|net_line|total_net|netto)_?(amount|amt|sum|revenue|sales|value|total|betrag|summe|umsatz|price|preis)|"
+            r"amount_net|(betrag|umsatz)_netto|nettobetrag|nettoumsatz|montant_(net|ht)|(line|row)_total|sales_value|net|"
+            r"(ext(ended)?)_(price|amount|amt)|zeilen_?(betrag|summe)|total_ht|bedrag_excl"),
+            (r"(revenue|sales|turnover|umsatz|amount|amt|betrag|montant|importe|monto|valor|value|total|total_price|total_amount|"
+            r"sum|sums|total_sum|sum_total|subtotal|sub_total|somme|suma|som|totaal|totaal_?bedrag|wert|warenwert|valeur|waarde|"
+            r"spent|spending|charge|recette|ingresos?|opbrengst|encaisse|"
             r"amount_total|total_value|order_value|order_total|summe|gesamt|gesamtbetrag|gesamtpreis|prix_total|total_ttc|ca|"
             r"chiffre_d_affaires|spend|paid|amount_paid|price_paid|dollar_value|gmv|ventas|omzet|bedrag|payment_value)"
             r"(_(eur|euro|usd|gbp|chf|in_eur|in_euro|in_usd|value|amount))?"),
-            r".*(amount|revenue|betrag|umsatz|montant|importe|sales)(_.*)?",
+            r".*(amount|revenue|betrag|umsatz|montant|importe|sales|bedrag|omzet)(_.*)?|(.*_)?(amt|sum|summe|somme|suma|monto)(_.*)?",
             r"(gross|brutto|total).*",
             *PRICE,
         ),
         "transaction_id": (
-            rf"(transaction|trans|line|row|record|position|order_?line|order_?item|zeilen?|ligne|positions?)_?({_NUMBERED})",
+            rf"({_TRANSACTION})_?({_NUMBERED})|({_NUMBERED}|n)_?{_OF}({_TRANSACTION})",
+            rf"({_LINE})_?({_NUMBERED})|({_NUMBERED}|n)_?{_OF}({_LINE})",
+            rf"(row|record|datensatz)_?({_NUMBERED})|{_TRANSACTION}",
         ),
         "order_id": (
             rf"({_ORDER})_?({_NUMBERED})",
-            rf"({_NUMBERED}|n)_?(de_|du_)?({_ORDER})",
-            r"order|basket|invoice|receipt|ticket|bon|beleg|commande|facture|panier|pedido|bestellung",
+            rf"({_NUMBERED}|n)_?{_OF}({_ORDER})",
+            (r"order|basket|invoice|receipt|ticket|bon|beleg|commande|facture|factuur|factura|panier|pedido|"
+            r"bestell(ung|ing)"),
         ),
         "product_id": (
-            rf"(product|item|article|artikel|produit|stock|material|producto|prod)_?({_NUMBERED})|sku|asin|ean|upc|gtin|isbn",
-            rf"({_NUMBERED})_?(produit|article|producto|product)|reference(_(produit|article))?",
-            r"product|item|article|artikel|produit|producto",
+            rf"(product|produkt|item|article|artikel|articulo|produit|stock|material|producto|prod)_?({_NUMBERED})|sku|asin|ean|upc|gtin|isbn|plu",
+            rf"({_NUMBERED})_?{_OF}(produit|article|articulo|producto|product|produkt|artikel)|reference(_(produit|article))?",
+            r"product|produkt|item|article|artikel|articulo|produit|producto",
         ),
         "category": (
             (r"(product_|item_|main_|artikel_?|waren)?(category|categories|department|dept|kategorie|warengruppe|categorie|"
@@ -100,7 +122,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
             r"product_?(type|line|group|family|class)|produktgruppe|produktart|type_produit",
         ),
         "quantity": (
-            (r"(quantity|quantities|qty|units?|pieces|menge|anzahl|stueck|stueckzahl|stuckzahl|quantite|qte|cantidad|aantal|"
+            (r"(quantity|quantities|qty|units?|pieces|pcs|menge|anzahl|stueck|stk|stueckzahl|stuckzahl|quantite|qte|cantidad|aantal|stuks|hoeveelheid|unidades|"
             r"number_of_\w+|num_items|nb|nb_articles|item_count|items)(_(sold|ordered|bought))?"),
         ),
         "margin": (r".*(margin|marge|profit|deckungsbeitrag|rohertrag|gewinn|benefice)(_.*)?",),

@@ -29,9 +29,11 @@ _UNWRITABLE = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\r\x85\u2
 WIDTH = 116
 # What is for the user to decide: a line marked TODO stands at the table.
 ASKED = {
+    Code.PRICE_OF_A_PIECE, Code.NET_TOTAL,
     Code.SEVERAL_CURRENCIES, Code.ORDER_STATES, Code.SIGN_IN_COLUMN, Code.NOBODY_RETURNS, Code.ORDERS_COME_AGAIN,
     Code.ORDER_IDS_SHARED, Code.IDS_DO_NOT_MEET,
 }  # fmt: skip
+SAID = {Code.NEW_COLUMN, Code.NO_TRANSACTION_ID, Code.QUANTITY}  # also said at the terminal
 WITHOUT = {
     "customers": "who they are: registration, age, region. Without it: no attributes, known since the first purchase",
     "events": "what they do beside buying: visits, clicks, redemptions. Without it: no engagement beside purchases",
@@ -133,7 +135,7 @@ def looked(start: Settled) -> list[str]:
     lines = [
         line
         for one, said in words
-        if said.is_warning or one.code is Code.NEW_COLUMN
+        if said.is_warning or one.code in SAID
         for line in _folded(f"{'!' if said.is_warning else ' '} {one.table}: {_answered(start, one, said)}", "  ")
     ]
     return ["What to look at first:", *lines] if lines else []

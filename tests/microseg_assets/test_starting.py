@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from microseg_assets.finding import ProjectError
 from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
 from microseg_assets.starting.choosing import calendar
-from microseg_assets.starting.columns import Seen, number, stamp
+from microseg_assets.starting.columns import Again, Seen, number, stamp
 from microseg_assets.starting.guesses import guesses
 from microseg_assets.starting.names import plain
 from microseg_assets.starting.writing import _yaml
@@ -183,6 +184,57 @@ def test_an_id_that_repeats_is_an_order_and_never_a_transaction_id() -> None:
     assert transactions(money, seen("transaction_id", LINES))["transaction_id"] == "transaction_id"
     repeated = transactions(money, seen("transaction_id", [line[:-1] for line in LINES]))
     assert repeated["order_id"] == "transaction_id" and "transaction_id" not in repeated
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Transaction ID", "transactionId", "TransactionNo", "Trans. No.", "TRANSACTIONID", "txn_ref", "Transaktions-ID",
+        "N° de transaction", "id_transaccion", "Transactienummer", "Payment Reference", "Order Line No", "Zeilennummer",
+    ],
+)  # fmt: skip
+def test_an_id_of_a_line_is_known_in_many_languages(header: str) -> None:
+    assert transactions(seen("amount", MONEY), seen(header, LINES))["transaction_id"] == header
+
+
+@pytest.mark.parametrize("header", ["Invoice No.", "Order Number", "Bestell-Nr.", "Rechnungsnummer", "factura"])
+def test_the_number_of_an_order_is_never_a_transaction_id_even_where_it_does_not_repeat_yet(header: str) -> None:
+    found = transactions(seen("amount", MONEY), seen(header, LINES))
+    assert found["order_id"] == header and "transaction_id" not in found
+
+
+def test_an_id_that_repeats_with_what_it_said_before_is_one_that_was_sent_again() -> None:
+    """Of 200 purchases the pages of 20 were reloaded; as one of an order, two lines of an id would differ."""
+    money, sent = seen("amount", MONEY), seen("Transaction ID", [*LINES[:180], *LINES[:20]])
+    again, others = replace(sent, again=Again(0, 20)), replace(sent, again=Again(15, 0))
+    assert transactions(money, again)["transaction_id"] == "Transaction ID"
+    for one in (sent, others, replace(sent, again=Again(0, 150))):
+        assert transactions(money, one).items() >= {"order_id": "Transaction ID"}.items()
+    assert transactions(money, replace(sent, missing=5, again=Again(0, 0)))["transaction_id"] == "Transaction ID"
+
+
+@pytest.mark.parametrize(
+    "header", ["sum", "total", "value", "Betrag", "Summe", "Line Sum", "somme", "suma", "totaal", "P1"]
+)
+def test_a_customer_a_date_and_money_are_purchases_whatever_they_are_called(header: str) -> None:
+    """With a column beside them that could be the name of a campaign's group."""
+    words = ["toys", "food", "drinks"] * 66 + ["toys"] * 2
+    columns = [seen("customer", IDS), seen("date", TIMES), seen(header, MONEY), seen("group", words)]
+    found = guesses("export", columns)[0]
+    assert (found.table, found.lacks) == ("transactions", ())
+    assert (found.columns["amount"].uses, found.columns["category"].uses) == ((header,), ("group",))
+    assert found.columns["amount"].is_named is (header != "P1") and bool(found.columns["amount"].doubt) is (
+        header == "P1"
+    )
+
+
+def test_a_group_is_an_action_where_it_says_so_and_a_category_where_customers_buy_of_several() -> None:
+    columns = [seen("customer", IDS), seen("date", TIMES)]
+    assert guesses("export", [*columns, seen("group", ["coupon", "control"])])[0].table == "exposures"
+    assert guesses("campaigns", [*columns, seen("group", ["coupon", "call"])])[0].table == "exposures"
+    assert "exposures" not in {g.table for g in guesses("export", [*columns, seen("group", ["a", "b"])]) if not g.lacks}
+    of_customer = replace(seen("customer group", ["gold", "silver"] * 100), is_of_customer=True)
+    assert "category" not in transactions(seen("amount", MONEY), of_customer)
 
 
 def test_discounts_are_summed_turned_positive_and_shares_left_out() -> None:
@@ -369,6 +421,25 @@ def test_every_line_that_was_believed_says_why(desk: Path) -> None:
     assert "      customer_id: Kunden-Nr. # 61 different values, never missing" in lines
     assert "currency: EUR # as Umsatz (€) says" in lines
     assert "  categories: [Brot, Käse, Obst & Gemüse] # the most frequent; each share of spend is a feature" in lines
+
+
+def test_reloaded_pages_do_not_hide_the_id_that_tells_them(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tenth purchase comes a second time, half a minute or a day later; with other amounts it is no such id."""
+    sold = [(i % 61, t, a, f"T{n}") for n, (i, t, a, _) in enumerate(sales())]
+    again = [(i, t + (timedelta(days=1) if n % 20 else timedelta(seconds=30)), a, of)
+             for n, (i, t, a, of) in enumerate(sold) if n % 10 == 0]  # fmt: skip
+    header = ["Customer", "Date", "Amount", "Transaction ID"]
+    write(desk / "sales.csv", header, [*sold, *again])
+    text = starting.new("shop", ["sales.csv"], desk).read_text()
+    assert "      transaction_id: Transaction ID # rows that repeat one say the same again, and are left out" in text
+    assert "nothing tells a reloaded page" not in capsys.readouterr().out
+    write(desk / "baskets.csv", header, [*sold, *((i, t, a + 1, of) for i, t, a, of in sold[::10])])
+    text = starting.new("baskets", ["baskets.csv"], desk).read_text()
+    assert "      order_id: Transaction ID" in text and "      transaction_id:" not in text
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "nothing tells a reloaded page from a second purchase: map transaction_id or set duplicates: keep one" in said
+    )
 
 
 def test_columns_without_a_place_are_listed(desk: Path) -> None:
