@@ -78,5 +78,6 @@ def words(vocabulary: Vocabulary, code: str, parameters: Mapping[str, Any]) -> s
 
 
 def with_remarks(parameters: Mapping[str, Any], remarks: Sequence[Reason]) -> dict[str, Any]:
-    """Figures with what else must be known beside the reason."""
-    return {**parameters, REMARKS: [remark.stored() for remark in remarks]} if remarks else dict(parameters)
+    """Figures with what else must be known beside the reason, after what is remarked already."""
+    said = [*parameters.get(REMARKS, ()), *(remark.stored() for remark in remarks)]
+    return {**parameters, REMARKS: said} if said else dict(parameters)

@@ -12,11 +12,13 @@ not belong here: any family's method or loss, the bootstrap (see `statistics`), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict
 
+from ml.reasons import Reason, Vocabulary, with_remarks, words
 from ml.statistics import Gain
 
 if TYPE_CHECKING:
@@ -73,12 +75,28 @@ class Training:
     reason_parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def without_fit(cls, verdict: Verdict, metric: str, **rest: Any) -> Self:
+    def without_fit(cls, verdict: Verdict, vocabulary: Vocabulary, metric: str, **rest: Any) -> Self:
         """A week in which nothing could be fitted."""
-        return cls(
-            None, verdict.decision, verdict.reason, metric,
-            reason_code=verdict.code, reason_parameters=verdict.parameters, **rest,
-        )  # fmt: skip
+        return cls(None, metric=metric, **verdict.told(vocabulary), **rest)
+
+
+class Code(StrEnum):
+    """The kinds of reason that families share; the names stay the same."""
+
+    NOT_ENOUGH_DATA = "not_enough_data"
+    FIRST_FIT = "first_fit"
+    NOT_BETTER = "not_better"
+    WITHIN_CHANCE = "within_chance"
+    BETTER = "better"
+
+
+class Told(TypedDict):
+    """What a `Training` says of a decision."""
+
+    decision: Decision
+    reason: str
+    reason_code: str
+    reason_parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,28 +105,41 @@ class Verdict:
 
     Parameters
     ----------
-    code : the kind of reason, of a fixed vocabulary: `first_fit`, `better`, `within_chance`, `not_better`,
-        `not_enough_data` … A family may have kinds of its own
-    reason : in words, made of `code` and `parameters`
-    parameters : its figures, by name
+    code : the kind of reason, of the family's vocabulary
+    parameters : its figures, as its renderer declares them
     """
 
     decision: Decision
     code: str
-    reason: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    def remarked(self, remarks: Sequence[Reason]) -> Verdict:
+        """The same with what else must be known."""
+        return replace(self, parameters=with_remarks(self.parameters, remarks))
 
-def too_little(reason: str, has_incumbent: bool, **parameters: Any) -> Verdict:
-    """What is in force stays where there are not enough data to say anything."""
-    return Verdict("incumbent" if has_incumbent else "none", "not_enough_data", reason, parameters)
+    def told(self, vocabulary: Vocabulary) -> Told:
+        """The decision with its reason, for programs and in words."""
+        return {
+            "decision": self.decision,
+            "reason": words(vocabulary, self.code, self.parameters),
+            "reason_code": str(self.code),
+            "reason_parameters": self.parameters,
+        }
+
+
+def too_little(lacking: Reason, has_incumbent: bool) -> Verdict:
+    """What is in force stays where there are not enough data to say anything.
+
+    Parameters
+    ----------
+    lacking : of the family's vocabulary
+    """
+    return Verdict("incumbent" if has_incumbent else "none", Code.NOT_ENOUGH_DATA, {"lacking": lacking.stored()})
 
 
 def first_fit(metric: str, challenger: float | None) -> Verdict:
     """A fit that nothing can be compared with is chosen without a contest."""
-    if challenger is None:
-        return Verdict("challenger", "first_fit", "first fit; too little history to score it yet")
-    return Verdict("challenger", "first_fit", f"first fit: {metric} {challenger:.4g}", {"challenger": challenger})
+    return Verdict("challenger", Code.FIRST_FIT, {"metric": metric, "challenger": challenger})
 
 
 def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, margin: float) -> Verdict:
@@ -124,17 +155,70 @@ def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, marg
         "metric": metric, "challenger": challenger, "incumbent": incumbent, "gain": gain.mean, "gain_low": gain.low,
         "gain_high": gain.high, "customers": gain.customers, "margin": margin,
     }  # fmt: skip
-    figures = f"{metric} {challenger:.4g} against {incumbent:.4g}"
     if gain.mean < margin or gain.mean <= 0:
-        return Verdict(
-            "incumbent", "not_better", f"{figures}: not better by the {margin:.1%} that is asked for", parameters
-        )
-    better = f"{figures}: better by {interval(gain)}"
+        return Verdict("incumbent", Code.NOT_BETTER, parameters)
     if not gain.is_surely_better:
-        return Verdict("incumbent", "within_chance", f"{better}, which chance may explain", parameters)
-    return Verdict("challenger", "better", f"{better}, at least the {margin:.1%} that is asked for", parameters)
+        return Verdict("incumbent", Code.WITHIN_CHANCE, parameters)
+    return Verdict("challenger", Code.BETTER, parameters)
 
 
-def interval(gain: Gain) -> str:
+# ── the words ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def vocabulary_of(own: Vocabulary) -> Vocabulary:
+    """A family's words: those that all families share, and its own.
+
+    What a family lacks, where there are not enough data, is a reason of its own vocabulary.
+    """
+    found = {**WORDS, **own}
+
+    def not_enough_data(*, lacking: Mapping[str, Any]) -> str:
+        return Reason.from_stored(lacking).words(found)
+
+    found[Code.NOT_ENOUGH_DATA] = not_enough_data
+    return found
+
+
+def interval_words(mean: float, low: float, high: float) -> str:
     """A gain and its interval, in words."""
-    return f"{gain.mean:.1%} (95 % interval {gain.low:.1%} to {gain.high:.1%})"
+    return f"{mean:.1%} (95 % interval {low:.1%} to {high:.1%})"
+
+
+def scores_words(metric: str, challenger: float, incumbent: float) -> str:
+    """What two models scored, in words."""
+    return f"{metric} {challenger:.4g} against {incumbent:.4g}"
+
+
+def _first_fit(*, metric: str, challenger: float | None) -> str:
+    return (
+        "first fit; too little history to score it yet"
+        if challenger is None
+        else (f"first fit: {metric} {challenger:.4g}")
+    )
+
+
+def _not_better(*, metric: str, challenger: float, incumbent: float, margin: float, **_: float) -> str:
+    return f"{scores_words(metric, challenger, incumbent)}: not better by the {margin:.1%} that is asked for"
+
+
+def _gained(metric: str, challenger: float, incumbent: float, gain: float, gain_low: float, gain_high: float) -> str:
+    return f"{scores_words(metric, challenger, incumbent)}: better by {interval_words(gain, gain_low, gain_high)}"
+
+
+def _within_chance(
+    *, metric: str, challenger: float, incumbent: float, gain: float, gain_low: float, gain_high: float, **_: float
+) -> str:
+    return f"{_gained(metric, challenger, incumbent, gain, gain_low, gain_high)}, which chance may explain"
+
+
+def _better(
+    *, metric: str, challenger: float, incumbent: float, gain: float, gain_low: float, gain_high: float, margin: float,
+    **_: float,
+) -> str:  # fmt: skip
+    gained = _gained(metric, challenger, incumbent, gain, gain_low, gain_high)
+    return f"{gained}, at least the {margin:.1%} that is asked for"
+
+
+WORDS: Vocabulary = {
+    Code.FIRST_FIT: _first_fit, Code.NOT_BETTER: _not_better, Code.WITHIN_CHANCE: _within_chance, Code.BETTER: _better,
+}  # fmt: skip

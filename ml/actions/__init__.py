@@ -5,9 +5,10 @@ prefix tree, and the plan. Does not belong here: segments, and the delivery of a
 """
 
 from ml.actions.effects import effects
-from ml.actions.maturity import Maturity, doubtful_words, maturity, maturity_of
+from ml.actions.maturity import Maturity, maturity, maturity_of
 from ml.actions.outcomes import exposure_outcomes
 from ml.actions.policy import plan, plan_summary, unsupported_rows
+from ml.actions.reasons import doubtful_words
 from ml.actions.response import ActionResponseModel
 from ml.actions.spec import ActionSpec, ActionsSpec
 from ml.actions.training import train

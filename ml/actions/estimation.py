@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from ml.actions.audit import audited, balance, sample_ratio
 from ml.actions.learners import Expected, Nuisance, Question, Scores, doubly_robust, encode, folds_of
-from ml.actions.reasons import Finding
+from ml.actions.reasons import ChoiceCode, Finding
 from ml.actions.spec import CONTROL, ActionsSpec
 from ml.engine import Engine, quoted
 from ml.features import Facts, features_table
+from ml.reasons import Reason
 from ml.restate import restate
 from ml.tables import arm_of
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from ml.restate import Models
+    from ml.reasons import Reason
+from ml.restate import Models
 
 _KEPT = (
     "customer_id", "exposed_on", "campaign_id", "action", "design", "propensity", "propensities", "outcome",
@@ -156,12 +158,14 @@ def unmeasured(outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionsSpec)
     return findings
 
 
-def too_little(outcomes: pa.Table, spec: ActionsSpec) -> str:
-    """Why no action has a design, in words."""
+def too_little(outcomes: pa.Table, spec: ActionsSpec) -> Reason:
+    """Why no action has a design."""
     if not outcomes.num_rows:
-        return "no matured exposures"
-    listed = "; ".join(finding.words(action) for action, finding in unmeasured(outcomes, {}, spec).items())
-    return f"not enough matured exposures: {listed or 'nobody was treated'}"
+        return Reason(ChoiceCode.NO_EXPOSURES)
+    findings = [finding.reason(action).stored() for action, finding in unmeasured(outcomes, {}, spec).items()]
+    if not findings:
+        return Reason(ChoiceCode.NOBODY_TREATED)
+    return Reason(ChoiceCode.NOT_ENOUGH_EXPOSURES, {"findings": findings})
 
 
 def with_features(facts: Facts, outcomes: pa.Table, lag: int, models: Models | None) -> pd.DataFrame:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from ml import tables
+from ml.actions.reasons import ChoiceCode, choice_words
 from ml.engine import Engine, Input
+from ml.reasons import Reason
 
-_SHOWN = 3  # days that are named; of more, the first and the last
 _EXPOSURE_DAYS = """
 SELECT exposures.day AS day, COALESCE(exposures.randomised, FALSE) AS randomised, COUNT(*) AS rows_of_day
 FROM exposures LEFT JOIN arms ON arms.action = exposures.action
@@ -46,35 +47,19 @@ class Maturity:
     def is_complete(self) -> bool:
         return not (self.unknown or self.waiting or self.doubtful)
 
+    def reason(self) -> Reason:
+        """What is used and what waits for when."""
+        waiting = sorted(self.waiting)
+        figures = {
+            "used": len(self.used), "unknown": list(map(str, self.unknown)), "waiting": list(map(str, waiting)),
+            "last": str(max(self.waiting.values())) if waiting else None, "window": self.window,
+            "doubtful": list(self.doubtful),
+        }  # fmt: skip
+        return Reason(ChoiceCode.NOT_ALL_COUNT, figures)
+
     def words(self) -> str:
-        """What is used and what waits for when, in one sentence without a full stop; empty if all are used."""
-        if self.is_complete:
-            return ""
-        days = len(self.used) + len(self.unknown) + len(self.waiting)
-        parts = [f"exposures of {len(self.used)} of {days} days count"]
-        if self.unknown:
-            parts.append(f"{_listed(self.unknown)} never, since nobody was known the day before")
-        if self.waiting:
-            last = max(self.waiting.values())
-            parts.append(f"{_listed(sorted(self.waiting))} once {self.window} days are over, the last on {last}")
-        if self.doubtful:
-            parts.append(doubtful_words(self.doubtful))
-        return "; ".join(parts)
-
-
-def doubtful_words(values: Sequence[str]) -> str:
-    """One sentence that names actions which may mean control, and says what to do."""
-    named = ", ".join(repr(value) for value in values)
-    return (
-        f"the action {named} may mean control or an action, so its rows take no part: map it to 'control', or declare "
-        "it under actions"
-    )
-
-
-def _listed(days: Sequence[date]) -> str:
-    if len(days) > _SHOWN:
-        return f"{len(days)} days from {days[0]} to {days[-1]}"
-    return ", ".join(map(str, days))
+        """The same in one sentence without a full stop; empty if all are used."""
+        return "" if self.is_complete else choice_words(self.reason())
 
 
 def maturity_of(days: Iterable[tuple[date, bool]], window: int, known_since: date | None, as_of: date) -> Maturity:

@@ -1,20 +1,23 @@
-"""Why an effect is not acted upon, or what else must be known about it: a code with its figures, and the words for it.
+"""Why an effect is not acted upon, why a week chose its effects, and what else must be known: codes, figures, words.
 
 Belongs here: the codes, and the one place that makes a sentence of each. Does not belong here: when one applies (see
-`ml.actions.audit`, `diagnostics`, `training`). Nothing may read a decision back out of the words.
+`ml.actions.audit`, `diagnostics`, `maturity`, `training`). Nothing may read a decision back out of the words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from ml.actions.spec import CONTROL, NONE
+from ml.reasons import Reason, Vocabulary
+from ml.training import Code, vocabulary_of
 
 Figures: TypeAlias = Mapping[str, float | str]
 
-_ACTION_WORDS = {
+FINDINGS = {
     "arms_unbalanced": "{action} is said to be randomised, but its arms differ before the exposure: {feature} by "
     "{difference:+.2f} SD (p {p:.2g} over {features:.0f} features); chance did not choose, or rows are missing",
     "sample_ratio_mismatch": "{action} has {treated:,.0f} treated and {control:,.0f} control exposures where the "
@@ -44,7 +47,7 @@ class Finding:
 
     Parameters
     ----------
-    code : a key of `_ACTION_WORDS`; stays the same
+    code : a key of `FINDINGS`; stays the same
     figures : what stands in its sentence
     blocks : whether the action's effects must not be acted upon because of it
     """
@@ -55,7 +58,11 @@ class Finding:
 
     def words(self, action: str) -> str:
         """The sentence about `action`, without a full stop."""
-        return _ACTION_WORDS[self.code].format(action=action, **self.figures)
+        return FINDINGS[self.code].format(action=action, **self.figures)
+
+    def reason(self, action: str) -> Reason:
+        """The same as a reason of `CHOICE_WORDS`."""
+        return Reason(self.code, {**self.figures, "action": action})
 
     def stored(self) -> dict[str, Any]:
         """What goes into JSON."""
@@ -84,3 +91,123 @@ def plan_kind(code: str) -> str:
 def uncoded_kind(action: str) -> str:
     """The same for a plan that was made before there were codes: what the action says."""
     return {CONTROL: "held out", NONE: "left alone (made before reasons had codes)"}.get(action, "acted upon")
+
+
+# ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ChoiceCode(StrEnum):
+    """Why a week chose what it chose, beside what all families may say (see `ml.training.Code`)."""
+
+    NO_EXPOSURES = "no_exposures"
+    NOBODY_TREATED = "nobody_treated"
+    NOT_ENOUGH_EXPOSURES = "not_enough_exposures"
+    NOTHING_IN_COMMON = "nothing_in_common"
+    NEWLY_MEASURED = "newly_measured"
+    NO_LONGER_MEASURED = "no_longer_measured"
+    EVIDENCE_CHANGED = "evidence_changed"
+    FINDINGS_CHANGED = "findings_changed"
+    NEW_EVIDENCE = "new_evidence"
+    UNKNOWN_SEGMENTS = "unknown_segments"
+    NO_NEW_EXPOSURES = "no_new_exposures"
+    NOT_ALL_COUNT = "not_all_count"
+
+
+def _no_exposures() -> str:
+    return "no matured exposures"
+
+
+def _nobody_treated() -> str:
+    return "not enough matured exposures: nobody was treated"
+
+
+def _not_enough_exposures(*, findings: Sequence[Mapping[str, Any]]) -> str:
+    return f"not enough matured exposures: {_all_of(findings)}"
+
+
+def _all_of(findings: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(choice_words(Reason.from_stored(finding)) for finding in findings)
+
+
+def _nothing_in_common() -> str:
+    return "treated and control customers have nothing in common: no overlap"
+
+
+def _first_fit(*, metric: str, challenger: float, exposures: int, newest: str) -> str:
+    return f"first fit, from {exposures:,} treated exposures up to {newest}: {metric} {challenger:.4g}"
+
+
+def _newly_measured(*, action: str) -> str:
+    return f"{action} is newly measured"
+
+
+def _no_longer_measured(*, action: str) -> str:
+    return f"{action} is no longer measured"
+
+
+def _evidence_changed(*, action: str, design: str, placebo: str) -> str:
+    return f"the evidence of {action} is judged differently: {design}, placebo {placebo}"
+
+
+def _findings_changed(*, action: str, findings: Sequence[Mapping[str, Any]]) -> str:
+    said = _all_of(findings) or f"nothing is held against {action} now"
+    return f"the evidence of {action} is judged differently: {said}"
+
+
+def _new_evidence(*, exposures: int, newest: str) -> str:
+    return f"{exposures:,} exposures matured since the incumbent, the newest of {newest}: all evidence counts"
+
+
+def _unknown_segments(*, share: float) -> str:
+    return f"the incumbent does not know the micro-segments of {share:.0%} of the exposures"
+
+
+def _no_new_exposures() -> str:
+    return "no exposure matured since the incumbent"
+
+
+def _not_all_count(
+    *, used: int, unknown: Sequence[str], waiting: Sequence[str], last: str | None, window: int, doubtful: Sequence[str]
+) -> str:
+    parts = [f"exposures of {used} of {used + len(unknown) + len(waiting)} days count"]
+    if unknown:
+        parts.append(f"{_days(unknown)} never, since nobody was known the day before")
+    if waiting:
+        parts.append(f"{_days(waiting)} once {window} days are over, the last on {last}")
+    if doubtful:
+        parts.append(doubtful_words(doubtful))
+    return "; ".join(parts)
+
+
+_SHOWN = 3  # days that are named; of more, the first and the last
+
+
+def _days(days: Sequence[str]) -> str:
+    return f"{len(days)} days from {days[0]} to {days[-1]}" if len(days) > _SHOWN else ", ".join(days)
+
+
+def doubtful_words(values: Sequence[str]) -> str:
+    """One sentence that names actions which may mean control, and says what to do."""
+    named = ", ".join(repr(value) for value in values)
+    return (
+        f"the action {named} may mean control or an action, so its rows take no part: map it to 'control', or declare "
+        "it under actions"
+    )
+
+
+CHOICE_WORDS: Vocabulary = vocabulary_of(
+    {
+        Code.FIRST_FIT: _first_fit, ChoiceCode.NO_EXPOSURES: _no_exposures, ChoiceCode.NOBODY_TREATED: _nobody_treated,
+        ChoiceCode.NOT_ENOUGH_EXPOSURES: _not_enough_exposures, ChoiceCode.NOTHING_IN_COMMON: _nothing_in_common,
+        ChoiceCode.NEWLY_MEASURED: _newly_measured, ChoiceCode.NO_LONGER_MEASURED: _no_longer_measured,
+        ChoiceCode.EVIDENCE_CHANGED: _evidence_changed, ChoiceCode.FINDINGS_CHANGED: _findings_changed,
+        ChoiceCode.NEW_EVIDENCE: _new_evidence, ChoiceCode.UNKNOWN_SEGMENTS: _unknown_segments,
+        ChoiceCode.NO_NEW_EXPOSURES: _no_new_exposures, ChoiceCode.NOT_ALL_COUNT: _not_all_count,
+        **{code: text.format for code, text in FINDINGS.items()},
+    }
+)  # fmt: skip
+
+
+def choice_words(reason: Reason) -> str:
+    """A reason of the choice, or a finding, in a sentence without a full stop."""
+    return reason.words(CHOICE_WORDS)

@@ -6,7 +6,7 @@ here: the scores (`ml.actions.estimation`), the tree of cells (`cells`), the ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,15 @@ from ml.actions.diagnostics import Placebo, Ranked, imbalance, placebo_verdict
 from ml.actions.figures import effects_figure, overlap_figure, uplift_figure
 from ml.actions.learners import CustomerEffect, Scores, customer_effect, encoded, levels_of
 from ml.actions.maturity import Maturity
-from ml.actions.reasons import Finding
+from ml.actions.reasons import CHOICE_WORDS, ChoiceCode, Finding
 from ml.actions.response import ActionEvidence, ActionResponseModel
 from ml.actions.spec import ALL, CONTROL, ActionsSpec
 from ml.features import Facts, features_table
 from ml.naming import metric_name
+from ml.reasons import Reason
 from ml.serving import inputs_of, invented
 from ml.statistics import Gain, paired_gain
-from ml.training import Training, Verdict, decide, first_fit, too_little
+from ml.training import Code, Training, Verdict, decide, too_little
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,13 +91,12 @@ def train(
     outcomes = estimation.candidates(facts.engine, outcomes, spec)
     chosen = estimation.designs(outcomes, spec)
     if not chosen:
-        return _nothing(_said(estimation.too_little(outcomes, spec), [], maturity), incumbent, spec)
+        return _nothing(estimation.too_little(outcomes, spec), maturity, incumbent, spec)
     rows = estimation.with_features(facts, outcomes, 1, models)
     columns, levels = _served_columns(facts, rows)
     found = _found(facts, rows, columns, levels, outcomes, chosen, spec)
     if not found.scores:
-        reason = "treated and control customers have nothing in common: no overlap"
-        return _nothing(_said(reason, [], maturity), incumbent, spec)
+        return _nothing(Reason(ChoiceCode.NOTHING_IN_COMMON), maturity, incumbent, spec)
     rows = rows[estimation.is_compared(rows)]
     treated = rows[rows["action"] != CONTROL]
     model = ActionResponseModel(
@@ -105,15 +105,13 @@ def train(
     )  # fmt: skip
     contest = _Contest.of(found.scores, found.micro_segments, incumbent, spec)
     verdict = _decide(model, incumbent, contest, rows, spec)
-    notes = [finding.words(action) for action, one in sorted(found.evidence.items()) for finding in one.findings]
-    notes += [finding.words(action) for action, finding in sorted(found.unmeasured.items())]
+    remarks = [finding.reason(action) for action, one in sorted(found.evidence.items()) for finding in one.findings]
+    remarks += [finding.reason(action) for action, finding in sorted(found.unmeasured.items())]
     return Training(
         model,
-        verdict.decision,
-        _said(verdict.reason, notes, maturity),
-        METRIC,
-        contest.challenger,
-        contest.incumbent,
+        metric=METRIC,
+        challenger_score=contest.challenger,
+        incumbent_score=contest.incumbent,
         metrics=found.metrics | (contest.gain.metrics("choice_gain") if contest.gain else {}),
         params=asdict(spec),
         figures={
@@ -122,8 +120,7 @@ def train(
             "uplift": lambda: uplift_figure(found.ranked, spec.seed),
         },
         example=invented(inputs_of(features_table(facts.spec).schema(), columns)),
-        reason_code=verdict.code,
-        reason_parameters=verdict.parameters,
+        **verdict.remarked([*remarks, *_about(maturity)]).told(CHOICE_WORDS),
     )
 
 
@@ -157,14 +154,17 @@ def _found(
     return found
 
 
-def _said(reason: str, notes: Sequence[str], maturity: Maturity | None) -> str:
-    """A reason with what else must be known: what was found out about arms, and which exposures do not count yet."""
-    return "; ".join(part for part in (reason, *notes, maturity.words() if maturity else "") if part)
+def _about(maturity: Maturity | None) -> list[Reason]:
+    """Which exposures do not count yet, if any."""
+    return [] if maturity is None or maturity.is_complete else [maturity.reason()]
 
 
-def _nothing(reason: str, incumbent: ActionResponseModel | None, spec: ActionsSpec) -> Training:
+def _nothing(
+    lacking: Reason, maturity: Maturity | None, incumbent: ActionResponseModel | None, spec: ActionsSpec
+) -> Training:
     """No fit: last week's stays in force, if there is one."""
-    return Training.without_fit(too_little(reason, incumbent is not None), METRIC, params=asdict(spec))
+    verdict = too_little(lacking, incumbent is not None).remarked(_about(maturity))
+    return Training.without_fit(verdict, CHOICE_WORDS, METRIC, params=asdict(spec))
 
 
 def _served_columns(facts: Facts, rows: pd.DataFrame) -> tuple[list[str], dict[str, tuple[str, ...]]]:
@@ -309,20 +309,20 @@ def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
     return errors
 
 
-def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -> str:
+def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -> Reason | None:
     """What is now said differently of the same exposures: a correction must never wait for a better loss."""
     for action in sorted({*model.actions, *incumbent.actions}):
         now, before = model.actions.get(action), incumbent.actions.get(action)
         if now is None or before is None:
-            return f"{action} {'is no longer' if now is None else 'is newly'} measured"
+            code = ChoiceCode.NO_LONGER_MEASURED if now is None else ChoiceCode.NEWLY_MEASURED
+            return Reason(code, {"action": action})
         if (now.design, now.placebo) != (before.design, before.placebo):
-            return f"the evidence of {action} is judged differently: {now.design}, placebo {now.placebo}"
+            judged = {"action": action, "design": now.design, "placebo": now.placebo}
+            return Reason(ChoiceCode.EVIDENCE_CHANGED, judged)
         if {finding.code for finding in now.blocking} != {finding.code for finding in before.blocking}:
-            said = (
-                "; ".join(finding.words(action) for finding in now.blocking) or f"nothing is held against {action} now"
-            )
-            return f"the evidence of {action} is judged differently: {said}"
-    return ""
+            findings = [finding.reason(action).stored() for finding in now.blocking]
+            return Reason(ChoiceCode.FINDINGS_CHANGED, {"action": action, "findings": findings})
+    return None
 
 
 def _decide(
@@ -334,18 +334,19 @@ def _decide(
 ) -> Verdict:
     """Whether the fit replaces last week's."""
     if incumbent is None:
-        verdict = first_fit(METRIC, contest.challenger)
-        exposures = f"first fit, from {model.exposures:,} treated exposures up to {model.newest}"
-        return replace(verdict, reason=f"{exposures}: {METRIC} {contest.challenger:.4g}")
+        figures = {
+            "metric": METRIC, "challenger": contest.challenger, "exposures": model.exposures,
+            "newest": str(model.newest),
+        }  # fmt: skip
+        return Verdict("challenger", Code.FIRST_FIT, figures)
     if other := _other_verdict(model, incumbent):
-        return Verdict("challenger", "evidence_changed", other)
+        return Verdict("challenger", other.code, other.parameters)
     fresh = int(((rows["action"] != CONTROL) & (rows["exposed_on"] > incumbent.newest)).sum())
     if fresh:
-        reason = f"{fresh:,} exposures matured since the incumbent, the newest of {model.newest}: all evidence counts"
-        return Verdict("challenger", "new_evidence", reason, {"exposures": fresh, "newest": str(model.newest)})
+        newer = {"exposures": fresh, "newest": str(model.newest)}
+        return Verdict("challenger", ChoiceCode.NEW_EVIDENCE, newer)
     if not contest.knows_all or contest.unknown > _STRANGE:
-        reason = f"the incumbent does not know the micro-segments of {contest.unknown:.0%} of the exposures"
-        return Verdict("challenger", "unknown_segments", reason, {"share": contest.unknown})
+        return Verdict("challenger", ChoiceCode.UNKNOWN_SEGMENTS, {"share": contest.unknown})
     assert contest.incumbent is not None and contest.gain is not None
     verdict = decide(METRIC, contest.challenger, contest.incumbent, contest.gain, margin=spec.margin)
-    return replace(verdict, reason=f"no exposure matured since the incumbent; {verdict.reason}")
+    return verdict.remarked([Reason(ChoiceCode.NO_NEW_EXPOSURES)])

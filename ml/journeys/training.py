@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 import ml.journeys.figures as figures
 from ml.engine import Engine, Input
+from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.transitions import (
     Detail,
     TransitionModel,
@@ -27,6 +28,7 @@ from ml.journeys.transitions import (
     surprise,
     transition_counts,
 )
+from ml.reasons import Reason
 from ml.restate import restate
 from ml.sampling import sampled
 from ml.serving import invented
@@ -86,13 +88,10 @@ def train_on_states(
     past, holdout = cells.filter(pc.less(cells["day"], newest)), cells.filter(pc.equal(cells["day"], newest))
     seen, held = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
     if not held or seen < spec.min_customers:
-        reason = (
-            f"{seen} transitions before the newest {spec.step_days} days and {held} in them: "
-            f"{spec.min_customers} and 1 are needed"
-        )
-        waiting = too_little(reason, incumbent is not None, seen=seen, held=held, needed=spec.min_customers)
+        counts = {"seen": seen, "held": held, "needed": spec.min_customers, "step_days": spec.step_days}
+        waiting = too_little(Reason(ChoiceCode.TOO_FEW_TRANSITIONS, counts), incumbent is not None)
         counted = {"transitions": float(seen + held)}
-        return Training.without_fit(waiting, metric, metrics=counted, params=asdict(spec))
+        return Training.without_fit(waiting, CHOICE_WORDS, metric, metrics=counted, params=asdict(spec))
 
     twin = fit(past, stages, spec)
     losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
@@ -117,8 +116,6 @@ def train_on_states(
             metrics |= _far(engine, states, cells, as_of, horizon, stages, spec, detail)
     return Training(
         model=model,
-        decision=verdict.decision,
-        reason=f"{verdict.reason}; {_in_words(detail, gain)}",
         metric=metric,
         challenger_score=challenger,
         incumbent_score=standing,
@@ -129,8 +126,7 @@ def train_on_states(
             "log_loss": partial(figures.losses, losses, spec.step_days),
         },
         example=_example(model),
-        reason_code=verdict.code,
-        reason_parameters=verdict.parameters,
+        **verdict.remarked([_about(detail, gain)]).told(CHOICE_WORDS),
     )
 
 
@@ -222,11 +218,10 @@ def _far(
     }
 
 
-def _in_words(detail: Detail, gain: Gain) -> str:
-    interval = f"{gain.mean:.4f} nats a customer, 95 % interval {gain.low:.4f} to {gain.high:.4f}"
-    if detail == "micro_segment":
-        return f"micro-segments tell more than their stage ({interval})"
-    return f"micro-segments do not tell more than their stage beyond chance ({interval}), so stages alone are used"
+def _about(detail: Detail, gain: Gain) -> Reason:
+    """Why micro-segments are used, or not."""
+    code = ChoiceCode.MICRO_SEGMENTS_TELL_MORE if detail == "micro_segment" else ChoiceCode.STAGES_ALONE
+    return Reason(code, {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high})
 
 
 def _example(model: TransitionModel) -> pa.Table:

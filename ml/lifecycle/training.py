@@ -19,6 +19,7 @@ import ml.lifecycle.figures as figures
 from ml.columns import numbers
 from ml.engine import Engine
 from ml.lifecycle.cuts import TOP_SHARE, Array, change_of_half, cut_for_share, share_error, share_of_half, share_off
+from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode, MeasureOfNew
 from ml.lifecycle.history import recent_shares
 from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.rules import CUTS
@@ -26,9 +27,10 @@ from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
 from ml.lifecycle.stars import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
 from ml.naming import metric_name
+from ml.reasons import Reason
 from ml.serving import inputs_of, invented
 from ml.statistics import Gain
-from ml.training import Training, Verdict, too_little
+from ml.training import Code, Training, Verdict, too_little
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
@@ -69,9 +71,8 @@ def train(
     engine, features = facts.engine, facts.snapshot_of(as_of)
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
-        reason = f"not enough customers: {buyers} have ever bought, {spec.min_customers} are asked for"
-        waiting = too_little(reason, incumbent is not None, buyers=buyers, needed=spec.min_customers)
-        return Training.without_fit(waiting, METRIC)
+        lacking = Reason(ChoiceCode.TOO_FEW_BUYERS, {"buyers": buyers, "needed": spec.min_customers})
+        return Training.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
     value = apply(features, value_model, value_spec, label="weekly")
     windows = windows_of(engine, facts.customer_days, as_of, spec, incumbent)
     asked = value_spec if value_model is None else value_model
@@ -120,8 +121,6 @@ def train(
         drawn["newcomers"] = partial(figures.newcomers, windows.newcomers, model.new_for, as_of)
     return Training(
         model=model,
-        decision=verdict.decision,
-        reason="; ".join([verdict.reason, *windows.reasons]),
         metric=METRIC,
         challenger_score=mine,
         incumbent_score=theirs,
@@ -129,8 +128,7 @@ def train(
         params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
         figures=drawn,
         example=invented(inputs_of(features.schema)),
-        reason_code=verdict.code,
-        reason_parameters=verdict.parameters,
+        **verdict.remarked(windows.reasons).told(CHOICE_WORDS),
     )
 
 
@@ -222,32 +220,24 @@ def _decide(
     mine, theirs : how far the share of stars is from the one asked for, under the fresh cut and the incumbent's
     off : the incumbent's distance with its sign and interval
     """
-    cut = "no cut separates stars" if fresh.star_cut is None else f"stars from {fresh.star_cut:,.2f} on"
+    cut = {"star_cut": fresh.star_cut}
     if incumbent is None or theirs is None or off is None:
-        return Verdict("challenger", "first_fit", f"first fit: {cut}"), fresh
+        return Verdict("challenger", Code.FIRST_FIT, cut), fresh
     if (incumbent.stages, incumbent.sub_stages) != (fresh.stages, fresh.sub_stages):
-        return Verdict("challenger", "rules_changed", f"the stage rules have changed; {cut}"), fresh
+        return Verdict("challenger", ChoiceCode.RULES_CHANGED, cut), fresh
     if (incumbent.new_ltv_cut is None) != (fresh.new_ltv_cut is None):
-        what = "the first purchase" if fresh.new_ltv_cut is None else "the forecast LTV"
-        reason = f"new customers are now told apart by {what}; {cut}"
-        return Verdict("challenger", "other_measure_of_new", reason), fresh
+        measure: MeasureOfNew = "first_purchase" if fresh.new_ltv_cut is None else "forecast_ltv"
+        return Verdict("challenger", ChoiceCode.OTHER_MEASURE_OF_NEW, {**cut, "measure": measure}), fresh
     parameters = {
-        "off": off.mean, "off_low": off.low, "off_high": off.high, "asked": fresh.star_share,
+        **cut, "away": theirs, "off": off.mean, "off_low": off.low, "off_high": off.high, "asked": fresh.star_share,
         "tolerance": spec.star_tolerance,
     }  # fmt: skip
-    distance = (
-        f"the incumbent's share of stars is {theirs:.1%} of active customers off the {fresh.star_share:.0%} asked for"
-    )
     is_sure = off.low > spec.star_tolerance or off.high < -spec.star_tolerance
     if mine < theirs and is_sure:
-        reason = f"{distance}, more than {spec.star_tolerance:.0%}; {cut}"
-        return Verdict("challenger", "drift", reason, parameters), fresh
+        return Verdict("challenger", ChoiceCode.DRIFT, parameters), fresh
     kept = replace(incumbent, new_for=fresh.new_for, churn_after=fresh.churn_after)
     if kept != incumbent:
-        reason = f"the windows have changed; the cuts stay, as {distance}"
-        return Verdict("challenger", "windows_changed", reason, parameters), kept
+        return Verdict("challenger", ChoiceCode.WINDOWS_CHANGED, parameters), kept
     if theirs > spec.star_tolerance and mine < theirs:
-        reason = f"{distance}, which chance may explain: kept"
-        return Verdict("incumbent", "within_chance", reason, parameters), fresh
-    reason = f"{distance}: kept, so that nobody moves without reason"
-    return Verdict("incumbent", "not_better", reason, parameters), fresh
+        return Verdict("incumbent", Code.WITHIN_CHANCE, parameters), fresh
+    return Verdict("incumbent", Code.NOT_BETTER, parameters), fresh

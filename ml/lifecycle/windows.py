@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import date
 
 from ml.engine import Engine, Input
+from ml.lifecycle.decisions import WindowCode
 from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.newcomers import NewcomerRates, newcomer_rates
 from ml.lifecycle.silences import ReturnCurve, return_curve
 from ml.lifecycle.spec import CHANCE_LEFT, LONGEST, SHORTEST, LifecycleSpec
+from ml.reasons import Reason
 
 AS_GOOD = 0.95  # a window of newcomers stays while it explains this much of what the best one would
 LENGTHEN = 1.05  # a window known to be too short is lengthened when the data reach this much further
@@ -26,14 +28,14 @@ class Windows:
     Parameters
     ----------
     new_for, churn_after : days
-    reasons : one sentence per window that was estimated
+    reasons : one per window that was estimated
     curve, newcomers : what was measured; None for a window that the project file fixes
     threshold : the chance of a return that the curve was held against
     """
 
     new_for: int
     churn_after: int
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     curve: ReturnCurve | None = None
     threshold: float | None = None
     newcomers: NewcomerRates | None = None
@@ -78,7 +80,7 @@ def threshold_of(curve: ReturnCurve, spec: LifecycleSpec) -> float:
     return spec.churn_return_chance
 
 
-def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, preset: int) -> tuple[int, str]:
+def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, preset: int) -> tuple[int, Reason]:
     """Days of silence after which a customer has churned, with the reason.
 
     The shortest silence after which the chance of returning stays under the threshold. Where the data do not reach so
@@ -90,37 +92,36 @@ def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, pr
     incumbent, preset : last week's window, and the one that holds before there is any
     """
     before = preset if incumbent is None else incumbent
-    asked, within = f"{threshold:.0%}", f"within {curve.within_days} days"
+    asked = {"threshold": threshold, "within": curve.within_days}
     if curve.reach < 0:
-        return before, f"churn after {before} days, as before: too few silences have been watched for {within[7:]}"
+        return before, Reason(WindowCode.CHURN_UNWATCHED, {"days": before, "within": curve.within_days})
     found = curve.crossing(threshold)
     if found is None:
-        last = curve.fitted[curve.reach]
-        still = f"of those silent for {curve.reach} days, the longest silence that enough were watched in, {last:.0%}"
         is_known_too_short = curve.is_off(before, threshold) and curve.reach > LENGTHEN * before
         days = min(max(before, curve.reach), LONGEST) if is_known_too_short or incumbent is None else before
-        return days, f"churn after {days} days: {still} return {within}, not yet fewer than {asked}"
+        chance = float(curve.fitted[curve.reach])
+        figures = {"days": int(days), "reach": int(curve.reach), "chance": chance, **asked}
+        return days, Reason(WindowCode.CHURN_BEYOND_REACH, figures)
     low, high = (min(max(days, SHORTEST), LONGEST) for days in curve.interval(threshold))
-    fitting = f"{low} to {high} days fit a chance of {asked} to return {within}"
+    fitting = {"low": int(low), "high": int(high), **asked}
     if incumbent is not None and low <= min(incumbent, curve.reach) <= high:
-        return incumbent, f"churn after {incumbent} days, kept: {fitting}"
+        return incumbent, Reason(WindowCode.CHURN_KEPT, {"days": incumbent, **fitting})
     days = min(max(found if incumbent is None else incumbent, low), high)
-    chance = f"{curve.fitted[min(days, curve.reach)]:.1%}"
-    return days, f"churn after {days} days, when {chance} return {within}: {fitting}"
+    chance = float(curve.fitted[min(days, curve.reach)])
+    return days, Reason(WindowCode.CHURN_FOUND, {"days": int(days), "chance": chance, **fitting})
 
 
-def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tuple[int, str]:
+def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tuple[int, Reason]:
     """Days since the first purchase for which a customer is new, with the reason."""
     before = preset if incumbent is None else incumbent
     split = rates.split()
     if split is None:
-        why = "newcomers have not been seen for long enough" if not len(rates.explained) else "they buy no differently"
-        return before, f"new for {before} days, as before: {why}"
+        code = WindowCode.NEW_NO_DIFFERENCE if len(rates.explained) else WindowCode.NEW_UNSEEN
+        return before, Reason(code, {"days": before})
     weeks = before // 7
     is_split = incumbent is not None and before % 7 == 0 and 1 <= weeks <= len(rates.explained)
     is_as_good = is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]
     if is_as_good or (is_split and not rates.is_surely_better(split, weeks)):
-        return before, f"new for {before} days, kept: no other window describes newcomers clearly better"
-    return 7 * split, (
-        f"new for {7 * split} days: until then newcomers buy {rates.distance[split - 1]:+.0%} against afterwards"
-    )
+        return before, Reason(WindowCode.NEW_KEPT, {"days": before})
+    figures = {"days": int(7 * split), "distance": float(rates.distance[split - 1])}
+    return 7 * split, Reason(WindowCode.NEW_FOUND, figures)

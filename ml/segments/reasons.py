@@ -1,7 +1,8 @@
 """Why a layer has the clusters it has in a stage, and why those in force no longer fit: codes, figures, and words.
 
-Belongs here: the two vocabularies, and what can be read off a code. Does not belong here: when one applies (see
-`fitting`, `unknown`). Nothing may read a decision back out of the words.
+Belongs here: the vocabularies (the third says why a week chose what it chose), and what can be read off a code. Does
+not belong here: when one applies (see `fitting`, `unknown`, `training`). Nothing may read a decision back out of the
+words.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from ml.reasons import Reason, Vocabulary
+from ml.training import vocabulary_of
 
 
 class Code(StrEnum):
@@ -40,6 +42,17 @@ class Drift(StrEnum):
     OTHER_NUMBER = "other_number"
     MOVED = "moved"
     EMPTIED = "emptied"
+
+
+class ChoiceCode(StrEnum):
+    """Why a week chose what it chose, beside what all families may say (see `ml.training.Code`)."""
+
+    HISTORY_TOO_SHORT = "history_too_short"
+    TOO_FEW_CUSTOMERS = "too_few_customers"
+    CANNOT_BE_JUDGED = "cannot_be_judged"
+    SETTINGS_CHANGED = "settings_changed"
+    LAYERS_CHANGED = "layers_changed"
+    DRIFT = "drift"
 
 
 def words(reason: Reason) -> str:
@@ -192,3 +205,38 @@ def _emptied(*, cluster: str, customers: int) -> str:
 
 
 DRIFT_WORDS: Vocabulary = {Drift.OTHER_NUMBER: _other_number, Drift.MOVED: _moved, Drift.EMPTIED: _emptied}
+
+
+def _history_too_short(*, days: int, needed: int) -> str:
+    return f"{days} days of history; {needed} are asked for before a first fit"
+
+
+def _too_few_customers(*, customers: int, needed: int) -> str:
+    return f"{customers} customers are known; {needed} are needed for clusters"
+
+
+def _cannot_be_judged() -> str:
+    return "too little history to judge a refit: the clusters in force stay"
+
+
+def _settings_changed() -> str:
+    return "the project's memberships have changed, and no cluster"
+
+
+def _layers_changed() -> str:
+    return "the project's layers have changed"
+
+
+def _drift(*, layers: Sequence[str], drifts: Sequence[Mapping[str, Any]]) -> str:
+    said = (drift_words(Reason.from_stored(drift)) for drift in drifts)
+    what = "; ".join(f"{place}: {why}" for place, why in zip(layers, said, strict=True))
+    return f"drift makes the clusters in force wrong in {what}. The others stay"
+
+
+CHOICE_WORDS = vocabulary_of(
+    {
+        ChoiceCode.HISTORY_TOO_SHORT: _history_too_short, ChoiceCode.TOO_FEW_CUSTOMERS: _too_few_customers,
+        ChoiceCode.CANNOT_BE_JUDGED: _cannot_be_judged, ChoiceCode.SETTINGS_CHANGED: _settings_changed,
+        ChoiceCode.LAYERS_CHANGED: _layers_changed, ChoiceCode.DRIFT: _drift,
+    }
+)  # fmt: skip

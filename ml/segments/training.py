@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from ml.features import Facts
 from ml.naming import metric_name
+from ml.reasons import Reason
 from ml.sampling import sampled
 from ml.segments.cuts import Past
 from ml.segments.figures import all_figures
@@ -24,7 +25,7 @@ from ml.segments.fitting import fit_layers
 from ml.segments.inputs import columns_of
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, kept_as_it_is
-from ml.segments.reasons import drift_words, words
+from ml.segments.reasons import CHOICE_WORDS, ChoiceCode, words
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
 from ml.serving import inputs_of, invented
@@ -74,13 +75,14 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     if incumbent is None:
         days = days[1:]
         if history < spec.warm_up_days:
-            waiting = f"{history} days of history; {spec.warm_up_days} are asked for before a first fit"
+            waiting = Reason(ChoiceCode.HISTORY_TOO_SHORT, {"days": history, "needed": spec.warm_up_days})
     pairs = sampled(facts.engine, facts.known(days), spec.max_rows, spec.seed)
     known = pc.sum(pc.equal(pairs["day"], as_of)).as_py() or 0
     if known < 2 * spec.min_cluster_customers:
-        waiting = f"{known} customers are known; {2 * spec.min_cluster_customers} are needed for clusters"
+        needed = 2 * spec.min_cluster_customers
+        waiting = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": known, "needed": needed})
     if waiting:
-        return Training.without_fit(too_little(waiting, incumbent is not None), METRIC)
+        return Training.without_fit(too_little(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
     inputs = inputs_of(facts.engine, facts.snapshot(pairs), models)
     today = inputs.filter(pc.equal(inputs["day"], as_of))
     contest = _Contest.of(facts, inputs, replace(models, specs=replace(models.specs, segments=spec)), as_of)
@@ -100,8 +102,6 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     metrics |= gain.metrics("choice_gain") if gain is not None else {}
     return Training(
         model=challenger,
-        decision=verdict.decision,
-        reason=verdict.reason,
         metric=METRIC,
         challenger_score=ours,
         incumbent_score=theirs,
@@ -109,8 +109,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         params=_params(spec, challenger),
         figures=all_figures(challenger),
         example=_example(today.schema, challenger, spec),
-        reason_code=verdict.code,
-        reason_parameters=verdict.parameters,
+        **verdict.told(CHOICE_WORDS),
     )
 
 
@@ -129,17 +128,16 @@ def _decided(
     if _cuts(incumbent.layers) == _cuts(spec.layers) and _settings(incumbent.layers) != _settings(spec.layers):
         retold = with_settings(incumbent, spec)
         scores = contest.scores({"challenger": retold, "incumbent": incumbent})
-        why = "the project's memberships have changed, and no cluster"
-        return retold, Verdict("challenger", "settings_changed", why), scores, None
+        return retold, Verdict("challenger", ChoiceCode.SETTINGS_CHANGED), scores, None
     if _cuts(incumbent.layers) != _cuts(spec.layers) or incumbent.off != refit.off:
         scores = contest.scores({"challenger": refit, "incumbent": incumbent})
-        return refit, Verdict("challenger", "layers_changed", "the project's layers have changed"), scores, None
+        return refit, Verdict("challenger", ChoiceCode.LAYERS_CHANGED), scores, None
     mended = with_parts(
         incumbent, refit, [model for model in refit.models if model.drift or _has_changed(model, incumbent)]
     )
     scores = contest.scores({"challenger": mended, "incumbent": incumbent})
     ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
-    verdict = too_little("too little history to judge a refit: the clusters in force stay", has_incumbent=True)
+    verdict = too_little(Reason(ChoiceCode.CANNOT_BE_JUDGED), has_incumbent=True)
     gain = None
     if ours is not None and theirs is not None:
         gain = contest.gain(mended, incumbent)
@@ -149,10 +147,9 @@ def _decided(
         return mended, verdict, scores, gain
     mended = with_parts(incumbent, refit, drifted)
     where = [f"{model.stage}/{model.layer.name}" for model in drifted]
-    what = "; ".join(f"{m.stage}/{m.layer.name}: {drift_words(m.drift)}" for m in drifted if m.drift)
-    reason = f"drift makes the clusters in force wrong in {what}. The others stay"
+    drifts = [model.drift.stored() for model in drifted if model.drift]
     scores = contest.scores({"challenger": mended, "incumbent": incumbent})
-    return mended, Verdict("challenger", "drift", reason, {"layers": where}), scores, gain
+    return mended, Verdict("challenger", ChoiceCode.DRIFT, {"layers": where, "drifts": drifts}), scores, gain
 
 
 def _has_changed(model: LayerModel, incumbent: LayerModels) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ml.value.likelihood import Floats, counted, maximise
+from ml.value.reasons import Note
 
 NODES = 100
 NEAR = 1e-5  # closer to a removable singularity than this, the mean of both sides is taken
@@ -29,7 +30,7 @@ class BetaGeoModel:
     log_likelihood_ : at the optimum
     n_customers_ : the sum of the weights
     converged_ : whether the search ended at a point without slope
-    notes_ : sentences on what the data could not tell (nobody bought twice, no leaving is seen, …)
+    notes_ : codes of what the data could not tell: nobody bought twice, no leaving is seen, … (see `Note`)
 
     Examples
     --------
@@ -170,20 +171,18 @@ class BetaGeoModel:
         # Not as a matrix product: how that adds up a row depends on how many rows there are.
         return np.asarray(np.sum(gone * (weights / p), axis=1))
 
-    def _notes(self, x: Floats, weight: Floats, at_edge: NDArray[np.bool_]) -> tuple[str, ...]:
+    def _notes(self, x: Floats, weight: Floats, at_edge: NDArray[np.bool_]) -> tuple[Note, ...]:
         if not np.any(x > 0):
-            return (
-                "nobody has bought twice: all that is known is that repeat purchases are rarer than these data show",
-            )
-        notes = []
+            return (Note.NOBODY_BOUGHT_TWICE,)
+        notes: list[Note] = []
         if weight.sum() < 2:
-            notes.append("one customer says nothing about how customers differ")
+            notes.append(Note.ONE_CUSTOMER)
         if at_edge[2] or self.a_ / (self.a_ + self.b_) < 1e-4:
-            notes.append("no leaving is seen (a → 0): everybody counts as alive, whatever the silence")
+            notes.append(Note.NO_LEAVING)
         if (at_edge[0] and self.r_ > 1) or at_edge[1]:
-            notes.append("customers do not differ in how often they buy (r and alpha grow together)")
+            notes.append(Note.ALIKE_IN_RHYTHM)
         if at_edge[3]:
-            notes.append("customers do not differ in how easily they leave, or nobody does (b at its edge)")
+            notes.append(Note.ALIKE_IN_LEAVING)
         return tuple(notes)
 
 

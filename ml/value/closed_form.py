@@ -20,6 +20,7 @@ from ml.value.bgnbd import BetaGeoModel
 from ml.value.encoding import filled, history_days, require
 from ml.value.gamma_gamma import GammaGammaModel
 from ml.value.likelihood import Floats
+from ml.value.reasons import Note
 
 INPUTS = ("purchase_days", "recency_days", "tenure_days", "orders", "spend", "orders_90d", "spend_90d")
 RECENT_DAYS = 90
@@ -35,7 +36,7 @@ class ClosedForm:
     orders_per_day : orders on a day with an order, over all customers
     never_bought : mean spend, orders and share with an order, over the horizon, of customers without a purchase; what
         these models cannot say. Zeros until labels tell
-    notes : what the data could not tell
+    notes : codes of what the data could not tell (see `ml.value.reasons.Note`)
     log_likelihood : of BG/NBD per customer
     """
 
@@ -51,7 +52,7 @@ class ClosedForm:
         """Fit both models on the customers of one day's snapshot."""
         bought = _bought(snapshot)
         if not bought.buys.any():
-            return cls(None, None, never_bought=never_bought, notes=("nobody has bought anything",))
+            return cls(None, None, never_bought=never_bought, notes=(Note.NOBODY_BOUGHT,))
         timing = BetaGeoModel().fit(bought.repeats, bought.last, bought.age)
         notes, money = timing.notes_, None
         if np.any(bought.mean > 0):
@@ -59,7 +60,7 @@ class ClosedForm:
             money = (gamma_gamma.p_, gamma_gamma.q_, gamma_gamma.gamma_)
             notes += gamma_gamma.notes_
         else:
-            notes += ("nobody has brought more than was given back",)
+            notes += (Note.NO_POSITIVE_SPEND,)
         orders = float(np.nansum(numbers(snapshot["orders"])))
         return cls(
             (timing.r_, timing.alpha_, timing.a_, timing.b_),

@@ -19,6 +19,7 @@ from ml.columns import numbers
 from ml.value.blend import Fit, Method, Outputs
 from ml.value.judgement import Comparison, Judge
 from ml.value.metrics import scores
+from ml.value.reasons import Validation
 from ml.value.spec import ValueSpec, as_it_was
 
 FOLDS = 4
@@ -57,14 +58,14 @@ class Contest:
 
     day: date
     ahead: int
-    validation: str
+    validation: Validation
     held: pa.Table
     realised: pa.Table
     predicted: dict[Method, Outputs]
     seed: int = 0
 
     @classmethod
-    def by_twin(cls, twin: Fit, held: pa.Table, realised: pa.Table, day: date, validation: str) -> Self:
+    def by_twin(cls, twin: Fit, held: pa.Table, realised: pa.Table, day: date, validation: Validation) -> Self:
         """By a fit made as of the holdout's day."""
         return cls(day, twin.horizon_days, validation, held, realised, twin.candidates(held))
 
@@ -87,7 +88,7 @@ class Contest:
                 for name, values in outputs.items():
                     predicted.setdefault(method, {}).setdefault(name, np.zeros(len(folds)))[mine] = values
         predicted = {m: {name: values[is_held] for name, values in o.items()} for m, o in predicted.items()}
-        return cls(day, spec.horizon_days, "customer split", *rows.of([day]), predicted)
+        return cls(day, spec.horizon_days, Validation.BETWEEN, *rows.of([day]), predicted)
 
     @cached_property
     def plain(self) -> Outputs:

@@ -9,20 +9,20 @@ Belongs here: the comparison and its verdict. Does not belong here: which days a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from ml.columns import numbers
 from ml.engine import Engine, sql_of
+from ml.reasons import Reason
 from ml.value.basis import Outlook
+from ml.value.reasons import DRIFT_WORDS, DriftCode, Today
 
 HORIZONS = (28, 56, 90)  # the snapshot says what came in so many days
 TOLERATED = 0.20  # a season moves everybody's spend by less, as a rule
 MIN_CUSTOMERS = 30
 Z = 1.96
-Today = Literal["as_expected", "may_be_too_low", "may_be_too_high"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CalibrationDrift:
     ratio, low, high : realised over expected, with a 95 % interval that counts customers as independent
     decile_error : misses of the ten groups by expectation, as a share of what was spent
     has_drifted : whether the whole interval lies further from 1 than `TOLERATED`
-    reason : in words
+    why : what was found, and its figures
     today : what follows for today's sum
     """
 
@@ -48,8 +48,13 @@ class CalibrationDrift:
     high: float
     decile_error: float
     has_drifted: bool
-    reason: str
+    why: Reason
     today: Today = "as_expected"
+
+    @property
+    def reason(self) -> str:
+        """What was found, in words."""
+        return self.why.words(DRIFT_WORDS)
 
 
 def calibration_drift(
@@ -69,34 +74,28 @@ def calibration_drift(
     drifted, and the reason says what was missing.
     """
     if horizon_days not in HORIZONS:
-        known = ", ".join(map(str, HORIZONS))
-        return _unknown(0, f"not compared: the snapshot sums spend over {known} days, the horizon is {horizon_days}")
+        return _unknown(0, Reason(DriftCode.OTHER_HORIZON, {"known": list(HORIZONS), "horizon": horizon_days}))
     groups = engine.query(
         sql_of("ml.value", "drift"), {"horizon": horizon_days}, predicted=predicted, features=features
     )
     expected, realised = numbers(groups["expected"]), numbers(groups["realised"])
     customers, total, came = int(numbers(groups["customers"]).sum()), float(expected.sum()), float(realised.sum())
     if customers < MIN_CUSTOMERS:
-        return _unknown(customers, f"not compared: {customers} customers, {MIN_CUSTOMERS} are asked for")
+        return _unknown(
+            customers, Reason(DriftCode.TOO_FEW_CUSTOMERS, {"customers": customers, "needed": MIN_CUSTOMERS})
+        )
     if total <= 0:
-        return _unknown(customers, "not compared: nothing was expected of anybody")
+        return _unknown(customers, Reason(DriftCode.NOTHING_EXPECTED))
     mean = (came - total) / customers
     variance = max(float(numbers(groups["squares"]).sum()) / customers - mean**2, 0.0)
     ratio, half = came / total, Z * float(np.sqrt(variance * customers)) / total
     low, high = ratio - half, ratio + half
     has_drifted = low > 1 + TOLERATED or high < 1 - TOLERATED
-    word = "more" if ratio > 1 else "less"
-    reason = f"{abs(ratio - 1):.1%} {word} came than was expected of {customers:,} customers ({low:.2f} to {high:.2f})"
     error = float(np.abs(expected - realised).sum() / came) if came > 0 else 0.0
     today = _today(ratio, outlook or Outlook()) if has_drifted else "as_expected"
-    return CalibrationDrift(customers, total, came, ratio, low, high, error, has_drifted, reason + _WORDS[today], today)
-
-
-_WORDS: dict[Today, str] = {
-    "as_expected": "",
-    "may_be_too_low": "; today's values may be too low",
-    "may_be_too_high": "; today's values may be too high",
-}
+    figures = {"ratio": ratio, "low": low, "high": high, "customers": customers, "today": today}
+    why = Reason(DriftCode.COMPARED, figures)
+    return CalibrationDrift(customers, total, came, ratio, low, high, error, has_drifted, why, today)
 
 
 def _today(ratio: float, outlook: Outlook) -> Today:
@@ -111,5 +110,5 @@ def _today(ratio: float, outlook: Outlook) -> Today:
     return "may_be_too_low" if outlook.risk_high > 1 + TOLERATED else "may_be_too_high"
 
 
-def _unknown(customers: int, reason: str) -> CalibrationDrift:
-    return CalibrationDrift(customers, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, False, reason)
+def _unknown(customers: int, why: Reason) -> CalibrationDrift:
+    return CalibrationDrift(customers, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, False, why)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ml.value.likelihood import Floats, counted, maximise
+from ml.value.reasons import Note
 
 
 class GammaGammaModel:
@@ -80,15 +81,15 @@ class GammaGammaModel:
         self.log_likelihood_ = -objective(np.log(found.values))[0] - float(weight.sum()) * float(np.log(unit))
         self.n_customers_ = float(weight.sum())
         self.converged_ = found.converged
-        notes = []
+        notes: list[Note] = []
         if weight.sum() < 2:
-            notes.append("one customer says nothing about how customers differ")
+            notes.append(Note.ONE_CUSTOMER)
         if found.at_edge[0] or self.p_ > 1e4:
-            notes.append("all purchases of a customer are alike (p at its edge): its mean is taken as it is")
+            notes.append(Note.PURCHASES_ALIKE)
         if found.at_edge[1] or found.at_edge[2]:
-            notes.append("customers do not differ in what they spend (q and gamma at their edge)")
+            notes.append(Note.ALIKE_IN_SPEND)
         if self.q_ <= 1:
-            notes.append("the spread of spend is so wide that it has no mean (q ≤ 1)")
+            notes.append(Note.NO_MEAN)
         self.notes_ = tuple(notes)
         return self
 

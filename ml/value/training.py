@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,14 +30,16 @@ import ml.value.breakdown as breakdown
 import ml.value.figures as figures
 from ml.columns import numbers
 from ml.naming import metric_name
+from ml.reasons import Reason
 from ml.sampling import sampled
 from ml.serving import inputs_of, invented
-from ml.training import Training, Verdict, decide, interval, too_little
+from ml.training import Training, Verdict, decide, too_little
 from ml.value.blend import Fit, Method
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
 from ml.value.judgement import Comparison
 from ml.value.model import ValueModel
+from ml.value.reasons import CHOICE_WORDS, ChoiceCode, Shortcoming, Validation, note_reason
 from ml.value.season import Season
 from ml.value.spec import SHORTEST, ValueSpec
 from ml.value.weights import learnt_weights
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
 
 METRIC = "deviance"
 GAINS = 10  # columns whose share of the trees' gain is logged
-TEMPORAL, BETWEEN = "temporal holdout", "customer split"
 
 
 def training_days(newest: date, first: date, spec: ValueSpec) -> list[date]:
@@ -76,7 +77,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     """
     first = _first_purchase(facts)
     if first is None or as_of < first:
-        return _not_enough(incumbent, f"not enough history: nobody has bought anything by {as_of}")
+        return _not_enough(incumbent, Reason(ChoiceCode.NOBODY_HAS_BOUGHT, {"as_of": str(as_of)}))
     holdout, ahead = as_of - timedelta(days=spec.horizon_days), spec.horizon_days
     days = training_days(holdout, first, spec)
     twin_days = training_days(holdout - timedelta(days=spec.horizon_days), first, spec)
@@ -84,14 +85,12 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
         ahead = min(spec.horizon_days, ((as_of - first).days + 1) // 3)
         holdout = as_of - timedelta(days=ahead)
         if ahead < SHORTEST or holdout < first + timedelta(days=spec.warm_up_days):
-            wanted = spec.warm_up_days + spec.horizon_days
-            return _not_enough(incumbent, f"not enough history: {wanted} days of it are asked for by {as_of}")
+            return _history_too_short(incumbent, as_of, spec)
     rows = _rows(facts, sorted({*days, *twin_days, holdout}), as_of, ahead, spec)
     customers = pc.count_distinct(rows.outcomes["customer_id"]).as_py()
     if customers < spec.min_customers:
-        return _not_enough(
-            incumbent, f"not enough customers: {customers} with a matured outcome, {spec.min_customers} are asked for"
-        )
+        counts = {"customers": customers, "needed": spec.min_customers}
+        return _not_enough(incumbent, Reason(ChoiceCode.TOO_FEW_CUSTOMERS, counts))
 
     learn = partial(Fit.learn, horizon_days=spec.horizon_days, seed=spec.seed, first_day=first)
     seasons = {day: _season(facts, day, spec) for day in (as_of, holdout)}
@@ -102,13 +101,13 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     if twin is not None:
         weights = learnt_weights(np.maximum(numbers(realised["spend"]), 0.0), twin.members(held))
         final = replace(final, weights=weights)
-        contest = Contest.by_twin(twin, held, realised, holdout, TEMPORAL)
+        contest = Contest.by_twin(twin, held, realised, holdout, Validation.TEMPORAL)
     elif days:
         contest = Contest.by_customers(rows, days, holdout, learn, spec)
     else:
         early = Fit.learn(*rows.of([]), held, horizon_days=ahead, seed=spec.seed, first_day=first,
                          season=seasons[holdout])  # fmt: skip
-        contest = Contest.by_twin(early, held, realised, holdout, f"{ahead} days ahead")
+        contest = Contest.by_twin(early, held, realised, holdout, Validation.SHORTER)
     contest = replace(contest, seed=spec.seed)
     method = contest.best()
     model = ValueModel(spec.horizon_days, spec.annual_discount_rate, final, twin, method)
@@ -126,11 +125,9 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
     if theirs is not None:
         metrics["incumbent_rmse"] = float(np.sqrt(np.mean((numbers(realised["spend"]) - theirs) ** 2)))
         metrics["incumbent_deviance"] = contest.judge.score(theirs)
-    notes = f"; {'; '.join(final.closed.notes)}" if final.closed.notes else ""
+    verdict = verdict.remarked(list(map(note_reason, final.closed.notes)))
     return Training(
         model=model,
-        decision=verdict.decision,
-        reason=verdict.reason + notes,
         metric=METRIC,
         challenger_score=metrics[METRIC],
         incumbent_score=metrics.get("incumbent_deviance"),
@@ -139,7 +136,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
             **asdict(spec),
             "as_of": str(as_of),
             "holdout_day": str(holdout),
-            "validation": contest.validation,
+            "validation": str(contest.validation),
             "method": method,
             "snapshot_days": ", ".join(map(str, days)),
             "twin_days": ", ".join(map(str, twin_days)),
@@ -152,8 +149,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
         },
         figures=_figures(final, contest, model),
         example=invented(inputs_of(held.select(final.inputs).schema)),
-        reason_code=verdict.code,
-        reason_parameters=verdict.parameters,
+        **verdict.told(CHOICE_WORDS),
     )
 
 
@@ -180,62 +176,65 @@ def _decide(
     verdict = decide(METRIC, *scores, over_incumbent.gain, margin=spec.margin)
     is_better = over_incumbent.is_better(spec.margin) and not over_plain.is_worse()
     if theirs_over_plain.is_worse() and not is_better:
-        lost = interval(theirs_over_plain.gain.reversed())
-        reason = f"back to spend as it was, which is better than the model in force by {lost}; {verdict.reason}"
-        return Verdict("none", "baseline_better", reason, _parameters(theirs_over_plain)), compared
-    about = f"{verdict.reason}; {_against_plain(over_plain, contest, model, spec)}"
+        lost = theirs_over_plain.gain.reversed()
+        parameters = _parameters(theirs_over_plain) | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
+        back = Verdict("none", ChoiceCode.BASELINE_BETTER, parameters)
+        return back.remarked([Reason(verdict.code, verdict.parameters)]), compared
     if verdict.decision == "challenger" and not is_better:
-        what = "puts customers in a worse order" if over_incumbent.ranking.is_surely_worse else "is further off in sum"
-        if over_plain.is_worse():
-            what = "is worse than spend as it was"
-        return Verdict("incumbent", "better_but", f"{about}; but it surely {what}", verdict.parameters), compared
-    return replace(verdict, reason=about), compared
+        shortcoming = "baseline" if over_plain.is_worse() else _shortcoming(over_incumbent)
+        verdict = Verdict("incumbent", ChoiceCode.BETTER_BUT, {**verdict.parameters, "shortcoming": shortcoming})
+    return verdict.remarked([_against_plain(over_plain, contest, model, spec)]), compared
+
+
+def _shortcoming(over: Comparison) -> Shortcoming:
+    """What a fit that is better by the loss is worse in."""
+    return "order" if over.ranking.is_surely_worse else "sum"
 
 
 def _in_place_of_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> Verdict:
     """Whether a fit takes the place of spend as it was, which is in force where there is no model."""
-    about = _against_plain(over, contest, model, spec)
+    parameters: dict[str, Any] = _parameters(over)
     if over.is_better(spec.margin):
-        return Verdict("challenger", "better_than_baseline", f"in place of spend as it was: {about}", _parameters(over))
-    if over.gain.mean < spec.margin:
-        return Verdict("none", "not_better", f"not better than spend as it was: {about}", _parameters(over))
-    if not over.gain.is_surely_better:
-        why = f"not surely better than spend as it was: {about}"
-        return Verdict("none", "within_chance", why, _parameters(over))
-    what = "the order of customers" if over.ranking.is_surely_worse else "the sum"
-    return Verdict("none", "better_but", f"spend as it was is closer in {what}: {about}", _parameters(over))
+        verdict = Verdict("challenger", ChoiceCode.BETTER_THAN_BASELINE, parameters)
+    elif over.gain.mean < spec.margin:
+        verdict = Verdict("none", ChoiceCode.NOT_BETTER_THAN_BASELINE, parameters)
+    elif not over.gain.is_surely_better:
+        verdict = Verdict("none", ChoiceCode.WITHIN_CHANCE_OF_BASELINE, parameters)
+    else:
+        parameters |= {"shortcoming": _shortcoming(over)}
+        verdict = Verdict("none", ChoiceCode.BETTER_THAN_BASELINE_BUT, parameters)
+    return verdict.remarked([_against_plain(over, contest, model, spec)])
 
 
 def _unscored(over: Comparison, contest: Contest, model: ValueModel, incumbent: ValueModel, spec: ValueSpec) -> Verdict:
     """The decision where the incumbent cannot be held against the fit."""
-    about, parameters = _against_plain(over, contest, model, spec), _parameters(over)
+    parameters = _parameters(over)
     if not _same_question(incumbent, spec):
-        why = "the incumbent answers another question (horizon or discount have changed)"
         if over.is_worse():
-            return Verdict("none", "baseline_better", f"{why}, and spend as it was is better: {about}", parameters)
-        return Verdict("challenger", "another_question", f"{why}; {about}", parameters)
-    if over.is_worse():
-        why = "the incumbent cannot be scored, and this fit is worse than spend as it was"
-        return Verdict("incumbent", "not_better", f"{why}: {about}", parameters)
-    if incumbent.final.encoder is None and model.final.encoder is not None:
-        why = "the first fit that has seen outcomes takes over from BG/NBD alone"
-        return Verdict("challenger", "first_outcomes", f"{why}; {about}", parameters)
-    if model.twin is None:
-        why = "no fair contest yet: neither fit can be scored on outcomes it has not seen"
-        return Verdict("incumbent", "not_enough_data", f"{why}; {about}", parameters)
-    why = "the incumbent cannot be scored out of time, this fit can"
-    return Verdict("challenger", "incumbent_unscored", f"{why}; {about}", parameters)
+            verdict = Verdict("none", ChoiceCode.OTHER_QUESTION_AND_WORSE, parameters)
+        else:
+            verdict = Verdict("challenger", ChoiceCode.ANOTHER_QUESTION, parameters)
+    elif over.is_worse():
+        verdict = Verdict("incumbent", ChoiceCode.UNSCORED_AND_WORSE, parameters)
+    elif incumbent.final.encoder is None and model.final.encoder is not None:
+        verdict = Verdict("challenger", ChoiceCode.FIRST_OUTCOMES, parameters)
+    elif model.twin is None:
+        verdict = too_little(Reason(ChoiceCode.NO_FAIR_CONTEST), has_incumbent=True)
+    else:
+        verdict = Verdict("challenger", ChoiceCode.INCUMBENT_UNSCORED, parameters)
+    return verdict.remarked([_against_plain(over, contest, model, spec)])
 
 
-def _against_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> str:
-    how = {
-        TEMPORAL: "on the temporal holdout",
-        BETWEEN: "by cross-validation between customers, as no earlier snapshot had matured before the holdout",
-    }.get(contest.validation, f"over {contest.ahead} days, as no horizon of {spec.horizon_days} days has closed yet")
+def _against_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> Reason:
+    """How the fit does beside spend as it was."""
     scores = (contest.predicted[model.method]["expected_spend"], contest.plain["expected_spend"])
     mine, plain = (contest.judge.score(expected) for expected in scores)
-    side = f"deviance {mine:.4g} against {plain:.4g} for spend as it was"
-    return f"{model.method}: {side}, a gain of {interval(over.gain)}, {how}"
+    parameters = {
+        "method": str(model.method), "score": mine, "baseline": plain, "gain": over.gain.mean,
+        "gain_low": over.gain.low, "gain_high": over.gain.high, "validation": str(contest.validation),
+        "ahead": contest.ahead, "horizon": spec.horizon_days,
+    }  # fmt: skip
+    return Reason(ChoiceCode.AGAINST_BASELINE, parameters)
 
 
 def _parameters(over: Comparison) -> dict[str, float]:
@@ -255,8 +254,13 @@ def _incumbent_spend(incumbent: ValueModel | None, spec: ValueSpec, contest: Con
     return incumbent.twin.predict(contest.held, incumbent.method)["expected_spend"]
 
 
-def _not_enough(incumbent: ValueModel | None, reason: str) -> Training:
-    return Training.without_fit(too_little(reason, incumbent is not None), METRIC)
+def _not_enough(incumbent: ValueModel | None, lacking: Reason) -> Training:
+    return Training.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
+
+
+def _history_too_short(incumbent: ValueModel | None, as_of: date, spec: ValueSpec) -> Training:
+    counts = {"needed": spec.warm_up_days + spec.horizon_days, "as_of": str(as_of)}
+    return _not_enough(incumbent, Reason(ChoiceCode.HISTORY_TOO_SHORT, counts))
 
 
 def _season(facts: Facts, day: date, spec: ValueSpec) -> Season:

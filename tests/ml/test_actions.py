@@ -32,14 +32,17 @@ from ml.actions import (
 from ml.actions.cells import cells_of, parent_of
 from ml.actions.diagnostics import placebo_verdict
 from ml.actions.learners import Z90, Scores, clustered
+from ml.actions.reasons import CHOICE_WORDS, ChoiceCode
 from ml.actions.response import ActionEvidence
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleSpec
+from ml.reasons import Reason
 from ml.restate import Models, Specs, restate
 from ml.segments import SegmentSpec, micro_segment_id
 from ml.training import Training
 from ml.value import ValueSpec
+from tests.ml.vocabularies import is_said_by_its_figures, lacking
 
 ENGINE = DuckDB(threads=2)
 START = date(2024, 1, 1)
@@ -330,15 +333,17 @@ def test_the_same_exposures_again_keep_the_incumbent_and_new_ones_replace_it(mon
     assert again.decision == "incumbent" and again.incumbent_score is not None
     older = replace(model, newest=EXPOSED - timedelta(days=1))
     newer = train(made.facts, AS_OF, SPEC, older, models=MODELS, outcomes=rows)
-    assert newer.decision == "challenger" and "matured since the incumbent" in newer.reason
+    assert (newer.decision, newer.reason_code) == ("challenger", ChoiceCode.NEW_EVIDENCE)
 
 
 def test_too_little_evidence_is_a_result_and_not_a_model() -> None:
     made = world("constant effect")
     nothing = train(made.facts, AS_OF, SPEC, None, models=MODELS, outcomes=tables.EXPOSURE_OUTCOMES.empty())
-    assert (nothing.model, nothing.decision, nothing.reason) == (None, "none", "no matured exposures")
+    assert (nothing.model, nothing.decision, nothing.reason_code) == (None, "none", "not_enough_data")
+    assert lacking(nothing) == Reason(ChoiceCode.NO_EXPOSURES)
     few = train(made.facts, AS_OF, SPEC, None, models=MODELS, outcomes=outcomes_of("constant effect").slice(0, 12))
-    assert few.model is None and "not enough" in few.reason
+    assert all(is_said_by_its_figures(one, CHOICE_WORDS) for one in (nothing, few, trained("measured confounding")))
+    assert few.model is None and lacking(few).code == ChoiceCode.NOT_ENOUGH_EXPOSURES
 
 
 def test_every_figure_draws() -> None:
@@ -614,8 +619,9 @@ def test_a_correction_of_the_design_replaces_the_incumbent_at_once() -> None:
     evidence = ActionEvidence(**numbers | {"design": "randomised", "placebo": "not needed"})
     corrected = replace(evidence, design="observational", placebo="cannot tell")
     model = ActionResponseModel({"gift": evidence}, {}, {}, (), date(2024, 1, 1), 10)
-    assert kept(model, model) == ""
-    assert "gift is judged differently" in kept(replace(model, actions={"gift": corrected}), model)
+    assert kept(model, model) is None
+    judged = {"action": "gift", "design": "observational", "placebo": "cannot tell"}
+    assert kept(replace(model, actions={"gift": corrected}), model) == Reason(ChoiceCode.EVIDENCE_CHANGED, judged)
 
 
 def test_a_plan_from_before_reasons_had_codes_is_summed_up_by_its_actions() -> None:

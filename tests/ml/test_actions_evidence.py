@@ -23,7 +23,10 @@ from ml.actions.learners import (
     folds_of,
     levels_of,
 )
+from ml.actions.reasons import ChoiceCode, Finding
+from ml.reasons import Reason
 from tests.ml.action_worlds import Array, Log, facts_of, learnt, spending
+from tests.ml.vocabularies import lacking
 
 SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
 
@@ -89,9 +92,8 @@ def test_a_few_customers_with_many_rows_are_no_experiment() -> None:
     ).table()  # fmt: skip
     found = learnt(facts_of(amounts, log), log, 149, SPEC)
     assert found.training.model is None
-    assert found.training.reason.startswith(
-        "not enough matured exposures: gift: 2 treated and 398 control customers; 20 of each are needed"
-    )
+    few = Finding("too_few_exposures", {"treated": 2.0, "control": 398.0, "least": 20.0}).reason("gift").stored()
+    assert lacking(found.training) == Reason(ChoiceCode.NOT_ENOUGH_EXPOSURES, {"findings": [few]})
 
 
 # ── folds ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.lifecycle.cuts import change_of_half, share_of_half
+from ml.reasons import Reason
 from ml.statistics import Gain, bootstrapped, paired_gain, ranking_terms
 from ml.training import decide, first_fit, too_little
 from ml.value import ValueModel, ValueSpec, train
@@ -24,6 +25,7 @@ from ml.value.closed_form import ClosedForm
 from ml.value.contest import Contest
 from ml.value.judgement import Judge
 from ml.value.metrics import gini
+from ml.value.reasons import CHOICE_WORDS, ChoiceCode, Validation
 from ml.value.training import _decide
 from tests.steadiness import (
     ActionWeek,
@@ -112,8 +114,10 @@ def test_a_challenger_takes_over_by_the_margin_and_by_more_than_chance(
 
 
 def test_not_enough_data_is_a_result_that_changes_nothing() -> None:
-    kept, none = too_little("few", has_incumbent=True, customers=3), too_little("few", has_incumbent=False)
-    assert (kept.decision, kept.code, kept.parameters) == ("incumbent", "not_enough_data", {"customers": 3})
+    few = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": 3, "needed": 200})
+    kept, none = too_little(few, has_incumbent=True), too_little(few, has_incumbent=False)
+    assert (kept.decision, kept.code, kept.parameters) == ("incumbent", "not_enough_data", {"lacking": few.stored()})
+    assert kept.told(CHOICE_WORDS)["reason"].startswith("not enough customers: 3 ")
     assert none.decision == "none"
     assert first_fit("loss", None).code == "first_fit"
 
@@ -158,7 +162,7 @@ def contest_of(came: np.ndarray, before: np.ndarray, expected: np.ndarray) -> Co
     """A holdout of 90 days on which one method has said what is expected."""
     held = pa.table({"orders_90d": (before > 0).astype(float), "spend_90d": before})
     realised = pa.table({"spend": came, "orders": (came > 0).astype(int)})
-    return Contest(START, 90, "temporal holdout", held, realised, {"bgnbd": outputs(expected)})
+    return Contest(START, 90, Validation.TEMPORAL, held, realised, {"bgnbd": outputs(expected)})
 
 
 def outputs(expected: np.ndarray) -> dict[str, np.ndarray]:
@@ -195,7 +199,7 @@ def test_a_value_model_that_says_nothing_is_dropped_and_the_figures_are_there() 
     contest = contest_of(came, truth, nonsense)
     verdict, _ = _decide(contest, MODEL, MODEL, nonsense, SPEC)
     assert (verdict.decision, verdict.code) == ("none", "baseline_better")
-    assert "95 % interval" in verdict.reason
+    assert verdict.parameters["lost_low"] > 0
     assert verdict.parameters["baseline_gain"] < verdict.parameters["baseline_gain_high"] < 0
 
 

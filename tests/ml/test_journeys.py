@@ -17,13 +17,16 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.journeys import TransitionModel, TransitionSpec, forecast, markov_value, movements, path, summary, train
+from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.training import train_on_states
 from ml.journeys.transitions import fit
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import SegmentSpec
 from ml.simulate import SimulationSpec, simulate
+from ml.training import Training
 from ml.value import ValueSpec
+from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 
 ENGINE = DuckDB(threads=2)
 TODAY = date(2024, 3, 10)
@@ -326,7 +329,9 @@ def test_too_little_history_is_a_result() -> None:
     one_step = train_on_states(ENGINE, chain(5, weeks=1), TODAY, TransitionSpec(), None, STAGES)
     nobody = train_on_states(ENGINE, groups({}), TODAY, TransitionSpec(), None, STAGES)
     for training in (few, one_step, nobody):
-        assert training.model is None and training.decision == "none" and "transitions" in training.reason
+        assert training.model is None and training.decision == "none"
+        assert lacking(training).code == ChoiceCode.TOO_FEW_TRANSITIONS
+        assert is_said_by_its_figures(training, CHOICE_WORDS)
     model = fit(cells([]), STAGES, TransitionSpec())
     assert train_on_states(ENGINE, groups({}), TODAY, TransitionSpec(), model, STAGES).decision == "incumbent"
 
@@ -397,3 +402,16 @@ def test_markov_value_refuses_what_has_no_value() -> None:
         markov_value([[0.5]], [1], 0.1)
     with pytest.raises(ValueError, match="do not fit"):
         markov_value([[1.0]], [1, 2], 0.1)
+
+
+def test_other_words_change_nothing_but_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def week() -> Training:
+        return train_on_states(ENGINE, chain(30, customers=400), TODAY, TransitionSpec(), None, STAGES)
+
+    sense = week()
+    assert is_said_by_its_figures(sense, CHOICE_WORDS)
+    monkeypatch.setattr("ml.journeys.training.CHOICE_WORDS", nonsense(CHOICE_WORDS))
+    other = week()
+    assert other.reason != sense.reason
+    for name in ("decision", "reason_code", "reason_parameters", "model", "metrics", "params"):
+        assert getattr(other, name) == getattr(sense, name), name

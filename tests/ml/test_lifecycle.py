@@ -32,8 +32,10 @@ from ml.lifecycle import (
     freeze,
     train,
 )
+from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode
 from ml.rules import RuleError
 from ml.value import ValueSpec, baseline
+from tests.ml.vocabularies import is_said_by_its_figures
 
 DAY = date(2024, 6, 1)
 ENGINE = DuckDB(threads=1)
@@ -347,7 +349,7 @@ def test_changed_windows_and_changed_rules_come_into_force() -> None:
     other = LifecycleSpec(stages=(StageRule("top", "ltv >= $star_cut"), StageRule("rest", "true")))
     training = week(facts, LATE, other, first)
     assert training.decision == "challenger"
-    assert "rules have changed" in training.reason
+    assert training.reason_code == ChoiceCode.RULES_CHANGED
     assert training.metrics["share_top"] == pytest.approx(0.1, abs=0.005)
 
 
@@ -357,7 +359,8 @@ def test_changed_windows_leave_the_cuts_where_they_are() -> None:
     first = week(facts, EARLY).model
     training = week(facts, LATE, LifecycleSpec(churn_after_days=90), first)
     assert training.model == replace(first, churn_after=90)
-    assert "the windows have changed; the cuts stay" in training.reason
+    assert training.reason_code == ChoiceCode.WINDOWS_CHANGED
+    assert is_said_by_its_figures(training, CHOICE_WORDS)
     assert training.metrics["moved_by_refit"] == 0.0
 
 
@@ -375,7 +378,8 @@ def test_new_customers_are_told_apart_by_the_first_purchase_until_a_model_foreca
         assert found == {"high-potential": 30, "settling": 270}
     training = week(facts, DAY + timedelta(days=20), incumbent=after)
     assert training.decision == "challenger"
-    assert "new customers are now told apart by the first purchase" in training.reason
+    assert training.reason_code == ChoiceCode.OTHER_MEASURE_OF_NEW
+    assert training.reason_parameters["measure"] == "first_purchase"
 
 
 def test_too_few_buyers_is_a_result() -> None:

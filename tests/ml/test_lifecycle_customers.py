@@ -15,7 +15,10 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages, continue_spells, train
+from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode, WindowCode
+from ml.reasons import Reason
 from ml.value import ValueSpec, baseline
+from tests.ml.vocabularies import is_said_by_its_figures, lacking, remarks
 
 FIRST, LAST = date(2023, 1, 1), date(2024, 12, 31)
 ENGINE = DuckDB(threads=1)
@@ -157,7 +160,7 @@ def test_a_business_without_customers_has_no_stages_and_says_why_there_is_no_mod
     assert stages(facts, LAST) == {}
     training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
     assert (training.model, training.decision) == (None, "none")
-    assert training.reason == "not enough customers: 0 have ever bought, 200 are asked for"
+    assert lacking(training) == Reason(ChoiceCode.TOO_FEW_BUYERS, {"buyers": 0, "needed": 200})
 
 
 def test_thirty_customers_are_staged_by_the_preset_and_told_why() -> None:
@@ -174,8 +177,8 @@ def test_two_hundred_customers_of_a_week_get_a_model_with_the_first_windows() ->
     training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
     assert isinstance(training.model, LifecycleModel)
     assert (training.model.churn_after, training.model.new_for) == (60, 28)
-    assert "too few silences have been watched for 28 days" in training.reason
-    assert "newcomers have not been seen for long enough" in training.reason
+    assert is_said_by_its_figures(training, CHOICE_WORDS)
+    assert remarks(training) == [WindowCode.CHURN_UNWATCHED, WindowCode.NEW_UNSEEN]
     for draw in training.figures.values():
         assert draw().axes[0].get_title()
 

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.lifecycle import LifecycleModel, LifecycleSpec, churn_window, new_window, newcomer_rates, return_curve
 from ml.lifecycle.cuts import Array, share_of_half
+from ml.lifecycle.decisions import WindowCode
 from ml.lifecycle.history import SHIFTED, share_shift
 from ml.lifecycle.silences import SUPPORT, ReturnCurve
 from ml.lifecycle.windows import threshold_of, windows_of
+from ml.reasons import Reason
 
 START = date(2024, 1, 1)
 ENGINE = DuckDB(threads=1)
@@ -145,7 +147,8 @@ FALLING = np.linspace(0.9025, 0.0025, 181)  # half a point a day: below 20 % fro
 def test_the_window_is_where_the_chance_comes_to_lie_under_the_threshold() -> None:
     days, reason = churn_window(drawn(FALLING), 0.2, None, 60)
     assert days == 141
-    assert "churn after 141 days" in reason and "19.8%" in reason
+    assert (reason.code, reason.parameters["days"]) == (WindowCode.CHURN_FOUND, 141)
+    assert reason.parameters["chance"] == pytest.approx(0.198, abs=1e-3)
 
 
 @pytest.mark.parametrize(("incumbent", "days"), [(141, 141), (138, 138), (144, 144), (120, 137), (160, 144), (60, 137)])
@@ -168,7 +171,9 @@ def test_the_threshold_asks_for_less_where_hardly_anybody_comes_back_soon() -> N
 def test_where_the_data_do_not_reach_far_enough_the_window_is_at_least_as_long_as_they_do() -> None:
     days, reason = churn_window(drawn(np.full(100, 0.6)), 0.2, None, 60)
     assert days == 99
-    assert "60% return within 28 days, not yet fewer than 20%" in reason
+    assert reason.code == WindowCode.CHURN_BEYOND_REACH
+    figures = [reason.parameters[name] for name in ("days", "reach", "chance", "threshold", "within")]
+    assert figures == pytest.approx([99, 99, 0.6, 0.2, 28])
     assert churn_window(drawn(np.full(40, 0.6)), 0.2, None, 60)[0] == 60
     assert churn_window(drawn(np.full(100, 0.6)), 0.2, 97, 60)[0] == 97, "a few days are not worth a move"
     assert churn_window(drawn(np.full(100, 0.6)), 0.2, 150, 60)[0] == 150
@@ -213,15 +218,12 @@ def test_where_newcomers_buy_as_everybody_does_the_preset_stays() -> None:
     rates = newcomer_rates(ENGINE, newcomers(4, at_first=1.0), START + timedelta(days=363))
     days, reason = new_window(rates, None, 28)
     assert days == 28
-    assert "buy no differently" in reason
+    assert reason.code == WindowCode.NEW_NO_DIFFERENCE
 
 
 def test_a_window_for_newcomers_stays_while_it_describes_them_nearly_as_well() -> None:
     rates = newcomer_rates(ENGINE, newcomers(4, at_first=1.6), START + timedelta(days=363))
-    assert new_window(rates, 28, 28) == (
-        28,
-        "new for 28 days, kept: no other window describes newcomers clearly better",
-    )
+    assert new_window(rates, 28, 28) == (28, Reason(WindowCode.NEW_KEPT, {"days": 28}))
     assert new_window(rates, 70, 28)[0] == 28
 
 

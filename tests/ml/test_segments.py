@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ml.engine import DuckDB
 from ml.features import Attribute, Facts, FeatureSpec, features_table
+from ml.reasons import Reason
 from ml.rules import RuleError
 from ml.sampling import sampled
 from ml.segments import (
@@ -43,6 +44,8 @@ from ml.segments import (
 )
 from ml.segments.figures import all_figures
 from ml.segments.identity import letter, matched_letters
+from ml.segments.reasons import CHOICE_WORDS, ChoiceCode
+from tests.ml.vocabularies import is_said_by_its_figures, lacking
 
 DAY = date(2024, 3, 1)
 ENGINE = DuckDB(threads=2)
@@ -471,7 +474,7 @@ def test_changed_layers_are_taken_over(facts: Facts, models, first) -> None:
     as_of, spec = START + timedelta(150), models.specs.segments
     known = facts.until(as_of)
     changed = train(known, as_of, replace(spec, layers=spec.layers[:2]), first.model, models=models)
-    assert changed.decision == "challenger" and "layers have changed" in changed.reason
+    assert changed.decision == "challenger" and changed.reason_code == ChoiceCode.LAYERS_CHANGED
 
 
 def test_nothing_after_the_week_reaches_a_fit(facts: Facts, models, first) -> None:
@@ -483,16 +486,20 @@ def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts,
     spec = models.specs.segments
     soon = START + timedelta(30)
     waiting = train(facts.until(soon), soon, spec, None, models=models)
-    assert waiting.decision == "none" and waiting.reason == "31 days of history; 90 are asked for before a first fit"
+    assert waiting.decision == "none"
+    assert lacking(waiting) == Reason(ChoiceCode.HISTORY_TOO_SHORT, {"days": 31, "needed": 90})
     spec = replace(spec, warm_up_days=28)
     early = train(facts.until(soon), soon, spec, None, models=models)
-    assert early.decision == "challenger" and early.challenger_score is None and "too little history" in early.reason
+    assert early.decision == "challenger" and early.challenger_score is None
+    assert early.reason_parameters["challenger"] is None
     assert isinstance(early.model, LayerModels)
     kept = train(facts.until(soon), soon, spec, early.model, models=models)
     assert kept.decision == "incumbent"
     before = START - timedelta(1)
     none = train(facts.until(before), before, spec, None, models=models)
-    assert none.model is None and none.decision == "none" and "0 customers" in none.reason
+    assert none.model is None and none.decision == "none"
+    assert all(is_said_by_its_figures(one, CHOICE_WORDS) for one in (waiting, early, none))
+    assert lacking(none).code == ChoiceCode.TOO_FEW_CUSTOMERS
     assert segment_evidence(facts.until(soon), soon, models).num_rows == 0
 
 

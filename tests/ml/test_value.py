@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import Attribute, Facts, FeatureSpec
+from ml.reasons import Reason
 from ml.training import Training
 from ml.value import ValueModel, ValueSpec, apply, baseline, train
 from ml.value.blend import Fit
 from ml.value.metrics import decile_error, gini
+from ml.value.reasons import CHOICE_WORDS, ChoiceCode, Validation
 from ml.value.spec import OUTPUTS, discount
 from ml.value.training import training_days
+from tests.ml.vocabularies import is_said_by_its_figures, lacking
 
 START = date(2024, 1, 1)
 AS_OF = START + timedelta(days=330)
@@ -152,25 +155,28 @@ def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(traini
 def test_without_a_twin_the_reason_says_how_it_was_scored(facts: Facts) -> None:
     early = START + timedelta(days=130)
     training = train(facts.until(early), early, SPEC, None)
-    assert training.params["validation"] == "customer split"
-    assert "cross-validation between customers" in training.reason
+    assert training.params["validation"] == Validation.BETWEEN
+    assert "cross-validation between customers" in training.reason  # a figure of the remark, in words
     assert training.metrics["is_temporal_holdout"] == 0.0
     assert isinstance(training.model, ValueModel)
     assert training.model.twin is None
     again = train(facts.until(early), early, SPEC, training.model)
     assert again.decision == "incumbent"
-    assert "no fair contest" in again.reason
+    assert lacking(again) == Reason(ChoiceCode.NO_FAIR_CONTEST)
+    assert all(is_said_by_its_figures(one, CHOICE_WORDS) for one in (training, again))
 
 
 def test_too_few_customers_or_too_little_history_is_a_result() -> None:
     few = shop(30)
     training = train(few.until(AS_OF), AS_OF, SPEC, None)
     assert (training.model, training.decision) == (None, "none")
-    assert "30 " in training.reason
+    assert lacking(training) == Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": 30, "needed": SPEC.min_customers})
     soon = START + timedelta(days=20)
-    assert train(few.until(soon), soon, SPEC, None).decision == "none"
+    young = train(few.until(soon), soon, SPEC, None)
+    assert (young.decision, lacking(young).code) == ("none", ChoiceCode.HISTORY_TOO_SHORT)
     before = START - timedelta(days=9)
-    assert train(few.until(before), before, SPEC, None).decision == "none"
+    nothing = train(few.until(before), before, SPEC, None)
+    assert (nothing.decision, lacking(nothing).code) == ("none", ChoiceCode.NOBODY_HAS_BOUGHT)
 
 
 def test_too_few_customers_keep_the_incumbent(model: ValueModel) -> None:
@@ -207,6 +213,7 @@ def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(f
     doubling = replace(model, twin=replace(model.twin, horizon_days=2 * SPEC.horizon_days))
     easy = train(facts.until(week), week, SPEC, doubling)
     assert (easy.decision, easy.reason_code) == ("challenger", "better")
+    assert is_said_by_its_figures(easy, CHOICE_WORDS)
     assert 0 < easy.metrics["over_incumbent_gain_low"] < easy.metrics["over_incumbent_gain"]
     hard = train(facts.until(week), week, replace(SPEC, margin=0.9), model)
     assert hard.decision == "incumbent"
@@ -215,7 +222,7 @@ def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(f
 def test_an_incumbent_that_counts_another_horizon_is_replaced(facts: Facts, model: ValueModel) -> None:
     training = train(facts.until(AS_OF), AS_OF, replace(SPEC, horizon_days=50), model)
     assert training.decision == "challenger"
-    assert "another question" in training.reason
+    assert training.reason_code == ChoiceCode.ANOTHER_QUESTION
 
 
 def test_a_stored_model_answers_the_same(facts: Facts, model: ValueModel, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ml.training import Training
 from ml.value import ValueModel, ValueSpec, apply, calibration_drift, train
 from ml.value.blend import MEMBERS
 from ml.value.evaluation import AS_IT_WAS, CANDIDATES, IN_FORCE, MEAN, Cut, cut_at, differences, table
+from ml.value.reasons import ChoiceCode, Validation
 from ml.value.weights import learnt_weights
 
 START = date(2024, 1, 1)
@@ -173,7 +174,7 @@ def test_before_the_first_horizon_has_closed_bgnbd_answers_and_says_so() -> None
     spec = replace(SPEC, horizon_days=90)
     as_of = START + timedelta(days=95)
     training = train(young.until(as_of), as_of, spec, None)
-    assert "as no horizon of 90 days has closed yet" in training.reason
+    assert training.params["validation"] == Validation.SHORTER
     assert isinstance(training.model, ValueModel)
     assert (training.model.method, training.model.final.encoder) == ("bgnbd", None)
     value = apply(young.snapshot_of(as_of), training.model, spec, label="m")
@@ -185,7 +186,7 @@ def test_a_first_fit_with_outcomes_takes_over_from_bgnbd_alone(facts: Facts, mod
     as_of = START + timedelta(days=75)
     training = train(facts.until(as_of), as_of, SPEC, alone)
     assert training.decision == "challenger"
-    assert "takes over from BG/NBD alone" in training.reason
+    assert training.reason_code == ChoiceCode.FIRST_OUTCOMES
 
 
 def test_a_young_business_is_not_taken_for_one_that_grows(facts: Facts) -> None:
