@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from microseg_assets.chain import Chain, Choice, Step
 from microseg_assets.partitions import Reach
 from microseg_assets.status import outdated
-from ml import segments, tables
+from ml import evidence, segments, tables
 from ml.engine import quoted
 from ml.restate import Models, past, past_columns
 
@@ -134,10 +134,10 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
     def segment_evidence(step: Step) -> None:
         """How well micro-segments tell next month's spend, out of time, beside what a simpler grouping would tell."""
         for week in step.training():
-            rows = segments.segment_evidence(
+            rows = evidence.segment_evidence(
                 week.facts, week.end, chain.models(week.start), seed=step.project.segments.seed
             )
-            step.log_evidence("layers", week, rows, segments.evidence_figure)
+            step.log_evidence("layers", week, rows, evidence.evidence_figure)
 
     @chain.asset(
         "segments",

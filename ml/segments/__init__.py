@@ -1,14 +1,12 @@
-"""Segments: layers of clusters inside each stage, micro-segments made of them, audiences, profiles and evidence.
+"""Segments: layers of clusters inside each stage, micro-segments made of them, audiences and profiles.
 
-Belongs here: cutting customers into groups that keep their identity, naming them, summing them up, and measuring what
-they tell. Does not belong here: stages (`ml.lifecycle`), and how customers move between groups (`ml.journeys`).
+Belongs here: cutting customers into groups that keep their identity, naming them and summing them up. Does not belong
+here: stages (`ml.lifecycle`), how customers move between groups (`ml.journeys`), and what groups tell (`ml.evidence`).
 """
 
 from ml.segments.assignment import History, assign, days_before, history_columns
 from ml.segments.audiences import audiences, check_audiences
 from ml.segments.cuts import Past
-from ml.segments.evidence import segment_evidence
-from ml.segments.figures import evidence_figure
 from ml.segments.fitting import fit_layers
 from ml.segments.identity import Event, lineage, matched_letters
 from ml.segments.inputs import layer_inputs
@@ -33,7 +31,7 @@ from ml.segments.training import train
 __all__ = [
     "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "Event", "History", "LayerModel", "LayerModels",
     "LayerRule", "LayerSpec", "Names", "Past", "SegmentSpec", "apply_means", "assign", "audiences",
-    "check_audiences", "days_before", "evidence_figure", "fit_layers", "history_columns", "input_columns",
-    "layer_inputs", "lineage", "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes",
-    "profiles", "r2", "segment_evidence", "shrunken_means", "train", "unknown_features",
+    "check_audiences", "days_before", "fit_layers", "history_columns", "input_columns", "layer_inputs", "lineage",
+    "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes",
+    "profiles", "r2", "shrunken_means", "train", "unknown_features",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures of layers and of the evidence for them.
+"""Pictures of layers.
 
 Belongs here: functions that draw one matplotlib figure each. Does not belong here: the numbers.
 """
@@ -11,7 +11,6 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,22 +184,4 @@ def lineage_figure(models: LayerModels) -> Figure:
             panel.text(1.02, place["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
         panel.set_xlim(-0.35, 1.35)
         panel.set_ylim(-max(len(left), len(right)) + 0.5, 0.6)
-    return figure
-
-
-def evidence_figure(table: pa.Table) -> Figure:
-    """Bars: how much of next month's spend each grouping tells, out of time."""
-    from matplotlib.figure import Figure
-
-    rows = sorted(table.to_pylist(), key=lambda row: row["r2_log_spend"])
-    figure = Figure(figsize=(9, 0.5 * len(rows) + 1.8), layout="constrained")
-    panel = figure.subplots()
-    place = np.arange(len(rows))
-    panel.barh(place + 0.2, [row["r2_log_spend"] for row in rows], 0.38, label="log(1 + spend)", color="C0")
-    panel.barh(place - 0.2, [row["r2_spend"] for row in rows], 0.38, label="spend", color="C1")
-    panel.set_yticks(place, [f"{row['grouping']} ({row['groups']:,})" for row in rows], fontsize=9)
-    panel.axvline(0, color="black", linewidth=0.8)
-    panel.set_xlabel("share of the variance of the next window's spend explained, out of time (groups in brackets)")
-    panel.set_title("What do groups tell about next month's spend?")
-    panel.legend(loc="lower right")
     return figure

@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.benchmarks.homogeneity
 
 Belongs here: the shipped project's data as facts, the days, the words of the table. Does not belong here: what is
-measured (see `ml.segments.evidence`). Complete Journey comes with the extra `complete-journey`; where it is not there
+measured (see `ml.evidence.comparison`). Complete Journey comes with the extra `complete-journey`; where it is not there
 that is said, and nothing is measured.
 
 As of each day the models are those that the chain would have on it: value, lifecycle and layers fitted on the last
@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
+from ml.evidence.comparison import fitted, gaps, judged_on, pooled, with_layers
+from ml.evidence.groupings import MEASURES, OURS, Judged
 from ml.features import Facts
 from ml.restate import Models, Specs
-from ml.segments.evidence import fitted, gaps, judged_on, pooled, with_layers
-from ml.segments.groupings import MEASURES, OURS, Judged
 from tests.benchmarks.value_tables import facts_of
 
 DAYS = tuple(date(2017, month, 1) for month in range(7, 12))

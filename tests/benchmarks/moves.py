@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from ml import lifecycle, segments, value
+from ml.evidence.comparison import fitted, judged_on, pooled
+from ml.evidence.groupings import OURS
 from ml.features import Facts
 from ml.restate import Models, Specs, restate
-from ml.segments.evidence import fitted, judged_on, pooled
-from ml.segments.groupings import OURS
 from tests.benchmarks.homogeneity import DAYS, models_of, month_before
 from tests.benchmarks.value_tables import facts_of
 

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.engine import DuckDB
+from ml.evidence.comparison import fitted
 from ml.features import Facts, FeatureSpec
 from ml.journeys import movements
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs, restate
 from ml.segments import SegmentSpec
-from ml.segments.evidence import fitted
 from ml.value import ValueSpec
 from tests.evidence.seeds import SEEDS
 

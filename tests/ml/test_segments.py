@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
+from ml.evidence import evidence_figure, segment_evidence
 from ml.features import Attribute, Facts, FeatureSpec, features_table
 from ml.reasons import Reason
 from ml.rules import RuleError
@@ -30,14 +31,12 @@ from ml.segments import (
     apply_means,
     assign,
     audiences,
-    evidence_figure,
     fit_layers,
     micro_segment_id,
     micro_segments,
     prefixes,
     profiles,
     r2,
-    segment_evidence,
     shrunken_means,
     train,
     unknown_features,

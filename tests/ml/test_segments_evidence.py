@@ -13,12 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
-from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs
-from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, segment_evidence, shrunken_means
-from ml.segments.evidence import fitted, gaps, judged_on, pooled
-from ml.segments.groupings import (
+from ml.evidence.comparison import fitted, gaps, judged_on, pooled, segment_evidence
+from ml.evidence.groupings import (
     BINS,
     INDIVIDUAL,
     MEASURES,
@@ -31,6 +27,10 @@ from ml.segments.groupings import (
     acted_upon,
     judged,
 )
+from ml.features import Facts, FeatureSpec
+from ml.lifecycle import LifecycleSpec
+from ml.restate import Models, Specs
+from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, shrunken_means
 from ml.segments.micro_segments import prefixes
 from ml.simulate import SimulationSpec, simulate
 from ml.value import ValueSpec

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from ml import tables
+from ml.evidence.groupings import MEASURES, OURS, Judged, judged
 from ml.features import Facts
 from ml.sampling import sampled
-from ml.segments.groupings import MEASURES, OURS, Judged, judged
 from ml.segments.training import evaluation_days, train
 
 if TYPE_CHECKING:
