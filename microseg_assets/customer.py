@@ -194,7 +194,6 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     `begun` is the first published day of the spell. None where facts of the days before are not there, or the models
     would have put the customer elsewhere on that day.
     """
-    from ml.restate import inputs_of
 
     chain, stage = one.chain, one.path[-1]["stage"]
     days = chain.calendar.days(chain.calendar.start, begun)
@@ -216,7 +215,7 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     if not pairs.num_rows:
         return None
     models = chain.models(chain.calendar.serving_week(one.day), without=("layers",))
-    was = inputs_of(chain.engine, facts.snapshot(pairs), models).sort_by("day")
+    was = models.inputs_of(chain.engine, facts.snapshot(pairs)).sort_by("day")
     first = None
     for day, then in zip(reversed(was["day"].to_pylist()), reversed(was["stage"].to_pylist()), strict=True):
         if then != stage:

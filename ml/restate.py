@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.engine import Engine
-
-if TYPE_CHECKING:
-    from ml.lifecycle import LifecycleModel, LifecycleSpec
-    from ml.segments import History, LayerModels, SegmentSpec
-    from ml.value import ValueModel, ValueSpec
+from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages
+from ml.segments import History, LayerModels, SegmentSpec, history_columns, layer_inputs
+from ml.segments.assignment import primary_strings
+from ml.segments.inputs import in_order
+from ml.value import ValueModel, ValueSpec, apply
+from ml.value import inputs_of as value_inputs
+from ml.value.spec import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,11 @@ class Models:
     layers: LayerModels | None
     specs: Specs = field()
 
-
-def inputs_of(engine: Engine, features: pa.Table, models: Models) -> pa.Table:
-    """`layer_inputs` of a snapshot under `models`: features, value and stage of each customer and day."""
-    from ml import lifecycle, segments, value
-
-    valued = value.apply(features, models.value, models.specs.value, label="restated")
-    stages = lifecycle.assign_stages(engine, features, valued, models.lifecycle, models.specs.lifecycle)
-    return segments.layer_inputs(engine, features, valued, stages)
+    def inputs_of(self, engine: Engine, features: pa.Table) -> pa.Table:
+        """`layer_inputs` of a snapshot: features, value and stage of each customer and day, under these models."""
+        valued = apply(features, self.value, self.specs.value, label="restated")
+        stages = assign_stages(engine, features, valued, self.lifecycle, self.specs.lifecycle)
+        return layer_inputs(engine, features, valued, stages)
 
 
 def restate(engine: Engine, features: pa.Table, models: Models, history: History | None = None) -> pa.Table:
@@ -63,7 +61,7 @@ def restate(engine: Engine, features: pa.Table, models: Models, history: History
     customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
     of `features`, by day and customer. Before there are layers the string is the stage alone.
     """
-    return strings_of(inputs_of(engine, features, models), models, None if history is None else past(history, models))
+    return strings_of(models.inputs_of(engine, features), models, None if history is None else past(history, models))
 
 
 def past(features: History, models: Models) -> History:
@@ -79,16 +77,14 @@ def past(features: History, models: Models) -> History:
     -------
     The features of each pair with the value model's columns beside them, null where the pair asks for none.
     """
-    from ml import value
-    from ml.value.spec import OUTPUTS
 
     def of(pairs: pa.Table) -> pa.Table:
         found = features(pairs)
         is_valued = pairs["is_valued"].combine_chunks()
         # Nothing but what the model looks at: the answer for a customer must not depend on who else is asked for.
-        looked_at = [name for name in value.inputs_of(models.value) if name in found.column_names]
+        looked_at = [name for name in value_inputs(models.value) if name in found.column_names]
         asked = found.select(["customer_id", "day", *looked_at]).filter(is_valued)
-        valued = value.apply(asked, models.value, models.specs.value, label="restated")
+        valued = apply(asked, models.value, models.specs.value, label="restated")
         place = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
         place = pc.if_else(is_valued, place, pa.scalar(None, pa.int64()))
         for name in OUTPUTS:
@@ -100,18 +96,13 @@ def past(features: History, models: Models) -> History:
 
 def past_columns(models: Models, names: Sequence[str]) -> list[str]:
     """Those of a snapshot's columns that `past` has to be given."""
-    from ml import segments, value
-
-    looked_at, is_valued = segments.history_columns(models.layers, names)
-    wanted = {*looked_at, *(value.inputs_of(models.value) if is_valued else ())}
+    looked_at, is_valued = history_columns(models.layers, names)
+    wanted = {*looked_at, *(value_inputs(models.value) if is_valued else ())}
     return [name for name in names if name in wanted]
 
 
 def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:
     """`restate` from `layer_inputs` on: only the layers and strings are computed."""
-    from ml.segments.assignment import primary_strings
-    from ml.segments.inputs import in_order
-
     inputs = in_order(inputs)
     strings = primary_strings(inputs, models.layers, models.specs.segments.layers, history)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]

@@ -32,7 +32,7 @@ from ml.journeys.training import _contest as transition_contest
 from ml.journeys.transitions import TransitionModel, TransitionSpec, fit, transition_counts
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
-from ml.restate import Models, Specs, inputs_of, restate
+from ml.restate import Models, Specs, restate
 from ml.segments import training as layer_training
 from ml.segments.inputs import in_order
 from ml.segments.layers import LayerModels
@@ -206,9 +206,9 @@ class LayerWeek:
         assert isinstance(refit, LayerModels)
         first, later = layer_training.evaluation_days(as_of, spec.outcome_window_days)
         pairs = facts.known([first, later])
-        inputs = in_order(inputs_of(facts.engine, facts.snapshot(pairs), models))
+        inputs = in_order(models.inputs_of(facts.engine, facts.snapshot(pairs)))
         spend = facts.outcomes(inputs.select(["customer_id", "day"]), spec.outcome_window_days, until=as_of)["spend"]
-        contest = layer_training._Contest(models, None)
+        contest = layer_training._Contest(spec.layers, None)
         texts = [np.array(contest.strings(inputs, one).to_pylist(), dtype=str) for one in (incumbent, refit)]
         day = np.array(inputs["day"].to_pylist())
         names = np.array(inputs["customer_id"].to_pylist(), dtype=str)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pyarrow as pa
 
-from ml import tables
+from ml import lifecycle, segments, tables, value
 from ml.evidence.groupings import MEASURES, OURS, Judged, judged
 from ml.features import Facts
+from ml.restate import Models, Specs, restate
 from ml.sampling import sampled
-from ml.segments.training import evaluation_days, train
+from ml.segments.training import evaluation_days
 
 if TYPE_CHECKING:
     from ml.lifecycle import LifecycleModel
-    from ml.restate import Models, Specs
     from ml.segments.layers import LayerModels
     from ml.value import ValueModel
 
@@ -80,9 +80,6 @@ def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -
 
 def fitted(facts: Facts, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
     """Each family's first fit on what was known by `as_of`; those not in `families` have no model."""
-    from ml import lifecycle, value
-    from ml.restate import Models
-
     known = facts.until(as_of)
     models = Models(None, None, None, specs)
     if "value" in families:
@@ -97,7 +94,7 @@ def fitted(facts: Facts, as_of: date, specs: Specs, families: Collection[str] = 
 
 def with_layers(facts: Facts, as_of: date, models: Models) -> Models:
     """The models with a first fit of their specs' layers on what was known by `as_of`, in place of other layers."""
-    layers = train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
+    layers = segments.train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
     return replace(models, layers=cast("LayerModels | None", layers))
 
 
@@ -117,8 +114,6 @@ def judged_on(
     -------
     None if fewer than twice `min_cluster_customers` customers were known on either day.
     """
-    from ml.restate import restate
-
     spec = models.specs.segments
     pairs = sampled(facts.engine, facts.known((learn, day)), spec.max_rows, seed)
     on_first = pairs["day"].to_numpy() == np.datetime64(learn)

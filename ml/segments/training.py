@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml.engine import Engine
 from ml.features import Facts
 from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.sampling import sampled
+from ml.segments.assignment import primary_strings
 from ml.segments.cuts import Past
 from ml.segments.figures import all_figures
 from ml.segments.fitting import fit_layers
-from ml.segments.inputs import columns_of
+from ml.segments.inputs import columns_of, in_order
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.reasons import CHOICE_WORDS, ChoiceCode, words
@@ -32,15 +34,20 @@ from ml.serving import inputs_of, invented
 from ml.statistics import Gain, bootstrapped
 from ml.training import Training, Verdict, decide, first_fit, too_little
 
-if TYPE_CHECKING:
-    from ml.restate import Models
-
 METRIC = "r2_log_spend_28d"
 LIMIT_QUANTILE = 0.95  # of the earlier day's log spend above 0
 MOVED = 0.2  # share of a cluster's customers: if fewer change, the clusters in force stay to the last digit
 
 
-def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Models) -> Training:
+class Upstream(Protocol):
+    """The models before the layers, as far as a fit of layers asks for them (see `ml.restate.Models`)."""
+
+    def inputs_of(self, engine: Engine, features: pa.Table) -> pa.Table:
+        """`layer_inputs` of a snapshot: features, value and stage of each customer and day, under these models."""
+        ...
+
+
+def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Upstream) -> Training:
     """Refit the layers on the snapshot of `as_of` and decide whether the refit takes over.
 
     The judge is the share of the variance of log(1 + net revenue of the next window) that micro-segment means explain
@@ -58,7 +65,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     Parameters
     ----------
     facts : cut at `as_of`
-    models : value and lifecycle in force under which the layers are cut; its `layers` is not used
+    models : value and lifecycle in force under which the layers are cut
 
     Returns
     -------
@@ -66,8 +73,6 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     `spec.margin` and by more than chance, or if clusters have drifted; without a model before `spec.warm_up_days` of
     history, or if fewer than twice `min_cluster_customers` customers are known.
     """
-    from ml.restate import inputs_of
-
     window = timedelta(spec.outcome_window_days)
     days = [as_of - 3 * window, *evaluation_days(as_of, spec.outcome_window_days), as_of]
     history = _history_days(facts, as_of)
@@ -83,9 +88,9 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         waiting = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": known, "needed": needed})
     if waiting:
         return Training.without_fit(too_little(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
-    inputs = inputs_of(facts.engine, facts.snapshot(pairs), models)
+    inputs = models.inputs_of(facts.engine, facts.snapshot(pairs))
     today = inputs.filter(pc.equal(inputs["day"], as_of))
-    contest = _Contest.of(facts, inputs, replace(models, specs=replace(models.specs, segments=spec)), as_of)
+    contest = _Contest(spec.layers, _past(facts, inputs, as_of, spec), spec.seed)
     is_old = incumbent is not None and history >= 4 * spec.outcome_window_days
     earlier = _past(facts, inputs, as_of - window, spec) if is_old else None
     refit = fit_layers(today, spec, incumbent, earlier or contest.past)
@@ -198,20 +203,13 @@ def evaluation_days(as_of: date, window_days: int) -> tuple[date, date]:
 class _Contest:
     """Two days that have matured, on which groups are judged; `past` is None if history is too short for that."""
 
-    models: Models
+    layers: tuple[LayerSpec, ...]
     past: Past | None
     seed: int = 0
 
-    @classmethod
-    def of(cls, facts: Facts, inputs: pa.Table, models: Models, as_of: date) -> _Contest:
-        spec = models.specs.segments
-        return cls(models, _past(facts, inputs, as_of, spec), spec.seed)
-
     def strings(self, inputs: pa.Table, layers: LayerModels) -> pa.ChunkedArray:
         """Primary strings of some rows, each by its row alone: damping is the same for all who are compared."""
-        from ml.restate import strings_of
-
-        return strings_of(inputs, replace(self.models, layers=layers))["micro_segment"]
+        return primary_strings(in_order(inputs), layers, self.layers)["micro_segment"]
 
     def scores(self, contest: Mapping[str, LayerModels]) -> dict[str, dict[str, float]]:
         """R² of log spend and spend by micro-segment means, out of time; nothing if history is too short."""

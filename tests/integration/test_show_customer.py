@@ -13,7 +13,6 @@ from microseg_assets import customer
 from microseg_assets.customer import Customer, said, since
 from ml import tables
 from ml.lifecycle.reasons import Comparison
-from ml.restate import inputs_of
 from tests.integration.shop import FRIDAY, MONDAY, Shop
 
 WINDOW = "51 days ($churn_after)"
@@ -80,7 +79,7 @@ def test_a_spell_that_began_before_the_record_has_its_true_first_day(friday: Sho
         days = chain.calendar.days(max(begun - timedelta(days=1), chain.calendar.start), MONDAY)
         asked = facts.known(days)
         asked = asked.filter(pc.equal(asked["customer_id"], who))
-        stages = inputs_of(chain.engine, facts.snapshot(asked), models)
+        stages = models.inputs_of(chain.engine, facts.snapshot(asked))
         was: dict[date, str] = dict(zip(stages["day"].to_pylist(), stages["stage"].to_pylist(), strict=True))
         stage = one.path[-1]["stage"]
         if "at least" in text and was.get(MONDAY) != stage:

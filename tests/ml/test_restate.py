@@ -14,7 +14,7 @@ import pytest
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs, inputs_of, restate
+from ml.restate import Models, Specs, restate
 from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
 from ml.value import ValueSpec
 
@@ -46,7 +46,7 @@ def facts() -> Facts:
 @pytest.fixture(scope="module")
 def models(facts: Facts) -> Models:
     bare = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec(min_cluster_customers=15)))
-    return replace(bare, layers=fit_layers(inputs_of(ENGINE, facts.snapshot_of(DAY), bare), bare.specs.segments, None))
+    return replace(bare, layers=fit_layers(bare.inputs_of(ENGINE, facts.snapshot_of(DAY)), bare.specs.segments, None))
 
 
 def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: Facts, models: Models) -> None:
@@ -73,7 +73,7 @@ def test_strings_begin_with_the_stage_and_have_their_id(facts: Facts, models: Mo
 
 
 def test_strings_are_those_of_the_published_micro_segments(facts: Facts, models: Models) -> None:
-    inputs = inputs_of(ENGINE, facts.snapshot_of(DAY), models)
+    inputs = models.inputs_of(ENGINE, facts.snapshot_of(DAY))
     for layers in (models.specs.segments.layers, models.specs.segments.layers[2:0:-1]):
         spec = replace(models.specs.segments, layers=layers)
         published = micro_segments(ENGINE, inputs, assign(inputs, models.layers), spec)

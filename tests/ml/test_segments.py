@@ -524,9 +524,8 @@ def test_evidence_tells_real_groups_from_random_ones(facts: Facts, models, first
 
 
 def test_default_audiences_and_layers_run_on_a_real_snapshot(facts: Facts, models) -> None:
-    from ml.restate import inputs_of
 
     day = START + timedelta(150)
-    table = inputs_of(ENGINE, facts.snapshot_of(day), models)
+    table = models.inputs_of(ENGINE, facts.snapshot_of(day))
     assert audiences(ENGINE, table, DEFAULT_AUDIENCES).num_rows > 0
     assert "spend_trend_28d" in table.column_names

@@ -159,14 +159,14 @@ def test_multiplication_is_no_pattern() -> None:
 
 def test_default_audiences_hold_on_a_bare_business_and_on_nobody() -> None:
     from ml.lifecycle import LifecycleSpec
-    from ml.restate import Models, Specs, inputs_of
+    from ml.restate import Models, Specs
     from ml.segments import SegmentSpec
     from ml.value import ValueSpec
 
     models = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
     facts = some_facts([(f"c{n}", before(day), 9.0 + n) for n in range(6) for day in range(1, 60, 2 + n)], [])
     for day in (DAY, before(400)):
-        table = inputs_of(ENGINE, facts.snapshot_of(day), models)
+        table = models.inputs_of(ENGINE, facts.snapshot_of(day))
         check_audiences(DEFAULT_AUDIENCES, table.column_names)
         found = audiences(ENGINE, table, (*DEFAULT_AUDIENCES, CART, TOP))
         assert (found.num_rows > 0) == (day == DAY)
