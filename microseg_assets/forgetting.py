@@ -17,17 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microseg_assets.sources import Arrival, Change, SourceError, dropped
+from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.tables import CUSTOMER_ID, Table
-
-if TYPE_CHECKING:
-    from microseg_assets.chain import Chain
 
 Arrivals = Mapping[str, Mapping[date, Arrival]]
 
@@ -55,7 +52,7 @@ class Missing:
     changes: tuple[Change, ...] = ()
 
 
-def missing(chain: Chain, then: Arrivals, now: Arrivals, found: Collection[Change]) -> Missing:
+def missing(workspace: Workspace, then: Arrivals, now: Arrivals, found: Collection[Change]) -> Missing:
     """Who is in no source any more; nobody where a source cannot be read.
 
     Parameters
@@ -63,19 +60,20 @@ def missing(chain: Chain, then: Arrivals, now: Arrivals, found: Collection[Chang
     then, now : table to what was taken in and what the source holds, by day
     found : the days on which a source has come to hold something else
     """
-    suspects = {table: _suspects(chain, table, then[table], now[table], found) for table in then}
-    gone = _absent(chain, pa.chunked_array([rows["customer_id"] for rows in suspects.values()], pa.string()).unique())
+    suspects = {table: _suspects(workspace, table, then[table], now[table], found) for table in then}
+    suspected = pa.chunked_array([rows["customer_id"] for rows in suspects.values()], pa.string())
+    gone = _absent(workspace, suspected.unique())
     if not len(gone):
         return Missing()
     sure = gone
-    if not chain.project.sources_are_complete:
+    if not workspace.project.sources_are_complete:
         old = {table: dropped(then[table], now[table]) for table in then}
         early, held = ({t: _of(rows, old[t], is_in) for t, rows in suspects.items()} for is_in in (True, False))
         is_theirs = all(pc.all(pc.is_in(rows["customer_id"], gone)).as_py() is not False for rows in early.values())
         evident: list[pa.Array] = []
         for table, rows in held.items():
-            if is_versioned(chain.project.inputs[table]):
-                evident.append(_missing_lines(chain, rows["customer_id"].unique(), gone, list(then), is_theirs))
+            if is_versioned(workspace.project.inputs[table]):
+                evident.append(_missing_lines(workspace, rows["customer_id"].unique(), gone, list(then), is_theirs))
             else:
                 evident.append(_missing_rows(rows, gone, then[table], now[table]))
         sure = pa.concat_arrays(evident).unique()
@@ -116,7 +114,7 @@ def _missing_rows(
 
 
 def _missing_lines(
-    chain: Chain, known: pa.Array, gone: pa.Array, tables_then: Collection[str], is_theirs: bool
+    workspace: Workspace, known: pa.Array, gone: pa.Array, tables_then: Collection[str], is_theirs: bool
 ) -> pa.Array:
     """Those of the known customers of a file who are gone, where it still has nearly all others.
 
@@ -129,7 +127,7 @@ def _missing_lines(
     tables_then : tables whose rows say when somebody was here last
     is_theirs : whether nobody but who is gone has rows on the days that sources have dropped
     """
-    source, nobody = chain.sources["customers"], known.slice(0, 0)
+    source, nobody = workspace.sources["customers"], known.slice(0, 0)
     if source is None:
         return nobody
     is_here = pc.is_in(known, source.customers().combine_chunks())
@@ -138,12 +136,12 @@ def _missing_lines(
         return nobody
     if len(lost) == 1 and is_theirs:
         return lost
-    dated = [table for table in tables_then if not is_versioned(chain.project.inputs[table])]
-    last = _last_days(chain, dated)
+    dated = [table for table in tables_then if not is_versioned(workspace.project.inputs[table])]
+    last = _last_days(workspace, dated)
     seen = last.filter(pc.is_in(last["customer_id"], left))
     never = left.filter(pc.invert(pc.is_in(left, last["customer_id"].combine_chunks())))
     for table in dated:  # who comes only after the newest day in the lake has not been away
-        if (other := chain.sources[table]) is not None:
+        if (other := workspace.sources[table]) is not None:
             never = never.filter(pc.invert(pc.is_in(never, other.customers().combine_chunks())))
     if len(never):
         return lost
@@ -153,13 +151,13 @@ def _missing_lines(
     return lost.filter(pc.is_in(lost, later))
 
 
-def _last_days(chain: Chain, dated: Collection[str]) -> pa.Table:
+def _last_days(workspace: Workspace, dated: Collection[str]) -> pa.Table:
     """`customer_id` and the last `day` on which the lake has rows of them, in the tables named."""
-    raw = {table: chain.stored[f"raw_{table}"].table for table in dated}
+    raw = {table: workspace.stored[f"raw_{table}"].table for table in dated}
     parts = " UNION ALL ".join(f"SELECT customer_id, day FROM {table}" for table in dated)
-    return chain.engine.query(
+    return workspace.engine.query(
         f"SELECT customer_id, max(day) AS day FROM ({parts}) WHERE customer_id IS NOT NULL GROUP BY customer_id",
-        **{table: chain.lake.files(one, chain.lake.keys(one)) for table, one in raw.items()},
+        **{table: workspace.lake.files(one, workspace.lake.keys(one)) for table, one in raw.items()},
     )
 
 
@@ -179,22 +177,22 @@ def is_versioned(table: Table) -> bool:
 
 
 def _suspects(
-    chain: Chain, table: str, then: Mapping[date, Arrival], now: Mapping[date, Arrival], found: Iterable[Change]
+    workspace: Workspace, table: str, then: Mapping[date, Arrival], now: Mapping[date, Arrival], found: Iterable[Change]
 ) -> pa.Table:
     """`day`, `customer_id` and `rows` in the lake of the days on which somebody may be missing in the source."""
     days = {change.day for change in found if change.table == table} | dropped(then, now)
-    if is_versioned(chain.project.inputs[table]):
+    if is_versioned(workspace.project.inputs[table]):
         days = set(then)
-    raw = chain.stored[f"raw_{table}"].table
+    raw = workspace.stored[f"raw_{table}"].table
     rows = "SELECT day, customer_id, COUNT(*) AS rows FROM raw WHERE customer_id IS NOT NULL GROUP BY day, customer_id"
-    return chain.engine.query(rows, raw=chain.lake.files(raw, sorted(days)))
+    return workspace.engine.query(rows, raw=workspace.lake.files(raw, sorted(days)))
 
 
-def _absent(chain: Chain, ids: pa.Array) -> pa.Array:
+def _absent(workspace: Workspace, ids: pa.Array) -> pa.Array:
     """Those of the ids that no source holds, nor any map of ids, by which a customer has another name; none if a source
     cannot tell."""
     for table in tables.INPUTS:
-        source = chain.sources[table]
+        source = workspace.sources[table]
         if source is None or not len(ids):
             continue
         try:

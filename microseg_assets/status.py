@@ -14,11 +14,12 @@ from typing import Literal, TypeAlias
 
 import click
 
-from microseg_assets.chain import Chain, Stored
+from microseg_assets.chain import Chain
 from microseg_assets.lake import Stamp
 from microseg_assets.partitions import Reach
 from microseg_assets.sources import days_told
 from microseg_assets.taken_in import Comparison, compare, raw_name
+from microseg_assets.workspace import Stored
 from ml import tables
 
 LISTED = 3  # days or weeks that a remark names

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import dagster as dg
 import pyarrow as pa
@@ -20,6 +20,8 @@ import pyarrow.compute as pc
 from dagster._core.events import DagsterEventBatchMetadata
 
 from microseg_assets import metadata, progress
+from microseg_assets.project import Project
+from microseg_assets.workspace import Choice, Stored, Workspace
 from ml import tables
 from ml.engine import Engine, Files
 from ml.features import DayFacts, Facts, day_facts
@@ -28,10 +30,6 @@ from ml.segments import Names, layer_inputs
 from ml.tables.outputs import INPUT_PROFILES
 from ml.training import Training
 
-if TYPE_CHECKING:
-    from microseg_assets.chain import Chain, Choice, Stored
-    from microseg_assets.project import Project
-
 BATCH_DAYS = 31
 
 
@@ -39,7 +37,7 @@ BATCH_DAYS = 31
 class TrainingWeek:
     """One week of a family: its days, the facts known at its end, and last week's choice."""
 
-    chain: Chain
+    workspace: Workspace
     start: date
     end: date
     facts: Facts
@@ -47,16 +45,16 @@ class TrainingWeek:
 
     def accepted(self, table: str) -> pa.Table:
         """Accepted rows of an input table up to the end of the week."""
-        days = self.chain.calendar.days(self.chain.calendar.start, self.end)
-        rows = self.chain.accepted_of(table, days)
-        return self.chain.engine.query("SELECT * FROM accepted ORDER BY ALL", accepted=rows)
+        days = self.workspace.calendar.days(self.workspace.calendar.start, self.end)
+        rows = self.workspace.accepted_of(table, days)
+        return self.workspace.engine.query("SELECT * FROM accepted ORDER BY ALL", accepted=rows)
 
 
 @dataclass
 class Step:
     """One run of one asset over one or several partitions."""
 
-    chain: Chain
+    workspace: Workspace
     name: str
     context: dg.AssetExecutionContext
     keys: list[date]
@@ -65,15 +63,15 @@ class Step:
 
     @property
     def project(self) -> Project:
-        return self.chain.project
+        return self.workspace.project
 
     @property
     def engine(self) -> Engine:
-        return self.chain.engine
+        return self.workspace.engine
 
     @property
     def stored(self) -> Stored:
-        return self.chain.stored[self.name]
+        return self.workspace.stored[self.name]
 
     @cached_property
     def tags(self) -> dict[str, str]:
@@ -95,27 +93,27 @@ class Step:
         """The days of this step, grouped by the training week whose choices are in force on them."""
         group: list[date] = []
         for day in sorted(self.keys):
-            if group and self.chain.calendar.serving_week(day) != self.chain.calendar.serving_week(group[0]):
-                yield self.chain.calendar.serving_week(group[0]), group
+            if group and self.workspace.calendar.serving_week(day) != self.workspace.calendar.serving_week(group[0]):
+                yield self.workspace.calendar.serving_week(group[0]), group
                 group = []
             group.append(day)
         if group:
-            yield self.chain.calendar.serving_week(group[0]), group
+            yield self.workspace.calendar.serving_week(group[0]), group
 
     def training(self, family: str | None = None) -> Iterator[TrainingWeek]:
         """The weeks of this step, ascending, each with the facts known at its end and its incumbent."""
-        calendar = self.chain.calendar
-        facts = self.chain.facts(calendar.week_end(max(self.keys)))
+        calendar = self.workspace.calendar
+        facts = self.workspace.facts(calendar.week_end(max(self.keys)))
         for week in sorted(self.keys):
             end = calendar.week_end(week)
-            yield TrainingWeek(self.chain, week, end, facts.until(end), self._incumbent(family, week))
+            yield TrainingWeek(self.workspace, week, end, facts.until(end), self._incumbent(family, week))
 
     def _incumbent(self, family: str | None, week: date) -> Choice:
         """Last week's choice; none before the first week that was ever trained, or without a family."""
-        before = self.chain.calendar.previous_week(week)
-        if before and family and not self.chain.lake.missing(tables.MODEL_CHOICES, [before], family=family):
-            return self.chain.choice(family, before)
-        return self.chain.choice(family or "", None)
+        before = self.workspace.calendar.previous_week(week)
+        if before and family and not self.workspace.lake.missing(tables.MODEL_CHOICES, [before], family=family):
+            return self.workspace.choice(family, before)
+        return self.workspace.choice(family or "", None)
 
     @staticmethod
     def before(day: date) -> date:
@@ -125,8 +123,8 @@ class Step:
 
     def files(self, asset: str, keys: Iterable[date]) -> Files:
         """Partitions of an asset, as the engine reads them."""
-        stored = self.chain.stored[asset]
-        return self.chain.lake.files(stored.table, keys, **stored.fixed)
+        stored = self.workspace.stored[asset]
+        return self.workspace.lake.files(stored.table, keys, **stored.fixed)
 
     def read(self, asset: str, keys: Iterable[date]) -> pa.Table:
         """Partitions of an asset in memory, with their day."""
@@ -134,26 +132,26 @@ class Step:
 
     def week(self, asset: str, week: date) -> pa.Table:
         """One weekly partition in memory."""
-        return self.chain.lake.read(self.chain.stored[asset].table, week)
+        return self.workspace.lake.read(self.workspace.stored[asset].table, week)
 
     def yesterday(self, asset: str, day: date) -> pa.Table | None:
         """The partition of the day before; None on the first day that was ever made."""
         before = self.before(day)
-        stored = self.chain.stored[asset]
-        if self.chain.lake.missing(stored.table, [before], **stored.fixed):
+        stored = self.workspace.stored[asset]
+        if self.workspace.lake.missing(stored.table, [before], **stored.fixed):
             return None
         return self.read(asset, [before])
 
     def recent(self, asset: str, day: date, span: timedelta) -> pa.Table:
         """The partitions from `day - span` to `day` that are there."""
-        stored = self.chain.stored[asset]
-        wanted = self.chain.calendar.days(max(day - span, self.chain.calendar.start), day)
-        gone = set(self.chain.lake.missing(stored.table, wanted, **stored.fixed))
+        stored = self.workspace.stored[asset]
+        wanted = self.workspace.calendar.days(max(day - span, self.workspace.calendar.start), day)
+        gone = set(self.workspace.lake.missing(stored.table, wanted, **stored.fixed))
         return self.read(asset, [d for d in wanted if d.isoformat() not in gone])
 
     def day_facts(self, days: Sequence[date]) -> DayFacts:
         """What the accepted rows of some days come to, each day by itself."""
-        return day_facts(self.engine, **self.chain.accepted(days))
+        return day_facts(self.engine, **self.workspace.accepted(days))
 
     def layer_inputs(self, days: Sequence[date]) -> pa.Table:
         """Features, value and stage of each customer, side by side."""
@@ -162,7 +160,7 @@ class Step:
 
     def names(self, week: date | None) -> Names:
         """What a marketer calls each micro-segment under the layer models of a week."""
-        model = self.chain.choice("layers", week).model
+        model = self.workspace.choice("layers", week).model
         return Names() if model is None else model.names()
 
     # ── small questions about rows ────────────────────────────────────────────────────────────────────────────────
@@ -212,12 +210,12 @@ class Step:
         """Put the partitions of `days` in place and note their metadata; `footers` are kept in the files too."""
         if not days:
             return
-        counts = self.chain.lake.write_days(self.stored.table, rows, days, footers, **self.stored.fixed)
+        counts = self.workspace.lake.write_days(self.stored.table, rows, days, footers, **self.stored.fixed)
         for day in days:
             self.note(day, rows=counts[day], **notes)
 
     def write_week(self, week: date, rows: pa.Table, **notes: Any) -> None:
-        count = self.chain.lake.write(self.stored.table, week, rows, **self.stored.fixed)
+        count = self.workspace.lake.write(self.stored.table, week, rows, **self.stored.fixed)
         self.note(week, rows=count, **notes)
 
     def note(self, key: date, *, rows: int | None = None, **notes: Any) -> None:
@@ -234,12 +232,12 @@ class Step:
             rows = "1 row belongs" if refused.num_rows == 1 else f"{refused.num_rows:,} rows belong"
             progress.tell(self.name, f"{rows} to no day: in quarantine, day=undated")
         if refused.num_rows:
-            self.chain.lake.write(tables.QUARANTINE, key, refused, table=table)
+            self.workspace.lake.write(tables.QUARANTINE, key, refused, table=table)
         else:
-            self.chain.lake.remove(tables.QUARANTINE, key, table=table)
+            self.workspace.lake.remove(tables.QUARANTINE, key, table=table)
 
     def quarantine_days(self, table: str, days: Sequence[date], refused: pa.Table) -> None:
-        present = set(self.chain.lake.keys(tables.QUARANTINE, table=table))
+        present = set(self.workspace.lake.keys(tables.QUARANTINE, table=table))
         if refused.num_rows:
             rules = pc.value_counts(refused["rule"]).to_pylist()
             listed = sorted(rules, key=lambda entry: (-entry["counts"], entry["values"]))
@@ -256,17 +254,17 @@ class Step:
             return
         of_days = self.of_days(profiles, days)
         with_rows = sorted(set(of_days["day"].to_pylist()))
-        self.chain.lake.write_days(INPUT_PROFILES, of_days, with_rows, table=table)
-        for key in set(self.chain.lake.keys(INPUT_PROFILES, table=table)) & {f"{day}" for day in days}:
+        self.workspace.lake.write_days(INPUT_PROFILES, of_days, with_rows, table=table)
+        for key in set(self.workspace.lake.keys(INPUT_PROFILES, table=table)) & {f"{day}" for day in days}:
             if date.fromisoformat(key) not in with_rows:
-                self.chain.lake.remove(INPUT_PROFILES, key, table=table)
+                self.workspace.lake.remove(INPUT_PROFILES, key, table=table)
 
     def withdraw(self, day: date) -> None:
         """Take a refused day out of sight, with the facts summed from it and every snapshot that contains them.
 
         What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
         """
-        lake = self.chain.lake
+        lake = self.workspace.lake
         for table in (self.stored.table, tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
             lake.remove(table, day)
         for key in lake.keys(self.project.features_table):
@@ -286,7 +284,7 @@ class Step:
         severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
         self.checks.append(
             dg.AssetCheckEvaluation(
-                asset_key=self.chain.key(self.name),
+                asset_key=self.workspace.key(self.name),
                 check_name=name,
                 passed=bool(passed),
                 severity=severity,
@@ -327,7 +325,7 @@ class Step:
         """After a failure: what was put in place before it is there and passed, and the event log says so too."""
         for key, values in self.written.items():
             self.context.log_event(
-                dg.AssetMaterialization(self.chain.key(self.name), partition=key.isoformat(), metadata=values)
+                dg.AssetMaterialization(self.workspace.key(self.name), partition=key.isoformat(), metadata=values)
             )
         self.report_checks()
 
@@ -351,7 +349,7 @@ class Step:
         failed = [e for e in found if not e.passed]
         worst = any(e.severity == dg.AssetCheckSeverity.ERROR for e in failed)
         return dg.AssetCheckResult(
-            asset_key=self.chain.key(self.name),
+            asset_key=self.workspace.key(self.name),
             check_name=name,
             passed=not failed,
             metadata=found[0].metadata if len(found) == 1 else {"partitions": len(found), "failed": len(failed)},
@@ -362,7 +360,7 @@ class Step:
 
     def choose(self, family: str, week: TrainingWeek, training: Training, *, spec: Any) -> None:
         """Log a week's fit, write the family's choice, and let the champion alias follow the newest one."""
-        tracking = self.chain.tracking
+        tracking = self.workspace.tracking
         tags = {**self.tags, "input_fingerprint": week.facts.fingerprint()}
         recorded = tracking.record(family, week.start, training, spec=spec, tags=tags)
         version = {"challenger": recorded.version, "incumbent": week.incumbent.version, "none": None}[training.decision]
@@ -378,7 +376,7 @@ class Step:
             "reason_code": training.reason_code or None,
             "reason_parameters": json.dumps(dict(training.reason_parameters), sort_keys=True, default=str),
         }
-        newest = max(self.chain.lake.keys(tables.MODEL_CHOICES, family=family), default="")
+        newest = max(self.workspace.lake.keys(tables.MODEL_CHOICES, family=family), default="")
         if week.start.isoformat() >= newest:
             tracking.set_champion(family, version)
         shown = {name: float(value) for name, value in training.metrics.items() if value == value}
@@ -396,7 +394,7 @@ class Step:
             for name in ("r2_spend", "r2_log_spend")
         }
         figures = {"evidence": lambda: draw(rows)} if rows.num_rows else {}
-        url = self.chain.tracking.log_table(
+        url = self.workspace.tracking.log_table(
             family,
             week.start,
             rows.to_pandas(),
@@ -413,7 +411,7 @@ class Step:
             f"SELECT day, {columns} FROM written GROUP BY day ORDER BY day", written=self.files(self.name, self.keys)
         )
         rows = {row.pop("day"): row for row in found.to_pylist()}
-        self.chain.tracking.monitor(family, rows)
+        self.workspace.tracking.monitor(family, rows)
 
     def monitor_shares(self, family: str, column: str) -> None:
         """Log the daily share of each value of a column."""
@@ -427,4 +425,4 @@ class Step:
         rows: dict[date, dict[str, float]] = {}
         for row in found.to_pylist():
             rows.setdefault(row["day"], {})[metric_name(f"share.{row['value']}")] = row["share"]
-        self.chain.tracking.monitor(family, rows)
+        self.workspace.tracking.monitor(family, rows)

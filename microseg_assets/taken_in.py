@@ -19,6 +19,7 @@ from microseg_assets import forgetting
 from microseg_assets.chain import Chain
 from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
 from microseg_assets.undated import against_new_days, problems_of, too_many
+from microseg_assets.workspace import Workspace
 from ml import tables
 
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
@@ -84,14 +85,14 @@ def notes(
     return noted
 
 
-def undated_of(chain: Chain, table: str, days: Sequence[date]) -> dict[date, int]:
+def undated_of(workspace: Workspace, table: str, days: Sequence[date]) -> dict[date, int]:
     """How many rows without a day count against days that were taken in."""
-    held = chain.lake.notes(chain.stored[raw_name(table)].table, days)
+    held = workspace.lake.notes(workspace.stored[raw_name(table)].table, days)
     counts = {day: sum(int(held[f"{day}"].get(name, 0)) for name in (_UNDATED, _UNPLACED)) for day in days}
     return {day: count for day, count in counts.items() if count}
 
 
-def undated_now(chain: Chain, table: str, lost: int, arrived: Mapping[date, Arrival]) -> Undated:
+def undated_now(workspace: Workspace, table: str, lost: int, arrived: Mapping[date, Arrival]) -> Undated:
     """How many rows without a day count against which days, as the source is now.
 
     Parameters
@@ -99,53 +100,53 @@ def undated_now(chain: Chain, table: str, lost: int, arrived: Mapping[date, Arri
     lost : how many such rows there are
     arrived : what every day was delivered
     """
-    source = chain.sources[table]
+    source = workspace.sources[table]
     if not lost or source is None:
         return Undated()
-    then = taken(chain, table)
+    then = taken(workspace, table)
     if source.has_order:
         placed = {day: now.undated for day, now in arrived.items() if now.undated}
         for day in placed.keys() & then.keys():  # a day that had its rows before these came has lost none of them
             if not then[day].holds_other_rows(arrived[day]):
                 placed[day] = min(placed[day], then[day].undated)
         return Undated(placed)
-    accepted = {date.fromisoformat(key) for key in chain.lake.keys(chain.project.inputs[table])}
-    before = _counted_before(chain, table, accepted)
+    accepted = {date.fromisoformat(key) for key in workspace.lake.keys(workspace.project.inputs[table])}
+    before = _counted_before(workspace, table, accepted)
     rows = {day: was.rows for day, was in then.items() if day in accepted}
-    return Undated({}, against_new_days(chain.project, lost, arrived, rows, before))
+    return Undated({}, against_new_days(workspace.project, lost, arrived, rows, before))
 
 
-def note_undated(chain: Chain, table: str, day: date, lost: int) -> None:
+def note_undated(workspace: Workspace, table: str, day: date, lost: int) -> None:
     """Keep how many rows have no day while `day` is taken in."""
-    chain.lake.put_file(chain.stored[raw_name(table)].table, day, _LOST, json.dumps(lost).encode())
+    workspace.lake.put_file(workspace.stored[raw_name(table)].table, day, _LOST, json.dumps(lost).encode())
 
 
-def _counted_before(chain: Chain, table: str, accepted: Collection[date]) -> int:
+def _counted_before(workspace: Workspace, table: str, accepted: Collection[date]) -> int:
     """How many rows had no day when the newest accepted day was taken in with such rows."""
-    raw = chain.stored[raw_name(table)].table
+    raw = workspace.stored[raw_name(table)].table
     for day in sorted(accepted, reverse=True):
-        if (held := chain.lake.read_file(raw, day, _LOST)) is not None:
+        if (held := workspace.lake.read_file(raw, day, _LOST)) is not None:
             return int(json.loads(held))
     return 0
 
 
-def note_columns(chain: Chain, table: str, day: date, columns: Sequence[str]) -> None:
+def note_columns(workspace: Workspace, table: str, day: date, columns: Sequence[str]) -> None:
     """Keep the columns the source has while `day` is taken in."""
-    chain.lake.put_file(chain.stored[raw_name(table)].table, day, _COLUMNS, json.dumps(list(columns)).encode())
+    workspace.lake.put_file(workspace.stored[raw_name(table)].table, day, _COLUMNS, json.dumps(list(columns)).encode())
 
 
-def columns_before(chain: Chain, table: str, day: date) -> list[str] | None:
+def columns_before(workspace: Workspace, table: str, day: date) -> list[str] | None:
     """The columns the source had when the days before `day` were taken in; None if nobody has noted them."""
-    raw = chain.stored[raw_name(table)].table
-    for key in reversed([key for key in chain.lake.keys(raw) if key < day.isoformat()]):
-        if (held := chain.lake.read_file(raw, key, _COLUMNS)) is not None:
+    raw = workspace.stored[raw_name(table)].table
+    for key in reversed([key for key in workspace.lake.keys(raw) if key < day.isoformat()]):
+        if (held := workspace.lake.read_file(raw, key, _COLUMNS)) is not None:
             return list(json.loads(held))
     return None
 
 
-def taken(chain: Chain, table: str) -> dict[date, Arrival]:
+def taken(workspace: Workspace, table: str) -> dict[date, Arrival]:
     """What was taken in of an input table, by day."""
-    held = chain.lake.notes(chain.stored[raw_name(table)].table)
+    held = workspace.lake.notes(workspace.stored[raw_name(table)].table)
     noted = {key: note for key, note in held.items() if _FINGERPRINT in note}
     return {
         date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT], int(note.get(_UNDATED, 0)))
@@ -170,20 +171,20 @@ def kept(
     return [day for day in days if day in gone]
 
 
-def compare(chain: Chain) -> Comparison:
+def compare(workspace: Workspace) -> Comparison:
     """Read every source through and compare it with what was taken in from it."""
     found: list[Change] = []
     unreadable = []
     before: dict[str, Mapping[date, Arrival]] = {}
     held: dict[str, Mapping[date, Arrival]] = {}
     for table in tables.INPUTS:
-        source = chain.sources[table]
-        then = taken(chain, table) if source is not None else {}
+        source = workspace.sources[table]
+        then = taken(workspace, table) if source is not None else {}
         if source is None or not then:
             continue
         try:
-            now, lost = source.delivery(chain.calendar.newest_day)
-            why = _too_many(chain, table, source, now) if lost else None
+            now, lost = source.delivery(workspace.calendar.newest_day)
+            why = _too_many(workspace, table, source, now) if lost else None
         except SourceError as error:
             unreadable.append((table, str(error)))
             continue
@@ -196,7 +197,7 @@ def compare(chain: Chain) -> Comparison:
             before[table], held[table] = then, now
     if unreadable or not before:
         return Comparison(tuple(found), tuple(unreadable))
-    missing = forgetting.missing(chain, before, held, found)
+    missing = forgetting.missing(workspace, before, held, found)
     return Comparison((*found, *missing.changes), (), missing)
 
 
@@ -214,7 +215,7 @@ def removed_in(chain: Chain, run: str) -> pa.Array:
     return chain.removed_in[run]
 
 
-def _too_many(chain: Chain, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:
+def _too_many(workspace: Workspace, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:
     """Why nothing is taken in from a source, if so many of its rows belong to no day."""
     problems = problems_of(source, source.undated())
-    return too_many(chain.project, table, problems, sum(one.rows for one in now.values()))
+    return too_many(workspace.project, table, problems, sum(one.rows for one in now.values()))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,35 +14,33 @@ from expectations.duplicates import ID
 from expectations.past import Past, window
 from expectations.profiles import profile
 from expectations.refusals import said_again
+from microseg_assets.workspace import Workspace
 from ml.tables import TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
 
-if TYPE_CHECKING:
-    from microseg_assets.chain import Chain
 
-
-def past_of(chain: Chain, table: str, days: Sequence[date]) -> Past:
+def past_of(workspace: Workspace, table: str, days: Sequence[date]) -> Past:
     """What the lake holds from before some days of an input table, for `expectations` to compare them with.
 
     Read beside Dagster's dependencies on purpose: making one old day anew does not make all later ones stale.
     """
-    lake, accepted, first = chain.lake, chain.project.inputs[table], min(days)
+    lake, accepted, first = workspace.lake, workspace.project.inputs[table], min(days)
     before = [date.fromisoformat(key) for key in lake.keys(accepted) if key < first.isoformat()]
-    trailing = [day for day in before if day >= first - timedelta(days=window(chain.project.validation))]
+    trailing = [day for day in before if day >= first - timedelta(days=window(workspace.project.validation))]
     profiled = set(lake.keys(INPUT_PROFILES, table=table))
     known = [day for day in trailing if day.isoformat() in profiled]
-    profiles = chain.engine.query("SELECT * FROM known", known=lake.files(INPUT_PROFILES, known, table=table))
+    profiles = workspace.engine.query("SELECT * FROM known", known=lake.files(INPUT_PROFILES, known, table=table))
     if unprofiled := [day for day in trailing if day.isoformat() not in profiled]:  # most of them have no rows
-        made = profile(chain.engine, accepted, lake.files(accepted, unprofiled))
+        made = profile(workspace.engine, accepted, lake.files(accepted, unprofiled))
         profiles = pa.concat_tables([profiles.cast(made.schema), made])
-    customers = chain.project.inputs["customers"]
+    customers = workspace.project.inputs["customers"]
     delivered = [key for key in lake.keys(customers) if key <= max(days).isoformat()]
     return Past(
         profiles,
         frozenset(trailing),
         began=min(before, default=None),
         ids=lake.files(accepted, before) if ID in accepted.names and before else None,
-        customers=lake.files(customers, delivered) if chain.sources["customers"] and table != "customers" else None,
+        customers=lake.files(customers, delivered) if workspace.sources["customers"] and table != "customers" else None,
     )
 
 
@@ -62,7 +59,7 @@ ORDER BY day
 """
 
 
-def days_to_judge_again(chain: Chain, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
+def days_to_judge_again(workspace: Workspace, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
     """Later days that hold an id which `days` have come to accept, or do no longer, or for something else: the first
     accepted one wins.
 
@@ -71,12 +68,12 @@ def days_to_judge_again(chain: Chain, table: str, days: Sequence[date], rows: pa
     days : days that are made anew and still lie in the lake as they were
     rows : what is accepted of them now
     """
-    lake, accepted, raw = chain.lake, chain.project.inputs[table], chain.stored[f"raw_{table}"].table
+    lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.stored[f"raw_{table}"].table
     made = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
     later = [key for key in lake.keys(raw) if key > min(days).isoformat() and date.fromisoformat(key) not in set(days)]
     if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not made):
         return []
-    found = chain.engine.query(
+    found = workspace.engine.query(
         _LATER, before=lake.files(accepted, sorted(made)), after=rows, later=lake.files(raw, later)
     )
     return list(found["day"].to_pylist())

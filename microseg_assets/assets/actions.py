@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
-from microseg_assets.step import TrainingWeek
+from microseg_assets.step import Step, TrainingWeek
 from ml import actions, tables
 
 

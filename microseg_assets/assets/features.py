@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from microseg_assets.chain import Chain, Step, Stored
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
+from microseg_assets.workspace import Stored
 from ml import tables
 
 
@@ -19,8 +21,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
         """What each customer did on the day: orders, money, events, actions. All that a snapshot is made of."""
         for days in step.batches():
             facts = step.day_facts(days)
-            step.chain.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
-            step.chain.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
+            step.workspace.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
+            step.workspace.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
             step.write(facts.customer_days, days)
 
     @chain.asset(

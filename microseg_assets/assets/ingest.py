@@ -11,8 +11,9 @@ import dagster as dg
 import pyarrow as pa
 
 from microseg_assets import forgetting, taken_in
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.sources import Arrival, Drift, Source
+from microseg_assets.step import Step
 from microseg_assets.taken_in import raw_name
 from microseg_assets.undated import problems_of, too_many
 from ml import tables
@@ -45,9 +46,9 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
         lost = problems_of(source, undated).total()
         columns = list(source.columns())
         told = _told(step, source, table)
-        then = taken_in.taken(step.chain, table)
+        then = taken_in.taken(step.workspace, table)
         is_again = any(day in then for day in step.keys)
-        removed = taken_in.removed_in(step.chain, step.context.run.run_id) if is_again else ()
+        removed = taken_in.removed_in(chain, step.context.run.run_id) if is_again else ()
         for days in step.batches(ALL_AT_ONCE):
             rows = source.rows(days[0], days[-1])
             arrived = source.arrived(rows)
@@ -62,9 +63,9 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
             step.write(rows, new, footers=taken_in.notes(new, arrived, counting), **told.notes)
             for day in kept:
                 step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
-            taken_in.note_columns(step.chain, table, days[-1], columns)
+            taken_in.note_columns(step.workspace, table, days[-1], columns)
             if not source.has_order:
-                taken_in.note_undated(step.chain, table, days[-1], lost)
+                taken_in.note_undated(step.workspace, table, days[-1], lost)
             for day in days:
                 is_kept = KEPT if day in kept else None
                 step.check(DELIVERY, day, not told.lost, warn=True, kept=is_kept, **told.notes)
@@ -107,7 +108,7 @@ class _Told:
 
 
 def _told(step: Step, source: Source, table: str) -> _Told:
-    before = taken_in.columns_before(step.chain, table, min(step.keys))
+    before = taken_in.columns_before(step.workspace, table, min(step.keys))
     drift = source.drift(before) if before is not None else Drift()
     lost = [problem.message for problem in source.check() if problem.severity == "warning"]
     unmapped = source.unmapped() if source.ids is not None else None
@@ -143,7 +144,7 @@ def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> taken
     problems = problems_of(source, undated)
     if not problems:
         return taken_in.Undated()
-    arrived = source.arrivals(step.chain.calendar.newest_day)
+    arrived = source.arrivals(step.workspace.calendar.newest_day)
     if why := too_many(step.project, table, problems, sum(one.rows for one in arrived.values())):
         step.refuse(why)
-    return taken_in.undated_now(step.chain, table, problems.total(), arrived)
+    return taken_in.undated_now(step.workspace, table, problems.total(), arrived)

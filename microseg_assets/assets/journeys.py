@@ -5,8 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from microseg_assets.assets.segments import EARLIER_DAYS, earlier_features
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
 from ml import journeys, tables
 from ml.restate import restate
 

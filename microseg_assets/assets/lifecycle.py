@@ -7,15 +7,16 @@ from datetime import date, timedelta
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
 from ml import lifecycle, tables
 
 
 def _weeks_before(step: Step, day: date) -> list[dict[str, int]]:
     """Customers by stage on the same day of each of the weeks before, as far as they are there."""
     wanted = [day - timedelta(weeks=back) for back in range(1, lifecycle.TRAILING_WEEKS + 1)]
-    gone = set(step.chain.lake.missing(tables.LIFECYCLE_STAGES, wanted))
+    gone = set(step.workspace.lake.missing(tables.LIFECYCLE_STAGES, wanted))
     there = [d for d in wanted if d.isoformat() not in gone]
     return list(lifecycle.stage_counts(step.engine, step.files("lifecycle_stages", there)).values())
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
 from ml import tables
 from ml.atlas import TABLES, Atlas, render
 from ml.value import Basis

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microseg_assets.chain import Chain, Choice, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
 from microseg_assets.status import outdated
+from microseg_assets.step import Step
+from microseg_assets.workspace import Choice
 from ml import evidence, segments, tables
 from ml.engine import quoted
 from ml.restate import Models, past, past_columns

@@ -17,8 +17,9 @@ import pyarrow as pa
 from expectations import Verdict, validate
 from expectations.refusals import exact_repeats
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
-from microseg_assets.chain import DATA_DOCS, Chain, Step
+from microseg_assets.chain import DATA_DOCS, Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
 from microseg_assets.taken_in import undated_of
 from microseg_assets.trailing import days_to_judge_again, past_of
 from ml import tables

@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets.chain import Chain, Step
+from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
+from microseg_assets.step import Step
 from ml import tables, value
 
 CALIBRATED = "calibrated_a_horizon_ago"
@@ -55,7 +56,7 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                 step.note(day, rests_on=None if basis is None else basis.words(), **vars(outlook))
                 came[day] = _check_calibration(step, day, step.of_days(features, [day]), outlook)
         if compared := {day: {"came_over_expected": ratio} for day, ratio in came.items() if ratio is not None}:
-            step.chain.tracking.monitor("value", compared)
+            step.workspace.tracking.monitor("value", compared)
         step.monitor(
             "value",
             {
@@ -91,7 +92,7 @@ def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value
     """
     horizon = step.project.value.horizon_days
     then = day - timedelta(days=horizon)
-    if then < step.chain.calendar.start or step.chain.lake.missing(step.stored.table, [then]):
+    if then < step.workspace.calendar.start or step.workspace.lake.missing(step.stored.table, [then]):
         step.check(CALIBRATED, day, True, warn=True, reason=f"no value was worked out {horizon} days ago")
         return None
     found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon, outlook)

@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microseg_assets.assets.segments import earlier_features
-from microseg_assets.chain import Chain, Stored
+from microseg_assets.chain import Chain
 from microseg_assets.lake import Lake
 from microseg_assets.project import Project
 from microseg_assets.tracking import Tracking
+from microseg_assets.workspace import Stored
 from ml import lifecycle, tables, value
 from ml.engine import DuckDB
 from ml.features import Facts, features_table

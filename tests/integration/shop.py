@@ -25,8 +25,9 @@ import pytest
 
 from microseg_assets import planning, runs
 from microseg_assets.build import chain_of
-from microseg_assets.chain import FAMILIES, Chain
+from microseg_assets.chain import Chain
 from microseg_assets.home import Home
+from microseg_assets.workspace import FAMILIES
 from ml import tables
 from ml.simulate import SimulatedAction, SimulationSpec, simulate, write
 

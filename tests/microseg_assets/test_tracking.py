@@ -388,7 +388,7 @@ def test_a_class_outside_of_ml_is_never_loaded(tmp_path: Path) -> None:
 def test_every_family_has_a_class_that_can_be_loaded() -> None:
     from importlib import import_module
 
-    from microseg_assets.chain import FAMILIES
+    from microseg_assets.workspace import FAMILIES
 
     assert set(tracking.MODEL_CLASSES) == set(FAMILIES)
     for where in tracking.MODEL_CLASSES.values():

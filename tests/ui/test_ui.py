@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from microseg_assets.chain import FAMILIES, OWNERS
+from microseg_assets.chain import OWNERS
+from microseg_assets.workspace import FAMILIES
 from ml.simulate import SimulationSpec, simulate, write
 
 if TYPE_CHECKING:
