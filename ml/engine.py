@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -39,6 +40,8 @@ class Files:
 
 
 Input: TypeAlias = "pa.Table | pd.DataFrame | Files"
+QueryError = duckdb.Error
+ConversionError = duckdb.ConversionException  # a value is not of the type that is asked for
 
 
 class Engine(Protocol):
@@ -127,6 +130,12 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
         declared = quoted(f"{name} as declared")
         cursor.register(declared.strip('"'), files.schema.empty_table())
         cursor.execute(f"{view}(FROM {rows} UNION ALL BY NAME FROM {declared})")
+
+
+@cache
+def sandbox() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that reads nothing, for expressions over constants; each use takes a cursor of it."""
+    return duckdb.connect(config={"enable_external_access": "false", "threads": 1})
 
 
 def sql_of(package: str, name: str) -> str:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from functools import cache
 
-import duckdb
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from ml.engine import quoted
+from ml.engine import ConversionError, QueryError, quoted, sandbox
 from ml.tables import SQL
 
 
@@ -117,26 +115,20 @@ def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str
         f"{_VALUES.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items()
     )
     try:
-        found = _binder().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {given})")
+        found = sandbox().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {given})")
         type_ = str(found.types[0])
         try:
             found.fetchall()  # a text that is compared with a number must be one
-        except duckdb.ConversionException:
+        except ConversionError:
             raise
-        except duckdb.Error:
+        except QueryError:
             pass  # such as the logarithm of a number that a customer need not have
-    except duckdb.Error as error:
+    except QueryError as error:
         said = re.sub(r"^(\w+ )+Error: ", "", str(error).strip().partition("\n")[0])
         raise RuleError(f"{expression!r} cannot be computed: {said}") from None
     if type_ not in ("BOOLEAN", '"NULL"'):
         raise RuleError(f"{expression!r} is not true or false but {type_}: write a comparison")
     return tree
-
-
-@cache
-def _binder() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that reads nothing."""
-    return duckdb.connect(config={"enable_external_access": "false", "threads": 1})
 
 
 def check_words(node: exp.Expr) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -70,8 +71,11 @@ class _Opened:
     tables: Collection[str] = ()  # of a database that is attached
 
 
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+
+
 @contextmanager
-def connected() -> Iterator[duckdb.DuckDBPyConnection]:
+def connected() -> Iterator[Connection]:
     """A DuckDB that reads nothing but what it is given."""
     with (
         tempfile.TemporaryDirectory(prefix="microseg-") as folder,

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import duckdb
-
 from microseg_assets.sources import SourceError, locate
 from microseg_assets.sources.encodings import AUTO, Guessed, guessed
 from microseg_assets.sources.locate import first_line, is_url
-from microseg_assets.sources.plan import connected
+from microseg_assets.sources.plan import Connection, connected
 from microseg_assets.sources.read import FILE, create_view, format_of_all
 from microseg_assets.starting.columns import Again, Seen
 from microseg_assets.starting.guesses import Guess, guesses
 from microseg_assets.starting.names import GROUPS, NAMES, rank
-from ml.engine import quoted
+from ml.engine import QueryError, quoted
 
 LOOKED_AT = 200_000  # rows of a file that guesses are made from
 COUNTED = 5_000_000  # rows up to which a table is read whole to count its values
@@ -87,9 +85,7 @@ def look(data: Sequence[str], folder: Path) -> list[Delivery]:
     return found
 
 
-def _groups(
-    connection: duckdb.DuckDBPyConnection, given: str, folder: Path
-) -> list[tuple[str | tuple[str, ...], list[str]]]:
+def _groups(connection: Connection, given: str, folder: Path) -> list[tuple[str | tuple[str, ...], list[str]]]:
     """The location to write, and the files, of each set of files that have their columns in common."""
     files = locate(given, Path.cwd())
     if len(files) == 1:
@@ -144,7 +140,7 @@ def _is_hidden(path: Path, below: Path) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
 
 
-def _shape(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:
+def _shape(connection: Connection, name: str) -> tuple[str, ...]:
     """Format and columns of a file; its own name if it cannot be read, so that it stands alone."""
     try:
         format_ = format_of_all([name])
@@ -178,9 +174,7 @@ def _from(folder: Path, name: str) -> str:
     return path.relative_to(base).as_posix() or "." if path.is_relative_to(base) else str(path)
 
 
-def _looked_at(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[str], location: str | tuple[str, ...]
-) -> Delivery:
+def _looked_at(connection: Connection, files: Sequence[str], location: str | tuple[str, ...]) -> Delivery:
     format_ = format_of_all(files)
     encoding = guessed(files) if format_ != "parquet" else Guessed()
     create_view(connection, "__rows", files, format_, encoding.encoding)
@@ -205,12 +199,12 @@ def _looked_at(
             of = "__rows" if rows <= COUNTED else "looked_at"
             seen = tuple(_compared(connection, one, bought, list(columns), of) for one in seen)
         frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
-    except duckdb.Error as error:
+    except QueryError as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
     return Delivery(location, tuple(files), rows, seen, broken, encoding, frequent, _partial(connection, files))
 
 
-def _partial(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[str, tuple[int, str]]:
+def _partial(connection: Connection, files: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Columns that only some of several files have."""
     if len(files) == 1:
         return {}
@@ -226,7 +220,7 @@ def _partial(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dic
     }
 
 
-def _broken(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+def _broken(connection: Connection) -> tuple[int, str]:
     if not connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
         return 0, ""
     told = "SELECT count(DISTINCT (scan_id, file_id, line)), min_by(error_message, line), min(line) FROM reject_errors"
@@ -235,7 +229,7 @@ def _broken(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
     return (lines, f"line {line}: {first_line(ValueError(reason))}") if lines else (0, "")
 
 
-def _seen(connection: duckdb.DuckDBPyConnection, name: str, type_: str, table: str = "looked_at") -> Seen:
+def _seen(connection: Connection, name: str, type_: str, table: str = "looked_at") -> Seen:
     value = f"nullif(trim(CAST({quoted(name)} AS VARCHAR)), '')"
     counts = f"SELECT count(*), count({value}), count(DISTINCT {value}) FROM {table}"
     ((rows, filled, distinct),) = connection.sql(counts).fetchall()
@@ -250,16 +244,14 @@ def _seen(connection: duckdb.DuckDBPyConnection, name: str, type_: str, table: s
     return Seen(name, type_, rows, rows - filled, distinct, tuple(v for (v,) in values), rare)
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, seen: Seen) -> Seen:
+def _counted(connection: Connection, seen: Seen) -> Seen:
     column = quoted(seen.name)
     counts = f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM __rows"
     ((rows, filled, distinct),) = connection.sql(counts).fetchall()
     return replace(seen, rows=rows, missing=rows - filled, distinct=distinct, is_sample=False)
 
 
-def _compared(
-    connection: duckdb.DuckDBPyConnection, seen: Seen, bought: Guess, columns: Sequence[str], table: str
-) -> Seen:
+def _compared(connection: Connection, seen: Seen, bought: Guess, columns: Sequence[str], table: str) -> Seen:
     """What rows of the same value say, of a column that may be a transaction's id or a group of products."""
     (who,) = bought.columns["customer_id"].uses
     if rank(seen.name, NAMES["transactions"]["transaction_id"]) is not None and not seen.is_unique:
@@ -286,7 +278,7 @@ def _hashed(columns: Sequence[str]) -> str:
     return f"hash({', '.join(map(quoted, columns))})"
 
 
-def _frequent(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[str, ...]:
+def _frequent(connection: Connection, name: str) -> tuple[str, ...]:
     value = f"trim(CAST({quoted(name)} AS VARCHAR))"
     query = f"SELECT {value} FROM looked_at WHERE {value} <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {CATEGORIES}"
     return tuple(v for (v,) in connection.sql(query).fetchall())

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-import duckdb
 import pyarrow as pa
 from sqlglot import exp
+
+from ml.engine import sandbox
 
 MINUS = "-−–—‐‑‒﹣－⁻"
 _OPEN, _CLOSE = "(（[<⟨‹", ")）]>⟩›"
@@ -138,19 +138,13 @@ def sql(column: str, amounts: Sequence[Amount], decimal: str, thousands: str, *,
 
 def disagreement(expression: str, column: str, values: Sequence[str], expected: Sequence[float]) -> str:
     """The first value of which an expression makes another number than it says; empty if there is none."""
-    with _calculator().cursor() as cursor:
+    with sandbox().cursor() as cursor:
         cursor.register("seen", pa.table({column: pa.array(values, pa.string())}))
         found = cursor.sql(f"SELECT TRY({expression}) FROM seen").fetchall()
     for text, (value,), meant in zip(values, found, expected, strict=True):
         if value is None or abs(value - meant) > 1e-9 * max(1.0, abs(meant)):
             return text
     return ""
-
-
-@cache
-def _calculator() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that reads nothing."""
-    return duckdb.connect(config={"enable_external_access": "false", "threads": 1})
 
 
 def _strip(amounts: Sequence[Amount], notations: frozenset[str], is_simple: bool) -> str:
