@@ -45,9 +45,10 @@ moves: venv ## who moves from day to day and at refits, on real data: border fli
 mutations: venv ## a thousand broken files: each row accepted unchanged or quarantined, or the file refused
 	@MICROSEG_MUTATIONS=1000 $(BIN)/python -m pytest -n 2 tests/mutations $(ARGS)
 
-lint: venv ## style, formatting, types
+lint: venv ## style, formatting, who imports whom, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 format: venv ## what ruff can put right by itself
@@ -61,7 +62,7 @@ clean: ## remove the state: lake, runs, models
 	esac
 
 distclean: clean ## remove the state, the virtual environment and the caches
-	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info
 	@echo "removed $(VENV) and the caches"
 
 # uv installs in a tenth of pip's time; pip is the way out where uv cannot work.
