@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.columns import numbers
-from ml.engine import DuckDB, Engine
+from ml.engine import Engine, in_memory
 from ml.lifecycle.cuts import TOP_SHARE, cut_for_share
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
 from ml.lifecycle.spec import FIRST_CHURN_AFTER, FIRST_NEW_FOR, FIRST_STAR_SHARE, LifecycleSpec
@@ -106,7 +106,7 @@ class LifecycleModel:
             value = table.select(["customer_id", "day", *given])
         else:
             value = baseline(table, value_spec)
-        found = assign_stages(DuckDB(threads=1), table, value, self, LifecycleSpec())
+        found = assign_stages(in_memory(), table, value, self, LifecycleSpec())
         columns = {name: found[name].to_pylist() for name in ("stage", "sub_stage")}
         return pd.DataFrame(columns, index=features.index)
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import ml.segments.mixture as mixture
 import ml.segments.preparation as preparation
 import ml.segments.structure as structure
-from ml.engine import DuckDB
+from ml.engine import in_memory
 from ml.reasons import Reason
 from ml.segments.cuts import Past, StagePast, is_better, judged
 from ml.segments.identity import lineage, matched_letters, new_letters
@@ -496,7 +496,7 @@ def drawn(table: pa.Table) -> np.ndarray:
         return np.random.default_rng(0).permutation(table.num_rows)
     numbered = table.select(["customer_id"]).append_column("row_place", pa.array(np.arange(table.num_rows)))
     query = "SELECT row_place FROM people ORDER BY SHA256(CONCAT('0/', customer_id)), customer_id, row_place"
-    found: np.ndarray = DuckDB().query(query, people=numbered)["row_place"].to_numpy()
+    found: np.ndarray = in_memory().query(query, people=numbered)["row_place"].to_numpy()
     return found
 
 

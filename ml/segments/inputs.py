@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
-from ml.engine import DuckDB, Engine
+from ml.engine import Engine
+from ml.expressions import computed
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 
@@ -73,13 +73,7 @@ def with_derived(table: pa.Table) -> pa.Table:
     if not wanted:
         return table
     needed = sorted(set().union(*(columns_of(sql) for sql in wanted.values())))
-    numbered = table.select(needed).append_column("row_place", pa.array(np.arange(table.num_rows)))
-    query = (
-        exp.select(*(exp.alias_(exp.maybe_parse(sql, dialect="duckdb"), name) for name, sql in wanted.items()))
-        .from_("inputs")
-        .order_by("row_place")
-    )
-    found = DuckDB().query(query.sql("duckdb"), inputs=numbered)
+    found = computed(table.select(needed), wanted)
     for name in wanted:
         table = table.append_column(name, found[name])
     return table

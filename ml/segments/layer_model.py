@@ -16,7 +16,7 @@ from sqlglot import exp
 
 import ml.segments.preparation as preparation
 from ml import rules
-from ml.engine import DuckDB
+from ml.expressions import computed
 from ml.reasons import Reason
 from ml.segments.identity import Event
 from ml.segments.names import ALIKE, Difference
@@ -260,10 +260,7 @@ def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray
     for place, rule in enumerate(layer_rules):
         case = case.when(rules.scalar(rule.when, columns), exp.Literal.number(place))
     case = case.else_(exp.Literal.number(len(layer_rules)))
-    numbered = table.append_column("row_place", pa.array(np.arange(table.num_rows)))
-    query = exp.select("row_place", exp.alias_(case, "place")).from_("inputs").order_by("row_place")
-    found = DuckDB().query(query.sql("duckdb"), inputs=numbered)
-    return found["place"].to_numpy().astype(int)
+    return np.asarray(computed(table, {"place": case})["place"].to_numpy()).astype(int)
 
 
 def layer_spec(stored: Mapping[str, Any]) -> LayerSpec:
