@@ -142,9 +142,9 @@ def _judged_days(
     """What the gate will count of each day, and the rows of each that are equal to another one; of a large source, of
     the newest days."""
     from expectations.tallies import tallies
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
 
-    engine, table, last = DuckDB(), source.target.table, project.calendar.newest_day
+    engine, table, last = in_memory(), source.target.table, project.calendar.newest_day
     undated = {day: one.undated for day, one in source.arrivals(last).items()} if has_undated else {}
     asked = sorted(day for day in {*days, *(day for day, rows in undated.items() if rows)} if day <= last)
     judged: dict[date, Tally] = {}
@@ -171,7 +171,7 @@ def _repeats(engine: Engine, table: Table, rows: pa.Table) -> dict[date, Repeats
 
 def equal_rows(name: str) -> dict[str, Finding]:
     """Table to its days and what is there more than once in them, where anything is; of a project that can be read."""
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
 
     found = {}
     try:
@@ -182,7 +182,7 @@ def equal_rows(name: str) -> dict[str, Finding]:
             days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist() if row["day"] is not None}
             repeats: dict[date, Repeats] = {}
             for piece in _pieces(sorted(days), days):
-                repeats |= _repeats(DuckDB(), source.target.table, source.rows(piece[0], piece[-1]))
+                repeats |= _repeats(in_memory(), source.target.table, source.rows(piece[0], piece[-1]))
             if repeats:
                 has_ids = "transaction_id" in source.spec.columns
                 found[table] = Finding(days=days, repeats=repeats, has_ids=has_ids)
@@ -227,9 +227,9 @@ def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
 def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """The accepted ones of delivered rows, and rule to the number of refused ones, whether or not these count."""
     from expectations.refusals import judged, without
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
 
-    broken = judged(DuckDB(), project.inputs[table], rows, project.validation)
+    broken = judged(in_memory(), project.inputs[table], rows, project.validation)
     counts = Counter(broken["rule"].to_pylist())
     return without(rows, broken["row_number"].to_numpy()), dict(counts.most_common())
 

@@ -43,7 +43,7 @@ def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
     ----------
     rows : day to rows of transactions; nothing where the source cannot be read
     """
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
     from ml.lifecycle.windows import windows_of
 
     spec = project.lifecycle
@@ -65,7 +65,7 @@ def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
         return presets
     if pc.count_distinct(purchases["customer_id"]).as_py() < spec.min_customers:
         return presets
-    found = windows_of(DuckDB(), purchases, as_of, spec, None)
+    found = windows_of(in_memory(), purchases, as_of, spec, None)
     read = set()
     if found.curve is not None and found.curve.reach >= 0:
         read.add("churn_after")

@@ -146,11 +146,11 @@ def look(opened: Mapping[str, Opened], *, zone: str) -> list[Observation]:
     SourceError
         If one of them cannot be read.
     """
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
     from ml.profile import observe
 
     brought, found = {}, []
     for table, one in opened.items():
         brought[table], more = delivered(one)
         found += more
-    return found + observe(DuckDB(), brought, today=datetime.now(ZoneInfo(zone)).date())
+    return found + observe(in_memory(), brought, today=datetime.now(ZoneInfo(zone)).date())

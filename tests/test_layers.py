@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("microseg_assets", "ml", "expectations")
+# The engine itself, the wiring, and a command of its own (`python -m ml.lifecycle.evidence`).
+ENGINES_MADE = ("ml/engine.py:", "microseg_assets/build.py:", "ml/lifecycle/evidence.py:")
 SECONDS_OVER_DAGSTER = 1.0  # on a machine that imports dagster itself in so many:
 SECONDS_OF_DAGSTER = 0.91
 # Seconds each: whoever lists assets must not pay for them. pandas is Dagster's own business, if it imports it.
@@ -80,6 +82,18 @@ def test_packages_and_steps_import_what_stands_below_them_only() -> None:
 
 def test_expectations_know_tables_engine_and_rules_of_ml_and_nothing_else_of_the_chain() -> None:
     assert offenders("expectations", ("ml",), but=("ml.tables", "ml.engine", "ml.rules")) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_engine_is_made_where_parts_are_put_together_and_nowhere_else(package: str) -> None:
+    """Everybody else is given one, or asks for that of the process: then another engine is a matter of one place."""
+    made = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules(package)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "DuckDB"
+    ]
+    assert [one for one in made if not one.startswith(ENGINES_MADE)] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -133,9 +133,9 @@ def source_of(table: str, found: Found, folder: Path) -> Source:
 
 def _with_rhythm(found: Found, rows: pa.Table) -> Found:
     """How many customers buy, and how long they are silent in between."""
-    from ml.engine import DuckDB
+    from ml.engine import in_memory
 
-    told = DuckDB().query(_RHYTHM, rows=rows.select(["customer_id", "day"])).to_pylist()[0]
+    told = in_memory().query(_RHYTHM, rows=rows.select(["customer_id", "day"])).to_pylist()[0]
     gaps = () if told["half"] is None else (int(told["half"]), int(told["most"]))
     return replace(found, customers=int(told["customers"]), gaps=gaps)
 
