@@ -157,7 +157,7 @@ def _season(p: Mapping[str, Any], _: Ids) -> Advice:
 
 def _currencies(p: Mapping[str, Any], _: Ids) -> Advice:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in list(p["values"].items())[:6])
-    column = _sql_name(p["column"])
+    column = _trimmed(p["column"])
     cases = " ".join(f"WHEN '{name}' THEN …" for name in list(p["values"])[1:4])
     first = next(iter(p["values"]))
     return Advice(
@@ -172,12 +172,12 @@ def _states(p: Mapping[str, Any], _: Ids) -> Advice:
     listed = ", ".join(f"'{_escaped(name)}'" for name in p["values"])
     return Advice(
         f"{p['column']} tells of orders that may be no sales ({shares}), and all are counted",
-        f"where: coalesce({_sql_name(p['column'])}, '') NOT IN ({listed})",
+        f"where: {_trimmed(p['column'])} NOT IN ({listed})",
     )
 
 
 def _signs(p: Mapping[str, Any], _: Ids) -> Advice:
-    column = _sql_name(p["column"])
+    column = _trimmed(p["column"])
     listed = ", ".join(f"'{_escaped(name)}'" for name in p["values"])
     said = (
         f"{p['column']} calls {p['rows']:,} rows {_quoted(p['values'])} ({p['share']:.1%}), and {p['above']:,} of them "
@@ -185,8 +185,8 @@ def _signs(p: Mapping[str, Any], _: Ids) -> Advice:
     )
     return Advice(
         said,
-        f"if these are sales that were taken back, where: coalesce({column}, '') NOT IN ({listed}); if they are money "
-        f"that went back, multiply what amount is mapped to: amount: (…) * CASE WHEN {column} IN ({listed}) THEN -1 "
+        f"if these are sales that were taken back, where: {column} NOT IN ({listed}); if they are money that went "
+        f"back, multiply what amount is mapped to: amount: (…) * CASE WHEN {column} IN ({listed}) THEN -1 "
         "ELSE 1 END",
     )
 
@@ -284,6 +284,11 @@ def _yaml_list(texts: Collection[str]) -> str:
     return str(
         yaml.safe_dump(list(texts), default_style="'", default_flow_style=True, allow_unicode=True, width=10**9)
     ).strip()
+
+
+def _trimmed(column: str) -> str:
+    """A column of words without the blanks around them, as these were counted."""
+    return f"trim(coalesce({_sql_name(column)}, ''))"
 
 
 def _escaped(text: str) -> str:
