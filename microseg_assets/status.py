@@ -7,7 +7,7 @@ something else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal, TypeAlias
@@ -241,16 +241,16 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
             click.echo(f"\n{table}: since it was taken in, the source has changed on {told}.")
     for line in missing_customers(chain, sources):
         click.echo(f"\n{line}")
-    for table, days in refused_days(chain, found).items():
-        if days:
-            first = min(days)
-            were = f"of {first} was refused" if len(days) == 1 else f"was refused on {len(days)} days"
-            which = "" if len(days) == 1 else f" ({_listed(days, everything)})"
-            click.echo(
-                f"\n{table} {were}{which}; why: microseg docs {table} --day {first} --project {project}\n"
-                "Once the source is right, `run --stale` takes it in. Until then no later day can be made, and what "
-                "was published of it before is stale."
-            )
+    refused = {table: days for table, days in refused_days(chain, found).items() if days}
+    for table, days in refused.items():
+        first = min(days)
+        were = f"of {first} was refused" if len(days) == 1 else f"was refused on {len(days)} days"
+        which = "" if len(days) == 1 else f" ({_listed(days, everything)})"
+        why = _why_refused(chain, table, first)
+        click.echo(f"\n{table} {were}{which}; why: microseg docs {table} --day {first} --project {project}{why}")
+    if refused:
+        for line in _after_refusals(chain, found, {day for days in refused.values() for day in days}, everything):
+            click.echo(line)
     for keys, names in _alike({one.asset: tuple(one.missing) for one in found if one.missing}).items():
         remedy = chain.remedy(names[0], [str(key) for key in keys])
         click.echo(f"\n{', '.join(names)}: {len(keys)} missing ({_listed(keys, everything)}). {remedy}")
@@ -264,12 +264,47 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
             f"\nNothing yet of {', '.join(empty)}: "
             f"microseg run --project {project} --from {newest[-1]} --to {newest[-1]}"
         )
-    behind = {one.there[-1] for one in found if one.there and not chain.is_weekly(one.asset)}
+    # What lies behind a refused day waits for it, which is said above.
+    stop = min((day for days in refused.values() for day in days), default=date.max)
+    there = {one.asset: [day for day in one.there if day < stop] for one in found if not chain.is_weekly(one.asset)}
+    behind = {days[-1] for days in there.values() if days}
     if len(behind) > 1:
         click.echo(
             f"\nLater assets end on {min(behind)}, earlier ones on {max(behind)}: "
             f"microseg run --project {project} --from {min(behind) + timedelta(days=1)} --to {max(behind)}"
         )
+
+
+def _why_refused(chain: Chain, table: str, day: date) -> str:
+    """The rules that refused most rows of a day, in brackets."""
+    if chain.lake.missing(tables.QUARANTINE, [day], table=table):
+        return ""
+    rules = chain.engine.query(
+        "SELECT rule, COUNT(*) AS rows FROM refused GROUP BY rule ORDER BY COUNT(*) DESC, rule LIMIT 3",
+        refused=chain.lake.files(tables.QUARANTINE, [day], table=table),
+    ).to_pylist()
+    listed = [f"{row['rule']} ×{row['rows']:,}" for row in rules]
+    return f" ({'; '.join(listed)})"
+
+
+def _after_refusals(
+    chain: Chain, found: Sequence[AssetStatus], days: Collection[date], everything: bool
+) -> Iterator[str]:
+    """What to do about refused days, and which days wait for nothing else."""
+    project, path, first = chain.project.reference, chain.project.path, min(days)
+    newest = max(day for one in found if one.asset in map(raw_name, chain.brought()) for day in one.there)
+    published = set(next(one.there for one in found if one.asset == "segment_atlas"))
+    again = f"microseg run --project {project} --from {first} --to {newest}"
+    waiting = [day for day in chain.calendar.days(first, newest) if day not in published]
+    if waiting:
+        yield f"Correct the source, or raise the limit that was broken in {path}; then: {again}"
+        if later := [day for day in waiting if day not in days]:
+            wait = "1 later day waits" if len(later) == 1 else f"{len(later):,} later days wait"
+            yield f"{wait} for that alone ({_listed(later, everything)})."
+        return
+    yield f"Correct the source; then: microseg run --project {project} --stale"
+    yield f"Or raise the limit that was broken in {path}; then: {again}"
+    yield "Until then no later day can be made, and what was published of these days before is stale."
 
 
 def missing_customers(chain: Chain, sources: Comparison) -> Iterator[str]:

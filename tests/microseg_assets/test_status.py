@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from microseg_assets import status
 from microseg_assets.build import chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.chain import DATA_DOCS, Chain
 from microseg_assets.cli import main
 from microseg_assets.home import Home
 from microseg_assets.partitions import Reach
 from microseg_assets.planning import plan, plan_stale
+from ml import tables
 
 DAY = timedelta(days=1)
 START = date(2024, 1, 3)  # a Wednesday
@@ -304,6 +305,23 @@ def test_features_without_anything_after_them_are_pointed_out(chain: Chain, monk
         f"Nothing yet of segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}"
         in text
     )
+
+
+def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last five days the first was refused: its rows are there, and nothing of later days was made."""
+    refused, *later = DAYS[-5:]
+    for name, stored in chain.stored.items():
+        for key in (refused, *later):
+            if not chain.is_weekly(name) and not name.startswith("raw_") and (key == refused or name != "transactions"):
+                chain.lake.remove(stored.table, key, **stored.fixed)
+    chain.lake.put_file(tables.QUARANTINE, refused, DATA_DOCS, b"why", table="transactions")
+    text = printed(chain, monkeypatch)
+    where = f"microseg run --project {chain.project.reference} --from"
+    assert f"transactions of {refused} was refused; why: microseg docs transactions --day {refused}" in text
+    assert f"; then: {where} {refused} --to {DAYS[-1]}\n4 later days wait for that alone ({later[0]}, " in text
+    assert text.count(where) == 1 and "missing (" not in text and "Later assets end" not in text
 
 
 def test_later_assets_that_end_earlier_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
