@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from microseg_assets.chain import Chain
 from microseg_assets.lake import MissingPartitions
@@ -23,6 +25,7 @@ from ml import tables
 from ml.features.phrases import figure, label, phrase, unit
 from ml.lifecycle.reasons import KNOWN, MISSING, Comparison, Verdict, verdicts
 
+Ids: TypeAlias = "pa.Array | pa.ChunkedArray"
 MOST_STEPS = 20
 LONGEST = 400  # days that are looked back for the true beginning of a stage
 CAUSES = {
@@ -89,11 +92,61 @@ def show(chain: Chain, day: date, customer: str) -> None:
     one = Customer(chain, customer, day)
     title(f"Customer {customer} on {day}")
     if not one.path or one.path[-1]["day"] != day:
-        click.echo(f"  {customer} is not known on {day}.")
+        for line in unknown(one):
+            click.echo(f"  {line}")
         sys.exit(2)
     for line in (*stage_lines(one), *value_lines(one), *segment_lines(one), *plan_lines(one)):
         click.echo(line)
     steps(one)
+
+
+# ── who is meant ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unknown(one: Customer) -> Iterator[str]:
+    """Why a customer cannot be shown: the day was not made, is too early, or the id is written in another way."""
+    chain, day = one.chain, one.day
+    days = [date.fromisoformat(key) for key in chain.lake.keys(tables.LIFECYCLE_STAGES)]
+    command = f"microseg show customer {{}} --project {chain.project.reference}"
+    if day not in days:
+        yield f"{day} was not made: `microseg status` shows which days were."
+        return
+    known = sorted(row["day"] for row in one.rows(tables.LIFECYCLE_STAGES, days))
+    if known:
+        at = known[0] if known[0] > day else max(other for other in known if other < day)
+        span = f"known from {at} on" if at > day else f"known up to {at}"
+        yield f"{one.id} is not known on {day}: {span}. {command.format(one.id)} --day {at}"
+        return
+    query = "SELECT DISTINCT customer_id FROM partitions WHERE customer_id IS NOT NULL ORDER BY customer_id"
+    ids = chain.engine.query(query, partitions=chain.lake.files(tables.LIFECYCLE_STAGES, [days[-1]]))["customer_id"]
+    yield f"{one.id} is not known on {day}, nor on any other day that was made."
+    if near := nearest(ids, one.id):
+        yield f"Is {' or '.join(near)} meant? {command.format(near[0])}"
+    elif len(ids):
+        shown = sorted({0, len(ids) // 2, len(ids) - 1})
+        yield f"Ids are written like {', '.join(ids[i].as_py() for i in shown)}."
+
+
+def nearest(ids: pa.ChunkedArray, given: str) -> list[str]:
+    """Up to three ids that are the given one but for blanks, case, signs, zeros in front, or letters beside figures."""
+    asked = pa.array([given])
+    for form in (_bare, _without_zeros, _figures):
+        wanted = form(asked)[0].as_py()
+        if wanted and (found := ids.filter(pc.equal(form(ids), wanted))):
+            return [str(one) for one in found.to_pylist()[:3]]
+    return []
+
+
+def _bare(ids: Ids) -> Ids:
+    return pc.replace_substring_regex(pc.utf8_lower(ids), r"[^\pL\pN]+", "")
+
+
+def _without_zeros(ids: Ids) -> Ids:
+    return pc.utf8_ltrim(_bare(ids), "0")
+
+
+def _figures(ids: Ids) -> Ids:
+    return pc.utf8_ltrim(pc.replace_substring_regex(ids, r"[^0-9]+", ""), "0")
 
 
 # ── the stage ─────────────────────────────────────────────────────────────────────────────────────────────────────
