@@ -16,6 +16,8 @@ class Watcher(Protocol):
 
     def advance(self, asset: str, partitions: int, of: int) -> None: ...
 
+    def doing(self, asset: str, what: str) -> None: ...
+
     def done(self, asset: str, partitions: int, seconds: float) -> None: ...
 
     def tell(self, asset: str, text: str) -> None: ...
@@ -43,6 +45,12 @@ def advance(asset: str, partitions: int, of: int) -> None:
     """Some of an asset's partitions of this run are in place."""
     if watcher := _watcher.get():
         watcher.advance(asset, partitions, of)
+
+
+def doing(asset: str, what: str) -> None:
+    """What an asset is at, where it takes long before a partition is in place."""
+    if watcher := _watcher.get():
+        watcher.doing(asset, what)
 
 
 def tell(asset: str, text: str) -> None:

@@ -29,7 +29,7 @@ ROUNDS = 5  # of making anew what has become stale by making something anew
 TOLD = 5  # lines about an asset, at most
 LIVE_EVERY = 0.2  # seconds between updates of the line of the asset at work
 BEAT = 1.0  # seconds after which it is written again where nothing has happened
-QUIET = 60.0  # seconds after which a line says so where there is no terminal
+QUIET = 10.0  # seconds after which a line says so where there is no terminal
 
 
 class Printer:
@@ -47,6 +47,7 @@ class Printer:
         self._shown = 0.0
         self._told: dict[str, list[str]] = {}
         self._at: tuple[str, int, int] | None = None  # the asset at work, its partitions in place, and all of them
+        self._doing = ""
         self._since = self._said = time.monotonic()
         self._over = threading.Event()
 
@@ -76,7 +77,8 @@ class Printer:
             return f"{'Dagster':24} {seconds:.0f} s"
         asset, partitions, of = self._at
         filled = 24 * partitions // max(of, 1)
-        return f"{asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}  {seconds:.0f} s"
+        doing = f"  {self._doing}" if self._doing else ""
+        return f"{asset:24} {'█' * filled}{'·' * (24 - filled)} {partitions}/{of}  {seconds:.0f} s{doing}"
 
     def _show(self) -> None:
         self._shown = time.monotonic()
@@ -90,7 +92,7 @@ class Printer:
 
     def _now(self, at: tuple[str, int, int] | None) -> None:
         """Something else is at work."""
-        self._at, self._since = at, time.monotonic()
+        self._at, self._since, self._doing = at, time.monotonic(), ""
 
     def begin(self, asset: str, of: int) -> None:
         self._now((asset, 0, of))
@@ -100,8 +102,13 @@ class Printer:
     def tell(self, asset: str, text: str) -> None:
         self._told.setdefault(asset, []).append(text)
 
+    def doing(self, asset: str, what: str) -> None:
+        self._doing = what
+        if self.live:
+            self._show()
+
     def advance(self, asset: str, partitions: int, of: int) -> None:
-        self._at = (asset, partitions, of)
+        self._at, self._doing = (asset, partitions, of), ""
         if self.live and time.monotonic() - self._shown > LIVE_EVERY:
             self._show()
 

@@ -273,8 +273,22 @@ class Step:
 
     # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def check(self, name: str, key: date, passed: bool, *, warn: bool = False, stop: bool = True, **notes: Any) -> None:
+    def check(
+        self,
+        name: str,
+        key: date,
+        passed: bool,
+        *,
+        warn: bool = False,
+        stop: bool = True,
+        words: str = "",
+        **notes: Any,
+    ) -> None:
         """Report a check of one partition.
+
+        Parameters
+        ----------
+        words : what a warning that did not hold means to whoever watches the run; nothing is said without
 
         Raises
         ------
@@ -293,8 +307,7 @@ class Step:
             )
         )
         if not passed and warn:
-            known = {k: v for k, v in notes.items() if isinstance(v, (str, int)) and v is not None}
-            progress.tell(self.name, f"{key}: {name.replace('_', ' ')}: " + ", ".join(map(str, known.values())))
+            progress.tell(self.name, f"{key}: {words or name.replace('_', ' ')}")
         if not passed and stop and not warn:
             said = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in notes.items())
             self.refuse(f"{self.name} of {key} does not hold: {name.replace('_', ' ')} ({said})")
@@ -313,6 +326,10 @@ class Step:
                 name, day, rows == customers == expected[day][1],
                 known_customers=expected[day][1], rows=rows, customers=customers,
             )  # fmt: skip
+
+    def doing(self, what: str) -> None:
+        """Say what takes its time, for as long as it does."""
+        progress.doing(self.name, what)
 
     def tell(self, text: str) -> None:
         """Say something to whoever watches, beside what is noted of each partition."""

@@ -68,7 +68,8 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
                 taken_in.note_undated(step.workspace, table, days[-1], lost)
             for day in days:
                 is_kept = KEPT if day in kept else None
-                step.check(DELIVERY, day, not told.lost, warn=True, kept=is_kept, **told.notes)
+                words = "; ".join(told.lost)
+                step.check(DELIVERY, day, not told.lost, warn=True, words=words, kept=is_kept, **told.notes)
 
     body.__name__ = raw_name(table)
     body.__doc__ = f"Delivered rows of `{table}`: {chain.project.inputs[table].meaning}. Mapped, not yet judged."
@@ -118,7 +119,7 @@ def _told(step: Step, source: Source, table: str) -> _Told:
         "missing": "; ".join(lost) or None,
         "ids_without_a_customer": _listed(unmapped) if unmapped is not None and unmapped.num_rows else None,
     }
-    return _Told([*lost, *drift.vanished], notes)
+    return _Told([*lost, *(f"column {name} is no longer delivered" for name in drift.vanished)], notes)
 
 
 def _listed(unmapped: pa.Table) -> str:

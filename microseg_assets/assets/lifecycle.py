@@ -66,7 +66,8 @@ def assets(chain: Chain) -> list[dg.AssetsDefinition]:
                 shift = lifecycle.share_shift(counts, _weeks_before(step, day))
                 step.check(
                     "stage_shares_in_line", day, not shift.is_large,
-                    warn=True, said=str(shift), population_stability_index=shift.index,
+                    warn=True, words=f"unusually many or few customers are in {shift}", said=str(shift),
+                    population_stability_index=shift.index,
                 )  # fmt: skip
         step.monitor_shares("lifecycle", "stage")
 

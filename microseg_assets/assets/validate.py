@@ -15,6 +15,8 @@ import dagster as dg
 import pyarrow as pa
 
 from expectations import Verdict, validate
+from expectations.days import Measured
+from expectations.measures import SILENT, UNKNOWN, VOLUME
 from expectations.refusals import exact_repeats
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
 from microseg_assets.chain import DATA_DOCS, Chain
@@ -44,11 +46,14 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
         refused: dict[date, str] = {}
         equal = 0
         for days in step.batches(ALL_AT_ONCE):
+            step.doing("reading")
             rows = step.read(raw_name(table), days)
+            step.doing(f"judging {rows.num_rows:,} rows")
             past, undated = past_of(chain, table, days), undated_of(chain, table, days)
             again = _equal_rows(step, accepted, rows)
             equal += sum(again.values())
             result = validate(step.engine, accepted, rows, days, step.project.validation, past, undated)
+            step.doing(f"writing {result.accepted.num_rows:,} rows")
             step.quarantine_days(table, days, result.refused)
             good = [day for day in days if result.verdicts[day].passed]
             step.profile_days(table, good, result.profiles)
@@ -64,7 +69,9 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
                     else dg.MetadataValue.url(chain.data_docs(table, day, rows, undated.get(day, 0)))
                 )
                 step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
-                step.check(DAY_CHECK, day, not verdict.unusual, warn=True, **_day_notes(verdict, again.get(day)))
+                words = "; ".join(_words(one) for one in verdict.unusual)
+                notes = _day_notes(verdict, again.get(day))
+                step.check(DAY_CHECK, day, not verdict.unusual, warn=True, words=words, **notes)
                 if verdict.passed:
                     chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
                 else:
@@ -126,6 +133,21 @@ def _equal_rows(step: Step, table: tables.Table, rows: pa.Table) -> dict[date, i
     if table.key or not rows.num_rows:
         return {}
     return {row["day"]: row["repeats"] for row in exact_repeats(step.engine, table, rows).to_pylist()}
+
+
+def _words(one: Measured) -> str:
+    """What is unusual about a day, for whoever watches a run."""
+    if one.value is None:
+        return f"{one.measure}: {one}"
+    if one.measure == VOLUME:
+        return one.note or f"{one.value:.3g} times as many rows as usual"
+    if one.measure == UNKNOWN:
+        return f"{one.value:.1%} of the rows are of customers that the customers table does not know"
+    if one.measure == SILENT:
+        return f"{one.value:.0f} days without a row"
+    column = one.measure.partition(":")[0]
+    most = f", usually at most {one.most:.2g}" if one.most is not None else ""
+    return f"the values of {column} are spread unlike those of the weeks before (by {one.value:.2g}{most})"
 
 
 def _unusual(verdict: Verdict) -> str | None:

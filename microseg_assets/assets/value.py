@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -12,9 +13,18 @@ from microseg_assets.chain import Chain
 from microseg_assets.partitions import Reach
 from microseg_assets.step import Step
 from ml import tables, value
+from ml.value.breakdown import NEVER_BOUGHT
 
 CALIBRATED = "calibrated_a_horizon_ago"
 COHORTS_FIT, MONEY_FITS = "no_cohort_is_off", "money_is_independent_of_rhythm"
+_COHORTS = {
+    "first_28_days": "customers of the last 28 days",
+    "days_28_to_89": "customers who first bought 28 to 89 days before",
+    "days_90_to_181": "customers who first bought 90 to 181 days before",
+    "days_182_to_364": "customers who first bought 182 to 364 days before",
+    "a_year_and_longer": "customers of a year and longer",
+    NEVER_BOUGHT: "customers who had not bought yet",
+}
 FINDINGS = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
 
 
@@ -73,16 +83,30 @@ def _check_fit(step: Step, week: date, found: list[value.Finding]) -> None:
     for code, name in FINDINGS.items():
         mine = [finding.facts for finding in found if finding.code == code]
         notes: dict[str, Any] = {}
+        words = ""
         if code == "cohort_off" and mine:
             off = ", ".join(f"{facts['cohort'].replace('_', ' ')} {facts['ratio']:.0%}" for facts in mine)
             notes = {"came_of_what_was_expected": off}
+            words = "; ".join(_of_cohort(facts) for facts in mine)
         elif mine:
+            more = "more" if mine[0]["correlation"] > 0 else "less"
+            words = (
+                f"customers who buy often spend {more} each time (rank correlation {mine[0]['correlation']:+.2f} over "
+                f"{mine[0]['customers']:,.0f} customers), which the model takes "
+                "for unrelated: what it expects of a single customer may be off"
+            )
             notes = {
                 "rank_correlation": f"rank correlation {mine[0]['correlation']:+.2f}",
                 "customers": mine[0]["customers"],
                 "correction_by_decile": {f"decile {k}": v for k, v in mine[0]["corrections"].items()},
             }  # fmt: skip
-        step.check(name, week, not mine, warn=True, **notes)
+        step.check(name, week, not mine, warn=True, words=words, **notes)
+
+
+def _of_cohort(facts: Mapping[str, Any]) -> str:
+    """What came of the customers of one cohort beside what was expected of them."""
+    who = _COHORTS[facts["cohort"]]
+    return f"{who} spent {facts['ratio']:.0%} of what the model expected of them ({facts['customers']:,.0f} customers)"
 
 
 def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value.Outlook) -> float | None:
@@ -98,7 +122,8 @@ def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value
     found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon, outlook)
     step.note(day, came_over_expected=found.ratio, today=found.today)
     step.check(
-        CALIBRATED, day, not found.has_drifted, warn=True, reason=found.reason, customers=found.customers,
+        CALIBRATED, day, not found.has_drifted, warn=True, reason=found.reason,
+        words=f"lifetime value as it was on {then}: {found.reason}", customers=found.customers,
         expected=found.expected, realised=found.realised, ratio=found.ratio, decile_error=found.decile_error,
         today=found.today,
     )  # fmt: skip
