@@ -9,6 +9,7 @@ projects/   project files known by name, such as that of `microseg demo --quick`
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -92,15 +93,26 @@ class Home:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")  # stored together: see `event_log`
-        with alone(self.folder / LOCK):
-            settings, ready = self.dagster / "dagster.yaml", self.folder / _READY
-            if not settings.exists():
-                base_dir = json.dumps(str(self.dagster / "storage"))
-                _put(settings, _INSTANCE.format(base_dir=base_dir))
-            versions = json.dumps([self.mlflow_uri, str(self.dagster), *map(version, ("dagster", "mlflow"))])
-            if not ready.exists() or ready.read_text(encoding="utf-8") != versions:
-                self._make_databases()
-                _put(ready, versions)
+        try:
+            with alone(self.folder / LOCK):
+                self._fill()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise HomeError(
+                f"the state folder {self.folder} cannot be written to ({error.strerror}: {error.filename}): make it "
+                "writable, or set MICROSEG_HOME"
+            ) from None
+
+    def _fill(self) -> None:
+        settings, ready = self.dagster / "dagster.yaml", self.folder / _READY
+        if not settings.exists():
+            base_dir = json.dumps(str(self.dagster / "storage"))
+            _put(settings, _INSTANCE.format(base_dir=base_dir))
+        versions = json.dumps([self.mlflow_uri, str(self.dagster), *map(version, ("dagster", "mlflow"))])
+        if not ready.exists() or ready.read_text(encoding="utf-8") != versions:
+            self._make_databases()
+            _put(ready, versions)
 
     def _make_databases(self) -> None:
         """Let Dagster and MLflow make the databases that lie in the folder, or bring them to their own version."""

@@ -6,7 +6,7 @@ rows of the lake as any tool reads them, rows that came as JSON. Does not belong
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -120,7 +120,7 @@ def _booleans(column: pd.Series) -> pd.Series:
     plain = _objects(column)
     lower = plain.map(lambda value: value.strip().lower() if isinstance(value, str) else value, na_action="ignore")
     known = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}  # 1 and 1.0 are True
-    read = lower.map(known)
+    read = lower.map(lambda value: known.get(value) if isinstance(value, Hashable) else None, na_action="ignore")
     _refuse(column, plain[read.isna() & plain.notna()], "true or false")
     return read.astype("boolean")
 

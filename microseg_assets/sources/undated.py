@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 _FEW = 0.1  # of a day's rows: so many may well be of the day beside them, even where a day without rows lies between
 _DENSE = 0.5  # of the days from the first to the last one have rows, where a day without rows is worth a thought
@@ -104,15 +105,24 @@ def _days(first: date, last: date) -> Iterator[date]:
 def between_files(lumps: Iterable[Lump], files: Mapping[str, tuple[date, date]]) -> list[Lump]:
     """The lumps; those of a file without any dated row lie between the last and first days of the files beside it.
 
+    Files follow each other by name, whether to newer days or to older ones; where the days of the others do not go one
+    way with their names, nothing is known.
+
     Parameters
     ----------
-    files : file to its first and last day; files follow each other by name
+    files : file to its first and last day
     """
     found = []
+    spans = [files[name] for name in sorted(files)]
+    is_ascending = all(a <= b for (a, _), (b, _) in pairwise(spans))
+    is_descending = not is_ascending and all(a >= b for (_, a), (_, b) in pairwise(spans))
     for lump in lumps:
-        if lump.before is None and lump.after is None:
-            earlier = max((last for name, (_, last) in files.items() if name < lump.source), default=None)
-            later = min((first for name, (first, _) in files.items() if name > lump.source), default=None)
+        if lump.before is None and lump.after is None and (is_ascending or is_descending):
+            before = [span for name, span in files.items() if name < lump.source]
+            after = [span for name, span in files.items() if name > lump.source]
+            older, newer = (before, after) if is_ascending else (after, before)
+            earlier = max((last for _, last in older), default=None)
+            later = min((first for first, _ in newer), default=None)
             lump = replace(lump, before=earlier, after=later)
         found.append(lump)
     return found

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from microseg_assets.cli import main
 from microseg_assets.definitions import defs
+from microseg_assets.home import Home, HomeError
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = """\
@@ -78,6 +79,16 @@ def test_a_state_folder_that_is_a_file_is_one_sentence(desk: Desk, monkeypatch: 
     monkeypatch.setenv("MICROSEG_HOME", str(taken))
     code, _, err = desk.asks(*RUN)
     assert code == 2 and err.splitlines()[-1].startswith("microseg: the state folder") and "Traceback" not in err
+
+
+def test_a_state_folder_that_nobody_may_write_to_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/sys is there, and even root cannot make a file in it."""
+    monkeypatch.setenv("MICROSEG_HOME", "/sys")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(HomeError, match=r"the state folder /sys cannot be written to .*: make it writable, or set"):
+        Home.from_environment().prepare()
 
 
 # ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────

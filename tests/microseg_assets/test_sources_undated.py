@@ -137,3 +137,14 @@ def test_days_are_of_the_calendar_and_no_lump_counts_for_less_than_it_is(
         if delivered and (lump.before or lump.after):
             assert sum(found.values()) >= lump.rows
     assert between_files(lumps, {}) == lumps
+
+
+def test_files_that_begin_with_the_newest_days_lie_the_other_way_round() -> None:
+    """What is of the middle file lies between its neighbours' days; where names say nothing of days, nowhere."""
+    lumps = [Lump("b.csv", None, None, 5)]
+    older, newer = (day(0), day(9)), (day(20), day(29))
+    expected = [Lump("b.csv", day(9), day(20), 5)]
+    assert between_files(lumps, {"a.csv": older, "c.csv": newer}) == expected
+    assert between_files(lumps, {"a.csv": newer, "c.csv": older}) == expected
+    mixed = {"a.csv": newer, "c.csv": older, "d.csv": (day(40), day(49))}
+    assert between_files(lumps, mixed) == lumps
