@@ -38,6 +38,13 @@ class Reason:
         """The sentence, without a full stop."""
         return words(vocabulary, self.code, self.parameters) if self.code else self.said
 
+    @property
+    def kind(self) -> str:
+        """What two reasons have in common that differ in their numbers alone; without a code, the words."""
+        if not self.code:
+            return self.said
+        return json.dumps([str(self.code), _without_numbers(self.parameters)], sort_keys=True)
+
     def stored(self) -> dict[str, Any]:
         """What goes into JSON."""
         coded = {"code": str(self.code), "parameters": dict(self.parameters)}
@@ -53,7 +60,7 @@ class Reason:
 
         Rows of versions that had no codes, or codes that this version does not know, say what they said then.
         """
-        if row.get("reason_code") not in vocabulary:
+        if row.get("reason_code") not in vocabulary or row.get("reason_parameters") is None:
             return cls(said=str(row["reason"] or ""))
         return cls(row["reason_code"], json.loads(row["reason_parameters"]))
 
@@ -62,6 +69,14 @@ class Reason:
         parameters = json.dumps(self.parameters, sort_keys=True, default=str)
         columns = {"reason_code": str(self.code), "reason_parameters": parameters} if self.code else {}
         return {"reason": self.words(vocabulary), "reason_code": None, "reason_parameters": None} | columns
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_numbers(one) for name, one in value.items() if not isinstance(one, int | float)}
+    if isinstance(value, list | tuple):
+        return [_without_numbers(one) for one in value if not isinstance(one, int | float)]
+    return value
 
 
 def words(vocabulary: Vocabulary, code: str, parameters: Mapping[str, Any]) -> str:

@@ -97,8 +97,7 @@ def _effect(
         "design": evidence.design,
         "placebo": evidence.placebo,
         "minimum_detectable_effect": (Z90 + POWER80) * cells[ground].error,
-        "reason_code": finding.code if finding else None,
-        "reason": finding.words(action) if finding else None,
+        **(finding.as_columns(action) if finding else {}),
         "day": day,
     }
 
@@ -112,7 +111,6 @@ def _without_effect(day: date, action: str, finding: Finding) -> dict[str, Any]:
         "treated": int(finding.figures.get("treated", 0)),
         "control": int(finding.figures.get("control", 0)),
         "evidence_level": "unsupported",
-        "reason_code": finding.code,
-        "reason": finding.words(action),
+        **finding.as_columns(action),
         "day": day,
     }

@@ -18,7 +18,7 @@ offered AS (
            drawn.stage AS stage, drawn.cycle AS cycle, drawn.is_drawn AS is_drawn, drawn.turn AS turn,
            offers.action AS action, offers.cost AS cost, offers.value AS value, offers.ci_low AS ci_low,
            offers.capacity AS capacity, offers.place AS place, offers.reason_code AS reason_code,
-           offers.reason AS reason,
+           offers.reason_parameters AS reason_parameters, offers.action_parameters AS action_parameters,
            offers.action IS NOT NULL AND NOT drawn.is_drawn AS is_candidate
     FROM drawn JOIN offers ON offers.day = drawn.day AND offers.micro_segment_id = drawn.micro_segment_id
         AND offers.stage = drawn.stage
@@ -66,10 +66,8 @@ SELECT customer_id, day, micro_segment_id,
             WHEN is_served OR action IS NULL THEN reason_code
             WHEN has_capacity OR is_drawn AND affordable > 0 THEN 'budget_spent'
             ELSE 'capacity_used' END AS reason_code,
-       CASE WHEN is_drawn AND has_holdout THEN CONCAT('held out of cycle ', CAST(cycle AS VARCHAR), ' on purpose')
-            WHEN is_served OR action IS NULL THEN reason
-            WHEN has_capacity OR is_drawn AND affordable > 0
-            THEN CONCAT('no action: the budget is spent before ', action)
-            ELSE CONCAT('no action: the capacity of ', action, ' is used up') END AS reason
+       CASE WHEN is_drawn AND has_holdout THEN CONCAT('{"cycle": ', CAST(cycle AS VARCHAR), '}')
+            WHEN is_served OR action IS NULL THEN reason_parameters
+            ELSE action_parameters END AS reason_parameters
 FROM held
 ORDER BY day, customer_id

@@ -6,23 +6,27 @@ measured (see `ml.actions.response`), and delivery.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml import tables
-from ml.actions.reasons import Finding, plan_kind, uncoded_kind
+from ml.actions.reasons import PLAN_WORDS, Finding, PlanCode, finding_of, plan_kind, uncoded_kind
 from ml.actions.spec import ALL, ActionSpec, ActionsSpec
 from ml.engine import Engine, Input, sql_of
+from ml.reasons import Reason, words
 from ml.segments import micro_segment_id
 
 _OFFERS = pa.schema(
     [
         ("day", pa.date32()), ("micro_segment_id", pa.string()), ("stage", pa.string()), ("action", pa.string()),
         ("cost", pa.float64()), ("value", pa.float64()), ("ci_low", pa.float64()), ("capacity", pa.int64()),
-        ("place", pa.int64()), ("reason_code", pa.string()), ("reason", pa.string()),
+        ("place", pa.int64()), ("reason_code", pa.string()), ("reason_parameters", pa.string()),
+        ("action_parameters", pa.string()),
     ]
 )  # fmt: skip
 _GROUPS = """
@@ -59,7 +63,7 @@ def plan(
     effects : from `effects`, of the same days
     start : day on which cycle 0 begins
     salt : changes who is held out; kept the same, the plan can be recomputed
-    why : why there are no effects at all, in words, if there are none
+    why : why there are no effects at all, in the words of the choice in force, if there are none
 
     Returns
     -------
@@ -81,7 +85,19 @@ def plan(
         offers=offers,
     )
     schema = tables.ACTION_PLAN.schema().append(pa.field("day", pa.date32()))
-    return rows.select(schema.names).cast(schema)
+    return _in_words(rows).select(schema.names).cast(schema)
+
+
+def _in_words(rows: pa.Table) -> pa.Table:
+    """The rows with `reason`, each reason put in words once."""
+    each = pa.chunked_array(pc.binary_join_element_wise(rows["reason_code"], rows["reason_parameters"], "\n"))
+    coded = each.combine_chunks().dictionary_encode()
+    said = [
+        words(PLAN_WORDS, code, json.loads(parameters))
+        for code, _, parameters in (text.partition("\n") for text in coded.dictionary.to_pylist())
+    ]
+    reasons = pa.DictionaryArray.from_arrays(coded.indices, pa.array(said, pa.string()))
+    return rows.append_column("reason", reasons.cast(pa.string()))
 
 
 def _hex_bound(share: float) -> str:
@@ -115,23 +131,26 @@ def _offer(
 ) -> dict[str, Any]:
     empty = {**group, "action": None, "cost": 0.0, "value": 0.0, "ci_low": 0.0, "capacity": None}
 
-    def none(code: str, reason: str) -> dict[str, Any]:
-        return {**empty, "reason_code": code, "reason": reason}
+    def because(reason: Reason) -> dict[str, Any]:
+        return {"reason_code": str(reason.code), "reason_parameters": json.dumps(reason.parameters, sort_keys=True)}
+
+    def none(code: PlanCode, **parameters: Any) -> dict[str, Any]:
+        return {**empty, **because(Reason(code, parameters))}
 
     if not spec.actions:
-        return none("none_declared", "no action: none is declared")
+        return none(PlanCode.NONE_DECLARED)
     eligible = [a for a in spec.actions if not a.eligible_stages or group["stage"] in a.eligible_stages]
     if not eligible:
-        return none("stage_not_eligible", f"no action: none is meant for stage {group['stage']}")
+        return none(PlanCode.STAGE_NOT_ELIGIBLE, stage=group["stage"])
     if not any_effects:
-        return none("no_effects", f"no effects yet: {why or 'no matured exposures'}")
+        return none(PlanCode.NO_EFFECTS, why=why, actions=[])
     rows = [(action, measured.get((group["day"], group["micro_segment_id"], action.name))) for action in eligible]
     known = [(action, row) for action, row in rows if row is not None and row["effect"] is not None]
     if not known:
-        return none(*_why_none(group["day"], eligible, measured))
+        return {**empty, **because(_why_none(group["day"], eligible, measured))}
     clear = [(a, row) for a, row in known if row["evidence_level"] != "unsupported" and row["ci_low"] - a.cost > 0]
     if not clear:
-        return none(*_why_not(known))
+        return {**empty, **because(_why_not(known))}
     action, row = min(clear, key=lambda pair: (pair[0].cost - pair[1]["effect"], pair[0].name))
     value = row["effect"] - action.cost
     return {
@@ -141,42 +160,43 @@ def _offer(
         "value": value,
         "ci_low": row["ci_low"] - action.cost,
         "capacity": action.capacity,
-        "reason_code": "planned",
-        "reason": f"{action.name}: +{_number(row['effect'])} expected against cost {action.cost:.2f}",
+        "action_parameters": json.dumps({"action": action.name}),
+        **because(Reason(PlanCode.PLANNED, {"action": action.name, "effect": row["effect"], "cost": action.cost})),
     }
 
 
 def _why_none(
     day: date, eligible: list[ActionSpec], measured: Mapping[tuple[date, str, str], Mapping[str, Any]]
-) -> tuple[str, str]:
-    """Code and words where no eligible action has an effect: what is known of it as a whole, if anything is."""
+) -> Reason:
+    """Why no eligible action has an effect: what is known of it as a whole, if anything is."""
     whole = micro_segment_id(ALL)
     for action in eligible:
         row = measured.get((day, whole, action.name))
         if row is not None and row.get("reason_code"):
-            return row["reason_code"], f"no effects yet: {row['reason']}"
-    return "no_effects", f"no effects yet: no matured exposures of {', '.join(action.name for action in eligible)}"
+            return _unsupported(row["reason_code"], finding_of(row))
+    return Reason(PlanCode.NO_EFFECTS, {"why": "", "actions": [action.name for action in eligible]})
 
 
-def _why_not(known: list[tuple[ActionSpec, Mapping[str, Any]]]) -> tuple[str, str]:
-    """Code and words of the action that came closest."""
+def _unsupported(code: str, finding: Reason, row: Mapping[str, Any] | None = None) -> Reason:
+    """What was found against an effect, with its interval if there is one."""
+    interval = {name: row[name] if row else None for name in ("ci_low", "ci_high")}
+    return Reason(code, {"finding": finding.stored(), **interval})
+
+
+def _why_not(known: list[tuple[ActionSpec, Mapping[str, Any]]]) -> Reason:
+    """What keeps the action that came closest."""
     action, row = max(
         known, key=lambda pair: (pair[1]["evidence_level"] != "unsupported", pair[1]["ci_low"] - pair[0].cost)
     )
-    interval = f"({_number(row['ci_low'])} … {_number(row['ci_high'])})"
     if row["evidence_level"] != "unsupported":
-        words = f"the interval of {action.name} {interval} does not clear its cost {action.cost:.2f}"
-        return "interval_includes_cost", f"no action: {words}"
+        interval = {"ci_low": row["ci_low"], "ci_high": row["ci_high"]}
+        return Reason(PlanCode.INTERVAL_INCLUDES_COST, {"action": action.name, "cost": action.cost, **interval})
     if row.get("reason_code"):
-        return row["reason_code"], f"no action: {row['reason']} {interval}"
+        return _unsupported(row["reason_code"], finding_of(row), row)
     if row["design"] == "observational" and row["placebo"] != "passed":  # effects of an older version give no reason
-        finding = Finding("placebo_failed" if row["placebo"] == "failed" else "placebo_unclear")
-        return finding.code, f"no action: {finding.words(action.name)} {interval}"
-    return "too_few_customers", f"no action: {action.name} has too little evidence {interval}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+        found = Finding("placebo_failed" if row["placebo"] == "failed" else "placebo_unclear")
+        return _unsupported(found.code, found.reason(action.name), row)
+    return _unsupported("too_few_customers", Reason(said=f"{action.name} has too little evidence"), row)
 
 
 def unsupported_rows(engine: Engine, plan: pa.Table, effects: pa.Table) -> dict[date, int]:

@@ -64,21 +64,38 @@ class Finding:
         """The same as a reason of `CHOICE_WORDS`."""
         return Reason(self.code, {**self.figures, "action": action})
 
+    def as_columns(self, action: str) -> dict[str, str | None]:
+        """The columns of `action_effects` that say so."""
+        return self.reason(action).as_columns(CHOICE_WORDS)
+
     def stored(self) -> dict[str, Any]:
         """What goes into JSON."""
         return {"code": self.code, "figures": dict(self.figures), "blocks": self.blocks}
 
 
+class PlanCode(StrEnum):
+    """Why a customer gets what it gets, beside the findings that speak against an effect; `plan.sql` gives some."""
+
+    HELD_OUT = "held_out"
+    PLANNED = "planned"
+    INTERVAL_INCLUDES_COST = "interval_includes_cost"
+    NO_EFFECTS = "no_effects"
+    CAPACITY_USED = "capacity_used"
+    BUDGET_SPENT = "budget_spent"
+    NONE_DECLARED = "none_declared"
+    STAGE_NOT_ELIGIBLE = "stage_not_eligible"
+
+
 # What a plan's reason amounts to, for a summary: the code of every row of the plan has one.
 PLAN_KINDS: Mapping[str, str] = {
-    "held_out": "held out",
-    "planned": "acted upon",
-    "interval_includes_cost": "interval does not clear the cost",
-    "no_effects": "no effects yet",
-    "capacity_used": "capacity used up",
-    "budget_spent": "budget spent",
-    "none_declared": "not meant for them",
-    "stage_not_eligible": "not meant for them",
+    PlanCode.HELD_OUT: "held out",
+    PlanCode.PLANNED: "acted upon",
+    PlanCode.INTERVAL_INCLUDES_COST: "interval does not clear the cost",
+    PlanCode.NO_EFFECTS: "no effects yet",
+    PlanCode.CAPACITY_USED: "capacity used up",
+    PlanCode.BUDGET_SPENT: "budget spent",
+    PlanCode.NONE_DECLARED: "not meant for them",
+    PlanCode.STAGE_NOT_ELIGIBLE: "not meant for them",
 }
 UNSUPPORTED = "unsupported"
 
@@ -91,6 +108,73 @@ def plan_kind(code: str) -> str:
 def uncoded_kind(action: str) -> str:
     """The same for a plan that was made before there were codes: what the action says."""
     return {CONTROL: "held out", NONE: "left alone (made before reasons had codes)"}.get(action, "acted upon")
+
+
+# ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _none_declared() -> str:
+    return "no action is declared"
+
+
+def _stage_not_eligible(*, stage: str) -> str:
+    return f"no action is meant for stage {stage}"
+
+
+def _no_effects(*, actions: Sequence[str], why: str) -> str:
+    if why:
+        return f"no effects yet: {why}"
+    return "no effects yet: no matured exposures" + (f" of {', '.join(actions)}" if actions else "")
+
+
+def _planned(*, action: str, effect: float, cost: float) -> str:
+    return f"{action}: +{_number(effect)} expected against cost {cost:.2f}"
+
+
+def _held_out(*, cycle: int) -> str:
+    return f"held out of cycle {cycle} on purpose"
+
+
+def _interval_includes_cost(*, action: str, ci_low: float, ci_high: float, cost: float) -> str:
+    return f"the interval of {action} ({_number(ci_low)} … {_number(ci_high)}) does not clear its cost {cost:.2f}"
+
+
+def _budget_spent(*, action: str) -> str:
+    return f"the budget is spent before {action}"
+
+
+def _capacity_used(*, action: str) -> str:
+    return f"the capacity of {action} is used up"
+
+
+def _unsupported(*, finding: Mapping[str, Any], ci_low: float | None, ci_high: float | None) -> str:
+    """An effect that was found to be unsupported; without an interval there is no effect at all."""
+    said = choice_words(Reason.from_stored(finding))
+    if ci_low is None or ci_high is None:
+        return f"no effects yet: {said}"
+    return f"{said} ({_number(ci_low)} … {_number(ci_high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+PLAN_WORDS: Vocabulary = {
+    PlanCode.NONE_DECLARED: _none_declared, PlanCode.STAGE_NOT_ELIGIBLE: _stage_not_eligible,
+    PlanCode.NO_EFFECTS: _no_effects, PlanCode.PLANNED: _planned, PlanCode.HELD_OUT: _held_out,
+    PlanCode.INTERVAL_INCLUDES_COST: _interval_includes_cost, PlanCode.BUDGET_SPENT: _budget_spent,
+    PlanCode.CAPACITY_USED: _capacity_used, **dict.fromkeys(FINDINGS, _unsupported),
+}  # fmt: skip
+
+
+def finding_of(row: Mapping[str, Any]) -> Reason:
+    """What a row of `action_effects` says against its effect, or of it; in words where the row has no figures."""
+    return Reason.from_row(row, CHOICE_WORDS)
+
+
+def plan_reason(row: Mapping[str, Any]) -> Reason:
+    """Why a row of `action_plan` says what it says."""
+    return Reason.from_row(row, PLAN_WORDS)
 
 
 # ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,10 +5,10 @@ Belongs here: sums over the plan's rows and their wording. Does not belong here:
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ml.actions.reasons import plan_reason
 from ml.atlas.facts import Facts, Row
 from ml.atlas.words import amount, number, plural, share, width
 
@@ -26,18 +26,24 @@ class Given:
 
 @dataclass
 class Planned:
-    """What happens to a group of customers; reasons of those it abstains for, with how often each was given."""
+    """What happens to a group of customers.
+
+    Parameters
+    ----------
+    reasons : of those it abstains for: what reasons share that differ in their figures alone, to the words of each and
+        how often these were given
+    """
 
     actions: dict[str, Given] = field(default_factory=dict)
     held: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """One row of ``plan.sql``."""
         if row["is_holdout"]:
             self.held += row["customers"]
         elif row["action"] == "none":
-            self.reasons[row["reason"]] += row["customers"]
+            self.reasons.setdefault(plan_reason(row).kind, Counter())[row["reason"]] += row["customers"]
         else:
             given = self.actions.setdefault(row["action"], Given())
             given.customers += row["customers"]
@@ -50,7 +56,7 @@ class Planned:
 
     @property
     def abstained(self) -> int:
-        return self.reasons.total()
+        return sum(same.total() for same in self.reasons.values())
 
     @property
     def customers(self) -> int:
@@ -95,10 +101,6 @@ def planned(facts: Facts) -> tuple[Planned, dict[str, Planned]]:
 
 def reasons(plan: Planned) -> list[Row]:
     """Why it abstains, the most frequent first; reasons that differ in their figures alone are one."""
-    alike: dict[str, Counter[str]] = {}
-    for reason, count in plan.reasons.items():
-        reason = reason.removeprefix("no action: ")
-        alike.setdefault(re.sub(r"[−-]?\d[\d.,]*", "#", reason), Counter())[reason] = count
     return [
         {
             "text": min(same, key=lambda text: (-same[text], text)).rstrip("."),
@@ -106,7 +108,7 @@ def reasons(plan: Planned) -> list[Row]:
             "customers": number(same.total()),
             "width": width(same.total(), plan.abstained),
         }
-        for _, same in sorted(alike.items(), key=lambda item: (-item[1].total(), item[0]))
+        for _, same in sorted(plan.reasons.items(), key=lambda item: (-item[1].total(), item[0]))
     ]
 
 

@@ -1,7 +1,7 @@
 -- What the plan does with each micro-segment, and why. Money is summed as decimals, so that the order of rows cannot show.
-SELECT micro_segment_id, action, is_holdout, reason, COUNT(*) AS customers,
+SELECT micro_segment_id, action, is_holdout, reason_code, reason_parameters, reason, COUNT(*) AS customers,
        CAST(SUM(CAST(expected_incremental_value AS DECIMAL(18, 4))) AS DOUBLE) AS value,
        CAST(SUM(CAST(cost AS DECIMAL(18, 4))) AS DOUBLE) AS cost
 FROM action_plan WHERE day = $day
-GROUP BY micro_segment_id, action, is_holdout, reason
-ORDER BY micro_segment_id, action, is_holdout, reason
+GROUP BY micro_segment_id, action, is_holdout, reason_code, reason_parameters, reason
+ORDER BY micro_segment_id, action, is_holdout, reason_code, reason_parameters, reason

@@ -272,6 +272,7 @@ ACTION_EFFECTS = Table(
         _c("minimum_detectable_effect", "double", "smallest effect the cell could have shown", "currency"),
         _c("reason_code", "string", "why it is unsupported, or what else must be known about it; missing if nothing"),
         _c("reason", "string", "the same in words, with the figures"),
+        _c("reason_parameters", "string", "the figures, as JSON; missing on days that older versions wrote"),
     ),
     key=("micro_segment_id", "action"),
 )
@@ -289,6 +290,7 @@ ACTION_PLAN = Table(
         _c("cost", "double", "what the action costs", "currency"),
         _c("reason_code", "string", "why, as a word that stays the same"),
         _c("reason", "string", "why, in words"),
+        _c("reason_parameters", "string", "the figures, as JSON; missing on days that older versions wrote"),
     ),
     key=("customer_id",),
 )

@@ -32,7 +32,7 @@ from ml.actions import (
 from ml.actions.cells import cells_of, parent_of
 from ml.actions.diagnostics import placebo_verdict
 from ml.actions.learners import Z90, Scores, clustered
-from ml.actions.reasons import CHOICE_WORDS, ChoiceCode
+from ml.actions.reasons import CHOICE_WORDS, PLAN_WORDS, ChoiceCode, plan_reason
 from ml.actions.response import ActionEvidence
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
@@ -42,7 +42,7 @@ from ml.restate import Models, Specs, restate
 from ml.segments import SegmentSpec, micro_segment_id
 from ml.training import Training
 from ml.value import ValueSpec
-from tests.ml.vocabularies import is_said_by_its_figures, lacking
+from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 
 ENGINE = DuckDB(threads=2)
 START = date(2024, 1, 1)
@@ -522,8 +522,8 @@ def test_reasons_are_words() -> None:
     assert {row["reason_code"] for row in rows} == {"planned", "interval_includes_cost", "placebo_unclear", "held_out"}
     assert {row["reason"] for row in rows} == {
         "gift: +9.00 expected against cost 1.00",
-        "no action: the interval of gift (−4.00 … 14.00) does not clear its cost 1.00",
-        "no action: gift is observational and its placebo check cannot tell (49.00 … 51.00)",
+        "the interval of gift (−4.00 … 14.00) does not clear its cost 1.00",
+        "gift is observational and its placebo check cannot tell (49.00 … 51.00)",
         "held out of cycle 0 on purpose",
     }
     empty = tables.ACTION_EFFECTS.schema().append(pa.field("day", pa.date32())).empty_table()
@@ -531,11 +531,33 @@ def test_reasons_are_words() -> None:
     assert set(first["reason"].to_pylist()) == {"no effects yet: no matured exposures"}
 
 
+def test_effects_of_a_version_without_figures_are_planned_with_the_words_they_had() -> None:
+    older = effect_rows({("churn", "gift"): (50.0, 1.0, "unsupported")}).to_pylist()
+    older[0] |= {"reason_code": "arms_unbalanced", "reason": "as it was said then"}
+    found = plan(ENGINE, crowd(30), pa.Table.from_pylist(older, effect_rows({}).schema), SPEC, start=START, salt="s")
+    rows = [row for row in found.to_pylist() if row["reason_code"] == "arms_unbalanced"]
+    assert len(rows) == 10 and {row["reason"] for row in rows} == {"as it was said then (49.00 … 51.00)"}
+
+
+def test_other_words_change_nothing_of_the_plan_but_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned() -> pa.Table:
+        tight = replace(SPEC, budget=20.0)
+        return plan(ENGINE, crowd(300), effect_rows(SURE), tight, start=START, salt="s")
+
+    sense = planned()
+    assert all(plan_reason(row).words(PLAN_WORDS) == row["reason"] for row in sense.to_pylist())
+    monkeypatch.setattr("ml.actions.policy.PLAN_WORDS", nonsense(PLAN_WORDS))
+    other = planned()
+    assert set(other["reason"].to_pylist()) == {"dada, 17 (42) asks for 9"}
+    assert other.drop_columns("reason").equals(sense.drop_columns("reason"))
+    assert plan_summary(other).equals(plan_summary(sense))
+
+
 def test_where_no_action_is_declared_nobody_is_held_out() -> None:
     empty = tables.ACTION_EFFECTS.schema().append(pa.field("day", pa.date32())).empty_table()
     rows = plan(ENGINE, crowd(200), empty, replace(SPEC, actions=(), holdout_share=0.5), start=START, salt="s")
     assert set(rows["action"].to_pylist()) == {"none"} and set(rows["propensity"].to_pylist()) == {1.0}
-    assert set(rows["reason"].to_pylist()) == {"no action: none is declared"}
+    assert set(rows["reason"].to_pylist()) == {"no action is declared"}
 
 
 def test_nobody_is_held_out_from_nothing() -> None:

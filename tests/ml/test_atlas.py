@@ -15,7 +15,11 @@ import pyarrow as pa
 import pytest
 
 from ml import tables
+from ml.actions.reasons import PLAN_WORDS
 from ml.atlas import TABLES, Atlas, render
+from ml.atlas.facts import counted
+from ml.atlas.plan import planned as planned_of
+from ml.atlas.plan import reasons
 from ml.engine import DuckDB
 from ml.reasons import Reason
 from ml.segments.identity import Event
@@ -109,6 +113,11 @@ def cluster(stage: str, layer: str, letter: str, event: str = "continued", **tol
 def why(code: Code, **figures: Any) -> dict[str, Any]:
     """The columns of `cluster_lineage` that say why a layer has its clusters."""
     return as_columns(Reason(code, figures))
+
+
+def planned(code: str, **figures: Any) -> dict[str, Any]:
+    """The columns of `action_plan` that say why."""
+    return Reason(code, figures).as_columns(PLAN_WORDS)
 
 
 NO_CUT = why(Code.NO_CUT_PAYS, best=0.003)
@@ -260,19 +269,19 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
             "expected_incremental_value": 0.0,
             "ci_low": 0.0,
             "cost": 0.0,
-            "reason": f"the interval of mailing does not clear its cost ({number % 5}.50)",
+            **planned("interval_includes_cost", action="mailing", ci_low=-2.0, ci_high=1.0, cost=number % 5 + 0.5),
         }
         if number % 10 == 0:
-            row |= {"is_holdout": True, "reason": "held out for this cycle"}
+            row |= {"is_holdout": True, **planned("held_out", cycle=3)}
         elif stage in ("active", "star"):
             row |= {
                 "action": "mailing",
                 "expected_incremental_value": 3.7,
                 "cost": 0.5,
-                "reason": "best value for money",
+                **planned("planned", action="mailing", effect=4.2, cost=0.5),
             }
         elif stage == "churn":
-            row |= {"reason": "no supported effect in this micro-segment or above it"}
+            row |= planned("no_effects", why="", actions=["mailing"])
         plan.append(row)
     return Atlas(
         project="corner-shop",
@@ -623,10 +632,28 @@ def test_reasons_that_differ_in_figures_are_one_reason(atlas: Atlas, page: str) 
     plan = [row for row in atlas.tables["action_plan"].to_pylist() if row["action"] == "none" and not row["is_holdout"]]
     said = words(page)
     costly = sum("clear its cost" in row["reason"] for row in plan)
-    assert said.count("the interval of mailing does not clear its cost") == 1
-    assert re.search(rf"does not clear its cost \(\d\.50\) \(figures differ[^)]*\) {costly} ", said)
+    assert said.count("the interval of mailing (−2.00 … 1.00) does not clear its cost") == 1
+    assert re.search(rf"does not clear its cost \d\.50 \(figures differ[^)]*\) {costly} ", said)
     held = sum(row["is_holdout"] for row in atlas.tables["action_plan"].to_pylist())
     assert f"held out on purpose {held} " in said
+
+
+def test_reasons_of_the_plan_are_told_apart_by_what_they_are_and_not_by_what_is_said(
+    engine: DuckDB, atlas: Atlas
+) -> None:
+    def counts(of: Atlas) -> list[tuple[str, bool]]:
+        return [(row["customers"], row["similar"]) for row in reasons(planned_of(counted(engine, of))[0])]
+
+    said = atlas.tables["action_plan"]
+    place = said.schema.get_field_index("reason")
+    dada = said.set_column(place, "reason", pa.array(["dada 17"] * said.num_rows))
+    found, other = counts(atlas), counts(replace(atlas, tables={**atlas.tables, "action_plan": dada}))
+    assert len(found) == 2 and [size for size, _ in other] == [size for size, _ in found]
+    older = said
+    for name in ("reason_code", "reason_parameters"):
+        older = older.set_column(older.schema.get_field_index(name), name, pa.nulls(older.num_rows, pa.string()))
+    shown = reasons(planned_of(counted(engine, replace(atlas, tables={**atlas.tables, "action_plan": older})))[0])
+    assert len(shown) == 6 and not any(row["similar"] for row in shown)  # five costs, as they are said
 
 
 def test_share_expected_to_leave_comes_from_the_longest_horizon(page: str) -> None:

@@ -27,6 +27,7 @@ VOCABULARIES: dict[str, tuple[list[str], Vocabulary]] = {
     "drift of value": ([*value.DriftCode], value.DRIFT_WORDS),
     "choice of transitions": ([*Code, *journeys.ChoiceCode], journeys.CHOICE_WORDS),
     "choice of stages": ([*Code, *lifecycle.ChoiceCode, *lifecycle.WindowCode], lifecycle.CHOICE_WORDS),
+    "plan": ([*actions.PlanCode, *actions.FINDINGS], actions.PLAN_WORDS),
     "choice of action response": ([*Code, *actions.ChoiceCode, *actions.FINDINGS], actions.CHOICE_WORDS),
 }
 CODES = [(name, code) for name, (codes, _) in VOCABULARIES.items() for code in codes]
