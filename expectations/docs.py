@@ -97,17 +97,22 @@ def _most_first(verdict: Verdict) -> list[tuple[str, int]]:
 
 
 def _expectation(one: Any) -> tuple[str, str, str, str, str]:
-    column, _, kind = suites.label(one).partition(": ")
     kwargs = one.expectation_config.kwargs
     said = {name: kwargs[name] for name in ("min_value", "max_value", "mostly") if kwargs.get(name) is not None}
     details = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in said.items())
     found = one.result.get("partial_unexpected_counts") or []
     examples = ", ".join(f"{str(each['value'])[:60]} ×{each['count']:,}" for each in found[:5])
-    words = kind.removeprefix("expect_").replace("_", " ")
+    words = suites.kind(one).removeprefix("expect_").replace("_", " ")
     broken = one.result.get("unexpected_count")
     count = "" if broken is None else f"{broken:,} ({one.result.get('unexpected_percent') or 0:.2f} %)"
     severity = "error" if suites.is_critical(one) else "warning"
-    return column, words + (f" ({details})" if details else ""), _mark(bool(one.success), severity), count, examples
+    return (
+        suites.subject(one),
+        words + (f" ({details})" if details else ""),
+        _mark(bool(one.success), severity),
+        count,
+        examples,
+    )
 
 
 class _Html(str):

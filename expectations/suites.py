@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REFUSED_BY = "refused_by"
 REFUSED = f"{REFUSED_BY}: expect_column_values_to_be_null"
+_ROW_COUNT = "expect_table_row_count_to_be_between"
 
 
 def suite(
@@ -115,10 +116,23 @@ def run(
 
 def label(expectation: Any) -> str:
     """An expectation, or the result of one, in a few words: ``amount: expect_column_values_to_be_between``."""
-    configuration = _configuration(expectation)
-    kwargs: Mapping[str, Any] = configuration.kwargs
-    column = kwargs.get("column") or ", ".join(kwargs.get("column_list", ())) or "table"
-    return f"{column}: {configuration.type}"
+    return f"{subject(expectation)}: {kind(expectation)}"
+
+
+def subject(expectation: Any) -> str:
+    """What an expectation is about: a column, several of them, or the table."""
+    kwargs: Mapping[str, Any] = _configuration(expectation).kwargs
+    return kwargs.get("column") or ", ".join(kwargs.get("column_list", ())) or "table"
+
+
+def kind(expectation: Any) -> str:
+    """What is expected, by the name that Great Expectations has for it."""
+    return str(_configuration(expectation).type)
+
+
+def counts_rows(expectation: Any) -> bool:
+    """Whether it asks how many rows there are: a question to each day, never to several at once."""
+    return kind(expectation) == _ROW_COUNT
 
 
 def is_critical(expectation: Any) -> bool:

@@ -87,8 +87,7 @@ def row_verdicts(
     least = spec.min_rows.get(table.name, 0)
     lenient = suites.suite(table, spec)
     names = suites.labels(lenient)
-    # How many rows there are is a question to each day, never to the run.
-    rows_of_a_day = {name for name in names if name.startswith("table: expect_table_row_count")}
+    rows_of_a_day = {suites.label(one) for one in lenient.expectations if suites.counts_rows(one)}
     strict = {name for name in names if name not in rows_of_a_day}
     broken = _broken(table, spec, batch, strict) if len(batch) else strict
     alone = {day for day in days if counts.get(day, 0) < max(1, least) or undated.get(day)}

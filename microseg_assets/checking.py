@@ -20,8 +20,8 @@ from microseg_assets import project as projects
 from microseg_assets.finding import ProjectError
 from microseg_assets.profiling import Opened, look
 from microseg_assets.project import Project
-from microseg_assets.sources import Problem, Source, SourceError, before_start
-from microseg_assets.undated import too_many
+from microseg_assets.sources import Problem, Source, SourceError
+from microseg_assets.undated import problems_of, too_many
 from ml import tables
 from ml.profile import Observation
 
@@ -118,8 +118,11 @@ def find(project: Project, table: str) -> Finding:
         days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
         without_day = days.pop(None, 0)
         undated: Counter[str] = Counter()
+        undatable: Counter[str] = Counter()
         if without_day or not _is_parquet(source):
-            undated.update(source.undated()["problem"].to_pylist())
+            without = source.undated()
+            undated.update(without["problem"].to_pylist())
+            undatable.update(problems_of(without))
         inside = [day for day in sorted(days) if project.end is None or day <= project.end]
         if not inside:
             return Finding(warnings=told, days=days, undated=undated)
@@ -130,8 +133,6 @@ def find(project: Project, table: str) -> Finding:
     accepted, refused = _judged(project, table, newest)
     refused = _as_the_gate_counts(newest, judged) or refused
     has_ids = "transaction_id" in newest.column_names and newest["transaction_id"].null_count < newest.num_rows
-    undatable = Counter(undated)
-    undatable.pop(before_start(project.inputs[table], project.start), None)
     why = too_many(project, table, undatable, sum(days.values()))
     return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
 

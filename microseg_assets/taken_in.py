@@ -217,5 +217,5 @@ def removed_in(chain: Chain, run: str) -> pa.Array:
 
 def _too_many(workspace: Workspace, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:
     """Why nothing is taken in from a source, if so many of its rows belong to no day."""
-    problems = problems_of(source, source.undated())
+    problems = problems_of(source.undated())
     return too_many(workspace.project, table, problems, sum(one.rows for one in now.values()))

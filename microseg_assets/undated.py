@@ -17,18 +17,22 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from microseg_assets.sources import Arrival, Source, before_start
+from microseg_assets.sources import EARLY, Arrival
 
 if TYPE_CHECKING:
     from microseg_assets.project import Project
 
 
-def problems_of(source: Source, undated: pa.Table) -> Counter[str]:
-    """Why rows have no day, with how many; without those that are older than the project."""
-    found = Counter(undated["problem"].to_pylist())
-    found.pop(before_start(source.target.table, source.target.start), None)
-    return found
+def problems_of(undated: pa.Table) -> Counter[str]:
+    """Why rows have no day, with how many; without those that are older than the project.
+
+    Parameters
+    ----------
+    undated : from `Source.undated`
+    """
+    return Counter(undated.filter(pc.invert(undated[EARLY]))["problem"].to_pylist())
 
 
 def too_many(project: Project, table: str, problems: Mapping[str, int], dated: int) -> str | None:

@@ -43,7 +43,7 @@ def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition
         undated = source.undated()
         step.quarantine(table, "undated", undated_as_refused(table, undated))
         counting = _undated(step, source, table, undated)
-        lost = problems_of(source, undated).total()
+        lost = problems_of(undated).total()
         columns = list(source.columns())
         told = _told(step, source, table)
         then = taken_in.taken(step.workspace, table)
@@ -142,7 +142,7 @@ def undated_as_refused(table: str, rows: pa.Table) -> pa.Table:
 def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> taken_in.Undated:
     """Which days rows without a day count against. Where too many have none, nothing is taken in: no day's own gate
     could tell what is wrong with all of them."""
-    problems = problems_of(source, undated)
+    problems = problems_of(undated)
     if not problems:
         return taken_in.Undated()
     arrived = source.arrivals(step.workspace.calendar.newest_day)

@@ -22,17 +22,16 @@ from microseg_assets.sources.locate import locate
 from microseg_assets.sources.query import checked_query
 from microseg_assets.sources.source import Drift, Source
 from microseg_assets.sources.spec import (
-    BEFORE_START,
+    EARLY,
     IdsSpec,
     Problem,
     SourceError,
     SourceSpec,
     TableSpec,
-    before_start,
     input_table,
 )
 
 __all__ = [
-    "BEFORE_START", "Arrival", "Change", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec",
-    "TableSpec", "before_start", "changes", "checked_query", "days_told", "dropped", "input_table", "locate",
+    "EARLY", "Arrival", "Change", "Drift", "IdsSpec", "Problem", "Source", "SourceError", "SourceSpec",
+    "TableSpec", "changes", "checked_query", "days_told", "dropped", "input_table", "locate",
 ]  # fmt: skip

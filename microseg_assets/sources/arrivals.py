@@ -71,7 +71,7 @@ class Change:
         return f"{abs(more):,} row{'s' if abs(more) != 1 else ''} {'more' if more > 0 else 'fewer'}"
 
 
-def arrivals_sql(table: Table, rows: str, but: str = "") -> str:
+def arrivals_sql(table: Table, rows: str, may_be_of_a_day: str = "true") -> str:
     """`day`, `rows` and `fingerprint` of delivered rows, which carry `day`, `problem` and `delivered`; and how many
     rows there are without a day.
 
@@ -81,7 +81,7 @@ def arrivals_sql(table: Table, rows: str, but: str = "") -> str:
     Parameters
     ----------
     rows : the name of what is selected from
-    but : the problem of rows without a day that are not counted
+    may_be_of_a_day : the condition under which a row without a day is counted
     """
     is_versioned = table.stamp is not None and not table[table.stamp].required
     columns = [c for c in table.columns if not is_versioned or c.name in (CUSTOMER_ID.name, table.stamp)]
@@ -92,7 +92,7 @@ def arrivals_sql(table: Table, rows: str, but: str = "") -> str:
     if is_versioned:
         dated += f" AND {quoted(table.stamp or '')} IS NOT NULL"
     hashed = ", ".join(values)
-    undated = f"day IS NULL AND problem NOT IN ('{but.replace(chr(39), 2 * chr(39))}', '{DELIVERED_BEFORE}')"
+    undated = f"day IS NULL AND {may_be_of_a_day} AND problem <> '{DELIVERED_BEFORE}'"
     return (
         f"SELECT day, count(*) AS rows, CAST(sum(CAST(hash({hashed}) AS HUGEINT)) AS VARCHAR) AS fingerprint "
         f"FROM {rows} WHERE ({dated}) OR ({undated}) GROUP BY day ORDER BY day"

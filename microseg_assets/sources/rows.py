@@ -13,7 +13,7 @@ from microseg_assets.sources.arrivals import arrivals_sql
 from microseg_assets.sources.mapping import Mapped
 from microseg_assets.sources.plan import Plan
 from microseg_assets.sources.read import FILE, SOURCE, text
-from microseg_assets.sources.spec import DELIVERED_BEFORE, before_start
+from microseg_assets.sources.spec import DELIVERED_BEFORE, EARLY, early_words
 from microseg_assets.sources.values import FAILS, Clock, day, failure, value
 from ml.engine import quoted
 
@@ -68,7 +68,7 @@ class _Term:
         return [_Fault(condition, says, name) for condition in (*lost, *([failed] if failed else []))]
 
 
-def rows_of(plan: Plan, condition: str) -> str:
+def rows_of(plan: Plan, condition: str, *more: str) -> str:
     """The rows whose `day` meets a condition: columns of the contract, `day`, `source`, `problem` and `delivered`.
 
     Ordered by day, stamp, customer and all other columns, so that the order of delivery never shows.
@@ -76,7 +76,7 @@ def rows_of(plan: Plan, condition: str) -> str:
     table = plan.target.table
     told = ["source", "problem", "delivered"]
     first = ["day", *([table.stamp] if table.stamp else []), "customer_id"]
-    columns = ", ".join(map(quoted, [*table.names, "day", *told]))
+    columns = ", ".join(map(quoted, [*table.names, "day", *told, *more]))
     order = ", ".join(map(quoted, dict.fromkeys([*first, *table.names, *told])))
     return f"WITH {_dated(plan)} SELECT {columns} FROM __dated WHERE {condition} ORDER BY {order}"
 
@@ -90,7 +90,7 @@ def days_of(plan: Plan) -> str:
 
 def arrivals_of(plan: Plan) -> str:
     """`day`, `rows` and `fingerprint`: what each day was delivered (see `arrivals`)."""
-    return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated', _before_start(plan))}"
+    return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated', f'NOT {EARLY}')}"
 
 
 def lumps_of(plan: Plan, lines: str) -> str:
@@ -103,8 +103,7 @@ def lumps_of(plan: Plan, lines: str) -> str:
         that is not known, in `nth` how many rows of the file come before it
     """
     earlier = f"DATE {text(plan.target.start.isoformat())} - 1"
-    is_earlier = f"problem = {text(_before_start(plan))}"
-    day = f"coalesce(day, CASE WHEN {is_earlier} THEN {earlier} END)"
+    day = f"coalesce(day, CASE WHEN {EARLY} THEN {earlier} END)"
     is_new = f"day IS NOT NULL OR problem IS DISTINCT FROM {text(DELIVERED_BEFORE)}"
     place = "coalesce(l.place, b.place + l.nth, l.nth) - .5"
     steps = {
@@ -127,10 +126,6 @@ def files_of(plan: Plan) -> str:
     """`source`, `first` and `last`: the days of each file that has some."""
     days = "min(day) AS first, max(day) AS last"
     return f"WITH {_dated(plan)} SELECT source, {days} FROM __dated WHERE day IS NOT NULL GROUP BY source"
-
-
-def _before_start(plan: Plan) -> str:
-    return before_start(plan.target.table, plan.target.start)
 
 
 def purchases_of(plan: Plan) -> str:
@@ -167,7 +162,7 @@ def _dated(plan: Plan, place: str = "") -> str:
     stamp = next((term for term in terms if term.mapped.column.name == plan.target.table.stamp), None)
     checks, faults = _of_rows(plan)
     faults += [fault for term in terms for fault in term.faults]
-    dated, undated = _day_and_faults(plan, stamp, faults)
+    dated, early, undated = _day_and_faults(plan, stamp, faults)
     problem = " ".join(f"WHEN {fault.condition} THEN {fault.says}" for fault in undated + faults)
     local = day(stamp.value, plan.target.clock) if stamp else "NULL::DATE"
     steps = {
@@ -188,7 +183,11 @@ def _dated(plan: Plan, place: str = "") -> str:
         "__identified": _identified(plan, terms),
         "__located": _select("__identified", "*", f"{local} AS local"),
         "__told": _select(
-            "__located", "*", f"{dated} AS day", f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem"
+            "__located",
+            "*",
+            f"{dated} AS day",
+            f"{early} AS {EARLY}",
+            f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem",
         ),
         "__dated": _select(
             "__told",
@@ -196,6 +195,7 @@ def _dated(plan: Plan, place: str = "") -> str:
             "day",
             f"{SOURCE} AS source",
             "problem",
+            EARLY,
             f"CASE WHEN problem IS NOT NULL THEN {_as_delivered(terms, uses)} END AS delivered",
             *([f"{stamp.raw} AS __raw_stamp"] if stamp else []),
             *([place] if place else []),
@@ -239,19 +239,20 @@ def _as_delivered(terms: Sequence[_Term], uses: Sequence[str]) -> str:
     return f"CAST(to_json(struct_pack({packed})) AS VARCHAR)"
 
 
-def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tuple[str, list[_Fault]]:
-    """The SQL of a row's day, and why it may have none: that is told before any other problem of the row.
+def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tuple[str, str, list[_Fault]]:
+    """The SQL of a row's day, of whether it has none because it is older than the project, and why it may have none:
+    that is told before any other problem of the row.
 
     Where a stamp may be missing, rows belong to the project's first day rather than to none.
     """
     start = plan.target.start.isoformat()
     first = f"DATE {text(start)}"
     if stamp is None or not stamp.mapped.column.required:
-        return f"greatest(coalesce(local, {first}), {first})", []
+        return f"greatest(coalesce(local, {first}), {first})", "false", []
     name = stamp.mapped.column.name
     reasons = [
         *(fault for fault in faults if fault.column == name),
         _Fault("local IS NULL", text(f"{name}: missing")),
-        _Fault(f"local < {first}", text(_before_start(plan))),
+        _Fault(f"local < {first}", text(early_words(plan.target.table, plan.target.start))),
     ]
-    return f"CASE WHEN local >= {first} THEN local END", reasons
+    return f"CASE WHEN local >= {first} THEN local END", f"coalesce(local < {first}, false)", reasons

@@ -32,7 +32,7 @@ from microseg_assets.sources.rows import (
     rows_of,
     unmapped_of,
 )
-from microseg_assets.sources.spec import IdsSpec, Problem, SourceError, TableSpec
+from microseg_assets.sources.spec import EARLY, IdsSpec, Problem, SourceError, TableSpec
 from microseg_assets.sources.undated import Lump, between_files, placed
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
@@ -113,11 +113,19 @@ class Source:
             return _run(ready, rows_of(ready, condition), {"first": first, "last": last}).cast(_schema(ready))
 
     def undated(self) -> pa.Table:
-        """All delivered rows that belong to no day of the project, and lines that are no rows; `day` is missing."""
+        """All delivered rows that belong to no day of the project, and lines that are no rows; `day` is missing.
+
+        Returns
+        -------
+        pyarrow.Table
+            As of `rows`, and `is_early`: whether a row has no day because it is older than the project.
+        """
         with self._planned() as ready:
             _fetch(ready, of_no_day(ready))
-            rows = _run(ready, rows_of(ready, "day IS NULL")).cast(_schema(ready))
-            return pa.concat_tables([rows, _broken_lines(ready)])
+            rows = _run(ready, rows_of(ready, "day IS NULL", EARLY))
+            lines = _broken_lines(ready)
+            lines = lines.append_column(EARLY, pa.repeat(False, lines.num_rows))
+            return pa.concat_tables([rows.cast(lines.schema), lines])
 
     def counts_by_day(self) -> pa.Table:
         """`day` and `rows`: how many rows each day was delivered; the undated ones stand under a missing day."""
@@ -203,7 +211,7 @@ class Source:
         try:
             lost = self._map().ambiguous
         except SourceError as error:
-            return [*problems, Problem(key, str(error).removeprefix("ids: "))]
+            return [*problems, Problem(key, error.message)]
         if lost:
             said = f"{len(lost):,} ids lead to more than one customer and stay as they are, such as {lost[0]!r}"
             problems.append(Problem(key, f"{said}: leave one line for each", "warning"))
@@ -230,7 +238,8 @@ class Source:
             more = len(followed.circles) - 1
             others = f", and {more:,} more such circle{'s' if more > 1 else ''}" if more else ""
             raise SourceError(
-                f"ids: the map leads in a circle: {followed.circle_in_words()}{others}; take out the line that is wrong"
+                f"the map leads in a circle: {followed.circle_in_words()}{others}; take out the line that is wrong",
+                key="ids",
             )
         return followed
 
@@ -262,7 +271,7 @@ def _fetch(ready: Plan, condition: str = "") -> None:
     try:
         ready.fetch.fill(ready.relation.connection, condition)
     except SourceError as error:
-        raise SourceError(f"{ready.target.table.name}: {error}") from None
+        raise SourceError(str(error), key=ready.target.table.name) from None
 
 
 def _run(ready: Plan, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
@@ -270,7 +279,7 @@ def _run(ready: Plan, query: str, params: Mapping[str, Any] | None = None) -> pa
         return ready.relation.connection.sql(query, params=params).to_arrow_table()
     except duckdb.Error as error:
         name, label = ready.target.table.name, ready.relation.label
-        raise SourceError(f"{name}: {label} cannot be read: {first_line(error)}") from None
+        raise SourceError(f"{label} cannot be read: {first_line(error)}", key=name) from None
 
 
 def _schema(ready: Plan) -> pa.Schema:

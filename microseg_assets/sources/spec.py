@@ -17,16 +17,26 @@ Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
 DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a file that was delivered already
-BEFORE_START = "before the first day"  # how a row is called that is older than the project
+EARLY = "is_early"  # the column of rows without a day that says whether they are older than the project
 
 
-def before_start(table: Table, start: date) -> str:
-    """What is said of a row that is older than the project."""
-    return f"{table.stamp}: {BEFORE_START} ({start.isoformat()})"
+def early_words(table: Table, start: date) -> str:
+    """What is said of a row that is older than the project. Who wants to know whether it is asks for `EARLY`."""
+    return f"{table.stamp}: before the first day ({start.isoformat()})"
 
 
 class SourceError(ValueError):
-    """A source that cannot be used; the message has one sentence per problem."""
+    """A source that cannot be used; one sentence per problem.
+
+    Parameters
+    ----------
+    message : what is wrong
+    key : where it is declared, and said first; empty if the message says it
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.message = message
 
 
 @dataclass(frozen=True)

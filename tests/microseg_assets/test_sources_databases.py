@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from microseg_assets.sources import Source, SourceError, TableSpec, input_table
+from microseg_assets.sources import EARLY, Source, SourceError, TableSpec, input_table
 from microseg_assets.sources.database import Fetch
 from tests.conftest import PostgresServer
 
@@ -28,7 +28,7 @@ def source(spec: TableSpec, base: Path, *, zone: str = "UTC") -> Source:
 
 
 def everything(of: Source) -> pa.Table:
-    return pa.concat_tables([of.rows(START, FAR), of.undated()])
+    return pa.concat_tables([of.rows(START, FAR), of.undated().drop_columns(EARLY)])
 
 
 def problems(of: Source) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.sources import Source, TableSpec
+from microseg_assets.sources import Source, TableSpec, rows
 from microseg_assets.sources.undated import Lump, between_files, placed
+from microseg_assets.undated import problems_of
 from ml.tables import TRANSACTIONS
 
 START = date(2024, 1, 1)
@@ -97,6 +99,23 @@ def test_rows_that_are_left_out_or_older_than_the_project_count_against_nobody(t
     whole = old + lines(0) + lines(1, range(20)) + lines(2)
     assert undated(tmp_path, {"a.csv": whole}, 2) == {1: 20}
     assert undated(tmp_path, {"a.csv": whole}, 2, where="occurred_at <> 'n/a'") == {}
+
+
+def test_rows_older_than_the_project_are_told_by_a_column_and_not_by_what_is_said_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"a.csv": ["c,2023-12-01,1"] * 20 + lines(0) + lines(1, range(8, 11)) + lines(2)}
+
+    def found() -> tuple[dict[int, int], int, Counter[str], list[bool]]:
+        placed = undated(tmp_path, content, 2)
+        source = Source(TRANSACTIONS, TableSpec(path="a.csv"), project_zone="UTC", start=START, base=tmp_path)
+        without = source.undated()
+        return placed, source.delivery(day(2))[1], problems_of(without), without["is_early"].to_pylist()
+
+    sense = found()
+    assert sense[:3] == ({1: 3}, 3, {"occurred_at: not a time": 3}) and sorted(sense[3]) == [False] * 3 + [True] * 20
+    monkeypatch.setattr(rows, "early_words", lambda table, start: "occurred_at: not a time")
+    assert found() == sense
 
 
 def test_rows_of_a_query_have_no_order_and_are_not_placed(tmp_path: Path) -> None:
