@@ -21,7 +21,7 @@ from microseg_assets.starting.choosing import assigned, calendar
 from microseg_assets.starting.looking import Delivery, look
 from microseg_assets.starting.names import plain
 from microseg_assets.starting.settling import Settled, settled
-from microseg_assets.starting.writing import counted, looked, span, written
+from microseg_assets.starting.writing import asked, counted, looked, span, written
 
 __all__ = ["new"]
 
@@ -47,7 +47,7 @@ def new(name: str, data: Sequence[str], folder: Path) -> Path:
     text = written(name, start, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(path, start, deliveries, text.count("TODO") - text.count("TODO wants"), equal_rows(str(path)))
+    _say(path, start, deliveries, asked(text), equal_rows(str(path)))
     return path
 
 

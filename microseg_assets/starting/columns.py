@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
+from typing import Literal, TypeAlias
 
 from microseg_assets.sources import stamps
 from microseg_assets.starting.written import Amount, amount, disagreement, magnitude, sql
@@ -78,6 +79,12 @@ class Seen:
         return self.name if re.fullmatch(r"[A-Za-z_]\w*", self.name, re.ASCII) else quoted(self.name)
 
 
+Holds: TypeAlias = Literal["days", "stamps", "zoned_stamps", "epoch"]
+_HOLDS: dict[Holds, str] = {  # how it is said
+    "days": "days", "stamps": "stamps", "zoned_stamps": "stamps that say their zone",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a column of the contract is read.
@@ -87,6 +94,8 @@ class Reading:
     expression : the mapping to write
     uses : names of the source columns in it
     note : how the values are written, where that is worth a word; `doubt` is what only the user can know
+    holds : of a stamp, what it is: nobody may read that out of the note
+    examples : the values that stand in the note
     stamp : what the numbers of a stamp's column count, as the key `stamp` of a table says it
     is_named : whether the column's name says what it holds; else only what it holds does
     """
@@ -96,6 +105,8 @@ class Reading:
     note: str = ""
     doubt: str = ""
     stamp: str = ""
+    holds: Holds | None = None
+    examples: tuple[str, ...] = ()
     is_named: bool = True
 
 
@@ -114,6 +125,7 @@ class Number:
     most: float
     is_whole: bool
     doubt: str = ""
+    examples: tuple[str, ...] = ()
 
 
 def number(seen: Seen) -> Number | None:
@@ -143,6 +155,7 @@ def _written(seen: Seen, amounts: Mapping[str, Amount], decimal: str, thousands:
     notations = frozenset().union(*(one.notations for one in each))
     currencies = sorted({"".join(one.currencies).upper() for one in each if one.currencies})
     negative = [v for v, one in amounts.items() if one.is_negative]
+    examples: tuple[str, ...] = ()
     notes = []
     if decimal == ",":
         notes.append("written with a decimal comma")
@@ -151,12 +164,14 @@ def _written(seen: Seen, amounts: Mapping[str, Amount], decimal: str, thousands:
     if any(one.currencies or one.around for one in each):
         notes.append("with signs around the number")
     if notations & {"dash", "trailing", "brackets", "credit"}:
-        notes.append(f"{_listed(_shapes(negative))} below 0")
+        examples = tuple(_shapes(negative))
+        notes.append(f"{_listed(examples)} below 0")
     if "credit" in notations and 2 * len(negative) > len(each):
         doubt = doubt or "most are credits: say whether a credit is money given back here (then it is below 0)"
     if len(currencies) > 1:
         doubt = doubt or f"amounts in {_listed(currencies)}: convert them in the expression, or leave all but one out"
-    return _as_number(seen, expression, ", ".join(notes), values, doubt)
+    read = _as_number(seen, expression, ", ".join(notes), values, doubt)
+    return None if read is None else replace(read, examples=examples)
 
 
 def _shapes(values: Sequence[str]) -> list[str]:
@@ -220,20 +235,23 @@ def stamp(seen: Seen) -> Reading | None:
     """How to read a column as stamps; None if it holds none."""
     name = seen.name
     if TYPED_STAMP.fullmatch(seen.type):
-        note = {"DATE": "days", "TIMESTAMP WITH TIME ZONE": "stamps that say their zone"}.get(seen.type, "stamps")
-        return Reading(name, (name,), note)
+        typed: dict[str, Holds] = {"DATE": "days", "TIMESTAMP WITH TIME ZONE": "zoned_stamps"}
+        return _plain(name, typed.get(seen.type, "stamps"))
     if not seen.values or not (seen.is_text or _NUMERIC.fullmatch(seen.type)):
         return None
     if seen.is_text and agreed(stamps.is_written, seen.values):
         if agreed(stamps.is_day, seen.values):
-            return Reading(name, (name,), "days")
-        is_told = all(map(stamps.says_zone, seen.values))
-        return Reading(name, (name,), "stamps that say their zone" if is_told else "stamps")
+            return _plain(name, "days")
+        return _plain(name, "zoned_stamps" if all(map(stamps.says_zone, seen.values)) else "stamps")
     texts = [v.strip().removesuffix(".0") for v in seen.values]
     found = _format(texts[:300])
     if found is not None:
         return _by_format(seen, *found)
     return _epoch(seen, texts)
+
+
+def _plain(name: str, holds: Holds) -> Reading:
+    return Reading(name, (name,), _HOLDS[holds], holds=holds)
 
 
 def _format(texts: Sequence[str]) -> tuple[str, str] | None:
@@ -272,9 +290,10 @@ def _by_format(seen: Seen, form: str, doubt: str) -> Reading:
         text = f"replace({text}, '.0', '')"
     parsed = f"strptime({text}, '{form}')"
     expression = f"CAST({parsed} AS DATE)" if is_day else parsed
-    return Reading(
-        expression, (seen.name,), f"{'days' if is_day else 'stamps'} such as {seen.values[0].strip()}", doubt
-    )
+    holds: Holds = "days" if is_day else "stamps"
+    example = seen.values[0].strip()
+    note = f"{_HOLDS[holds]} such as {example}"
+    return Reading(expression, (seen.name,), note, doubt, holds=holds, examples=(example,))
 
 
 def _epoch(seen: Seen, texts: Sequence[str]) -> Reading | None:
@@ -283,7 +302,8 @@ def _epoch(seen: Seen, texts: Sequence[str]) -> Reading | None:
     numbers = [float(v) for v in texts if _PLAIN.fullmatch(v)]
     for factor, unit in ((1, "s"), (1_000, "ms"), (1_000_000, "us"), (1_000_000_000, "ns")):
         if all(_EPOCH[0] <= v / factor <= _EPOCH[1] for v in numbers):
-            return Reading(seen.name, (seen.name,), f"{_UNITS[unit]} since 1970", stamp=f"epoch_{unit}")
+            note = f"{_UNITS[unit]} since 1970"
+            return Reading(seen.name, (seen.name,), note, stamp=f"epoch_{unit}", holds="epoch")
     return None
 
 
@@ -297,4 +317,5 @@ def with_clock(reading: Reading, clock: Seen) -> Reading:
     else:
         name = day if re.fullmatch(r"[A-Za-z_]\w*", day, re.ASCII) else quoted(day)
         expression = f"strptime(CAST({name} AS VARCHAR) || ' ' || {clock.sql}, '%Y-%m-%d {form}')"
-    return Reading(expression, (*reading.uses, clock.name), f"day and time of day such as {clock.values[0].strip()}")
+    note = f"day and time of day such as {clock.values[0].strip()}"
+    return Reading(expression, (*reading.uses, clock.name), note, holds="stamps")

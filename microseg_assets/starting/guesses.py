@@ -207,13 +207,18 @@ def _transactions(table: str, file: str, columns: Sequence[Seen]) -> dict[str, R
         read["category"] = Reading(seen.name, (seen.name,))
     for name, seen in (("quantity", quantity), ("margin", best(left, names["margin"], _is_sum))):
         if seen is not None and (found := number(seen)) is not None:
-            read[name] = Reading(_bare(seen, found), (seen.name,), found.note, found.doubt)
+            read[name] = _numbered(seen, found, found.doubt)
     return read | _discount(left)
 
 
 def _bare(seen: Seen, found: Number) -> str:
     """A column that is taken as it is stands under its name; only in an expression it needs quotes."""
     return seen.name if found.expression == seen.sql else found.expression
+
+
+def _numbered(seen: Seen, found: Number, doubt: str) -> Reading:
+    """A column of numbers as it is taken."""
+    return Reading(_bare(seen, found), (seen.name,), found.note, doubt, examples=found.examples)
 
 
 def _is_id_of_line(seen: Seen) -> bool:
@@ -264,7 +269,7 @@ def _amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading
         return {}
     gross = re.search(r"gross|brutto|ttc", plain(seen.name))
     doubt = found.doubt or ("this is gross: net revenue is wanted" if gross else "")
-    return {"amount": Reading(_bare(seen, found), (seen.name,), found.note, doubt)}
+    return {"amount": _numbered(seen, found, doubt)}
 
 
 def _unnamed_amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str, Reading]:
@@ -285,7 +290,7 @@ def _unnamed_amount(columns: Sequence[Seen], quantity: Seen | None) -> dict[str,
         return {}
     ((seen, found),) = money
     doubt = f"{seen.name} is taken for the amount since no other column holds money: its name does not say so"
-    return {"amount": Reading(_bare(seen, found), (seen.name,), found.note, doubt, is_named=False)}
+    return {"amount": replace(_numbered(seen, found, doubt), is_named=False)}
 
 
 def _discount(columns: Sequence[Seen]) -> dict[str, Reading]:
@@ -316,12 +321,12 @@ def _stamped(name: str, patterns: Sequence[str], columns: Sequence[Seen]) -> Ite
     seen = best(columns, patterns, lambda one: stamp(one) is not None)
     if seen is None:
         readable = [one for one in columns if not one.is_text or agreed(is_written, one.values)]
-        found = [one for one in readable if one.values and (r := stamp(one)) is not None and "since" not in r.note]
+        found = [one for one in readable if one.values and (r := stamp(one)) is not None and not r.stamp]
         seen = found[0] if len(found) == 1 else None
     reading = stamp(seen) if seen is not None else None
     if seen is None or reading is None:
         return
-    if reading.note.startswith("days"):
+    if reading.holds == "days":
         clock = best(columns, TIME_OF_DAY, lambda one: one.is_text and one.values and agree(CLOCK, one.values))
         if clock is not None and clock is not seen:
             reading = with_clock(reading, clock)
@@ -344,7 +349,7 @@ def _other(table: str, file: str, columns: Sequence[Seen]) -> dict[str, Reading]
         elif column.type == "double":
             seen = best(free, patterns, number)
             if seen is not None and (found := number(seen)) is not None:
-                read[column.name] = Reading(_bare(seen, found), (seen.name,), found.note, found.doubt)
+                read[column.name] = _numbered(seen, found, found.doubt)
         elif column.type == "boolean":
             if (seen := best(free, patterns, _is_boolean)) is not None:
                 read[column.name] = Reading(seen.name, (seen.name,))

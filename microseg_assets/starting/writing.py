@@ -27,6 +27,8 @@ from ml.tables import CONTROL, INPUTS, arm_of
 # What YAML does not allow, or takes for the end of a line; values escape it, and comments do without.
 _UNWRITABLE = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[\r\x85\u2028\u2029\ufeff]")
 WIDTH = 116
+TODO = "TODO"  # marks what wants an answer
+HEAD = f"# Written by `microseg new`: a start, to be read and corrected. A line marked {TODO} wants your answer."
 # What is for the user to decide: a line marked TODO stands at the table.
 ASKED = {
     Code.PRICE_OF_A_PIECE, Code.NET_TOTAL,
@@ -47,7 +49,7 @@ def written(name: str, start: Settled, unused: Sequence[Delivery]) -> str:
     found = start.found
     bought = found.get("transactions")
     lines = [
-        "# Written by `microseg new`: a start, to be read and corrected. A line marked TODO wants your answer.",
+        HEAD,
         "# What every key means: docs/your-own-data.md; for completion in an editor: `microseg schema`.",
         f"name: {name}",
         f"title: {_yaml(name.replace('_', ' ').capitalize())}",
@@ -69,12 +71,17 @@ def written(name: str, start: Settled, unused: Sequence[Delivery]) -> str:
     return _UNWRITABLE.sub("?", "\n".join([*lines, *_ids(start), *_settings(found)]).rstrip()) + "\n"
 
 
+def asked(text: str) -> int:
+    """How many marks of a project file want an answer."""
+    return text.removeprefix(HEAD).count(TODO)
+
+
 def _about_zone(bought: Found | None) -> str:
     reading = bought.guess.columns.get("occurred_at") if bought else None
-    note = reading.note if reading else ""
-    if "say their zone" in note or "since 1970" in note:
+    holds = reading.holds if reading else None
+    if holds in ("zoned_stamps", "epoch"):
         return "the stamps say their own zone"
-    if note.startswith("days"):
+    if holds == "days":
         return "the data have days only, which no zone moves"
     return "stamps that do not say their zone are read in it, unless a table has a time_zone of its own"
 
@@ -266,7 +273,7 @@ def _evidence(name: str, reading: Reading, delivery: Delivery) -> str:
         told.append(reading.note)
     if len(seen) == 1 and name.endswith("_id"):
         told.append(_counts(seen[0]))
-    elif len(seen) == 1 and not (reading.note and seen[0].values[0].strip() in reading.note):
+    elif len(seen) == 1 and seen[0].values[0].strip() not in reading.examples:
         told.append(f"{_examples(seen[0], 2)}{_missing(seen[0])}")
     evidence = f" # {'; '.join(told)}" if told else ""
     return f"{evidence}{'.' if evidence else ' #'} TODO {reading.doubt}" if reading.doubt else evidence

@@ -22,8 +22,9 @@ from microseg_assets import starting
 from microseg_assets.finding import ProjectError
 from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
+from microseg_assets.starting import columns as starting_columns
 from microseg_assets.starting.choosing import calendar
-from microseg_assets.starting.columns import Again, Seen, number, stamp
+from microseg_assets.starting.columns import Again, Holds, Seen, number, stamp
 from microseg_assets.starting.guesses import guesses
 from microseg_assets.starting.names import plain
 from microseg_assets.starting.writing import _yaml
@@ -253,6 +254,26 @@ def test_a_time_of_day_of_its_own_completes_the_day() -> None:
     ]  # fmt: skip
     found = guesses("ventes", columns)[0].columns["occurred_at"]
     assert found.expression == "strptime(Date || ' ' || Heure, '%d/%m/%Y %H:%M')" and found.uses == ("Date", "Heure")
+
+
+def test_what_a_stamp_holds_is_no_matter_of_how_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    forms: dict[str, Holds] = {
+        "%Y-%m-%d": "days", "%d.%m.%Y": "days", "%Y-%m-%d %H:%M:%S": "stamps", "%Y-%m-%dT%H:%M:%S+02:00": "zoned_stamps"
+    }  # fmt: skip
+    columns = [
+        seen("client", IDS), seen("Date", [one.strftime("%d/%m/%Y") for one in stamps()]),
+        seen("Heure", [one.strftime("%H:%M") for one in stamps()]), seen("montant", MONEY),
+    ]  # fmt: skip
+
+    def found() -> tuple[list[Holds | None], str]:
+        read = [stamp(seen("t", [one.strftime(form) for one in stamps()])) for form in forms]
+        held = [one.holds if one is not None else None for one in read]
+        return held, guesses("ventes", columns)[0].columns["occurred_at"].expression
+
+    sense = found()
+    assert sense[0] == list(forms.values())
+    monkeypatch.setattr(starting_columns, "_HOLDS", dict.fromkeys(forms.values(), "dada since 1970, days"))
+    assert found() == sense
 
 
 def test_rows_without_a_customer_are_left_out_and_it_says_so() -> None:
