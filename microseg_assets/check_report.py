@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 
@@ -226,12 +227,12 @@ def _advised(project: Project, observations: Sequence[Observation]) -> list[tupl
 
 def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
     names = [name for name in project.features_table.names if name != "customer_id"]
-    empty = {name: why for name in names if (why := lacking(name, project, found))}
+    empty = {name: lack for name in names if (lack := lacking(name, project, found))}
     alive = [name for name in names if name not in empty]
     yield _title(f"{len(alive)} features" + (f"; {len(empty)} more stay empty" if empty else ""))
     yield from _wrapped(", ".join(_folded(alive)))
-    for why in dict.fromkeys(empty.values()):
-        yield from _wrapped(f"empty, {why}: " + ", ".join(name for name in empty if empty[name] == why))
+    for lack in dict.fromkeys(empty.values()):
+        yield from _wrapped(f"empty, {lack}: " + ", ".join(name for name in empty if empty[name] == lack))
     layers = project.segments.layers
     history, warm_up = _history(project, found), project.segments.warm_up_days
     title = _title(f"{len(layers)} layers, cut inside each stage")
@@ -272,21 +273,32 @@ def _folded(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in shares] + [f"{len(shares)} of share_*"]
 
 
-def lacking(feature: str, project: Project, found: Mapping[str, Finding]) -> str:
-    """Why a feature stays empty; nothing if it does not."""
+@dataclass(frozen=True)
+class Lack:
+    """What a feature stays empty for: a table that is not delivered, or a column of one that is."""
+
+    table: str
+    column: str = ""
+
+    def __str__(self) -> str:
+        return f"since {self.table} bring no {self.column}" if self.column else f"since there are no {self.table}"
+
+
+def lacking(feature: str, project: Project, found: Mapping[str, Finding]) -> Lack | None:
+    """What a feature stays empty for; nothing if it does not."""
     if feature in {attribute.name for attribute in project.attributes}:
         table, column = "customers", feature
     else:
         needs = next((need for pattern, need in NEEDS.items() if fnmatchcase(feature, pattern)), None)
         if needs is None:
-            return ""
+            return None
         table, column = needs
     finding = found.get(table)
     if finding is None:
-        return f"since there are no {table}"
+        return Lack(table)
     if finding.newest is None or not column or finding.fills(column):
-        return ""
-    return f"since {table} bring no {column}"
+        return None
+    return Lack(table, column)
 
 
 def _stages(project: Project, bought: Finding | None) -> Iterator[str]:

@@ -307,14 +307,13 @@ def segment_lines(one: Customer) -> Iterator[str]:
     for row in one.rows(tables.LAYER_ASSIGNMENTS, [one.day]):
         if not row["is_primary"]:
             continue
-        name = row["cluster_name"] or ""
-        if name == "all alike":
+        model = layers.find(stage, row["layer"]) if layers is not None else None
+        if model is None or len(model.letters) == 1:
             yield f"    {row['layer']} {row['cluster']}: not cut in this stage"
             continue
-        yield f"    {row['layer']} {row['cluster']}: {name} ({row['weight']:.0%})"
-        model = layers.find(stage, row["layer"]) if layers is not None else None
-        place = model.letters.index(row["cluster"]) if model is not None and row["cluster"] in model.letters else None
-        evidence = model.evidence[place] if model is not None and place is not None and model.evidence else ()
+        yield f"    {row['layer']} {row['cluster']}: {row['cluster_name'] or ''} ({row['weight']:.0%})"
+        place = model.letters.index(row["cluster"]) if row["cluster"] in model.letters else None
+        evidence = model.evidence[place] if place is not None and model.evidence else ()
         told = {difference.feature: difference for difference in reversed(evidence) if not difference.value}
         for difference in list(reversed(told.values()))[:3]:
             yield f"      {_beside(difference, one.figures)}"

@@ -24,7 +24,7 @@ from ml import tables
 
 LISTED = 3  # days or weeks that a remark names
 
-Code: TypeAlias = Literal["source", "gone", "made after it", "is stale"]
+Code: TypeAlias = Literal["source", "gone", "made_after", "stale"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Reason:
 
     Parameters
     ----------
-    code : its ``source`` has changed; something it reads is ``gone``, was ``made after it``, or ``is stale`` itself
+    code : its ``source`` has changed; something it reads is ``gone``, was ``made_after`` it, or is ``stale`` itself
     of : what it reads, or how the source has changed
     """
 
@@ -41,8 +41,15 @@ class Reason:
     of: str
 
     def __str__(self) -> str:
-        said = {"source": "the source has {} since", "gone": "{} is gone", "made after it": "{} was made after it"}
-        return said.get(self.code, "{} is stale").format(self.of)
+        return _WORDS[self.code].format(self.of)
+
+
+_WORDS: dict[Code, str] = {
+    "source": "the source has {} since",
+    "gone": "{} is gone",
+    "made_after": "{} was made after it",
+    "stale": "{} is stale",
+}
 
 
 @dataclass(frozen=True)
@@ -148,15 +155,15 @@ def _stale(
             if reach == Reach.SAME_DAY and key not in made[upstream]:
                 found.setdefault(key, Reason("gone", upstream))
             elif newest.get(key, 0.0) > stamp.made:
-                found.setdefault(key, Reason("made after it", upstream))
+                found.setdefault(key, Reason("made_after", upstream))
             elif tainted.get(key):
-                found.setdefault(key, Reason("is stale", upstream))
+                found.setdefault(key, Reason("stale", upstream))
     if name in chain.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
         first = min(found, default=None)
         for key in made[name]:
             if first is not None and key > first:
-                found.setdefault(key, Reason("is stale", f"{name} of {first}"))
+                found.setdefault(key, Reason("stale", f"{name} of {first}"))
     return found
 
 
@@ -337,7 +344,7 @@ def _why_stale(found: Sequence[AssetStatus], everything: bool) -> Iterator[str]:
     after: dict[str, list[date]] = {}
     for one in found:
         for key, why in sorted(one.stale.items()):
-            if why.code == "is stale":
+            if why.code == "stale":
                 after.setdefault(one.asset, []).append(key)
             else:
                 cause = why if why.code != "source" else Reason("source", "")

@@ -12,7 +12,7 @@ from typing import Any
 from ml.atlas.facts import Facts, Row
 from ml.atlas.words import is_known, listed, number, share, width
 
-_OURS = "micro-segments"
+_OURS = "micro-segments"  # as the table calls them
 _FAMILIES = {
     "value": "what each customer will bring",
     "lifecycle": "where the stages' thresholds lie",

@@ -130,8 +130,7 @@ class Facts:
         return self.forecasts[0]["horizon_days"] if self.forecasts else 28
 
     def money(self, value: float | None) -> str:
-        text = amount(value)
-        return text if text == MISSING else f"{self.atlas.currency} {text}"
+        return f"{self.atlas.currency} {amount(value)}" if is_known(value) else MISSING
 
 
 def counted(engine: Engine, atlas: Atlas) -> Facts:

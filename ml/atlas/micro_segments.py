@@ -12,6 +12,7 @@ from ml.atlas.effects import Scale, leaf_effects
 from ml.atlas.facts import Facts, Row, total
 from ml.atlas.plan import Planned
 from ml.atlas.words import MISSING, amount, is_known, listed, number, plural, share, width
+from ml.segments.names import in_words, stage_name, taken_apart
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def _sub_stages(facts: Facts, stage: str) -> list[Row]:
 
 
 def _figures(facts: Facts, leaf: Row, most: float) -> Row:
-    stage, name = leaf["stage"].replace("_", " "), leaf["name"]
+    stage, words = taken_apart(leaf["name"])
+    is_of_stage = words and stage == stage_name(leaf["stage"])  # said above it
     kpis = [
         f"{share(leaf['conversion'])} bought",
         plural(leaf["orders"], "order") + (f" of {amount(leaf['average_order'])}" if leaf["orders"] else ""),
@@ -105,7 +107,7 @@ def _figures(facts: Facts, leaf: Row, most: float) -> Row:
     if is_known(leaf["events_per_customer"]) and leaf["events_per_customer"] >= 0.05:
         kpis.append(f"{number(leaf['events_per_customer'], 1)} events each")
     return {
-        "name": name.partition(": ")[2] if name.lower().startswith(f"{stage}: ".lower()) else name,
+        "name": in_words(words) if is_of_stage else leaf["name"],
         "string": leaf["micro_segment"],
         "customers": number(leaf["customers"]),
         "revenue_each": amount(leaf["revenue_per_customer"]),

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from ml.atlas.facts import Facts, Row, summed
 from ml.atlas.words import day_of, full_day, listed, number, plural, share, width
+from ml.segments.names import in_words, joined, taken_apart
 
 Pair: TypeAlias = "tuple[str | None, str]"  # from where to where; from nowhere on entry
 Causes: TypeAlias = "Counter[str]"  # customers by cause
@@ -151,15 +152,14 @@ def _apart(old: str, new: str) -> tuple[str, str, str]:
 
     ``Active: low spend · rising`` and ``Active: low spend · fading`` are ``Active: low spend``, ``rising``, ``fading``.
     """
-    (old_stage, _, old_words), (stage, _, words) = old.partition(": "), new.partition(": ")
-    if stage != old_stage or not (old_words and words):
+    (old_stage, before), (stage, after) = taken_apart(old), taken_apart(new)
+    if stage != old_stage or not (before and after):
         return "", old, new
-    before, after = old_words.split(" · "), words.split(" · ")
     same = [one == other for one, other in zip(before, after, strict=False)]
     if len(before) != len(after) or all(same) or not any(same):
-        return stage, old_words, words
-    common = " · ".join(word for word, shared in zip(after, same, strict=True) if shared)
+        return stage, in_words(before), in_words(after)
+    common = [word for word, shared in zip(after, same, strict=True) if shared]
     old, new = (
-        " · ".join(word for word, shared in zip(words, same, strict=True) if not shared) for words in (before, after)
+        in_words([word for word, shared in zip(words, same, strict=True) if not shared]) for words in (before, after)
     )
-    return f"{stage}: {common}", old, new
+    return joined(stage, common), old, new

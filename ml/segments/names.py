@@ -283,6 +283,37 @@ def stage_name(stage: str) -> str:
     return stage[:1].upper() + stage[1:].replace("_", " ")
 
 
+_AFTER_STAGE, _BETWEEN = ": ", " · "  # in a name of a micro-segment
+
+
+def joined(stage: str, words: Sequence[str]) -> str:
+    """The name of a micro-segment: what its stage is called, and the words of its layers.
+
+    Examples
+    --------
+    >>> joined("Active", ["high spend", "frequent"])
+    'Active: high spend · frequent'
+    """
+    return f"{stage}{_AFTER_STAGE}{in_words(words)}" if words else stage
+
+
+def in_words(words: Sequence[str]) -> str:
+    """The words of layers without a stage before them."""
+    return _BETWEEN.join(words)
+
+
+def taken_apart(name: str) -> tuple[str, list[str]]:
+    """What a name was joined of.
+
+    Examples
+    --------
+    >>> taken_apart("Active: high spend · frequent")
+    ('Active', ['high spend', 'frequent'])
+    """
+    stage, _, said = name.partition(_AFTER_STAGE)
+    return stage, said.split(_BETWEEN) if said else []
+
+
 class Names(Mapping[str, str]):
     """The name of any string or prefix: ``Active: high spend · frequent``. Layers with one cluster are left out.
 
@@ -296,8 +327,7 @@ class Names(Mapping[str, str]):
     def __getitem__(self, text: str) -> str:
         stage, *parts = text.split("/")
         words = [self._clusters.get((stage, part), part) for part in parts]
-        said = " · ".join(_without_repeats([word for word in words if word and word != ALIKE]))
-        return f"{stage_name(stage)}: {said}" if said else stage_name(stage)
+        return joined(stage_name(stage), _without_repeats([word for word in words if word]))
 
     def __iter__(self) -> Iterator[str]:
         yield from dict.fromkeys(stage for stage, _ in self._clusters)

@@ -161,8 +161,8 @@ def test_one_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Chain) -> N
 
 def test_staleness_says_why_at_every_link(chain: Chain) -> None:
     touch(chain, "customer_features", DAYS[-1], at=100)
-    assert of(chain, "customer_value").stale == {DAYS[-1]: status.Reason("made after it", "customer_features")}
-    assert of(chain, "segment_atlas").stale[DAYS[-1]].code == "is stale"
+    assert of(chain, "customer_value").stale == {DAYS[-1]: status.Reason("made_after", "customer_features")}
+    assert of(chain, "segment_atlas").stale[DAYS[-1]].code == "stale"
 
 
 def test_what_others_of_its_day_need_is_missing_and_what_was_never_asked_for_is_not(chain: Chain) -> None:
