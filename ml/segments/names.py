@@ -310,8 +310,8 @@ def taken_apart(name: str) -> tuple[str, list[str]]:
     >>> taken_apart("Active: high spend · frequent")
     ('Active', ['high spend', 'frequent'])
     """
-    stage, _, said = name.partition(_AFTER_STAGE)
-    return stage, said.split(_BETWEEN) if said else []
+    stage, _, rest = name.partition(_AFTER_STAGE)
+    return stage, rest.split(_BETWEEN) if rest else []
 
 
 class Names(Mapping[str, str]):
