@@ -29,7 +29,7 @@ def source(spec: TableSpec, base: Path, *, table: str = "transactions", zone: st
 def stamps_of(spec: TableSpec, base: Path, zone: str = "UTC") -> dict[str, datetime | str]:
     """Customer to the stamp in UTC, or to what is wrong with it."""
     of = source(spec, base, zone=zone)
-    found = pa.concat_tables([of.rows(START, FAR), of.undated()]).to_pylist()
+    found = [*of.rows(START, FAR).to_pylist(), *of.undated().to_pylist()]
     return {row["customer_id"]: row["problem"] or row["occurred_at"] for row in found}
 
 
