@@ -184,7 +184,7 @@ def with_features(facts: Facts, outcomes: pa.Table, lag: int, models: Models | N
         joins += _JOIN.format(table="restated")
         restated = restate(facts.engine, features, models, facts.snapshot)
         inputs["restated"] = restated.select(["customer_id", "day", "micro_segment"])
-    rows = facts.engine.query(
+    rows: pd.DataFrame = facts.engine.query(
         f"SELECT {', '.join(columns)} FROM outcomes {joins} "
         "ORDER BY outcomes.exposed_on, outcomes.campaign_id, outcomes.customer_id",
         {"lag": lag},

@@ -299,7 +299,8 @@ def _without_outermost(scores: Scores) -> Scores:
 
 def _centred(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
     """Guesses shifted so that over the overlap they mean what the scores do."""
-    return guess + (scores.overall()[0] - guess[scores.kept].mean())
+    result: NDArray[np.float64] = guess + (scores.overall()[0] - guess[scores.kept].mean())
+    return result
 
 
 def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -139,7 +139,8 @@ def counted(engine: Engine, atlas: Atlas) -> Facts:
     parameters = {"day": atlas.day, "after": atlas.day - _WINDOW}
 
     def rows(sql: str, *names: str) -> list[Row]:
-        return engine.query(sql, parameters, **{name: given[name] for name in names}).to_pylist()
+        result: list[Row] = engine.query(sql, parameters, **{name: given[name] for name in names}).to_pylist()
+        return result
 
     def asked(name: str, *names: str) -> list[Row]:
         return rows(sql_of("ml.atlas", name), *names)
@@ -168,7 +169,10 @@ def net_week(engine: Engine, moves: pa.Table, day: date) -> list[Row]:
     ----------
     moves : `movements` with `day`, of the days up to `day` at least back to a week before it
     """
-    return engine.query(sql_of("ml.atlas", "week"), {"day": day, "after": day - _WINDOW}, moves=moves).to_pylist()
+    result: list[Row] = engine.query(
+        sql_of("ml.atlas", "week"), {"day": day, "after": day - _WINDOW}, moves=moves
+    ).to_pylist()
+    return result
 
 
 def place(stage: str) -> tuple[int, str]:

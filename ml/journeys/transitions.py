@@ -115,7 +115,8 @@ class TransitionModel:
     def marginal(self) -> NDArray[Any]:
         """Where a customer is next, whoever it is, (stages,): order 0."""
         arrivals = self.totals.sum(axis=0) + 0.5
-        return arrivals / arrivals.sum()
+        result: NDArray[Any] = arrivals / arrivals.sum()
+        return result
 
     @cached_property
     def staying(self) -> NDArray[Any]:
@@ -125,20 +126,24 @@ class TransitionModel:
             return np.ones((1, 1))
         stay = (np.trace(self.totals) + 1) / (self.totals.sum() + 2)
         elsewhere = np.tile(self.marginal, (size, 1)) * (1 - np.eye(size))
-        return stay * np.eye(size) + (1 - stay) * elsewhere / elsewhere.sum(axis=1, keepdims=True)
+        result: NDArray[Any] = stay * np.eye(size) + (1 - stay) * elsewhere / elsewhere.sum(axis=1, keepdims=True)
+        return result
 
     @cached_property
     def stage_matrix(self) -> NDArray[Any]:
         """P, (stages, stages): the chance to be in the column's stage one step after the row's."""
         strength = self.stage_prior_strength
-        return (self.totals + strength * self.staying) / (self.totals.sum(axis=1, keepdims=True) + strength)
+        result: NDArray[Any] = (self.totals + strength * self.staying) / (
+            self.totals.sum(axis=1, keepdims=True) + strength
+        )
+        return result
 
     def row(self, micro_segment: str) -> NDArray[Any]:
         """The chance of each stage one step from now, (stages,); adds up to 1."""
         stage, *longer = prefixes(micro_segment)
         if stage not in self.stages:
             return self.marginal
-        row = self.stage_matrix[self.stages.index(stage)]
+        row: NDArray[Any] = self.stage_matrix[self.stages.index(stage)]
         for prefix in longer if self.detail == "micro_segment" else ():
             counts = self._sums.get(prefix)
             if counts is None:
@@ -255,4 +260,5 @@ def surprise(cells: pa.Table, stages: Sequence[str], rows: NDArray[Any]) -> NDAr
     place = {stage: number for number, stage in enumerate(stages)}
     happened = np.array([place.get(stage, -1) for stage in cells["to_stage"].to_pylist()], dtype=int)
     chances = np.where(happened >= 0, rows[np.arange(len(happened)), happened], 0.0)
-    return -np.log(np.clip(chances, 1e-6, 1.0))
+    result: NDArray[Any] = -np.log(np.clip(chances, 1e-6, 1.0))
+    return result

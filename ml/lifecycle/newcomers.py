@@ -129,4 +129,5 @@ def _distance(customers: Array, bought: Array) -> Array:
     early = np.cumsum(bought)[:MOST_NEW] / np.maximum(np.cumsum(customers)[:MOST_NEW], 1)
     late_customers = np.maximum(customers.sum() - np.cumsum(customers)[:MOST_NEW], 1)
     late = (bought.sum() - np.cumsum(bought)[:MOST_NEW]) / late_customers
-    return np.divide(early, late, out=np.full(len(early), np.inf), where=late > 0) - 1
+    result: Array = np.divide(early, late, out=np.full(len(early), np.inf), where=late > 0) - 1
+    return result

@@ -165,7 +165,8 @@ def _chances(entered: Array, lasted: Array, returned: Array, within: int) -> tup
 def _smallest_ahead(at_risk: Array, within: int) -> Array:
     """The fewest silences watched on any day of the window after each silence."""
     days = len(at_risk) - 1 - within
-    return np.lib.stride_tricks.sliding_window_view(at_risk, within)[:days].min(axis=1)
+    result: Array = np.lib.stride_tricks.sliding_window_view(at_risk, within)[:days].min(axis=1)
+    return result
 
 
 def _falling(chance: Array, weight: Array) -> Array:

@@ -73,13 +73,14 @@ def states(engine: Engine, rows: Input, columns: Mapping[str, str]) -> dict[str,
 
 def _counts(engine: Engine, rows: Input, name: str) -> list[dict[str, Any]]:
     """The values of a column, how many rows each has, and how many of these have an amount below 0."""
-    return engine.query(
+    result: list[dict[str, Any]] = engine.query(
         f"""
         SELECT trim({quoted(name)}) AS value, COUNT(*) AS rows, SUM(CASE WHEN amount < 0 THEN 1 ELSE 0 END) AS below
         FROM rows WHERE trim({quoted(name)}) <> '' GROUP BY 1 ORDER BY rows DESC, value LIMIT {FEW + 1}
         """,
         rows=rows,
     ).to_pylist()
+    return result
 
 
 def _is_like(value: str, words: str) -> bool:

@@ -181,7 +181,8 @@ class _Part:
     def bound(self, distances: np.ndarray) -> np.ndarray:
         """The squared distance up to which each row stays in a cluster that it was in."""
         odds = self.fitted.odds
-        return (distances + (odds - odds.min())).min(axis=1) + self.reach
+        result: np.ndarray = (distances + (odds - odds.min())).min(axis=1) + self.reach
+        return result
 
 
 def _placed(inputs: pa.Table, model: Layers, history: History | None) -> list[_Part]:

@@ -125,7 +125,8 @@ class LayerModel:
     def weights_at(self, distances: np.ndarray) -> np.ndarray:
         """exp(−½ squared distance), made to add up to 1; quantiles and rules are all or nothing."""
         if self.rules or self.cuts:
-            return np.eye(len(self.letters))[np.argmin(distances, axis=1)]
+            result: np.ndarray = np.eye(len(self.letters))[np.argmin(distances, axis=1)]
+            return result
         return shares_of_rows(likelihoods(distances))
 
     @property
@@ -138,7 +139,8 @@ class LayerModel:
 
     def places_at(self, distances: np.ndarray) -> np.ndarray:
         """The place of each row's likeliest cluster, the first of equals."""
-        return np.argmin(distances + self.odds, axis=1)
+        result: np.ndarray = np.argmin(distances + self.odds, axis=1)
+        return result
 
     def assign(self, table: pa.Table) -> np.ndarray:
         """The place of each row's likeliest cluster: the nearest one, between natural clusters also by their size."""
@@ -158,7 +160,8 @@ class LayerModel:
         if distances.shape[1] == 1:
             return np.ones(distances.shape)
         if self.rules or self.cuts:
-            return np.eye(len(self.letters))[place]
+            answer: np.ndarray = np.eye(len(self.letters))[place]
+            return answer
         result = np.zeros(distances.shape)
         rows = np.arange(len(place))
         result[rows, place] = 1.0
@@ -248,7 +251,8 @@ def likelihoods(distances: np.ndarray) -> np.ndarray:
 
 def shares_of_rows(values: np.ndarray) -> np.ndarray:
     """Each row made to add up to 1; summed column by column, so that a row's result is its own."""
-    return values / _row_sums(values)[:, None]
+    result: np.ndarray = values / _row_sums(values)[:, None]
+    return result
 
 
 def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray:

@@ -27,7 +27,10 @@ class Mixture:
 
     def labels(self, data: np.ndarray) -> np.ndarray:
         """The most likely cluster of each row: nearness in within-cluster units, and size."""
-        return np.argmax(_products(data, self.centres, self.variance) + np.log(np.maximum(self.shares, 1e-12)), axis=1)
+        result: np.ndarray = np.argmax(
+            _products(data, self.centres, self.variance) + np.log(np.maximum(self.shares, 1e-12)), axis=1
+        )
+        return result
 
 
 def least_variance(data: np.ndarray) -> np.ndarray:
@@ -164,7 +167,8 @@ def k_means(data: np.ndarray, start: int | np.ndarray) -> np.ndarray:
 
 def nearest(data: np.ndarray, centres: np.ndarray, variance: np.ndarray | float = 1.0) -> np.ndarray:
     """The place of each row's nearest centre."""
-    return np.argmax(_products(data, centres, np.broadcast_to(variance, centres.shape[1:])), axis=1)
+    result: np.ndarray = np.argmax(_products(data, centres, np.broadcast_to(variance, centres.shape[1:])), axis=1)
+    return result
 
 
 def _products(data: np.ndarray, centres: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -221,12 +221,14 @@ def transform(prepared: Sequence[Column], table: pa.Table) -> list[np.ndarray]:
 
 def _unskewed(values: np.ndarray, how: str) -> np.ndarray:
     """A new array, whatever `how` is."""
+    result: np.ndarray
     if how == "log":
-        return np.log(np.maximum(values, 1e-12))
-    if how == "logit":
+        result = np.log(np.maximum(values, 1e-12))
+    elif how == "logit":
         inside = np.clip(values, 1e-9, 1 - 1e-9)
-        return np.log(inside / (1 - inside))
-    result: np.ndarray = np.sign(values) * np.log1p(np.abs(values)) if how else values.copy()
+        result = np.log(inside / (1 - inside))
+    else:
+        result = np.sign(values) * np.log1p(np.abs(values)) if how else values.copy()
     return result
 
 

@@ -169,7 +169,7 @@ def _rank_correlations(data: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
 
     scores = np.column_stack([ndtri((rankdata(_line(data[:, span])) - 0.5) / len(data)) for span in spans])
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.nan_to_num(np.atleast_2d(np.corrcoef(scores, rowvar=False)))
+        found: np.ndarray = np.nan_to_num(np.atleast_2d(np.corrcoef(scores, rowvar=False)))
     np.fill_diagonal(found, 1.0)
     return found
 

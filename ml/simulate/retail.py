@@ -121,7 +121,8 @@ def _transactions(
 
 def _category(people: People, customer: Array, random: np.random.Generator) -> Array:
     """A category number per entry, drawn from its customer's taste."""
-    return (random.random((len(customer), 1)) > people.taste[customer].cumsum(axis=1)[:, :-1]).sum(axis=1)
+    result: Array = (random.random((len(customer), 1)) > people.taste[customer].cumsum(axis=1)[:, :-1]).sum(axis=1)
+    return result
 
 
 def _customers(people: People, spec: SimulationSpec, random: np.random.Generator) -> pa.Table:
@@ -275,7 +276,8 @@ def _truth(people: People, is_buying: Array, exposed: Exposed, spec: SimulationS
 
 
 def _mean(effect: Array) -> Array:
-    return effect.sum(axis=0) / max(1, len(effect))
+    result: Array = effect.sum(axis=0) / max(1, len(effect))
+    return result
 
 
 def _ids(letter: str, numbers: Array, width: int) -> pa.Array:

@@ -211,7 +211,8 @@ class Fit:
 
     def _lifted(self, table: pa.Table, matrix: np.ndarray, closed: Mapping[str, np.ndarray]) -> np.ndarray:
         expected = np.maximum(self._mixed(table, closed), self.floor)
-        return expected * self.heads["lifted"].predict(self._lift_matrix(table, matrix, closed))
+        result: np.ndarray = expected * self.heads["lifted"].predict(self._lift_matrix(table, matrix, closed))
+        return result
 
     def _mixed(self, table: pa.Table, closed: Mapping[str, np.ndarray]) -> np.ndarray:
         """The mean of BG/NBD and spend as it was; of those who never bought, what such customers brought."""

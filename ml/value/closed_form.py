@@ -119,7 +119,8 @@ class ClosedForm:
 def recent_spend(snapshot: pa.Table, horizon_days: int, first_day: date | None) -> np.ndarray:
     """Spend as it was: that of the last 90 days scaled to the horizon, or of all days if there were fewer."""
     spend = np.maximum(np.nan_to_num(numbers(snapshot["spend_90d"])), 0.0)
-    return spend * filled(history_days(snapshot, first_day), RECENT_DAYS) * (horizon_days / RECENT_DAYS)
+    result: np.ndarray = spend * filled(history_days(snapshot, first_day), RECENT_DAYS) * (horizon_days / RECENT_DAYS)
+    return result
 
 
 @dataclass(frozen=True)

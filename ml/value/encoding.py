@@ -101,7 +101,8 @@ def history_days(table: pa.Table, first_day: date | None) -> np.ndarray | None:
     if first_day is None or "day" not in table.column_names:
         return None
     days = np.asarray(table["day"].to_numpy(), dtype="datetime64[D]")
-    return np.maximum((days - np.datetime64(first_day, "D")).astype(float) + 1, 1.0)
+    result: np.ndarray | None = np.maximum((days - np.datetime64(first_day, "D")).astype(float) + 1, 1.0)
+    return result
 
 
 def filled(history: np.ndarray | None, window: int) -> np.ndarray | float:

@@ -135,7 +135,8 @@ def differences(cuts: Sequence[Cut], others: Iterable[str] = (AS_IT_WAS, MEAN), 
 
 
 def _errors(cut: Cut, name: str) -> np.ndarray:
-    return np.abs(cut.predicted[name] - cut.actual)
+    result: np.ndarray = np.abs(cut.predicted[name] - cut.actual)
+    return result
 
 
 def _score(day: date | None, name: str, cuts: Sequence[Cut]) -> Score:

@@ -134,4 +134,5 @@ def _ranking(sums: Numbers) -> Numbers:
 
 def _level(sums: Numbers) -> Numbers:
     off = np.abs(sums[:, 4:6] - sums[:, 6:7])
-    return np.divide(off[:, 0] - off[:, 1], sums[:, 6], out=np.zeros(len(sums)), where=sums[:, 6] > 0)
+    result: Numbers = np.divide(off[:, 0] - off[:, 1], sums[:, 6], out=np.zeros(len(sums)), where=sums[:, 6] > 0)
+    return result

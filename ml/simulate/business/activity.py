@@ -117,7 +117,7 @@ def orders_of(
     """(customers, weeks): orders by the customers' own rate, with which a stage begins, and that actions brought."""
     activity = np.append(np.asarray(spec.kind.activity), 0.0)  # UNKNOWN is the last
     factors = season(spec, range(spec.weeks))
-    orders = random.poisson(people.rate[:, None] * activity[stages.stage] * factors).astype(np.int16)
+    orders: Array = random.poisson(people.rate[:, None] * activity[stages.stage] * factors).astype(np.int16)
     orders += stages.enters
     for later in range(WINDOW_WEEKS):
         week = exposed.week + later
@@ -130,4 +130,5 @@ def visits_of(people: People, stages: Stages, spec: BusinessSpec, random: np.ran
     """(customers, weeks): visits or sessions beside orders."""
     play = np.append(np.asarray(spec.kind.play), 0.0)
     often = 0.5 + 0.5 * people.rate / spec.kind.weekly_orders
-    return random.poisson(often[:, None] * play[stages.stage]).astype(np.int16)
+    result: Array = random.poisson(often[:, None] * play[stages.stage]).astype(np.int16)
+    return result

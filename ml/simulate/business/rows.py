@@ -163,7 +163,8 @@ def visit_seconds(people: People, customer: Array, week: Array, random: np.rando
     """Seconds from the start to a moment of each week; in the week of registration, on the days from then on."""
     begins = np.where(people.registered[customer] // 7 == week, people.registered[customer] % 7, 0)
     day = begins + (random.random(len(customer)) * (7 - begins)).astype(np.int64)
-    return week * (7 * DAY) + day * DAY + random.integers(OPENS * 3600, CLOSES * 3600, len(customer))
+    result: Array = week * (7 * DAY) + day * DAY + random.integers(OPENS * 3600, CLOSES * 3600, len(customer))
+    return result
 
 
 def devices_of(people: People, customer: Array, random: np.random.Generator) -> pa.DictionaryArray:

@@ -176,7 +176,8 @@ def _start(seed: int, customers: int) -> tuple[np.random.Generator, _People]:
 
     def cut(x: Array, *borders: float) -> Array:
         """Micro-segments know the features roughly: they were cut on another day."""
-        return np.digitize(0.9 * x + np.sqrt(1 - 0.81) * random.standard_normal(customers), borders)
+        result: Array = np.digitize(0.9 * x + np.sqrt(1 - 0.81) * random.standard_normal(customers), borders)
+        return result
 
     cell = cut(-z[:, 1], -0.8, 0.9) * 6 + cut(z[:, 0], -0.4, 0.6) * 2 + cut(z[:, 2], 0.3)
     return random, _People(z[:, 0], z[:, 1], z[:, 2], z[:, 3:5], z[:, 5], cell)
@@ -192,7 +193,8 @@ def _chance_of_spending(people: _People) -> Array:
 def _expected(people: _People) -> Array:
     """Expected spend of a customer left alone, given what decides it and is measured."""
     amount = np.exp(_LOG_MEAN + np.sqrt(_BY_VALUE) * people.value + (1 - _BY_VALUE) / 2)
-    return _chance_of_spending(people) * amount
+    result: Array = _chance_of_spending(people) * amount
+    return result
 
 
 def _spend(people: _People, random: np.random.Generator) -> Array:
@@ -218,7 +220,8 @@ def _varied(people: _People, random: np.random.Generator) -> Array:
 
 
 def _scaled(x: Array) -> Array:
-    return (x - x.mean()) / x.std()
+    result: Array = (x - x.mean()) / x.std()
+    return result
 
 
 def _with_moments(expected: Array, drive: Array, mean: float, sd: float) -> Array:
@@ -227,7 +230,7 @@ def _with_moments(expected: Array, drive: Array, mean: float, sd: float) -> Arra
     swing = expected * (drive - (expected * drive).mean() / expected.mean())
     both = (base * swing).mean()
     b = (-both + np.sqrt(both**2 + swing.var() * (sd**2 - base.var()))) / swing.var()
-    effect = base + b * swing
+    effect: Array = base + b * swing
     if (effect <= -expected).any():
         raise AssertionError("an effect takes more than there is: the world would not be what it says")
     return effect

@@ -243,7 +243,8 @@ def _in_sd(logs: Array, cluster: Array) -> Array:
     """Logs in pooled within-cluster SD; rows without a cluster (−1) are scaled but do not count."""
     inside = cluster >= 0
     residuals = logs[inside] - _means(logs[inside], cluster[inside])[cluster[inside]]
-    return logs / np.sqrt((residuals**2).sum(axis=0) / (len(residuals) - cluster.max() - 1))
+    result: Array = logs / np.sqrt((residuals**2).sum(axis=0) / (len(residuals) - cluster.max() - 1))
+    return result
 
 
 def _means(values: Array, cluster: Array) -> Array:
@@ -254,7 +255,8 @@ def _means(values: Array, cluster: Array) -> Array:
 
 def _along(difference: Array, true: Array) -> Array:
     """Lengths of measured differences along the true ones: unlike their norms, these are not drawn upwards by noise."""
-    return (difference * true).sum(axis=-1) / np.linalg.norm(true, axis=-1)
+    result: Array = (difference * true).sum(axis=-1) / np.linalg.norm(true, axis=-1)
+    return result
 
 
 def _cluster_moments(distance: float, midway_share: float, stage: Stage) -> list[Moment]:

@@ -127,7 +127,7 @@ def leaving_by_week(stay: float) -> Array:
     low, high = 1e-6, 10.0
     for _ in range(200):
         odds = np.sqrt(low * high) * 0.5 ** (np.arange(HALVED_BY) / (HALVED_BY - 1))
-        leaving = odds / (1 + odds)
+        leaving: Array = odds / (1 + odds)
         reached = np.cumprod(np.append(1.0, 1 - leaving[:-1]))
         mean = reached[:-1].sum() + reached[-1] / leaving[-1]
         low, high = (np.sqrt(low * high), high) if mean > 1 / (1 - stay) else (low, np.sqrt(low * high))
@@ -148,7 +148,8 @@ def _rows(random: np.random.Generator) -> Array:
 def _with_stay(rows: Array, stay: Array) -> Array:
     """The same exits in the same proportions, with other chances of staying."""
     exits = rows * (1 - np.eye(len(rows)))
-    return np.diag(stay) + exits * ((1 - stay) / exits.sum(axis=1))[:, None]
+    result: Array = np.diag(stay) + exits * ((1 - stay) / exits.sum(axis=1))[:, None]
+    return result
 
 
 def _world(
