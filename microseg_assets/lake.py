@@ -19,7 +19,6 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -64,6 +63,8 @@ class Lake:
 
     @cached_property
     def _filesystem(self) -> tuple[Any, str]:
+        import fsspec
+
         filesystem, path = fsspec.core.url_to_fs(self.root)
         return filesystem, path.rstrip("/")
 

