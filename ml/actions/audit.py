@@ -118,9 +118,11 @@ def sample_ratio(
     # counts with the square of its weight.
     spread = independent[first]
     sums, variance = np.bincount(place, excess[first]), np.bincount(place, weight[known][first] * spread)
-    large = np.bincount(place, spread / weight[known][first]) >= _LEAST_VARIANCE
-    pooled = (float(sums[~large].sum()), float(variance[~large].sum()))
-    pairs = [*zip(sums[large], variance[large], strict=True), *([pooled] if pooled[1] >= _LEAST_VARIANCE else [])]
+    of_rows = np.bincount(place, spread / weight[known][first])  # how normal a sum is depends on how many rows it has
+    large = of_rows >= _LEAST_VARIANCE
+    pairs = [*zip(sums[large], variance[large], strict=True)]
+    if of_rows[~large].sum() >= _LEAST_VARIANCE:
+        pairs.append((sums[~large].sum(), variance[~large].sum()))
     if len(pairs) > 1:
         p = min(1.0, 2 * min(p, float(chdtrc(len(pairs), sum(s**2 / v for s, v in pairs)))))
     return SampleRatio(n_1, n_0, expected, p)

@@ -117,6 +117,24 @@ def test_a_clean_experiment_of_many_campaigns_is_still_one_where_its_arms_were_s
         assert np.mean(np.array(p) < level) <= level + 3 * np.sqrt(level * (1 - level) / SEEDS)
 
 
+def test_a_small_campaign_of_a_sample_is_judged_by_its_rows_and_not_by_what_they_stand_for() -> None:
+    """Beside a large campaign one of two hundred exposures at a chance of a fortieth, and a tenth of each arm kept."""
+    p, draws = [], 2_000
+    campaign = np.repeat([0, 1], [20_000, 200])
+    chances = np.where(campaign == 0, 0.5, 0.025)
+    for seed in range(draws):
+        random = np.random.default_rng([seed, 6])
+        arm = random.random(len(campaign)) < chances
+        kept, weight = np.zeros(len(arm), dtype=bool), np.ones(len(arm))
+        for side in (True, False):
+            of_arm = np.flatnonzero(arm == side)
+            kept[random.choice(of_arm, 1_000, replace=False)] = True
+            weight[of_arm] = len(of_arm) / 1_000
+        who = np.arange(kept.sum())
+        p.append(sample_ratio(arm[kept], chances[kept], campaign[kept], who, weight[kept]).p)
+    assert np.mean(np.array(p) < RATIO_LEVEL) <= RATIO_LEVEL + 3 * np.sqrt(RATIO_LEVEL / draws)
+
+
 def test_nothing_stated_is_nothing_to_compare_with() -> None:
     ratio = sample_ratio(np.array([True, False]), np.full(2, np.nan), np.zeros(2, int), np.arange(2))
     assert np.isnan(ratio.p) and audited(ratio, Balance(1.0, -1, 0.0, 0), [], "gift", 1) == []
