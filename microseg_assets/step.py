@@ -6,7 +6,6 @@ an asset is declared (`chain`).
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from ml import tables
 from ml.engine import Engine, Files
 from ml.features import DayFacts, Facts, day_facts
 from ml.naming import metric_name
+from ml.reasons import as_json
 from ml.segments import Names, layer_inputs
 from ml.tables.outputs import INPUT_PROFILES
 from ml.training import Training
@@ -391,7 +391,7 @@ class Step:
             "challenger": training.challenger_score,
             "incumbent": training.incumbent_score,
             "reason_code": training.reason_code or None,
-            "reason_parameters": json.dumps(dict(training.reason_parameters), sort_keys=True, default=str),
+            "reason_parameters": as_json(training.reason_parameters),
         }
         newest = max(self.workspace.lake.keys(tables.MODEL_CHOICES, family=family), default="")
         if week.start.isoformat() >= newest:

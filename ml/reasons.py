@@ -11,6 +11,7 @@ words again.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
@@ -66,9 +67,27 @@ class Reason:
 
     def as_columns(self, vocabulary: Vocabulary) -> dict[str, str | None]:
         """The same three columns of a row."""
-        parameters = json.dumps(self.parameters, sort_keys=True, default=str)
-        columns = {"reason_code": str(self.code), "reason_parameters": parameters} if self.code else {}
+        columns = {"reason_code": str(self.code), "reason_parameters": as_json(self.parameters)} if self.code else {}
         return {"reason": self.words(vocabulary), "reason_code": None, "reason_parameters": None} | columns
+
+
+def as_json(parameters: Mapping[str, Any]) -> str:
+    """Figures as strict JSON, which has no infinity and no NaN: those become null.
+
+    Examples
+    --------
+    >>> as_json({"high": float("inf"), "low": [0.5, float("nan")]})
+    '{"high": null, "low": [0.5, null]}'
+    """
+    return json.dumps(_finite(parameters), sort_keys=True, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_numbers(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from ml import tables
 from ml.actions.reasons import PLAN_WORDS, Finding, PlanCode, finding_of, plan_kind, uncoded_kind
 from ml.actions.spec import ALL, ActionSpec, ActionsSpec
 from ml.engine import Engine, Input, sql_of
-from ml.reasons import Reason, words
+from ml.reasons import Reason, as_json, words
 from ml.segments import micro_segment_id
 
 _OFFERS = pa.schema(
@@ -90,14 +91,20 @@ def plan(
 
 def _in_words(rows: pa.Table) -> pa.Table:
     """The rows with `reason`, each reason put in words once."""
-    each = pa.chunked_array(pc.binary_join_element_wise(rows["reason_code"], rows["reason_parameters"], "\n"))
-    coded = each.combine_chunks().dictionary_encode()
-    said = [
-        words(PLAN_WORDS, code, json.loads(parameters))
-        for code, _, parameters in (text.partition("\n") for text in coded.dictionary.to_pylist())
-    ]
-    reasons = pa.DictionaryArray.from_arrays(coded.indices, pa.array(said, pa.string()))
-    return rows.append_column("reason", reasons.cast(pa.string()))
+    each = pc.binary_join_element_wise(rows["reason_code"], rows["reason_parameters"], "\n")
+    reasons = []
+    # Chunk by chunk: in one array the texts of a large week would be more than the 2 GiB that Arrow's strings hold.
+    for chunk in pa.chunked_array(each).chunks:
+        coded = chunk.dictionary_encode()
+        reasons.append(pa.array(map(_said, coded.dictionary.to_pylist()), pa.string()).take(coded.indices))
+    return rows.append_column("reason", pa.chunked_array(reasons, pa.string()))
+
+
+@lru_cache(maxsize=10_000)
+def _said(text: str) -> str:
+    """The words of a code and its parameters, which a line break parts."""
+    code, _, parameters = text.partition("\n")
+    return words(PLAN_WORDS, code, json.loads(parameters))
 
 
 def _hex_bound(share: float) -> str:
@@ -132,7 +139,7 @@ def _offer(
     empty = {**group, "action": None, "cost": 0.0, "value": 0.0, "ci_low": 0.0, "capacity": None}
 
     def because(reason: Reason) -> dict[str, Any]:
-        return {"reason_code": str(reason.code), "reason_parameters": json.dumps(reason.parameters, sort_keys=True)}
+        return {"reason_code": str(reason.code), "reason_parameters": as_json(reason.parameters)}
 
     def none(code: PlanCode, **parameters: Any) -> dict[str, Any]:
         return {**empty, **because(Reason(code, parameters))}

@@ -43,7 +43,10 @@ class Planned:
         if row["is_holdout"]:
             self.held += row["customers"]
         elif row["action"] == "none":
-            self.reasons.setdefault(plan_reason(row).kind, Counter())[row["reason"]] += row["customers"]
+            kind = plan_reason(row).kind
+            if row.get("reason_code") and row.get("reason_parameters") is None:  # made before reasons had figures
+                kind = row["reason_code"]
+            self.reasons.setdefault(kind, Counter())[row["reason"]] += row["customers"]
         else:
             given = self.actions.setdefault(row["action"], Given())
             given.customers += row["customers"]

@@ -649,6 +649,9 @@ def test_reasons_of_the_plan_are_told_apart_by_what_they_are_and_not_by_what_is_
     dada = said.set_column(place, "reason", pa.array(["dada 17"] * said.num_rows))
     found, other = counts(atlas), counts(replace(atlas, tables={**atlas.tables, "action_plan": dada}))
     assert len(found) == 2 and [size for size, _ in other] == [size for size, _ in found]
+    without = said.schema.get_field_index("reason_parameters")
+    coded = said.set_column(without, "reason_parameters", pa.nulls(said.num_rows, pa.string()))
+    assert counts(replace(atlas, tables={**atlas.tables, "action_plan": coded})) == counts(atlas), "codes alone do"
     older = said
     for name in ("reason_code", "reason_parameters"):
         older = older.set_column(older.schema.get_field_index(name), name, pa.nulls(older.num_rows, pa.string()))
