@@ -19,7 +19,7 @@ from ml.segments.assignment import primary_strings
 from ml.segments.inputs import in_order
 from ml.value import ValueModel, ValueSpec, apply
 from ml.value import inputs_of as value_inputs
-from ml.value.spec import OUTPUTS
+from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,17 @@ def past(features: History, models: Models) -> History:
 
     Returns
     -------
-    The features of each pair with the value model's columns beside them, null where the pair asks for none.
+    The features of each pair with the value model's columns beside them, null where the pair asks for none. Null as
+    well, where there is no value model, of customers younger than the baseline's window: what fills that up rests on
+    all customers of the day (`ml.value.spec.full_windows`), and a part of them says nothing of it.
     """
 
     def of(pairs: pa.Table) -> pa.Table:
         found = features(pairs)
         is_valued = pairs["is_valued"].combine_chunks()
+        if models.value is None and "tenure_days" in found.column_names:
+            is_young = pc.less(found["tenure_days"], BASELINE_WINDOW_DAYS).combine_chunks()
+            is_valued = pc.and_not(is_valued, is_young.fill_null(False))
         # Nothing but what the model looks at: the answer for a customer must not depend on who else is asked for.
         looked_at = [name for name in value_inputs(models.value) if name in found.column_names]
         asked = found.select(["customer_id", "day", *looked_at]).filter(is_valued)

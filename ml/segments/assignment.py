@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -217,7 +218,7 @@ def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) ->
     shares = np.array(fitted.shares) if fitted.shares else np.full(len(fitted.letters), 1 / len(fitted.letters))
     belief, is_seen = np.tile(shares, (len(rows), 1)), np.zeros(len(rows), dtype=bool)
     for number in range(len(earlier.at)):
-        known, data = earlier.rows(number, part.here[rows], wanted)
+        known, data = earlier.rows(number, part.here[rows], wanted, part.uses_value)
         likelihood = likelihoods(fitted.distances(data))
         belief[known] = shares_of_rows(
             ((1 - part.layer.leaving) * belief[known] + part.layer.leaving * shares) * likelihood
@@ -238,6 +239,14 @@ class _Earlier:
 
     known: pa.Table
     at: np.ndarray
+
+    @cached_property
+    def is_valued(self) -> np.ndarray:
+        """Which rows of `known` have a value, shape (n,); all of them where none is asked for."""
+        values = [self.known[name] for name in VALUE_COLUMNS if name in self.known.column_names]
+        valued = [column.is_valid().to_numpy() for column in values]
+        result: np.ndarray = np.logical_and.reduce(valued) if valued else np.ones(self.known.num_rows, dtype=bool)
+        return result
 
     @classmethod
     def of(cls, inputs: pa.Table, asked: np.ndarray, is_valued: np.ndarray, history: History) -> _Earlier:
@@ -267,10 +276,12 @@ class _Earlier:
         at[:, asked] = place - first
         return cls(with_derived(found), at)
 
-    def rows(self, number: int, here: np.ndarray, wanted: Sequence[str]) -> tuple[np.ndarray, pa.Table]:
-        """Which of the rows were known in that week, and the wanted columns as of then."""
+    def rows(
+        self, number: int, here: np.ndarray, wanted: Sequence[str], uses_value: bool
+    ) -> tuple[np.ndarray, pa.Table]:
+        """Which rows were known in that week (and valued, where that matters), and the wanted columns as of then."""
         at = self.at[number, here]
-        known = np.flatnonzero(at >= 0)
+        known = np.flatnonzero((at >= 0) & (self.is_valued[at] if uses_value else True))
         data = self.known.select([name for name in wanted if name in self.known.column_names])
         return known, data.take(pa.array(at[known]))
 

@@ -18,7 +18,7 @@ from ml.value.season import Risk, days_of
 
 BASELINE_WINDOW_DAYS = 90
 SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
-BASELINE_INPUTS = ("orders_90d", "spend_90d")
+BASELINE_INPUTS = ("orders_90d", "spend_90d", "tenure_days")  # of one row alone; see `full_windows` for the others
 OUTPUTS = ("ltv", "p_alive", "expected_orders", "expected_spend")
 
 

@@ -14,7 +14,7 @@ import pytest
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec
 from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs, restate
+from ml.restate import Models, Specs, past, restate
 from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
 from ml.value import ValueSpec
 
@@ -92,6 +92,21 @@ def test_later_facts_do_not_change_an_earlier_day(facts: Facts, models: Models) 
     assert restate(ENGINE, facts.until(DAY).snapshot_of(DAY), models).equals(
         restate(ENGINE, facts.snapshot_of(DAY), models)
     )
+
+
+def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(facts: Facts, models: Models) -> None:
+    """The baseline fills young customers' windows by what all of the day brought: of some of them it says nothing."""
+    whole = facts.snapshot_of(DAY)
+    valued = models.inputs_of(ENGINE, whole)
+    pairs = whole.select(["customer_id", "day"]).append_column("is_valued", pa.array([True] * whole.num_rows))
+    few = pairs.slice(0, 20)
+    found, of_few = past(facts.snapshot, models)(pairs), past(facts.snapshot, models)(few)
+    is_old = pc.greater_equal(found["tenure_days"], 90).fill_null(True)
+    assert 0 < pc.sum(is_old).as_py() < found.num_rows
+    for name in ("ltv", "expected_spend"):
+        assert found[name].is_null().equals(pc.invert(is_old))
+        assert found[name].filter(is_old).equals(valued[name].filter(is_old))
+        assert of_few[name].equals(found[name].slice(0, 20))
 
 
 def test_an_empty_snapshot_gives_no_rows(facts: Facts, models: Models) -> None:
