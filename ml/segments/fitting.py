@@ -181,7 +181,7 @@ def _clusters(
     elif layer.method == "quantiles" and not isinstance(columns[0], preparation.Numeric):
         fitted = _one(bare, table, Reason(Code.NOT_A_NUMBER, {"feature": columns[0].feature}))
     elif layer.method == "quantiles":
-        fitted = _fit_quantiles(bare, table, layer.most, room.smallest)
+        fitted = _fit_quantiles(bare, table, room.smallest)
     elif layer.k == "auto":
         fitted = _fit_auto(bare, table, before, past, room)
     else:
@@ -426,9 +426,10 @@ def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, ro
     return _one(model, table, Reason(Code.NONE_OF_THOSE_ASKED, {**asked, "smallest": room.smallest}))
 
 
-def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) -> LayerModel:
+def _fit_quantiles(model: LayerModel, table: pa.Table, smallest: int) -> LayerModel:
+    asked = None if isinstance(model.layer.k, str) else model.layer.k
     values = np.sort(preparation.transform(model.columns, table)[0])
-    for parts in range(min(k, len(values) // smallest), 1, -1):
+    for parts in range(min(model.layer.most, len(values) // smallest), 1, -1):
         cuts = np.unique(np.quantile(values, [number / parts for number in range(1, parts)]))
         cuts = cuts[cuts > values[0]]
         sizes = np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)
@@ -439,9 +440,9 @@ def _fit_quantiles(model: LayerModel, table: pa.Table, k: int, smallest: int) ->
                 letters=tuple("?" * len(sizes)),
                 sizes=tuple(int(size) for size in sizes),
                 kind="fixed",
-                reason=Reason(Code.QUANTILES, {"feature": model.columns[0].feature, "asked": k}),
+                reason=Reason(Code.QUANTILES, {"feature": model.columns[0].feature, "asked": asked}),
             )
-    return _one(model, table, Reason(Code.QUANTILES_TOO_SMALL, {"asked": k, "smallest": smallest}))
+    return _one(model, table, Reason(Code.QUANTILES_TOO_SMALL, {"asked": asked, "smallest": smallest}))
 
 
 def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:

@@ -161,12 +161,17 @@ def _none_of_those_asked(*, asked: int, smallest: int) -> str:
     return f"{_asked_for(asked=asked)}, but clusters would have fewer than {smallest} customers"
 
 
-def _quantiles(*, feature: str, asked: int) -> str:
-    return f"the project file asks for {asked} quantiles of {feature}"
+def _quantiles(*, feature: str, asked: int | None) -> str:
+    return f"the project file asks for {_number_asked(asked)}quantiles of {feature}"
 
 
-def _quantiles_too_small(*, asked: int, smallest: int) -> str:
-    return f"the project file asks for {asked} quantiles, but they would have fewer than {smallest} customers"
+def _quantiles_too_small(*, asked: int | None, smallest: int) -> str:
+    parts = f"{_number_asked(asked)}quantiles"
+    return f"the project file asks for {parts}, but they would have fewer than {smallest} customers"
+
+
+def _number_asked(asked: int | None) -> str:
+    return "" if asked is None else f"{asked} "
 
 
 def _rules() -> str:

@@ -81,6 +81,9 @@ def test_a_layer_says_by_a_code_why_it_has_its_clusters(models: LayerModels) -> 
         "ruled": ("rules", {}),
         "unknown": ("unknown_apart", {"features": ["income"], "unknown": 225, "customers": 900}),
     }
+    free = LayerSpec("free", ("a",), method="quantiles")
+    assert of(fitted(layers=(free,)), "free").reason.parameters["asked"] is None
+    assert reasons.words(of(fitted(layers=(free,)), "free").reason) == "the project file asks for quantiles of a"
     assert others == {"code": "asked_for", "parameters": {"asked": 2}}
     natural = of(fitted(layers=LAYERS[2:3], centres=3), "cut").reason
     assert (natural.code, natural.parameters["clusters"]) == (Code.NATURAL, 3)
