@@ -22,15 +22,12 @@ from ml.actions.spec import CONTROL, ActionsSpec
 from ml.engine import Engine, quoted
 from ml.features import Facts, features_table
 from ml.reasons import Reason
-from ml.restate import restate
+from ml.restate import Models, restate
 from ml.tables import arm_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
-
-    from ml.reasons import Reason
-from ml.restate import Models
 
 _KEPT = (
     "customer_id", "exposed_on", "campaign_id", "action", "design", "propensity", "propensities", "outcome",
@@ -441,9 +438,8 @@ def _later(
     if is_estimated:
         later = np.minimum(later, 1.0)
         inside = (e >= spec.overlap[0]) & (e <= spec.overlap[1])
-        if not (inside & arm).any() or not (inside & ~arm).any():  # nothing allows for the chance: as they are
-            means = {"treated": float(later[arm].mean()), "control": float(later[~arm].mean())}
-            return [Finding("later_exposures_differ", means)]
+        if not (inside & arm).any() or not (inside & ~arm).any():
+            return [Finding("later_exposures_unclear", {})]
         used, later, arm, e = used[inside], later[inside], arm[inside], e[inside]
     e = np.clip(e, *spec.propensity_clip)
     weight = np.where(arm, 1 / e, 1 / (1 - e))

@@ -26,6 +26,8 @@ FINDINGS = {
     "the chance of control is unknown: map one chance per arm as `propensities`",
     "later_exposures_differ": "later exposures differ between the arms of {action}: {treated:.2f} within the window "
     "after a treated exposure, {control:.2f} after a control one",
+    "later_exposures_unclear": "{action}: treated and control customers are too unlike for their later exposures to be "
+    "compared",
     "too_few_customers": "{action} has too little evidence: {treated:,.0f} treated and {control:,.0f} control "
     "customers ({min_treated:.0f} and {min_control:.0f} are asked for)",
     "too_few_responders": "{action} has too few responders: {treated:,.0f} treated and {control:,.0f} control "

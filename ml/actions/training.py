@@ -78,8 +78,7 @@ def train(
 
     New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
     on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold, by
-    `spec.margin` and beyond chance. (Scores are not cut off: cells are their means, and held against means of other
-    scores the contest would be about what was cut off. A few large scores widen the interval instead.)
+    `spec.margin` and beyond chance.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Other ways to group customers, and what each way tells: the yardsticks that micro-segments are held against.
 
 Belongs here: RFM grids, random groups, bins of predicted spend, an individual model, the groups that are acted upon,
-and the prediction of each for one later day. Does not belong here: which days and models are judged (see `evidence`).
+and the prediction of each for one later day. Does not belong here: which days and models are judged (see `comparison`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ml.value.reasons import Validation
 from ml.value.spec import ValueSpec, as_it_was
 
 FOLDS = 4
-PREFERENCE = 0.01  # by how much a method must be better than a simpler one, before it answers in its place
+PREFERENCE = 0.01  # by how much the blend must be better than BG/NBD alone, before it answers in its place
 Learn = Callable[[pa.Table, pa.Table, pa.Table], Fit]
 
 

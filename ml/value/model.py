@@ -35,7 +35,8 @@ class ValueModel:
     final : fitted on all matured snapshots; it makes the predictions
     twin : the same recipe fitted only on what had matured one horizon earlier. It has not seen the outcomes that
         the final fit has, so it is what next week's challenger is measured against. None where history is too short.
-    method : what it answers with: the blend, LightGBM alone or BG/NBD alone, whichever was best on the holdout
+    method : what it answers with: BG/NBD alone, or the blend where that was surely better on the holdout (models of
+        versions before may answer by LightGBM alone)
     """
 
     horizon_days: int
