@@ -14,7 +14,7 @@ class ChoiceCode(StrEnum):
     """Beside what all families may say (see `ml.training.Code`)."""
 
     TOO_FEW_TRANSITIONS = "too_few_transitions"
-    MICRO_SEGMENTS_TELL_MORE = "micro_segments_tell_more"
+    MICRO_SEGMENTS_EXPLAIN_MORE = "micro_segments_explain_more"
     STAGES_ALONE = "stages_alone"
 
 
@@ -22,7 +22,7 @@ def _too_few_transitions(*, seen: int, held: int, needed: int, step_days: int) -
     return f"{seen} transitions before the newest {step_days} days and {held} in them: {needed} and 1 are needed"
 
 
-def _micro_segments_tell_more(*, gain: float, gain_low: float, gain_high: float) -> str:
+def _micro_segments_explain_more(*, gain: float, gain_low: float, gain_high: float) -> str:
     return f"micro-segments tell more than their stage ({_nats(gain, gain_low, gain_high)})"
 
 
@@ -40,7 +40,7 @@ def _nats(mean: float, low: float, high: float) -> str:
 CHOICE_WORDS = vocabulary_of(
     {
         ChoiceCode.TOO_FEW_TRANSITIONS: _too_few_transitions,
-        ChoiceCode.MICRO_SEGMENTS_TELL_MORE: _micro_segments_tell_more,
+        ChoiceCode.MICRO_SEGMENTS_EXPLAIN_MORE: _micro_segments_explain_more,
         ChoiceCode.STAGES_ALONE: _stages_alone,
     }
 )

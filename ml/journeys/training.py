@@ -220,7 +220,7 @@ def _far(
 
 def _about(detail: Detail, gain: Gain) -> Reason:
     """Why micro-segments are used, or not."""
-    code = ChoiceCode.MICRO_SEGMENTS_TELL_MORE if detail == "micro_segment" else ChoiceCode.STAGES_ALONE
+    code = ChoiceCode.MICRO_SEGMENTS_EXPLAIN_MORE if detail == "micro_segment" else ChoiceCode.STAGES_ALONE
     return Reason(code, {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high})
 
 

@@ -27,13 +27,13 @@ class WindowCode(StrEnum):
     """Why a window that was estimated is as long as it is."""
 
     CHURN_UNWATCHED = "churn_unwatched"
-    CHURN_BEYOND_REACH = "churn_beyond_reach"
-    CHURN_KEPT = "churn_kept"
-    CHURN_FOUND = "churn_found"
+    CHURN_BEYOND_HISTORY = "churn_beyond_history"
+    CHURN_UNCHANGED = "churn_unchanged"
+    CHURN_ESTIMATED = "churn_estimated"
     NEW_UNSEEN = "new_unseen"
     NEW_NO_DIFFERENCE = "new_no_difference"
-    NEW_KEPT = "new_kept"
-    NEW_FOUND = "new_found"
+    NEW_UNCHANGED = "new_unchanged"
+    NEW_ESTIMATED = "new_estimated"
 
 
 MeasureOfNew: TypeAlias = Literal["first_purchase", "forecast_ltv"]
@@ -90,7 +90,7 @@ def _churn_unwatched(*, days: int, within: int) -> str:
     return f"churn after {days} days, as before: too few silences have been watched for {within} days"
 
 
-def _churn_beyond_reach(*, days: int, reach: int, chance: float, threshold: float, within: int) -> str:
+def _churn_beyond_history(*, days: int, reach: int, chance: float, threshold: float, within: int) -> str:
     still = f"of those silent for {reach} days, the longest silence that enough were watched in, {chance:.0%}"
     return f"churn after {days} days: {still} return within {within} days, not yet fewer than {threshold:.0%}"
 
@@ -99,11 +99,11 @@ def _fitting(low: int, high: int, threshold: float, within: int) -> str:
     return f"{low} to {high} days fit a chance of {threshold:.0%} to return within {within} days"
 
 
-def _churn_kept(*, days: int, low: int, high: int, threshold: float, within: int) -> str:
+def _churn_unchanged(*, days: int, low: int, high: int, threshold: float, within: int) -> str:
     return f"churn after {days} days, kept: {_fitting(low, high, threshold, within)}"
 
 
-def _churn_found(*, days: int, chance: float, low: int, high: int, threshold: float, within: int) -> str:
+def _churn_estimated(*, days: int, chance: float, low: int, high: int, threshold: float, within: int) -> str:
     when = f"when {chance:.1%} return within {within} days"
     return f"churn after {days} days, {when}: {_fitting(low, high, threshold, within)}"
 
@@ -116,19 +116,20 @@ def _new_no_difference(*, days: int) -> str:
     return f"new for {days} days, as before: they buy no differently"
 
 
-def _new_kept(*, days: int) -> str:
+def _new_unchanged(*, days: int) -> str:
     return f"new for {days} days, kept: no other window describes newcomers clearly better"
 
 
-def _new_found(*, days: int, distance: float) -> str:
+def _new_estimated(*, days: int, distance: float) -> str:
     return f"new for {days} days: until then newcomers buy {distance:+.0%} against afterwards"
 
 
 WINDOW_WORDS: Vocabulary = {
-    WindowCode.CHURN_UNWATCHED: _churn_unwatched, WindowCode.CHURN_BEYOND_REACH: _churn_beyond_reach,
-    WindowCode.CHURN_KEPT: _churn_kept, WindowCode.CHURN_FOUND: _churn_found, WindowCode.NEW_UNSEEN: _new_unseen,
-    WindowCode.NEW_NO_DIFFERENCE: _new_no_difference, WindowCode.NEW_KEPT: _new_kept,
-    WindowCode.NEW_FOUND: _new_found,
+    WindowCode.CHURN_UNWATCHED: _churn_unwatched, WindowCode.CHURN_BEYOND_HISTORY: _churn_beyond_history,
+    WindowCode.CHURN_UNCHANGED: _churn_unchanged, WindowCode.CHURN_ESTIMATED: _churn_estimated,
+    WindowCode.NEW_UNSEEN: _new_unseen,
+    WindowCode.NEW_NO_DIFFERENCE: _new_no_difference, WindowCode.NEW_UNCHANGED: _new_unchanged,
+    WindowCode.NEW_ESTIMATED: _new_estimated,
 }  # fmt: skip
 CHOICE_WORDS: Vocabulary = vocabulary_of(
     {

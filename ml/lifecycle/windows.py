@@ -101,14 +101,14 @@ def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, pr
         days = min(max(before, curve.reach), LONGEST) if is_known_too_short or incumbent is None else before
         chance = float(curve.fitted[curve.reach])
         figures = {"days": int(days), "reach": int(curve.reach), "chance": chance, **asked}
-        return days, Reason(WindowCode.CHURN_BEYOND_REACH, figures)
+        return days, Reason(WindowCode.CHURN_BEYOND_HISTORY, figures)
     low, high = (min(max(days, SHORTEST), LONGEST) for days in curve.interval(threshold))
     fitting = {"low": int(low), "high": int(high), **asked}
     if incumbent is not None and low <= min(incumbent, curve.reach) <= high:
-        return incumbent, Reason(WindowCode.CHURN_KEPT, {"days": incumbent, **fitting})
+        return incumbent, Reason(WindowCode.CHURN_UNCHANGED, {"days": incumbent, **fitting})
     days = min(max(found if incumbent is None else incumbent, low), high)
     chance = float(curve.fitted[min(days, curve.reach)])
-    return days, Reason(WindowCode.CHURN_FOUND, {"days": int(days), "chance": chance, **fitting})
+    return days, Reason(WindowCode.CHURN_ESTIMATED, {"days": int(days), "chance": chance, **fitting})
 
 
 def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tuple[int, Reason]:
@@ -122,6 +122,6 @@ def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tupl
     is_split = incumbent is not None and before % 7 == 0 and 1 <= weeks <= len(rates.explained)
     is_as_good = is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]
     if is_as_good or (is_split and not rates.is_surely_better(split, weeks)):
-        return before, Reason(WindowCode.NEW_KEPT, {"days": before})
+        return before, Reason(WindowCode.NEW_UNCHANGED, {"days": before})
     figures = {"days": int(7 * split), "distance": float(rates.distance[split - 1])}
-    return 7 * split, Reason(WindowCode.NEW_FOUND, figures)
+    return 7 * split, Reason(WindowCode.NEW_ESTIMATED, figures)

@@ -147,7 +147,7 @@ FALLING = np.linspace(0.9025, 0.0025, 181)  # half a point a day: below 20 % fro
 def test_the_window_is_where_the_chance_comes_to_lie_under_the_threshold() -> None:
     days, reason = churn_window(drawn(FALLING), 0.2, None, 60)
     assert days == 141
-    assert (reason.code, reason.parameters["days"]) == (WindowCode.CHURN_FOUND, 141)
+    assert (reason.code, reason.parameters["days"]) == (WindowCode.CHURN_ESTIMATED, 141)
     assert reason.parameters["chance"] == pytest.approx(0.198, abs=1e-3)
 
 
@@ -171,7 +171,7 @@ def test_the_threshold_asks_for_less_where_hardly_anybody_comes_back_soon() -> N
 def test_where_the_data_do_not_reach_far_enough_the_window_is_at_least_as_long_as_they_do() -> None:
     days, reason = churn_window(drawn(np.full(100, 0.6)), 0.2, None, 60)
     assert days == 99
-    assert reason.code == WindowCode.CHURN_BEYOND_REACH
+    assert reason.code == WindowCode.CHURN_BEYOND_HISTORY
     figures = [reason.parameters[name] for name in ("days", "reach", "chance", "threshold", "within")]
     assert figures == pytest.approx([99, 99, 0.6, 0.2, 28])
     assert churn_window(drawn(np.full(40, 0.6)), 0.2, None, 60)[0] == 60
@@ -223,7 +223,7 @@ def test_where_newcomers_buy_as_everybody_does_the_preset_stays() -> None:
 
 def test_a_window_for_newcomers_stays_while_it_describes_them_nearly_as_well() -> None:
     rates = newcomer_rates(ENGINE, newcomers(4, at_first=1.6), START + timedelta(days=363))
-    assert new_window(rates, 28, 28) == (28, Reason(WindowCode.NEW_KEPT, {"days": 28}))
+    assert new_window(rates, 28, 28) == (28, Reason(WindowCode.NEW_UNCHANGED, {"days": 28}))
     assert new_window(rates, 70, 28)[0] == 28
 
 
