@@ -231,7 +231,7 @@ def _no_id(p: Mapping[str, Any], _: Ids) -> Advice:
     said = "nothing tells a reloaded page from a second purchase"
     unique = " or ".join(p["columns"][:3])
     column = f"transaction_id ({unique} has another value in every row)" if unique else "transaction_id"
-    return Advice(said, f"map {column} or set duplicates: keep one", False)
+    return Advice(said, f"map {column} or set validation.duplicates: keep one", False)
 
 
 def _price(p: Mapping[str, Any], _: Ids) -> Advice:

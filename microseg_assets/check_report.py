@@ -146,14 +146,15 @@ def equal_words(finding: Finding) -> str:
         remedy = "set validation.duplicates: keep one"
     else:
         remedy = "all are kept, see validation.duplicates"
-    return f"{count:,} rows are equal to another in every column{_when(finding)}: {remedy}"
+    equal = "1 row is equal" if count == 1 else f"{count:,} rows are equal"
+    return f"{equal} to another in every column{_when(finding)}: {remedy}"
 
 
 def _when(finding: Finding) -> str:
     twice = finding.days_there_twice()
     if not twice:
         return ""
-    days = f"on {twice[0]}" if len(twice) == 1 else f"on {len(twice):,} days, {twice[0]} … {twice[-1]},"
+    days = f"on {twice[0]}" if len(twice) == 1 else f"on {len(twice):,} days between {twice[0]} and {twice[-1]}"
     return f"; {days} nearly every row is there twice, as where exports overlap"
 
 

@@ -58,7 +58,7 @@ class Finding:
     refused : rule to how many of `newest` it refuses
     judged : what every day brought, or of a large source the newest ones, as the gate counts it
     repeats : day to what of it is there more than once
-    has_ids : whether a transaction_id tells these from others, so that they are left out anyway
+    has_ids : whether every row has a transaction_id, so that of those that are there more than once one is taken
     too_many : why nothing can be taken in, if too many rows have no day
     """
 
@@ -132,7 +132,7 @@ def find(project: Project, table: str) -> Finding:
         return Finding([Problem(f"{table}.path", str(error))])
     accepted, refused = _judged(project, table, newest)
     refused = _as_the_gate_counts(newest, judged) or refused
-    has_ids = "transaction_id" in newest.column_names and newest["transaction_id"].null_count < newest.num_rows
+    has_ids = _has_ids(newest)
     why = too_many(project, table, undatable, sum(days.values()))
     return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
 
@@ -170,6 +170,10 @@ def _repeats(engine: Engine, table: Table, rows: pa.Table) -> dict[date, Repeats
     return {row["day"]: Repeats(row["repeats"], row["singles"]) for row in found}
 
 
+def _has_ids(rows: pa.Table) -> bool:
+    return "transaction_id" in rows.column_names and not rows["transaction_id"].null_count
+
+
 def equal_rows(name: str) -> dict[str, Finding]:
     """Table to its days and what is there more than once in them, where anything is; of a project that can be read."""
     from ml.engine import in_memory
@@ -182,10 +186,12 @@ def equal_rows(name: str) -> dict[str, Finding]:
                 continue
             days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist() if row["day"] is not None}
             repeats: dict[date, Repeats] = {}
+            has_ids = True
             for piece in _pieces(sorted(days), days):
-                repeats |= _repeats(in_memory(), source.target.table, source.rows(piece[0], piece[-1]))
+                rows = source.rows(piece[0], piece[-1])
+                repeats |= _repeats(in_memory(), source.target.table, rows)
+                has_ids = has_ids and _has_ids(rows)
             if repeats:
-                has_ids = "transaction_id" in source.spec.columns
                 found[table] = Finding(days=days, repeats=repeats, has_ids=has_ids)
     except (ProjectError, SourceError):
         pass  # what keeps it from being read is for `check` to say

@@ -118,7 +118,7 @@ class Source:
         Returns
         -------
         pyarrow.Table
-            As of `rows`, and `is_early`: whether a row has no day because it is older than the project.
+            As of `rows`, and `EARLY`: whether a row has no day because it is older than the project.
         """
         with self._planned() as ready:
             _fetch(ready, of_no_day(ready))

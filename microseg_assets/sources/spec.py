@@ -17,7 +17,7 @@ Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
 DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a file that was delivered already
-EARLY = "is_early"  # the column of rows without a day that says whether they are older than the project
+EARLY = "__is_early"  # the column of rows without a day that says whether they are older than the project
 
 
 def early_words(table: Table, start: date) -> str:

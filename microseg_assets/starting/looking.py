@@ -198,6 +198,7 @@ def _looked_at(connection: Connection, files: Sequence[str], location: str | tup
         if bought is not None and not bought.lacks:
             of = "__rows" if rows <= COUNTED else "looked_at"
             seen = tuple(_compared(connection, one, bought, list(columns), of) for one in seen)
+            _broken(connection)  # the lines that reading once more has met again are not those of the next file
         frequent = {one.name: _frequent(connection, one.name) for one in seen if 2 <= one.distinct <= 500}
     except QueryError as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None

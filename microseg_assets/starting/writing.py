@@ -199,7 +199,8 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
     lines += _encoding(delivery)
     broken, first = delivery.broken
     if broken:
-        lines.append(f"    # Lines that are no rows go to quarantine: {broken:,} were met, the first in {first:.80}")
+        were = "1 was" if broken == 1 else f"{broken:,} were"
+        lines.append(f"    # Lines that are no rows go to quarantine: {were} met, the first in {first:.80}")
     if found.undated:
         lines.append(f"    # {counted(found.undated)} have no day and go to quarantine; `microseg check` says why")
     lines += [f"    # TODO {problem}" for problem in found.problems]
@@ -273,8 +274,8 @@ def _evidence(name: str, reading: Reading, delivery: Delivery) -> str:
         told.append(reading.note)
     if len(seen) == 1 and name.endswith("_id"):
         told.append(_counts(seen[0]))
-    elif len(seen) == 1 and seen[0].values[0].strip() not in reading.examples:
-        told.append(f"{_examples(seen[0], 2)}{_missing(seen[0])}")
+    elif len(seen) == 1 and not (seen[0].values and seen[0].values[0].strip() in reading.examples):
+        told.append(f"{_examples(seen[0], 2)}{_missing(seen[0]) if seen[0].values else ''}")
     evidence = f" # {'; '.join(told)}" if told else ""
     return f"{evidence}{'.' if evidence else ' #'} TODO {reading.doubt}" if reading.doubt else evidence
 
@@ -305,7 +306,7 @@ def _values(seen: Seen) -> str:
 
 
 def _examples(seen: Seen, count: int) -> str:
-    return f"such as {', '.join(map(_short, seen.values[:count]))}"
+    return f"such as {', '.join(map(_short, seen.values[:count]))}" if seen.values else "no value in any row"
 
 
 def _short(value: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ml.engine import Engine, Input, quoted
 from ml.profile.observations import Code, Observation
 
+UNIQUE_ROWS = 20  # of fewer rows, no two are alike in many a column
 SHARED = 0.01  # share of the order ids that may belong to several customers by mistakes alone
 AGAIN = 0.005
 
@@ -69,7 +70,7 @@ def without_ids(
     (found,) = engine.query(
         f"SELECT COUNT(*) AS rows{', ' if counts else ''}{counts} FROM rows", rows=newest
     ).to_pylist()
-    unique = [source for source, name in columns.items() if found[name] == found["rows"] > 1]
+    unique = [source for source, name in columns.items() if found[name] == found["rows"] >= UNIQUE_ROWS]
     yield Observation(Code.NO_TRANSACTION_ID, table, {"columns": unique})
 
 

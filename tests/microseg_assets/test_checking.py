@@ -254,7 +254,7 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     (desk / "shop.yaml").write_text(PROJECT.replace("    path: sales.csv\n", path))
     assert check_report.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
     said = capsys.readouterr().out
-    assert "200 rows are equal to another in every column; on 10 days, 2024-01-21 … 2024-01-30," in said
+    assert "200 rows are equal to another in every column; on 10 days between 2024-01-21 and 2024-01-30" in said
     assert "as where exports overlap: set validation.duplicates: keep one" in said and "QUALIFY" not in said
     assert CliRunner().invoke(main, ["new", "two", f"{desk}/*.csv", "--folder", str(desk)]).output.count(
         "200 rows are equal to another in every column"
@@ -348,6 +348,20 @@ def test_what_is_left_after_a_discount_is_pointed_out_and_a_cost_is_not(
     out = " ".join(report(desk, capsys)[1].split())
     assert "paid, which nothing uses, is the amount in 33% of the rows and less in the others (87% of it in all)" in out
     assert "bought in at, which" not in out
+
+
+def test_rows_without_a_transaction_id_are_kept_and_said_to_be(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sold = [(f"c{n % 50}", FIRST + timedelta(days=n), 5, f"t{n}" if n % 4 else "") for n in range(200)]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *sold[:40]])
+    out = report(desk, capsys)[1]
+    assert "40 rows are equal to another in every column" in out
+    assert "one of each is taken" not in out and "keep one" in out
+
+
+def test_an_attribute_may_be_called_is_early(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(desk / "people.csv", ["customer_id", "is_early"], [(f"c{n}", n % 2 == 0) for n in range(50)])
+    code, out, problems = report(desk, capsys, "  customers: {path: people.csv, attributes: {is_early: boolean}}\n")
+    assert (code, problems) == (0, []) and "is_early" in out
 
 
 @pytest.mark.parametrize("hours", [3, 20])

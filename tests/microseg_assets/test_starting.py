@@ -458,9 +458,8 @@ def test_reloaded_pages_do_not_hide_the_id_that_tells_them(desk: Path, capsys: p
     text = starting.new("baskets", ["baskets.csv"], desk).read_text()
     assert "      order_id: Transaction ID" in text and "      transaction_id:" not in text
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "nothing tells a reloaded page from a second purchase: map transaction_id or set duplicates: keep one" in said
-    )
+    remedy = "map transaction_id or set validation.duplicates: keep one"
+    assert f"nothing tells a reloaded page from a second purchase: {remedy}" in said
 
 
 def test_columns_without_a_place_are_listed(desk: Path) -> None:
@@ -595,6 +594,27 @@ def test_a_name_that_cannot_be_one_gets_a_better_one(desk: Path, name: str, bett
     with pytest.raises(ProjectError, match=f"try {better}$"):
         starting.new(name, [], desk)
     assert list(desk.iterdir()) == []
+
+
+def test_a_column_that_nothing_fills_is_mapped_and_said_to_be_empty(tmp_path: Path) -> None:
+    write(tmp_path / "sales.csv", ["customer_id", "date", "amount"], [[f"c{i % 9}", FIRST, 5] for i in range(40)])
+    sent = [[f"c{i % 9}", FIRST, "mail", "", ""] for i in range(40)]
+    write(tmp_path / "campaigns.csv", ["customer_id", "sent_at", "action", "is_holdout", "randomised"], sent)
+    path = starting.new("empty", [str(tmp_path / "*.csv")], tmp_path)
+    projects.load(str(path))
+    assert "is_holdout: is_holdout # no value in any row" in path.read_text(encoding="utf-8")
+
+
+def test_broken_lines_of_a_file_are_not_told_of_the_next_one(tmp_path: Path) -> None:
+    sold = [[f"c{i % 9}", "2023-01-02", 5 + i % 3, f"t{i // 2}"] for i in range(60)]
+    write(tmp_path / "a_sales.csv", ["customer_id", "date", "amount", "transaction_id"], sold)
+    with (tmp_path / "a_sales.csv").open("a", encoding="utf-8") as file:
+        file.write("c1,2023-01-02\n")
+    people = [[f"c{i}", "2022-12-01", "north"] for i in range(40)]
+    write(tmp_path / "b_customers.csv", ["customer_id", "registered", "region"], people)
+    path = starting.new("two", [str(tmp_path / "a_sales.csv"), str(tmp_path / "b_customers.csv")], tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("Lines that are no rows") == 1 and text.index("Lines that are no rows") < text.index("customers:")
 
 
 @settings(max_examples=30, deadline=None)
