@@ -38,6 +38,7 @@ OWNERS = {
     "report": "team:marketing-science",
 }
 DATA_DOCS = "data-docs.html"
+REFUSAL = "refusal.txt"  # what the run said of a day that it refused, beside the page
 Body = Callable[[Step], None]
 
 

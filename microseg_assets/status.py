@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import click
 
-from microseg_assets.chain import Chain
+from microseg_assets.chain import REFUSAL, Chain
 from microseg_assets.lake import Stamp
 from microseg_assets.partitions import Reach
 from microseg_assets.sources import days_told
@@ -283,15 +283,9 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
 
 
 def _why_refused(chain: Chain, table: str, day: date) -> str:
-    """The rules that refused most rows of a day, in brackets."""
-    if chain.lake.missing(tables.QUARANTINE, [day], table=table):
-        return ""
-    rules = chain.engine.query(
-        "SELECT rule, COUNT(*) AS rows FROM refused GROUP BY rule ORDER BY COUNT(*) DESC, rule LIMIT 3",
-        refused=chain.lake.files(tables.QUARANTINE, [day], table=table),
-    ).to_pylist()
-    listed = [f"{row['rule']} ×{row['rows']:,}" for row in rules]
-    return f" ({'; '.join(listed)})"
+    """What the run said of a day that it refused, in brackets."""
+    said = chain.lake.read_file(tables.QUARANTINE, day, REFUSAL, table=table)
+    return f" ({said.decode()})" if said else ""
 
 
 def _after_refusals(
@@ -302,6 +296,8 @@ def _after_refusals(
     newest = max(day for one in found if one.asset in map(raw_name, chain.brought()) for day in one.there)
     published = set(next(one.there for one in found if one.asset == "segment_atlas"))
     again = f"microseg run --project {project} --from {first} --to {newest}"
+    if not any(day < first for day in published):  # from which day on was asked for is not known
+        again = f"microseg run --project {project} --from DAY --to {newest}, with the first day that you want published"
     waiting = [day for day in chain.calendar.days(first, newest) if day not in published]
     if waiting:
         yield f"Correct the source, or raise the limit that was broken in {path}; then: {again}"
@@ -314,10 +310,15 @@ def _after_refusals(
     yield "Until then no later day can be made, and what was published of these days before is stale."
 
 
-def missing_customers(chain: Chain, sources: Comparison) -> Iterator[str]:
-    """Who is in no source any more, and what becomes of them."""
+def missing_customers(chain: Chain, sources: Comparison, after: str = "`run --stale`") -> Iterator[str]:
+    """Who is in no source any more, and what becomes of them.
+
+    Parameters
+    ----------
+    after : what takes them out of every table
+    """
     if count := len(sources.removed):
-        yield f"{_customers(count)} in no source any more, and will be in no table after `run --stale`."
+        yield f"{_customers(count)} in no source any more, and will be in no table after {after}."
     if count := len(sources.missing.in_doubt):
         yield (
             f"{_customers(count)} in no source any more, which may be because the sources keep their newest days only: "

@@ -14,12 +14,12 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from expectations import Verdict, validate
+from expectations import ValidationSpec, Verdict, validate
 from expectations.days import Measured
 from expectations.measures import SILENT, UNKNOWN, VOLUME
 from expectations.refusals import exact_repeats
 from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
-from microseg_assets.chain import DATA_DOCS, Chain
+from microseg_assets.chain import DATA_DOCS, REFUSAL, Chain
 from microseg_assets.partitions import Reach
 from microseg_assets.step import Step
 from microseg_assets.taken_in import undated_of
@@ -68,17 +68,21 @@ def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
                     if verdict.passed
                     else dg.MetadataValue.url(chain.data_docs(table, day, rows, undated.get(day, 0)))
                 )
-                step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **_notes(verdict))
+                about = _notes(verdict, step.project.validation)
+                step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **about)
                 words = "; ".join(_words(one) for one in verdict.unusual)
                 notes = _day_notes(verdict, again.get(day))
                 step.check(DAY_CHECK, day, not verdict.unusual, warn=True, words=words, **notes)
                 if verdict.passed:
-                    chain.lake.remove(tables.QUARANTINE, day, DATA_DOCS, table=table)
+                    for name in (DATA_DOCS, REFUSAL):
+                        chain.lake.remove(tables.QUARANTINE, day, name, table=table)
                 else:
+                    why = _broken(verdict, step.project.validation)
+                    chain.lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
                     step.withdraw(day)
                     chain.lake.remove(INPUT_PROFILES, day, table=table)
                     told = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
-                    refused[day] = f"{day} ({told}{_broken(verdict)})"
+                    refused[day] = f"{day} ({told}{why})"
         if equal:
             step.tell(
                 f"{equal:,} rows are equal to another one in every column: {_KEPT[step.project.validation.duplicates]}"
@@ -108,17 +112,18 @@ def _until(step: Step, good: Sequence[date]) -> str:
     if not good:
         return ""
     last = max(good)
-    return f" What lies before can be made: microseg run --project {step.project.reference} --from {last} --to {last}"
+    command = f"microseg run --project {step.project.reference} --from {last} --to {last}"
+    return f" The last good day before can be made: {command}"
 
 
-def _notes(verdict: Verdict) -> dict[str, Any]:
+def _notes(verdict: Verdict, spec: ValidationSpec) -> dict[str, Any]:
     return {
         "rows": verdict.rows,
         "refused": verdict.refused,
         "counted": verdict.counted if verdict.counted != verdict.refused else None,
         "without_a_day": verdict.undated or None,
         "rules": verdict.rules or None,
-        "broken": _broken(verdict) or None,
+        "broken": _broken(verdict, spec) or None,
         "unusual": _unusual(verdict),
     }
 
@@ -144,9 +149,9 @@ def _words(one: Measured) -> str:
     if one.measure == UNKNOWN:
         return f"{one.value:.1%} of the rows are of customers that the customers table does not know"
     if one.measure == SILENT:
-        return f"{one.value:.0f} days without a row"
+        return "1 day without a row" if round(one.value) == 1 else f"{one.value:.0f} days without a row"
     column = one.measure.partition(":")[0]
-    most = f", usually at most {one.most:.2g}" if one.most is not None else ""
+    most = f", where {one.most:.2g} is the limit" if one.most is not None else ""
     return f"the values of {column} are spread unlike those of the weeks before (by {one.value:.2g}{most})"
 
 
@@ -154,11 +159,12 @@ def _unusual(verdict: Verdict) -> str | None:
     return "; ".join(f"{one.measure}: {one}" for one in verdict.unusual) or None
 
 
-def _broken(verdict: Verdict) -> str:
-    """Which rules refused how many rows, and which expectation failed where no rule did."""
+def _broken(verdict: Verdict, spec: ValidationSpec) -> str:
+    """Which rules that count against a day refused how many rows, and which expectation failed where no rule did."""
     if verdict.passed:
         return ""
-    rules = [f"{rule} ×{count:,}" for rule, count in sorted(verdict.rules.items(), key=lambda item: -item[1])]
+    counts = {rule: count for rule, count in verdict.rules.items() if spec.severity_of(rule) == "error"}
+    rules = [f"{rule} ×{count:,}" for rule, count in sorted(counts.items(), key=lambda item: -item[1])]
     if verdict.undated:
         rules.insert(0, f"rows that no day can be read of and that may be this day's ×{verdict.undated:,}")
     errors = [f"{one.measure}: {one}" for one in verdict.unusual if one.severity == "error"]

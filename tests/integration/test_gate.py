@@ -62,7 +62,7 @@ def test_the_refusal_says_table_day_counts_and_remedy(refused: tuple[Shop, str])
     shop, sentence = refused
     for part in ("transactions", f"{SUNDAY}", "rows", "quarantine", "Correct the source", str(shop.file)):
         assert part in sentence
-    told, _, before = sentence.partition(" What lies before can be made: ")
+    told, _, before = sentence.partition(" The last good day before can be made: ")
     assert f"{SATURDAY}" not in told and f"{MONDAY}" not in told
     assert before == f"microseg run --project {shop.name} --from {SATURDAY} --to {SATURDAY}"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from microseg_assets import status
 from microseg_assets.build import chain_of
-from microseg_assets.chain import DATA_DOCS, Chain
+from microseg_assets.chain import DATA_DOCS, REFUSAL, Chain
 from microseg_assets.cli import main
 from microseg_assets.home import Home
 from microseg_assets.partitions import Reach
@@ -317,11 +317,25 @@ def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missin
             if not chain.is_weekly(name) and not name.startswith("raw_") and (key == refused or name != "transactions"):
                 chain.lake.remove(stored.table, key, **stored.fixed)
     chain.lake.put_file(tables.QUARANTINE, refused, DATA_DOCS, b"why", table="transactions")
+    chain.lake.put_file(tables.QUARANTINE, refused, REFUSAL, "amount: missing ×9".encode(), table="transactions")
     text = printed(chain, monkeypatch)
     where = f"microseg run --project {chain.project.reference} --from"
     assert f"transactions of {refused} was refused; why: microseg docs transactions --day {refused}" in text
+    assert " (amount: missing ×9)\n" in text
     assert f"; then: {where} {refused} --to {DAYS[-1]}\n4 later days wait for that alone ({later[0]}, " in text
     assert text.count(where) == 1 and "missing (" not in text and "Later assets end" not in text
+
+
+def test_where_nothing_is_published_before_a_refused_day_it_is_asked_from_which_day_on(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, stored in chain.stored.items():
+        for key in chain.lake.keys(stored.table, **stored.fixed):
+            if not name.startswith("raw_") and (name != "transactions" or key == str(DAYS[3])):
+                chain.lake.remove(stored.table, key, **stored.fixed)
+    chain.lake.put_file(tables.QUARANTINE, DAYS[3], DATA_DOCS, b"why", table="transactions")
+    text = printed(chain, monkeypatch)
+    assert f"--from DAY --to {DAYS[-1]}, with the first day that you want published" in text
 
 
 def test_later_assets_that_end_earlier_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
