@@ -7,6 +7,7 @@ Belongs here: the words of reasons, causes and dates. Does not belong here: eval
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -107,7 +108,6 @@ def unknown(one: Customer) -> Iterator[str]:
     """Why a customer cannot be shown: the day was not made, is too early, or the id is written in another way."""
     chain, day = one.chain, one.day
     days = [date.fromisoformat(key) for key in chain.lake.keys(tables.LIFECYCLE_STAGES)]
-    command = f"microseg show customer {{}} --project {chain.project.reference}"
     if day not in days:
         yield f"{day} was not made: `microseg status` shows which days were."
         return
@@ -115,16 +115,23 @@ def unknown(one: Customer) -> Iterator[str]:
     if known:
         at = known[0] if known[0] > day else max(other for other in known if other < day)
         span = f"known from {at} on" if at > day else f"known up to {at}"
-        yield f"{one.id} is not known on {day}: {span}. {command.format(one.id)} --day {at}"
+        yield f"{one.id} is not known on {day}: {span}. {_command(chain, one.id, f' --day {at}')}"
         return
     query = "SELECT DISTINCT customer_id FROM partitions WHERE customer_id IS NOT NULL ORDER BY customer_id"
     ids = chain.engine.query(query, partitions=chain.lake.files(tables.LIFECYCLE_STAGES, [days[-1]]))["customer_id"]
     yield f"{one.id} is not known on {day}, nor on any other day that was made."
     if near := nearest(ids, one.id):
-        yield f"Is {' or '.join(near)} meant? {command.format(near[0])}"
+        yield f"Is {' or '.join(near)} meant? {_command(chain, near[0])}"
     elif len(ids):
         shown = sorted({0, len(ids) // 2, len(ids) - 1})
         yield f"Ids are written like {', '.join(ids[i].as_py() for i in shown)}."
+
+
+def _command(chain: Chain, id_: str, options: str = "") -> str:
+    """The command that shows a customer, as it can be pasted."""
+    words = [f"--project {chain.project.reference}{options}", shlex.quote(id_)]
+    # An id that looks like an option stands behind all of them.
+    return f"microseg show customer {' -- '.join(words) if id_.startswith('-') else ' '.join(reversed(words))}"
 
 
 def nearest(ids: pa.ChunkedArray, given: str) -> list[str]:

@@ -137,6 +137,8 @@ def _missing_lines(
     if len(lost) == 1 and is_theirs:
         return lost
     dated = [table for table in tables_then if not is_versioned(workspace.project.inputs[table])]
+    if not dated:  # nothing says when anybody was here last
+        return nobody
     last = _last_days(workspace, dated)
     seen = last.filter(pc.is_in(last["customer_id"], left))
     never = left.filter(pc.invert(pc.is_in(left, last["customer_id"].combine_chunks())))

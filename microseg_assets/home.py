@@ -21,6 +21,7 @@ from microseg_assets.lake import Lake
 from microseg_assets.tracking import Tracking
 
 LOCK = ".lock"
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _READY = ".databases"  # which versions of what has made the databases
 _INSTANCE = """\
 # Written by microseg; see docker/dagster.yaml for one that keeps its state in PostgreSQL.
@@ -84,7 +85,9 @@ class Home:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.dagster.mkdir(parents=True, exist_ok=True)
-        except (NotADirectoryError, FileExistsError, PermissionError) as error:
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.EEXIST, *_FORBIDDEN):
+                raise
             raise HomeError(
                 f"the state folder {self.folder} cannot be made ({error.strerror}): set MICROSEG_HOME"
             ) from None
@@ -97,7 +100,7 @@ class Home:
             with alone(self.folder / LOCK):
                 self._fill()
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno not in _FORBIDDEN:
                 raise
             raise HomeError(
                 f"the state folder {self.folder} cannot be written to ({error.strerror}: {error.filename}): make it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -82,7 +83,8 @@ class Printer:
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        click.echo(f"\r    {self._line()}\033[K", nl=False, err=True)
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be overwritten
+        click.echo(f"\r{f'    {self._line()}'[:width]}\033[K", nl=False, err=True)
 
     def say(self, line: str) -> None:
         """A line of its own."""
@@ -165,7 +167,7 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
-    for line in missing_customers(chain, sources):
+    for line in missing_customers(chain, sources, after="this run"):
         click.echo(f"  {line}", err=True)
     took: dict[str, float] = {}
     for _ in range(ROUNDS):  # an id that a day has come to accept, or to lose, decides on rows of later days
