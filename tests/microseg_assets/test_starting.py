@@ -529,7 +529,7 @@ def test_a_damaged_line_of_utf_8_is_no_other_encoding(desk: Path) -> None:
     lines = [f"Müller{i};2023-01-{1 + i % 28:02d};{i}".encode() for i in range(60)] + [b"M\xfcller;2023-01-05;2"]
     (desk / "bons.csv").write_bytes(b"\n".join([b"kunde;datum;umsatz", *lines]) + b"\n")
     text = starting.new("a", ["bons.csv"], desk).read_text(encoding="utf-8")
-    assert "encoding:" not in text and "Lines that are no rows go to quarantine: 1 were met" in text
+    assert "encoding:" not in text and "Lines that are no rows go to quarantine: 1 was met" in text
 
 
 def test_a_file_parted_by_spaces_is_told_as_such(desk: Path) -> None:
