@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -92,15 +92,14 @@ def plan(
 def _in_words(rows: pa.Table) -> pa.Table:
     """The rows with `reason`, each reason put in words once."""
     each = pc.binary_join_element_wise(rows["reason_code"], rows["reason_parameters"], "\n")
-    reasons = []
+    reasons, said = [], cache(_said)
     # Chunk by chunk: in one array the texts of a large week would be more than the 2 GiB that Arrow's strings hold.
     for chunk in pa.chunked_array(each).chunks:
         coded = chunk.dictionary_encode()
-        reasons.append(pa.array(map(_said, coded.dictionary.to_pylist()), pa.string()).take(coded.indices))
+        reasons.append(pa.array(map(said, coded.dictionary.to_pylist()), pa.string()).take(coded.indices))
     return rows.append_column("reason", pa.chunked_array(reasons, pa.string()))
 
 
-@lru_cache(maxsize=10_000)
 def _said(text: str) -> str:
     """The words of a code and its parameters, which a line break parts."""
     code, _, parameters = text.partition("\n")
