@@ -228,7 +228,7 @@ def _new_column(p: Mapping[str, Any], _: Ids) -> Advice:
 
 
 def _no_id(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = "nothing tells a reloaded page from a second purchase"
+    said = "a reloaded page looks like a purchase"
     unique = " or ".join(p["columns"][:3])
     column = f"transaction_id ({unique} has another value in every row)" if unique else "transaction_id"
     return Advice(said, f"map {column} or set validation.duplicates: keep one", False)
