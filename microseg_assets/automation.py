@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from microseg_assets.chain import Chain
+from microseg_assets.workspace import Workspace
 
 UP_TO_FEATURES = ("ingest", "validate", "features")
 
 
-def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
+def jobs(workspace: Workspace) -> list[dg.UnresolvedAssetJobDefinition]:
     """`<project>_daily` for daily assets, `_to_features` and `_from_value` for its halves, `_weekly` for training."""
-    project = chain.project.name
-    weekly = [chain.key(name) for name in chain.stored if chain.is_weekly(name)]
+    project = workspace.project.name
+    weekly = [workspace.key(name) for name in workspace.stored if workspace.is_weekly(name)]
     groups = dg.AssetSelection.groups(*UP_TO_FEATURES) & dg.AssetSelection.key_prefixes([project])
     daily = dg.AssetSelection.key_prefixes([project]) - dg.AssetSelection.assets(*weekly)
 
@@ -35,14 +35,14 @@ def jobs(chain: Chain) -> list[dg.UnresolvedAssetJobDefinition]:
     ]
 
 
-def schedules(chain: Chain, made: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
+def schedules(workspace: Workspace, made: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
     """The daily job at the project's hour; on Mondays the weekly one half an hour later, with the week's last day in.
 
     Both are off until switched on. The weekly choice serves from Monday's own partition on, which is made on Tuesday.
     """
     by_name = {job.name: job for job in made}
-    hour, minute = chain.project.schedule.hour, chain.project.schedule.minute
-    project = chain.project.name
+    hour, minute = workspace.project.schedule.hour, workspace.project.schedule.minute
+    project = workspace.project.name
     later = (hour * 60 + minute + 30) % (24 * 60)
     return [
         _schedule(by_name[f"{project}_daily"], f"{project}_daily_schedule", hour, minute),

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import dagster as dg
 
 from microseg_assets import automation, project
-from microseg_assets.assets import assets
-from microseg_assets.chain import Chain
+from microseg_assets.assets import CHAIN
+from microseg_assets.chain import declare, definition
+from microseg_assets.declaration import Declaration
 from microseg_assets.home import Home
 from microseg_assets.lake import Lake
 from microseg_assets.project import Project
 from microseg_assets.sensors import sensors
 from microseg_assets.tracking import Tracking
+from microseg_assets.workspace import Workspace
 from ml.engine import DuckDB, Engine
 
 DEFAULT_PROJECT = "complete_journey"
@@ -29,22 +31,23 @@ class Overrides:
     engine: Engine | None = None
 
 
-def build_chain(settings: Project, *, home: Home | None = None, overrides: Overrides = Overrides()) -> Chain:
-    """A project with its lake, engine and tracking."""
+def make_workspace(
+    settings: Project, *, home: Home | None = None, overrides: Overrides = Overrides()
+) -> tuple[Workspace, list[Declaration]]:
+    """A project with its lake, engine and tracking, and the assets that are declared in it."""
     home = home or Home.from_environment()
-    return Chain(
+    workspace = Workspace(
         settings,
         lake=(overrides.lake or home.lake)(settings.name),
         engine=overrides.engine or DuckDB(),
         tracking=(overrides.tracking or home.tracking)(settings.name),
     )
+    return workspace, declare(workspace, CHAIN)
 
 
-def chain_of(reference: str, home: Home) -> Chain:
-    """A project's chain with every asset declared, for questions about what is there."""
-    chain = build_chain(project.load(reference), home=home)
-    assets(chain)
-    return chain
+def load_workspace(reference: str, home: Home) -> Workspace:
+    """The workspace of a project file, for questions about what is there."""
+    return make_workspace(project.load(reference), home=home)[0]
 
 
 def build_defs(
@@ -64,10 +67,10 @@ def build_defs(
     parts = []
     for given in projects:
         settings = project.load(given) if isinstance(given, str) else given
-        chain = build_chain(settings, home=home, overrides=overrides)
-        made = assets(chain)
-        jobs = automation.jobs(chain)
-        schedules = automation.schedules(chain, jobs)
-        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=schedules, sensors=sensors(chain, jobs)))
+        workspace, declared = make_workspace(settings, home=home, overrides=overrides)
+        made = [definition(workspace, one) for one in declared]
+        jobs = automation.jobs(workspace)
+        schedules = automation.schedules(workspace, jobs)
+        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=schedules, sensors=sensors(workspace, jobs)))
     # One process for a whole run: a process per step would spend most of its time on imports.
     return dg.Definitions.merge(*parts, dg.Definitions(executor=dg.in_process_executor))

@@ -113,11 +113,11 @@ def run(project: str, **options: Any) -> None:
 def status(project: str, everything: bool) -> None:
     """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
     from microseg_assets import status as statuses
-    from microseg_assets.build import chain_of
+    from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
 
     with _clear_errors():
-        statuses.show(chain_of(project, Home.from_environment()), everything=everything)
+        statuses.show(load_workspace(project, Home.from_environment()), everything=everything)
 
 
 @main.command()
@@ -128,14 +128,14 @@ def status(project: str, everything: bool) -> None:
 def show(what: str, customer: str | None, project: str, day: Any) -> None:
     """Show segments, movements or the plan of a day; or one customer's journey and why it is where it is."""
     from microseg_assets import summary
-    from microseg_assets.build import chain_of
+    from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
 
     if what == "customer" and not customer:
         raise click.UsageError("say which customer: microseg show customer ID")
     with _clear_errors():
-        chain = chain_of(project, Home.from_environment())
-        summary.show(chain, what, day=day.date() if day else None, customer=customer)
+        workspace = load_workspace(project, Home.from_environment())
+        summary.show(workspace, what, day=day.date() if day else None, customer=customer)
 
 
 @main.command()
@@ -175,20 +175,21 @@ def docs(table: str, day: Any, project: str) -> None:
 
     For a day that was refused the page is there already; the asset's check links to it.
     """
-    from microseg_assets.build import chain_of
+    from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
+    from microseg_assets.quarantine import put_data_docs
     from microseg_assets.taken_in import raw_name, undated_of
 
     if day is None:
         raise click.UsageError("say which day: --day YYYY-MM-DD")
     with _clear_errors():
-        chain = chain_of(project, Home.from_environment())
-        if chain.is_off(table):
-            raise click.UsageError(f"{table} are switched off: {chain.project.path} maps none")
-        raw = chain.lake.files(chain.stored[raw_name(table)].table, [day.date()])
-        rows = chain.engine.query("SELECT * FROM raw", raw=raw)
-        undated = undated_of(chain, table, [day.date()]).get(day.date(), 0)
-        click.echo(chain.data_docs(table, day.date(), rows, undated))
+        workspace = load_workspace(project, Home.from_environment())
+        if workspace.is_off(table):
+            raise click.UsageError(f"{table} are switched off: {workspace.project.path} maps none")
+        raw = workspace.partitions(raw_name(table)).files([day.date()])
+        rows = workspace.engine.query("SELECT * FROM raw", raw=raw)
+        undated = undated_of(workspace, table, [day.date()]).get(day.date(), 0)
+        click.echo(put_data_docs(workspace, table, day.date(), rows, undated))
 
 
 @main.command()

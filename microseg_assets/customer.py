@@ -19,9 +19,11 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microseg_assets.chain import Chain
+from microseg_assets import choices
+from microseg_assets.history import facts_so_far
 from microseg_assets.lake import MissingPartitions
 from microseg_assets.printing import table, title
+from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.features.phrases import figure, label, phrase, unit
 from ml.lifecycle.reasons import KNOWN, MISSING, Comparison, Verdict, verdicts
@@ -48,26 +50,26 @@ _CAME_FROM = {
 class Customer:
     """One customer as of a day; every table is read once, and only its rows."""
 
-    chain: Chain
+    workspace: Workspace
     id: str
     day: date
 
     def rows(self, of: tables.Table, days: Sequence[date]) -> list[dict[str, Any]]:
         """The customer's rows of some days, as far as these are there, by day."""
-        gone = set(self.chain.lake.missing(of, days))
+        gone = set(self.workspace.lake.missing(of, days))
         there = [day for day in days if day.isoformat() not in gone]
         if not there:
             return []
-        return self.chain.engine.query(
+        return self.workspace.engine.query(
             "SELECT * FROM partitions WHERE customer_id = $customer ORDER BY ALL",
             {"customer": self.id},
-            partitions=self.chain.lake.files(of, there),
+            partitions=self.workspace.lake.files(of, there),
         ).to_pylist()
 
     @cached_property
     def published(self) -> list[date]:
         """Days with stages, up to the day."""
-        keys = self.chain.lake.keys(tables.LIFECYCLE_STAGES)
+        keys = self.workspace.lake.keys(tables.LIFECYCLE_STAGES)
         return [date.fromisoformat(key) for key in keys if key <= self.day.isoformat()]
 
     @cached_property
@@ -77,7 +79,7 @@ class Customer:
     @cached_property
     def figures(self) -> dict[str, Any]:
         """Features and value of the day."""
-        features = self.rows(self.chain.project.features_table, [self.day])
+        features = self.rows(self.workspace.project.features_table, [self.day])
         value = self.rows(tables.CUSTOMER_VALUE, [self.day])
         return {**(features[0] if features else {}), **(value[0] if value else {})}
 
@@ -87,10 +89,10 @@ def as_read(customer: str) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", customer.strip())
 
 
-def show(chain: Chain, day: date, customer: str) -> None:
+def show(workspace: Workspace, day: date, customer: str) -> None:
     """Print one customer's stage with its reasons, its value and clusters, its plan, and every step that led here."""
     customer = as_read(customer)
-    one = Customer(chain, customer, day)
+    one = Customer(workspace, customer, day)
     title(f"Customer {customer} on {day}")
     if not one.path or one.path[-1]["day"] != day:
         for line in unknown(one):
@@ -106,8 +108,8 @@ def show(chain: Chain, day: date, customer: str) -> None:
 
 def unknown(one: Customer) -> Iterator[str]:
     """Why a customer cannot be shown: the day was not made, is too early, or the id is written in another way."""
-    chain, day = one.chain, one.day
-    days = [date.fromisoformat(key) for key in chain.lake.keys(tables.LIFECYCLE_STAGES)]
+    workspace, day = one.workspace, one.day
+    days = [date.fromisoformat(key) for key in workspace.lake.keys(tables.LIFECYCLE_STAGES)]
     if day not in days:
         yield f"{day} was not made: `microseg status` shows which days were."
         return
@@ -115,21 +117,23 @@ def unknown(one: Customer) -> Iterator[str]:
     if known:
         at = known[0] if known[0] > day else max(other for other in known if other < day)
         span = f"known from {at} on" if at > day else f"known up to {at}"
-        yield f"{one.id} is not known on {day}: {span}. {_command(chain, one.id, f' --day {at}')}"
+        yield f"{one.id} is not known on {day}: {span}. {_command(workspace, one.id, f' --day {at}')}"
         return
     query = "SELECT DISTINCT customer_id FROM partitions WHERE customer_id IS NOT NULL ORDER BY customer_id"
-    ids = chain.engine.query(query, partitions=chain.lake.files(tables.LIFECYCLE_STAGES, [days[-1]]))["customer_id"]
+    ids = workspace.engine.query(query, partitions=workspace.lake.files(tables.LIFECYCLE_STAGES, [days[-1]]))[
+        "customer_id"
+    ]
     yield f"{one.id} is not known on {day}, nor on any other day that was made."
     if near := nearest(ids, one.id):
-        yield f"Is {' or '.join(near)} meant? {_command(chain, near[0])}"
+        yield f"Is {' or '.join(near)} meant? {_command(workspace, near[0])}"
     elif len(ids):
         shown = sorted({0, len(ids) // 2, len(ids) - 1})
         yield f"Ids are written like {', '.join(ids[i].as_py() for i in shown)}."
 
 
-def _command(chain: Chain, id_: str, options: str = "") -> str:
+def _command(workspace: Workspace, id_: str, options: str = "") -> str:
     """The command that shows a customer, as it can be pasted."""
-    words = [f"--project {chain.project.reference}{options}", shlex.quote(id_)]
+    words = [f"--project {workspace.project.reference}{options}", shlex.quote(id_)]
     # An id that looks like an option stands behind all of them.
     return f"microseg show customer {' -- '.join(words) if id_.startswith('-') else ' '.join(reversed(words))}"
 
@@ -161,9 +165,9 @@ def _figures(ids: Ids) -> Ids:
 
 def stage_lines(one: Customer) -> Iterator[str]:
     """Stage, since when, and the comparisons that put the customer there, and not into an earlier one."""
-    chain, now = one.chain, one.path[-1]
-    model = chain.choice("lifecycle", chain.calendar.serving_week(one.day)).model
-    spec = chain.project.lifecycle
+    workspace, now = one.workspace, one.path[-1]
+    model = choices.choice(workspace, "lifecycle", workspace.calendar.serving_week(one.day)).model
+    spec = workspace.project.lifecycle
     rules = (model.stages if model else None) or spec.rules()
     subs = (model.sub_stages if model else None) or spec.sub_rules()
     parameters = model.parameters() if model else {
@@ -171,12 +175,12 @@ def stage_lines(one: Customer) -> Iterator[str]:
     }  # fmt: skip
     finer = "" if now["sub_stage"] in (None, now["stage"]) else f", {now['sub_stage']}"
     yield f"  Stage: {now['stage']}{finer}, {since(one)}"
-    found = verdicts(chain.engine, one.figures, rules, parameters)
-    yield from _told(found, chain.project.currency)
+    found = verdicts(workspace.engine, one.figures, rules, parameters)
+    yield from _told(found, workspace.project.currency)
     own = [rule for rule in subs if rule.stage == now["stage"]]
     if finer and own:
-        held = verdicts(chain.engine, one.figures, own, parameters)[-1]
-        why = _joined(held.comparisons, chain.project.currency) or "none of the finer rules before it holds"
+        held = verdicts(workspace.engine, one.figures, own, parameters)[-1]
+        why = _joined(held.comparisons, workspace.project.currency) or "none of the finer rules before it holds"
         yield f"    {now['sub_stage']} because: {why}"
     treatment = spec.treatments().get(f"{now['stage']}/{now['sub_stage']}") or spec.treatments().get(now["stage"])
     if treatment:
@@ -237,7 +241,7 @@ def since(one: Customer) -> str:
     Where the record begins inside of a spell, the days before it are restated under the models in force.
     """
     begun = one.path[-1]["stage_since"]
-    if begun == one.chain.calendar.start or begun - timedelta(days=1) in one.published:
+    if begun == one.workspace.calendar.start or begun - timedelta(days=1) in one.published:
         return f"since {begun}"
     found = _restated_since(one, begun)
     if found is None:
@@ -255,16 +259,16 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     would have put the customer elsewhere on that day.
     """
 
-    chain, stage = one.chain, one.path[-1]["stage"]
-    days = chain.calendar.days(chain.calendar.start, begun)
+    workspace, stage = one.workspace, one.path[-1]["stage"]
+    days = workspace.calendar.days(workspace.calendar.start, begun)
     try:
-        stored = chain.lake.files(tables.CUSTOMER_DAYS, days), chain.lake.files(tables.CATEGORY_DAYS, days)
-        inputs = (*stored, chain.accepted_of("customers", days))
-        everybody = chain.facts_so_far(begun)
+        stored = workspace.lake.files(tables.CUSTOMER_DAYS, days), workspace.lake.files(tables.CATEGORY_DAYS, days)
+        inputs = (*stored, workspace.accepted("customers", days))
+        everybody = facts_so_far(workspace, begun)
     except MissingPartitions:
         return None
     own = [
-        chain.engine.query(
+        workspace.engine.query(
             "SELECT * FROM partitions WHERE customer_id = $customer", {"customer": one.id}, partitions=of
         )
         for of in inputs
@@ -274,8 +278,8 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     pairs = facts.known(days[-LONGEST:])
     if not pairs.num_rows:
         return None
-    models = chain.models(chain.calendar.serving_week(one.day), without=("layers",))
-    was = models.inputs_of(chain.engine, facts.snapshot(pairs)).sort_by("day")
+    models = choices.models(workspace, workspace.calendar.serving_week(one.day), without=("layers",))
+    was = models.inputs_of(workspace.engine, facts.snapshot(pairs)).sort_by("day")
     first = None
     for day, then in zip(reversed(was["day"].to_pylist()), reversed(was["stage"].to_pylist()), strict=True):
         if then != stage:
@@ -291,7 +295,7 @@ def value_lines(one: Customer) -> Iterator[str]:
     found = one.figures
     if found.get("ltv") is None:
         return
-    currency = one.chain.project.currency
+    currency = one.workspace.project.currency
     yield (
         f"  Lifetime value: {found['ltv']:,.2f} {currency} expected over the next {found['horizon_days']} days "
         f"({found['model']})"
@@ -305,11 +309,11 @@ def value_lines(one: Customer) -> Iterator[str]:
 
 def segment_lines(one: Customer) -> Iterator[str]:
     """The micro-segment, and for each layer what the cluster is like and what the customer is."""
-    chain = one.chain
+    workspace = one.workspace
     for row in sorted(one.rows(tables.MICRO_SEGMENTS, [one.day]), key=lambda row: -row["weight"]):
         kind = "Micro-segment:" if row["is_primary"] else "  leans to"
         yield f"  {kind} {row['micro_segment']} ({row['weight']:.0%})"
-    layers = chain.choice("layers", chain.calendar.serving_week(one.day)).model
+    layers = choices.choice(workspace, "layers", workspace.calendar.serving_week(one.day)).model
     stage = one.path[-1]["stage"]
     for row in one.rows(tables.LAYER_ASSIGNMENTS, [one.day]):
         if not row["is_primary"]:
@@ -345,8 +349,8 @@ def plan_lines(one: Customer) -> Iterator[str]:
 
 def steps(one: Customer) -> None:
     """Every change of stage or micro-segment that was published, with its cause; the newest last."""
-    chain = one.chain
-    known = set(chain.lake.keys(tables.MOVEMENTS))
+    workspace = one.workspace
+    known = set(workspace.lake.keys(tables.MOVEMENTS))
     days = [day for day in one.published if day.isoformat() in known]
     moves = [row for row in one.rows(tables.MOVEMENTS, days) if row["cause"] is not None]
     moves.sort(key=lambda row: row["day"])

@@ -11,11 +11,11 @@ import click
 from microseg_assets import project as projects
 from microseg_assets import summary
 from microseg_assets.alone import alone
-from microseg_assets.build import chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.build import load_workspace
 from microseg_assets.finding import SHIPPED, ProjectError
 from microseg_assets.home import LOCK, Home
 from microseg_assets.running import materialize
+from microseg_assets.workspace import Workspace
 from ml import tables
 
 DAYS = 56
@@ -59,62 +59,62 @@ def _demo(name: str, days: int) -> None:
     first = settings.end - timedelta(days=days - 1)
     click.echo(f"{settings.title or settings.name}: the whole chain, into {home.folder}", err=True)
     took = materialize(name, first, settings.end, home, only_missing=True)
-    chain = chain_of(name, home)
-    summary.summary(chain, settings.end)
-    _accounts(chain)
-    _where_to_look(chain, home)
+    workspace = load_workspace(name, home)
+    summary.summary(workspace, settings.end)
+    _accounts(workspace)
+    _where_to_look(workspace, home)
     _time(took, time.perf_counter() - started)
 
 
-def _accounts(chain: Chain) -> None:
+def _accounts(workspace: Workspace) -> None:
     """Every row that came in is accepted or quarantined: the sums, and the laws that hold every day."""
     click.echo(f"\n{click.style('Nothing was lost', bold=True)}")
-    for name, table in chain.project.inputs.items():
-        source = chain.sources[name]
+    for name, table in workspace.project.inputs.items():
+        source = workspace.sources[name]
         if source is None:
             click.echo(f"  {name:13} off: the project file maps none")
             continue
         dated = [row for row in source.counts_by_day().to_pylist() if row["day"]]
         delivered = sum(row["rows"] for row in dated) + source.undated().num_rows
-        last = chain.lake.keys(table)[-1]
+        last = workspace.lake.keys(table)[-1]
         later = sum(row["rows"] for row in dated if row["day"].isoformat() > last)
-        accepted = _rows(chain, table)
-        refused = _rows(chain, tables.QUARANTINE, table=name)
+        accepted = _rows(workspace, table)
+        refused = _rows(workspace, tables.QUARANTINE, table=name)
         verdict = "" if delivered == accepted + refused + later else "   DOES NOT ADD UP"
         click.echo(
             f"  {name:13} {delivered:>9,} rows in = {accepted:,} accepted + {refused:,} quarantined"
             + (f" + {later:,} after {last}" if later else "") + verdict
         )  # fmt: skip
-        for rule, count in _rules(chain, name):
+        for rule, count in _rules(workspace, name):
             click.echo(f"{'':16} {count:,}: {rule}")
-    first, last = (chain.lake.keys(tables.MOVEMENTS)[i] for i in (0, -1))
-    buyers = chain.engine.query(
+    first, last = (workspace.lake.keys(tables.MOVEMENTS)[i] for i in (0, -1))
+    buyers = workspace.engine.query(
         "SELECT COUNT(DISTINCT customer_id) AS n FROM accepted",
-        accepted=chain.lake.files(tables.TRANSACTIONS, chain.lake.keys(tables.TRANSACTIONS)),
+        accepted=workspace.lake.files(tables.TRANSACTIONS, workspace.lake.keys(tables.TRANSACTIONS)),
     )["n"][0].as_py()
     click.echo(f"  {buyers:,} customers with purchases; yesterday + entries = today on every day {first} … {last}")
 
 
-def _rows(chain: Chain, table: tables.Table, /, **fixed: str) -> int:
+def _rows(workspace: Workspace, table: tables.Table, /, **fixed: str) -> int:
     import pyarrow.parquet as pq
 
-    files = chain.lake.files(table, chain.lake.keys(table, **fixed), **fixed)
+    files = workspace.lake.files(table, workspace.lake.keys(table, **fixed), **fixed)
     return sum(pq.read_metadata(path).num_rows for path in files.paths)
 
 
-def _rules(chain: Chain, table: str) -> list[tuple[str, int]]:
-    keys = chain.lake.keys(tables.QUARANTINE, table=table)
+def _rules(workspace: Workspace, table: str) -> list[tuple[str, int]]:
+    keys = workspace.lake.keys(tables.QUARANTINE, table=table)
     counts: dict[str, int] = {}
     for key in keys:
-        for rule in chain.lake.read(tables.QUARANTINE, key, table=table)["rule"].to_pylist():
+        for rule in workspace.lake.read(tables.QUARANTINE, key, table=table)["rule"].to_pylist():
             counts[rule] = counts.get(rule, 0) + 1
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
-def _where_to_look(chain: Chain, home: Home) -> None:
-    last = chain.lake.keys(tables.SEGMENT_ATLAS)[-1]
-    atlas = f"{chain.lake.root}/{chain.project.name}/segment_atlas/day={last}/atlas.html"
-    name = "" if chain.project.name == "complete_journey" else f" --project {chain.project.name}"
+def _where_to_look(workspace: Workspace, home: Home) -> None:
+    last = workspace.lake.keys(tables.SEGMENT_ATLAS)[-1]
+    atlas = f"{workspace.lake.root}/{workspace.project.name}/segment_atlas/day={last}/atlas.html"
+    name = "" if workspace.project.name == "complete_journey" else f" --project {workspace.project.name}"
     look = "make ui" if not name else f"microseg ui{name}"
     click.echo(f"\n{click.style('Where to look next', bold=True)}")
     click.echo(f"  {look:44} Dagster's and MLflow's UI over this state")

@@ -155,11 +155,11 @@ def _missing_lines(
 
 def _last_days(workspace: Workspace, dated: Collection[str]) -> pa.Table:
     """`customer_id` and the last `day` on which the lake has rows of them, in the tables named."""
-    raw = {table: workspace.stored[f"raw_{table}"].table for table in dated}
+    raw = {table: workspace.partitions(f"raw_{table}") for table in dated}
     parts = " UNION ALL ".join(f"SELECT customer_id, day FROM {table}" for table in dated)
     return workspace.engine.query(
         f"SELECT customer_id, max(day) AS day FROM ({parts}) WHERE customer_id IS NOT NULL GROUP BY customer_id",
-        **{table: workspace.lake.files(one, workspace.lake.keys(one)) for table, one in raw.items()},
+        **{table: one.files(one.keys()) for table, one in raw.items()},
     )
 
 
@@ -185,9 +185,9 @@ def _suspects(
     days = {change.day for change in found if change.table == table} | dropped(then, now)
     if is_versioned(workspace.project.inputs[table]):
         days = set(then)
-    raw = workspace.stored[f"raw_{table}"].table
+    raw = workspace.partitions(f"raw_{table}")
     rows = "SELECT day, customer_id, COUNT(*) AS rows FROM raw WHERE customer_id IS NOT NULL GROUP BY day, customer_id"
-    return workspace.engine.query(rows, raw=workspace.lake.files(raw, sorted(days)))
+    return workspace.engine.query(rows, raw=raw.files(sorted(days)))
 
 
 def _absent(workspace: Workspace, ids: pa.Array) -> pa.Array:

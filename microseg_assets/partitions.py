@@ -1,7 +1,7 @@
 """Days, training weeks, and the mappings between them: every decision about dates.
 
 A *day* is a calendar day in the project's time zone. A *training week* runs from Monday to Sunday and is named by its
-Monday; a day is served by the choice of the last week that ended before it. `Reach` says how far an asset looks into
+Monday; a day is served by the choice of the last week that ended before it. `Lookback` says how far an asset looks into
 another one; from the same declaration come Dagster's partition mapping and the list of partitions that must be there.
 """
 
@@ -22,7 +22,7 @@ _FAR_BACK = (
 )  # twenty years; clipped to the first partition. Dagster steps through all of it, week by week: it costs
 
 
-class Reach(Enum):
+class Lookback(Enum):
     """Which partitions of the upstream asset one partition of the downstream asset reads."""
 
     SAME_DAY = "day from the same day"
@@ -38,13 +38,13 @@ class Reach(Enum):
     @property
     def mapping(self) -> dg.PartitionMapping:
         offsets = {
-            Reach.YESTERDAY: (-1, -1),
-            Reach.TWO_DAYS: (-1, 0),
-            Reach.SEVEN_DAYS: (-6, 0),
-            Reach.DAYS_SO_FAR: (_FAR_BACK, 0),
-            Reach.LAST_ENDED_WEEK: (-7, -7),
-            Reach.PREVIOUS_WEEK: (-1, -1),
-            Reach.DAYS_TO_WEEK_END: (_FAR_BACK // 7, 0),
+            Lookback.YESTERDAY: (-1, -1),
+            Lookback.TWO_DAYS: (-1, 0),
+            Lookback.SEVEN_DAYS: (-6, 0),
+            Lookback.DAYS_SO_FAR: (_FAR_BACK, 0),
+            Lookback.LAST_ENDED_WEEK: (-7, -7),
+            Lookback.PREVIOUS_WEEK: (-1, -1),
+            Lookback.DAYS_TO_WEEK_END: (_FAR_BACK // 7, 0),
         }
         start, end = offsets.get(self, (0, 0))
         return dg.TimeWindowPartitionMapping(
@@ -54,10 +54,10 @@ class Reach(Enum):
     @property
     def may_begin(self) -> bool:
         """Whether the partitions before `key` may be missing where nothing was made before them: the chain begins."""
-        return self in (Reach.YESTERDAY, Reach.TWO_DAYS, Reach.PREVIOUS_WEEK)
+        return self in (Lookback.YESTERDAY, Lookback.TWO_DAYS, Lookback.PREVIOUS_WEEK)
 
 
-_SAME = (Reach.SAME_DAY, Reach.SAME_WEEK)
+_SAME = (Lookback.SAME_DAY, Lookback.SAME_WEEK)
 
 
 @dataclass(frozen=True)
@@ -127,24 +127,24 @@ class Calendar:
         """The training weeks whose choices are in force on `days`, ascending."""
         return sorted({week for day in days if (week := self.serving_week(day)) is not None})
 
-    def upstream(self, reach: Reach, key: date) -> list[date]:
+    def upstream(self, reach: Lookback, key: date) -> list[date]:
         """The upstream partitions that `key` reads; those before the project's first day or week do not exist."""
         match reach:
-            case Reach.SAME_DAY | Reach.SAME_WEEK:
+            case Lookback.SAME_DAY | Lookback.SAME_WEEK:
                 return [key]
-            case Reach.YESTERDAY:
+            case Lookback.YESTERDAY:
                 return [key - timedelta(days=1)] if key > self.start else []
-            case Reach.TWO_DAYS:
+            case Lookback.TWO_DAYS:
                 return self.days(max(self.start, key - timedelta(days=1)), key)
-            case Reach.SEVEN_DAYS:
+            case Lookback.SEVEN_DAYS:
                 return self.days(max(self.start, key - timedelta(days=6)), key)
-            case Reach.DAYS_SO_FAR:
+            case Lookback.DAYS_SO_FAR:
                 return self.days(self.start, key)
-            case Reach.LAST_ENDED_WEEK:
+            case Lookback.LAST_ENDED_WEEK:
                 week = self.serving_week(key)
                 return [week] if week else []
-            case Reach.PREVIOUS_WEEK:
+            case Lookback.PREVIOUS_WEEK:
                 week = self.previous_week(key)
                 return [week] if week else []
-            case Reach.DAYS_TO_WEEK_END:
+            case Lookback.DAYS_TO_WEEK_END:
                 return self.days(self.start, self.week_end(key))

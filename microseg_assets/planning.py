@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from microseg_assets.automation import UP_TO_FEATURES
-from microseg_assets.chain import Chain
-from microseg_assets.partitions import WEEK, Reach
+from microseg_assets.partitions import WEEK, Lookback
 from microseg_assets.status import AssetStatus, refused_days
+from microseg_assets.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PlannedRun:
         }
 
 
-def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
+def plan(workspace: Workspace, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
     """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
 
     Parameters
@@ -50,7 +50,7 @@ def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -
     ValueError
         If the days lie outside of the project's calendar.
     """
-    calendar = chain.calendar
+    calendar = workspace.calendar
     if last < first:
         raise ValueError(f"the last day {last} lies before the first day {first}: swap them")
     if first < calendar.start or last > calendar.newest_day:
@@ -59,8 +59,8 @@ def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -
             f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
             f"{calendar.newest_day}: choose days between them"
         )
-    featured = _made(chain, "customer_features")
-    there = _made(chain, "segment_atlas") & featured
+    featured = _made(workspace, "customer_features")
+    there = _made(workspace, "segment_atlas") & featured
     before = [day for day in there if day < first]
     start = max(before) + timedelta(days=1) if before else first
     days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
@@ -70,15 +70,15 @@ def plan(chain: Chain, first: date, last: date, *, only_missing: bool = False) -
     to_features = [
         d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
     ]
-    runs += _ranges(chain, "to_features", to_features, "day", "what happened, and what is known of each customer")
+    runs += _ranges(workspace, "to_features", to_features, "day", "what happened, and what is known of each customer")
     again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
-    weeks = sorted({*_weeks(chain, days), *again})
-    runs += _ranges(chain, "weekly", weeks, "week", "the models in force on these days")
-    runs += _ranges(chain, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
+    weeks = sorted({*_weeks(workspace, days), *again})
+    runs += _ranges(workspace, "weekly", weeks, "week", "the models in force on these days")
+    runs += _ranges(workspace, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
     return runs
 
 
-def plan_stale(chain: Chain, found: Sequence[AssetStatus]) -> list[PlannedRun]:
+def plan_stale(workspace: Workspace, found: Sequence[AssetStatus]) -> list[PlannedRun]:
     """The runs that make anew what is stale, in order: what happened on each day, then what is known of each customer,
     then the training weeks, then everything after them.
 
@@ -92,18 +92,18 @@ def plan_stale(chain: Chain, found: Sequence[AssetStatus]) -> list[PlannedRun]:
     """
     stale = {one.asset: set(one.stale) for one in found}
     there = {one.asset: set(one.there) for one in found}
-    weekly = [name for name in chain.stored if chain.is_weekly(name)]
-    early = [name for name in chain.stored if chain.groups[name] in UP_TO_FEATURES]
-    looking_back = [name for name in early if Reach.DAYS_SO_FAR in chain.reads[name].values()]
-    of_a_day = [name for name in chain.in_order() if name in early and name not in looking_back]
-    later = [name for name in chain.stored if name not in early and name not in weekly]
-    refused = refused_days(chain, found)
+    weekly = [name for name in workspace.stored if workspace.is_weekly(name)]
+    early = [name for name in workspace.stored if workspace.groups[name] in UP_TO_FEATURES]
+    looking_back = [name for name in early if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
+    of_a_day = [name for name in workspace.in_order() if name in early and name not in looking_back]
+    later = [name for name in workspace.stored if name not in early and name not in weekly]
+    refused = refused_days(workspace, found)
     stop = min((day for days in refused.values() for day in days), default=date.max)
 
     again: dict[date, list[str]] = {}
     whole: dict[str, set[date]] = {}  # what is there of an asset, or will be
     for name in of_a_day:
-        needed = [whole[u] for u, reach in chain.reads[name].items() if reach == Reach.SAME_DAY and u in whole]
+        needed = [whole[u] for u, reach in workspace.reads[name].items() if reach == Lookback.SAME_DAY and u in whole]
         gone = set.intersection(*needed) - there[name] - refused.get(name, set()) if needed else set()
         for day in stale[name] | gone:
             if all(day in days for days in needed):
@@ -123,12 +123,12 @@ def plan_stale(chain: Chain, found: Sequence[AssetStatus]) -> list[PlannedRun]:
     for job, assets, unit, why in after:
         keys = set()
         for name in assets:
-            ends = {key: chain.calendar.week_end(key) if unit == "week" else key for key in there[name]}
+            ends = {key: workspace.calendar.week_end(key) if unit == "week" else key for key in there[name]}
             keys |= stale[name] | {key for key, end in ends.items() if end >= first}
             if name in looking_back:
                 keys |= complete - there[name]
-        kept = [key for key in sorted(keys) if (chain.calendar.week_end(key) if unit == "week" else key) < stop]
-        runs += [replace(run, assets=tuple(assets)) for run in _ranges(chain, job, kept, unit, why)]
+        kept = [key for key in sorted(keys) if (workspace.calendar.week_end(key) if unit == "week" else key) < stop]
+        runs += [replace(run, assets=tuple(assets)) for run in _ranges(workspace, job, kept, unit, why)]
     return runs
 
 
@@ -141,25 +141,24 @@ def _with_day(runs: list[PlannedRun], day: date, assets: tuple[str, ...]) -> lis
     return [*runs, PlannedRun("to_features", day, day, 1, "day", why, assets)]
 
 
-def _made(chain: Chain, asset: str) -> set[date]:
-    stored = chain.stored[asset]
-    return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)}
+def _made(workspace: Workspace, asset: str) -> set[date]:
+    return workspace.partitions(asset).dates()
 
 
-def _weeks(chain: Chain, days: Sequence[date]) -> list[date]:
+def _weeks(workspace: Workspace, days: Sequence[date]) -> list[date]:
     """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
-    serving = chain.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
+    serving = workspace.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
     if not serving:
         return []
-    families = [name for name in chain.stored if chain.is_weekly(name)]
-    there = set.intersection(*(_made(chain, name) for name in families))
+    families = [name for name in workspace.stored if workspace.is_weekly(name)]
+    there = set.intersection(*(_made(workspace, name) for name in families))
     before = [week for week in there if week < serving[0]]
     first = max(before) + WEEK if before else serving[0]
     count = (serving[-1] - first).days // 7 + 1
     return [week for i in range(count) if (week := first + i * WEEK) not in there]
 
 
-def _ranges(chain: Chain, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
+def _ranges(workspace: Workspace, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
     """Unbroken runs of `keys` as range runs."""
     step = WEEK if unit == "week" else timedelta(days=1)
     found: list[PlannedRun] = []

@@ -11,7 +11,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -227,7 +227,7 @@ class Project(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without two silent surprises: the last one of a key that stands twice wins, and what looks like a date is
+    """YAML without two silent surprises: the last one of a key that is given twice wins, and what looks like a date is
     made one before anybody can say that it is none."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
@@ -240,7 +240,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
-                    said = f"the key {key.value!r} stands twice, first in line {seen[key.value]}; remove one"
+                    said = f"the key {key.value!r} is given twice, first in line {seen[key.value]}; remove one"
                     raise yaml.constructor.ConstructorError(problem=said, problem_mark=key.start_mark)
                 seen[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
@@ -310,6 +310,22 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         yield ("features", "categories"), str(error)
         return
     columns = input_columns(features)
+    yield from _wrong_expressions(project, columns)
+    yield from _wrong_tables(project)
+    yield from _wrong_layers(project, features, columns)
+    named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
+        (("segments", "layers"), [layer.name for layer in project.segments.layers]),
+        (("audiences",), [audience.name for audience in project.audiences]),
+        (("actions", "actions"), [action.name for action in project.actions.actions]),
+    )
+    for place, names in named:
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                yield (*place, i, "name"), f"{name!r} is given twice; rename one"
+
+
+def _wrong_expressions(project: Project, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Rules of stages, layers, audiences and tables that name no column or cannot be read."""
     medians = [f"{MEDIAN}{name}" for name in columns]
     declared = [*tables.LIFECYCLE_STAGES.columns, *project.features_table.columns, *tables.CUSTOMER_FEATURES.columns]
     types = dict.fromkeys(columns, "double") | {c.name: c.type for c in declared if c.name in columns}
@@ -334,19 +350,27 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         if own.table in project.inputs:
             own_types = {column.name: str(column.type) for column in project.inputs[own.table].columns}
             rules.append((("validation", "rules", i, "holds"), own.holds, own_types, ()))
-        else:
-            yield (
-                ("validation", "rules", i, "table"),
-                f"{own.table!r} is no table; {nearest(own.table, project.inputs)}",
-            )
     for key, text, known, parameters in rules:
         try:
             bind(text, known, parameters)
         except RuleError as error:
             yield key, str(error)
-    for name in project.validation.min_rows:
+
+
+def _wrong_tables(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Settings of validation that are about a table that is none."""
+    places: list[tuple[tuple[Any, ...], str]]
+    places = [(("validation", "rules", i, "table"), own.table) for i, own in enumerate(project.validation.rules)]
+    places += [(("validation", "min_rows", name), name) for name in project.validation.min_rows]
+    for key, name in places:
         if name not in project.inputs:
-            yield ("validation", "min_rows", name), f"{name!r} is no table; {nearest(name, project.inputs)}"
+            yield key, f"{name!r} is no table; {nearest(name, project.inputs)}"
+
+
+def _wrong_layers(
+    project: Project, features: Collection[str], columns: Sequence[str]
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Layers that are cut by what is no feature, or in what is no stage."""
     layers = [layer.name for layer in project.segments.layers]
     for name, feature in unknown_features(project.segments, features):
         yield (
@@ -359,15 +383,6 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
             yield ("segments", "layers", i, "features"), f"layer {layer.name} has no feature to be cut by: list some"
         for unknown in (stage for stage in layer.stages if stage not in stages):
             yield ("segments", "layers", i, "stages"), f"{unknown!r} is no stage; {nearest(unknown, stages)}"
-    named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
-        (("segments", "layers"), layers),
-        (("audiences",), [audience.name for audience in project.audiences]),
-        (("actions", "actions"), [action.name for action in project.actions.actions]),
-    )
-    for place, names in named:
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                yield (*place, i, "name"), f"{name!r} stands twice; rename one"
 
 
 def _spelt(key: Collection[Any]) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 import click
 
 from microseg_assets import progress
-from microseg_assets.build import chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.build import load_workspace
 from microseg_assets.dead_runs import report_dead_runs
 from microseg_assets.finding import find, remember
 from microseg_assets.home import Home
@@ -24,6 +23,7 @@ from microseg_assets.runs import execute
 from microseg_assets.sources import SourceError, days_told
 from microseg_assets.status import missing_customers, statuses
 from microseg_assets.taken_in import compare
+from microseg_assets.workspace import Workspace
 from ml import tables
 
 ROUNDS = 5  # of making anew what has become stale by making something anew
@@ -138,18 +138,18 @@ def materialize(project: str, first: date, last: date, home: Home, *, only_missi
     SourceError, ProjectError, RunFailed
         Before anything is written, or with what the failed step said.
     """
-    chain = _checked(project, home)
+    workspace = _checked(project, home)
     try:
-        runs = plan(chain, first, last, only_missing=only_missing)
+        runs = plan(workspace, first, last, only_missing=only_missing)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _tell_late(chain, first, last)
+    _tell_late(workspace, first, last)
     if not runs:
         click.echo("  Everything is there already.", err=True)
-    if only_missing and any(one.stale for one in statuses(chain)):
+    if only_missing and any(one.stale for one in statuses(workspace)):
         said = "some of what is there is stale: `microseg status` says why, `microseg run --stale` makes it anew"
-        click.echo(f"  warning: {said} (--project {chain.project.reference})", err=True)
-    return _execute(chain, runs, home)
+        click.echo(f"  warning: {said} (--project {workspace.project.reference})", err=True)
+    return _execute(workspace, runs, home)
 
 
 def refresh(project: str, home: Home) -> dict[str, float]:
@@ -160,65 +160,65 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     SourceError, ProjectError, RunFailed
         Before anything is written, or with what the failed step said.
     """
-    chain = _checked(project, home)
-    sources = compare(chain)
+    workspace = _checked(project, home)
+    sources = compare(workspace)
     for table, why in sources.unreadable:
         raise SourceError(f"as it is, nothing can be taken in of {table}: {why}")
     for table in tables.INPUTS:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
-    for line in missing_customers(chain, sources, after="this run"):
+    for line in missing_customers(workspace, sources, after="this run"):
         click.echo(f"  {line}", err=True)
     took: dict[str, float] = {}
     for _ in range(ROUNDS):  # an id that a day has come to accept, or to lose, decides on rows of later days
-        runs = plan_stale(chain, statuses(chain, sources))
+        runs = plan_stale(workspace, statuses(workspace, sources))
         if not runs:
             break
-        took |= _execute(chain, runs, home)
-        sources = compare(chain)
+        took |= _execute(workspace, runs, home)
+        sources = compare(workspace)
     if not took:
         click.echo("  Nothing is stale.", err=True)
     return took
 
 
-def _checked(project: str, home: Home) -> Chain:
+def _checked(project: str, home: Home) -> Workspace:
     """The chain of a project whose sources can be read; their warnings are told."""
-    chain = chain_of(str(find(project).absolute()), home)
-    problems = [p for source in chain.sources.values() if source is not None for p in source.check()]
+    workspace = load_workspace(str(find(project).absolute()), home)
+    problems = [p for source in workspace.sources.values() if source is not None for p in source.check()]
     if errors := [p for p in problems if p.is_error]:
-        raise SourceError("\n".join(chain.project.located(f"tables.{p.key}", p.message) for p in errors))
+        raise SourceError("\n".join(workspace.project.located(f"tables.{p.key}", p.message) for p in errors))
     for warning in (problem for problem in problems if problem.severity == "warning"):
-        click.echo(f"  warning: {chain.project.located(f'tables.{warning.key}', warning.message)}", err=True)
-    return chain
+        click.echo(f"  warning: {workspace.project.located(f'tables.{warning.key}', warning.message)}", err=True)
+    return workspace
 
 
-def _tell_late(chain: Chain, first: date, last: date) -> None:
+def _tell_late(workspace: Workspace, first: date, last: date) -> None:
     """Say which days outside of those to be made hold something else in their source than was taken in."""
-    sources = compare(chain)
+    sources = compare(workspace)
     for table in tables.INPUTS:
         if late := [change for change in sources.of(table) if not first <= change.day <= last]:
             click.echo(
                 f"  {table}: since it was taken in, the source has changed on {days_told(late)}. Make these days and "
-                f"what depends on them anew with: microseg run --project {chain.project.reference} --stale",
+                f"what depends on them anew with: microseg run --project {workspace.project.reference} --stale",
                 err=True,
             )
 
 
-def _execute(chain: Chain, runs: Sequence[PlannedRun], home: Home) -> dict[str, float]:
+def _execute(workspace: Workspace, runs: Sequence[PlannedRun], home: Home) -> dict[str, float]:
     from dagster import DagsterInstance
 
     home.prepare()
-    remember(chain.project.name, chain.project.path, home.folder)
-    if missing := chain.project.missing_tables():
+    remember(workspace.project.name, workspace.project.path, home.folder)
+    if missing := workspace.project.missing_tables():
         click.echo(f"  No {', '.join(missing)}: what needs them is switched off.", err=True)
     took: dict[str, float] = {}
-    printer = Printer(home.log(chain.project.name))
+    printer = Printer(home.log(workspace.project.name))
     with DagsterInstance.get() as instance, progress.watched_by(printer), printer.alive():
         report_dead_runs(instance)
         for number, run in enumerate(runs, 1):
             title = _title(run)
             printer.say(f"  [{number}/{len(runs)}] {title}: {run.why}")
-            took[title] = took.get(title, 0.0) + execute(run, str(chain.project.path), home, instance)
+            took[title] = took.get(title, 0.0) + execute(run, str(workspace.project.path), home, instance)
     return took
 
 

@@ -14,12 +14,12 @@ from typing import Literal, TypeAlias
 
 import click
 
-from microseg_assets.chain import REFUSAL, Chain
 from microseg_assets.lake import Stamp
-from microseg_assets.partitions import Reach
+from microseg_assets.partitions import Lookback
+from microseg_assets.quarantine import refusal, was_refused
 from microseg_assets.sources import days_told
 from microseg_assets.taken_in import Comparison, compare, raw_name
-from microseg_assets.workspace import Stored
+from microseg_assets.workspace import Workspace, command_for
 from ml import tables
 
 LISTED = 3  # days or weeks that a remark names
@@ -70,44 +70,45 @@ class AssetStatus:
     stale: dict[date, Reason]
 
 
-def statuses(chain: Chain, sources: Comparison | None = None) -> list[AssetStatus]:
+def statuses(workspace: Workspace, sources: Comparison | None = None) -> list[AssetStatus]:
     """The state of every asset, in the order of the chain.
 
     Parameters
     ----------
     sources : what a comparison of the sources has found (see `taken_in.compare`); without one they are not looked at
     """
-    made = {name: _stamps(chain, stored) for name, stored in chain.stored.items()}
+    made = {name: _stamps(workspace, name) for name in workspace.stored}
     stale: dict[str, dict[date, Reason]] = {}
     changed: dict[str, dict[date, Reason]] = {}
     for change in sources.changes if sources is not None else ():
         changed.setdefault(raw_name(change.table), {})[change.day] = Reason("source", str(change))
-    for name in chain.in_order():
-        stale[name] = changed.get(name, {}) | _stale(chain, name, made, stale)
+    for name in workspace.in_order():
+        stale[name] = changed.get(name, {}) | _stale(workspace, name, made, stale)
     there = {name: set(made[name]) for name in stale}
-    missing = _missing(chain, there, _refused(chain, there, stale))
-    return [AssetStatus(name, chain.groups[name], sorted(there[name]), missing[name], stale[name]) for name in stale]
+    missing = _missing(workspace, there, _refused(workspace, there, stale))
+    return [
+        AssetStatus(name, workspace.groups[name], sorted(there[name]), missing[name], stale[name]) for name in stale
+    ]
 
 
-def outdated(chain: Chain, asset: str) -> set[date]:
+def outdated(workspace: Workspace, asset: str) -> set[date]:
     """The partitions of an asset that were made before something they read got the content it has."""
-    made = {name: _stamps(chain, chain.stored[name]) for name in (asset, *chain.reads[asset])}
-    return set(_stale(chain, asset, made, {}))
+    made = {name: _stamps(workspace, name) for name in (asset, *workspace.reads[asset])}
+    return set(_stale(workspace, asset, made, {}))
 
 
-def _stamps(chain: Chain, stored: Stored) -> dict[date, Stamp]:
+def _stamps(workspace: Workspace, name: str) -> dict[date, Stamp]:
     """When each partition changed and was made; it has changed when anything written beside it has."""
-    found = {
-        date.fromisoformat(k): t for k, t in chain.lake.stamps(stored.table, **stored.fixed).items() if k[:1].isdigit()
-    }
-    for table in stored.beside:
-        for key, stamp in chain.lake.stamps(table, **stored.fixed).items():
+    own = workspace.partitions(name)
+    found = {date.fromisoformat(key): stamp for key, stamp in own.stamps().items() if key[:1].isdigit()}
+    for table in own.stored.side_outputs:
+        for key, stamp in workspace.lake.stamps(table, **own.stored.partition_prefix).items():
             if (day := date.fromisoformat(key)) in found:
                 found[day] = Stamp(max(found[day].changed, stamp.changed), max(found[day].made, stamp.made))
     return found
 
 
-def _missing(chain: Chain, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
+def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
     """Partitions that are needed and not there: something reads them, or others of the same day or week are there.
 
     What nobody has asked for is not missing: the days between a single old day and the newest ones, say. Nor is what a
@@ -115,50 +116,53 @@ def _missing(chain: Chain, there: dict[str, set[date]], refused: dict[str, set[d
     """
     stop = min((day for days in refused.values() for day in days), default=date.max)
     needed = {name: set[date]() for name in there}
-    for group in _made_together(chain):
+    for group in _made_together(workspace):
         union = set.union(*(there[name] for name in group))
         for name in group:
             needed[name] |= union
-    for name, reads in chain.reads.items():
+    for name, reads in workspace.reads.items():
         for upstream, reach in reads.items():
-            if upstream == name or reach.may_begin or reach == Reach.SEVEN_DAYS:
+            if upstream == name or reach.may_begin or reach == Lookback.SEVEN_DAYS:
                 continue
-            if reach in (Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END):  # they only grow: the last one needs them all
+            if reach in (
+                Lookback.DAYS_SO_FAR,
+                Lookback.DAYS_TO_WEEK_END,
+            ):  # they only grow: the last one needs them all
                 keys = [max(there[name])] if there[name] else []
             else:
                 keys = sorted(there[name])
-            needed[upstream].update(key for day in keys for key in chain.calendar.upstream(reach, day))
+            needed[upstream].update(key for day in keys for key in workspace.calendar.upstream(reach, day))
     return {name: sorted(day for day in needed[name] - there[name] if day < stop) for name in there}
 
 
-def _made_together(chain: Chain) -> list[list[str]]:
+def _made_together(workspace: Workspace) -> list[list[str]]:
     """Assets that are made for the same days or weeks: what happened on a day; all that is told of a day; training."""
-    daily = [name for name in chain.stored if not chain.is_weekly(name)]
-    looks_back = {name for name in daily if Reach.DAYS_SO_FAR in chain.reads[name].values()}
-    early = [name for name in daily if chain.groups[name] in ("ingest", "validate", "features")]
+    daily = [name for name in workspace.stored if not workspace.is_weekly(name)]
+    looks_back = {name for name in daily if Lookback.DAYS_SO_FAR in workspace.reads[name].values()}
+    early = [name for name in daily if workspace.groups[name] in ("ingest", "validate", "features")]
     groups = [
         [name for name in early if name not in looks_back],
         [name for name in daily if name not in early],
-        [name for name in chain.stored if chain.is_weekly(name)],
+        [name for name in workspace.stored if workspace.is_weekly(name)],
     ]
     return [group for group in groups if group]
 
 
 def _stale(
-    chain: Chain, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, Reason]]
+    workspace: Workspace, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, Reason]]
 ) -> dict[date, Reason]:
     """Which partitions were made before something they read got its content, and before what."""
     found: dict[date, Reason] = {}
-    for upstream, reach in chain.reads[name].items():
-        newest, tainted = _newest(chain, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
+    for upstream, reach in workspace.reads[name].items():
+        newest, tainted = _newest(workspace, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
-            if reach == Reach.SAME_DAY and key not in made[upstream]:
+            if reach == Lookback.SAME_DAY and key not in made[upstream]:
                 found.setdefault(key, Reason("gone", upstream))
             elif newest.get(key, 0.0) > stamp.made:
                 found.setdefault(key, Reason("made_after", upstream))
             elif tainted.get(key):
                 found.setdefault(key, Reason("stale", upstream))
-    if name in chain.reads[name]:
+    if name in workspace.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
         first = min(found, default=None)
         for key in made[name]:
@@ -168,49 +172,51 @@ def _stale(
 
 
 def _newest(
-    chain: Chain, reach: Reach, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
+    workspace: Workspace, reach: Lookback, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
 ) -> tuple[dict[date, float], dict[date, bool]]:
     """For each key, when the partition it reads that changed last did so, and whether one of them is stale."""
     newest: dict[date, float] = {}
     tainted: dict[date, bool] = {}
-    if reach in (Reach.DAYS_SO_FAR, Reach.DAYS_TO_WEEK_END):
+    if reach in (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END):
         # The partitions read only grow with the key: one pass over both.
         upstream = sorted(made)
         at, stamp, bad = 0, 0.0, False
         for key in keys:
-            end = chain.calendar.week_end(key) if reach == Reach.DAYS_TO_WEEK_END else key
+            end = workspace.calendar.week_end(key) if reach == Lookback.DAYS_TO_WEEK_END else key
             while at < len(upstream) and upstream[at] <= end:
                 stamp, bad = max(stamp, made[upstream[at]].changed), bad or upstream[at] in stale
                 at += 1
             newest[key], tainted[key] = stamp, bad
         return newest, tainted
     for key in keys:
-        read = [k for k in chain.calendar.upstream(reach, key) if k in made]
+        read = [k for k in workspace.calendar.upstream(reach, key) if k in made]
         newest[key] = max((made[k].changed for k in read), default=0.0)
         tainted[key] = any(k in stale for k in read)
     return newest, tainted
 
 
-def refused_days(chain: Chain, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
+def refused_days(workspace: Workspace, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
     """Accepted table to the days that were refused and whose source is still as it was then."""
     there = {one.asset: set(one.there) for one in found}
-    return _refused(chain, there, {one.asset: one.stale for one in found})
+    return _refused(workspace, there, {one.asset: one.stale for one in found})
 
 
-def _refused(chain: Chain, there: dict[str, set[date]], stale: dict[str, dict[date, Reason]]) -> dict[str, set[date]]:
+def _refused(
+    workspace: Workspace, there: dict[str, set[date]], stale: dict[str, dict[date, Reason]]
+) -> dict[str, set[date]]:
     refused = {}
-    for table in chain.brought():
+    for table in workspace.brought():
         raw = raw_name(table)
         gone = there[raw] - there[table] - set(stale[raw])
-        refused[table] = {day for day in gone if chain.was_refused(table, day)}
+        refused[table] = {day for day in gone if was_refused(workspace, table, day)}
     return refused
 
 
-def show(chain: Chain, *, everything: bool = False) -> None:
+def show(workspace: Workspace, *, everything: bool = False) -> None:
     """Print the state of a project; all that a remark is about, if `everything` is asked for."""
-    sources = compare(chain)
-    found = statuses(chain, sources)
-    click.echo(f"{chain.project.name}  ({chain.project.path})")
+    sources = compare(workspace)
+    found = statuses(workspace, sources)
+    click.echo(f"{workspace.project.name}  ({workspace.project.path})")
     click.echo(f"  {'':24} {'there':>6}  {'first':10}  {'last':10}  {'missing':>7} {'stale':>6}")
     group = ""
     for one in found:
@@ -218,10 +224,10 @@ def show(chain: Chain, *, everything: bool = False) -> None:
             group = one.group
             click.echo(f"{group}")
         first, last = (str(one.there[0]), str(one.there[-1])) if one.there else ("–", "–")
-        unit = "w" if chain.is_weekly(one.asset) else "d"
+        unit = "w" if workspace.is_weekly(one.asset) else "d"
         missing, stale = len(one.missing) or "", len(one.stale) or ""
         click.echo(f"  {one.asset:24} {len(one.there):>5}{unit}  {first:10}  {last:10}  {missing:>7} {stale:>6}")
-    _remarks(chain, found, sources, everything)
+    _remarks(workspace, found, sources, everything)
 
 
 def _listed(keys: Iterable[date], everything: bool) -> str:
@@ -232,13 +238,13 @@ def _listed(keys: Iterable[date], everything: bool) -> str:
     return f"{', '.join(map(str, ordered[: LISTED - 1]))} … {ordered[-1]}"
 
 
-def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, everything: bool) -> None:
+def _remarks(workspace: Workspace, found: Sequence[AssetStatus], sources: Comparison, everything: bool) -> None:
     """What to do about what is missing or stale."""
-    project = chain.project.reference
-    if missing := chain.project.missing_tables():
+    project = workspace.project.reference
+    if missing := workspace.project.missing_tables():
         click.echo(f"\nOff, for the project file maps no {', '.join(missing)}.")
     if not any(one.there for one in found):
-        click.echo(f"\nNothing is there yet: microseg run --project {project} --from {chain.calendar.start}")
+        click.echo(f"\nNothing is there yet: microseg run --project {project} --from {workspace.calendar.start}")
         return
     for table, why in sources.unreadable:
         click.echo(f"\nAs it is, nothing can be taken in of {table}: {why}.")
@@ -246,34 +252,34 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
         if late := sources.of(table):
             told = days_told(late, len(late) if everything else LISTED)
             click.echo(f"\n{table}: since it was taken in, the source has changed on {told}.")
-    for line in missing_customers(chain, sources):
+    for line in missing_customers(workspace, sources):
         click.echo(f"\n{line}")
-    refused = {table: days for table, days in refused_days(chain, found).items() if days}
+    refused = {table: days for table, days in refused_days(workspace, found).items() if days}
     for table, days in refused.items():
         first = min(days)
         were = f"of {first} was refused" if len(days) == 1 else f"was refused on {len(days)} days"
         which = "" if len(days) == 1 else f" ({_listed(days, everything)})"
-        why = _why_refused(chain, table, first)
+        why = _why_refused(workspace, table, first)
         click.echo(f"\n{table} {were}{which}; why: microseg docs {table} --day {first} --project {project}{why}")
     if refused:
-        for line in _after_refusals(chain, found, {day for days in refused.values() for day in days}, everything):
+        for line in _after_refusals(workspace, found, {day for days in refused.values() for day in days}, everything):
             click.echo(line)
     for keys, names in _alike({one.asset: tuple(one.missing) for one in found if one.missing}).items():
-        remedy = chain.remedy(names[0], [str(key) for key in keys])
+        remedy = command_for(workspace, names[0], [str(key) for key in keys])
         click.echo(f"\n{', '.join(names)}: {len(keys)} missing ({_listed(keys, everything)}). {remedy}")
     if any(one.stale for one in found):
         for line in _why_stale(found, everything):
             click.echo(f"\n{line}")
         click.echo(f"\nMake all of it anew, in order: microseg run --project {project} --stale")
     empty = [one.asset for one in found if not one.there]
-    if empty and (newest := chain.lake.keys(chain.stored["customer_features"].table)):
+    if empty and (newest := workspace.partitions("customer_features").keys()):
         click.echo(
             f"\nNothing yet of {', '.join(empty)}: "
             f"microseg run --project {project} --from {newest[-1]} --to {newest[-1]}"
         )
     # What lies behind a refused day waits for it, which is said above.
     stop = min((day for days in refused.values() for day in days), default=date.max)
-    there = {one.asset: [day for day in one.there if day < stop] for one in found if not chain.is_weekly(one.asset)}
+    there = {one.asset: [day for day in one.there if day < stop] for one in found if not workspace.is_weekly(one.asset)}
     behind = {days[-1] for days in there.values() if days}
     if len(behind) > 1:
         click.echo(
@@ -282,23 +288,23 @@ def _remarks(chain: Chain, found: Sequence[AssetStatus], sources: Comparison, ev
         )
 
 
-def _why_refused(chain: Chain, table: str, day: date) -> str:
+def _why_refused(workspace: Workspace, table: str, day: date) -> str:
     """What the run said of a day that it refused, in brackets."""
-    said = chain.lake.read_file(tables.QUARANTINE, day, REFUSAL, table=table)
-    return f" ({said.decode()})" if said else ""
+    said = refusal(workspace, table, day)
+    return f" ({said})" if said else ""
 
 
 def _after_refusals(
-    chain: Chain, found: Sequence[AssetStatus], days: Collection[date], everything: bool
+    workspace: Workspace, found: Sequence[AssetStatus], days: Collection[date], everything: bool
 ) -> Iterator[str]:
     """What to do about refused days, and which days wait for nothing else."""
-    project, path, first = chain.project.reference, chain.project.path, min(days)
-    newest = max(day for one in found if one.asset in map(raw_name, chain.brought()) for day in one.there)
+    project, path, first = workspace.project.reference, workspace.project.path, min(days)
+    newest = max(day for one in found if one.asset in map(raw_name, workspace.brought()) for day in one.there)
     published = set(next(one.there for one in found if one.asset == "segment_atlas"))
     again = f"microseg run --project {project} --from {first} --to {newest}"
     if not any(day < first for day in published):  # from which day on was asked for is not known
         again = f"microseg run --project {project} --from DAY --to {newest}, with the first day that you want published"
-    waiting = [day for day in chain.calendar.days(first, newest) if day not in published]
+    waiting = [day for day in workspace.calendar.days(first, newest) if day not in published]
     if waiting:
         yield f"Correct the source, or raise the limit that was broken in {path}; then: {again}"
         if later := [day for day in waiting if day not in days]:
@@ -310,7 +316,7 @@ def _after_refusals(
     yield "Until then no later day can be made, and what was published of these days before is stale."
 
 
-def missing_customers(chain: Chain, sources: Comparison, after: str = "`run --stale`") -> Iterator[str]:
+def missing_customers(workspace: Workspace, sources: Comparison, after: str = "`run --stale`") -> Iterator[str]:
     """Who is in no source any more, and what becomes of them.
 
     Parameters
@@ -323,7 +329,7 @@ def missing_customers(chain: Chain, sources: Comparison, after: str = "`run --st
         yield (
             f"{_customers(count)} in no source any more, which may be because the sources keep their newest days only: "
             "what is known of them stays. If the sources hold everything there is, and these customers have been "
-            f"removed from them, say `sources_are_complete: true` in {chain.project.path} and `run --stale`."
+            f"removed from them, say `sources_are_complete: true` in {workspace.project.path} and `run --stale`."
         )
 
 

@@ -16,12 +16,12 @@ from datetime import date
 import pyarrow as pa
 
 from microseg_assets import forgetting
-from microseg_assets.chain import Chain
 from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
 from microseg_assets.undated import against_new_days, problems_of, too_many
 from microseg_assets.workspace import Workspace
 from ml import tables
 
+_RAW = "raw_"
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
 _UNDATED, _UNPLACED = "undated", "unplaced"  # rows without a day that count against it: by their place, or as new ones
 _LOST = "_undated.json"  # how many rows had no day while these were taken in
@@ -68,7 +68,12 @@ class Comparison:
 
 def raw_name(table: str) -> str:
     """The asset that takes an input table in."""
-    return f"raw_{table}"
+    return f"{_RAW}{table}"
+
+
+def input_of(name: str) -> str:
+    """The input table that an asset takes in."""
+    return name.removeprefix(_RAW)
 
 
 def notes(
@@ -87,7 +92,7 @@ def notes(
 
 def undated_of(workspace: Workspace, table: str, days: Sequence[date]) -> dict[date, int]:
     """How many rows without a day count against days that were taken in."""
-    held = workspace.lake.notes(workspace.stored[raw_name(table)].table, days)
+    held = workspace.partitions(raw_name(table)).notes(days)
     counts = {day: sum(int(held[f"{day}"].get(name, 0)) for name in (_UNDATED, _UNPLACED)) for day in days}
     return {day: count for day, count in counts.items() if count}
 
@@ -118,35 +123,35 @@ def undated_now(workspace: Workspace, table: str, lost: int, arrived: Mapping[da
 
 def note_undated(workspace: Workspace, table: str, day: date, lost: int) -> None:
     """Keep how many rows have no day while `day` is taken in."""
-    workspace.lake.put_file(workspace.stored[raw_name(table)].table, day, _LOST, json.dumps(lost).encode())
+    workspace.partitions(raw_name(table)).put_file(day, _LOST, json.dumps(lost).encode())
 
 
 def _counted_before(workspace: Workspace, table: str, accepted: Collection[date]) -> int:
     """How many rows had no day when the newest accepted day was taken in with such rows."""
-    raw = workspace.stored[raw_name(table)].table
+    raw = workspace.partitions(raw_name(table))
     for day in sorted(accepted, reverse=True):
-        if (held := workspace.lake.read_file(raw, day, _LOST)) is not None:
+        if (held := raw.read_file(day, _LOST)) is not None:
             return int(json.loads(held))
     return 0
 
 
 def note_columns(workspace: Workspace, table: str, day: date, columns: Sequence[str]) -> None:
     """Keep the columns the source has while `day` is taken in."""
-    workspace.lake.put_file(workspace.stored[raw_name(table)].table, day, _COLUMNS, json.dumps(list(columns)).encode())
+    workspace.partitions(raw_name(table)).put_file(day, _COLUMNS, json.dumps(list(columns)).encode())
 
 
 def columns_before(workspace: Workspace, table: str, day: date) -> list[str] | None:
     """The columns the source had when the days before `day` were taken in; None if nobody has noted them."""
-    raw = workspace.stored[raw_name(table)].table
-    for key in reversed([key for key in workspace.lake.keys(raw) if key < day.isoformat()]):
-        if (held := workspace.lake.read_file(raw, key, _COLUMNS)) is not None:
+    raw = workspace.partitions(raw_name(table))
+    for before in sorted((one for one in raw.dates() if one < day), reverse=True):
+        if (held := raw.read_file(before, _COLUMNS)) is not None:
             return list(json.loads(held))
     return None
 
 
 def taken(workspace: Workspace, table: str) -> dict[date, Arrival]:
     """What was taken in of an input table, by day."""
-    held = workspace.lake.notes(workspace.stored[raw_name(table)].table)
+    held = workspace.partitions(raw_name(table)).notes()
     noted = {key: note for key, note in held.items() if _FINGERPRINT in note}
     return {
         date.fromisoformat(key): Arrival(int(note[_ROWS]), note[_FINGERPRINT], int(note.get(_UNDATED, 0)))
@@ -201,7 +206,7 @@ def compare(workspace: Workspace) -> Comparison:
     return Comparison((*found, *missing.changes), (), missing)
 
 
-def removed_in(chain: Chain, run: str) -> pa.Array:
+def removed_in(workspace: Workspace, run: str) -> pa.Array:
     """Who has been removed from all sources, for all assets of a run as it was at its beginning: what tells so is gone
     once the first of them has taken its days in again.
 
@@ -209,10 +214,10 @@ def removed_in(chain: Chain, run: str) -> pa.Array:
     ----------
     run : Dagster's id of it
     """
-    if run not in chain.removed_in:
-        chain.removed_in.clear()
-        chain.removed_in[run] = compare(chain).removed
-    return chain.removed_in[run]
+    if run not in workspace.removed_in:
+        workspace.removed_in.clear()
+        workspace.removed_in[run] = compare(workspace).removed
+    return workspace.removed_in[run]
 
 
 def _too_many(workspace: Workspace, table: str, source: Source, now: Mapping[date, Arrival]) -> str | None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microseg_assets.alone import alone
+from microseg_assets.families import FAMILIES
 from ml.serving import as_inputs, inputs_of
 from ml.training import Model, Training
 
@@ -37,15 +38,6 @@ MAX_NAME, MAX_VALUE = 250, 6000  # signs that MLflow keeps of the name of a para
 INPUTS = "inputs.json"  # beside a model's files: the columns it takes and their types, for `served_model`
 _OPENED: set[str] = set()  # databases that this process has found in order
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
-
-# Where each family's model class lives; the registered model remembers it beside its files.
-MODEL_CLASSES = {
-    "value": "ml.value:ValueModel",
-    "lifecycle": "ml.lifecycle:LifecycleModel",
-    "layers": "ml.segments:LayerModels",
-    "transitions": "ml.journeys:TransitionModel",
-    "action-response": "ml.actions:ActionResponseModel",
-}
 
 
 @dataclass(frozen=True)
@@ -322,7 +314,7 @@ def _load(tracking: Tracking, model_name: str, version: int) -> Model:
 def save(model: Model, family: str, folder: Path) -> None:
     """Write a model and the name of its class."""
     model.save(folder)
-    (folder / "class").write_text(MODEL_CLASSES[family], encoding="utf-8")
+    (folder / "class").write_text(FAMILIES[family].model, encoding="utf-8")
 
 
 def load(folder: Path) -> Model:

@@ -68,12 +68,12 @@ def days_to_judge_again(workspace: Workspace, table: str, days: Sequence[date], 
     days : days that are made anew and still lie in the lake as they were
     rows : what is accepted of them now
     """
-    lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.stored[f"raw_{table}"].table
+    lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.partitions(f"raw_{table}")
     made = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
-    later = [key for key in lake.keys(raw) if key > min(days).isoformat() and date.fromisoformat(key) not in set(days)]
+    later = sorted(day for day in raw.dates() if day > min(days) and day not in set(days))
     if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not made):
         return []
     found = workspace.engine.query(
-        _LATER, before=lake.files(accepted, sorted(made)), after=rows, later=lake.files(raw, later)
+        _LATER, before=lake.files(accepted, sorted(made)), after=rows, later=raw.files(later)
     )
     return list(found["day"].to_pylist())

@@ -1,54 +1,103 @@
-"""A project and what it works with: its lake, its engine and its models, and what is read of them.
+"""A project and what it works with: its lake, its engine and its models, and which assets are declared in it.
 
-Belongs here: accepted rows, facts and choices, as everything else reads them. Does not belong here: how an asset is
-declared (see `chain`) and what a body gets to work with (see `step`).
+Belongs here: where the partitions of an asset lie, and the accepted rows as everything else reads them. Does not belong
+here: choices of models (see `choices`), facts (see `history`), how an asset is declared (see `declaration`), and what a
+body gets to work with (see `step`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from typing import Any
+from graphlib import TopologicalSorter
 
 import dagster as dg
+import pyarrow as pa
 
-from microseg_assets.lake import Lake
-from microseg_assets.partitions import Calendar
+from microseg_assets.lake import FILE, Lake, Stamp
+from microseg_assets.partitions import Calendar, Lookback
 from microseg_assets.project import Project
 from microseg_assets.sources import Source
 from microseg_assets.tracking import Tracking
 from ml import tables
-from ml.engine import Engine, Input
-from ml.features import Facts, repeated_orders, undone_orders
-from ml.restate import Models
-from ml.segments import SegmentSpec
-
-FAMILIES = ("value", "lifecycle", "layers", "transitions", "action-response")
-RESTATING = ("value", "lifecycle", "layers")  # the families whose models decide a customer's micro-segment
+from ml.engine import Engine, Files, Input
+from ml.tables import Table
 
 
 @dataclass(frozen=True)
 class Stored:
     """Where an asset's partitions lie: a table, and the values of its partition dimensions before the last.
 
-    `beside` are tables that are written with it.
+    Parameters
+    ----------
+    table : the table that the asset writes
+    partition_prefix : dimension to value, for all dimensions of the table but the last
+    side_outputs : tables that are written with it, partition by partition
     """
 
-    table: tables.Table
-    fixed: Mapping[str, str] = field(default_factory=dict)
-    beside: tuple[tables.Table, ...] = ()
+    table: Table
+    partition_prefix: Mapping[str, str] = field(default_factory=dict)
+    side_outputs: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A family's choice in force: its model (of the family's own class), or None with the reason."""
+class Partitions:
+    """The partitions of one asset in the lake: its table's, under its prefix (see `Lake` for each method)."""
 
-    model: Any
-    label: str
-    version: int | None
-    reason: str
+    lake: Lake
+    stored: Stored
+
+    @property
+    def table(self) -> Table:
+        return self.stored.table
+
+    @property
+    def _prefix(self) -> Mapping[str, str]:
+        return self.stored.partition_prefix
+
+    def keys(self) -> list[str]:
+        return self.lake.keys(self.table, **self._prefix)
+
+    def dates(self) -> set[date]:
+        """The days or weeks that are there."""
+        return {date.fromisoformat(key) for key in self.keys()}
+
+    def missing(self, keys: Iterable[date | str]) -> list[str]:
+        return self.lake.missing(self.table, keys, **self._prefix)
+
+    def stamps(self) -> dict[str, Stamp]:
+        return self.lake.stamps(self.table, **self._prefix)
+
+    def notes(self, keys: Iterable[date | str] | None = None) -> dict[str, dict[str, str]]:
+        return self.lake.notes(self.table, keys, **self._prefix)
+
+    def files(self, keys: Iterable[date | str]) -> Files:
+        return self.lake.files(self.table, keys, **self._prefix)
+
+    def read(self, key: date | str) -> pa.Table:
+        return self.lake.read(self.table, key, **self._prefix)
+
+    def write(self, key: date | str, rows: pa.Table, notes: Mapping[str, str] | None = None) -> int:
+        return self.lake.write(self.table, key, rows, notes, **self._prefix)
+
+    def write_days(
+        self, rows: pa.Table, days: Sequence[date], notes: Mapping[date, Mapping[str, str]] | None = None
+    ) -> dict[date, int]:
+        return self.lake.write_days(self.table, rows, days, notes, **self._prefix)
+
+    def touch(self, key: date | str) -> None:
+        self.lake.touch(self.table, key, **self._prefix)
+
+    def put_file(self, key: date | str, name: str, content: bytes) -> str:
+        return self.lake.put_file(self.table, key, name, content, **self._prefix)
+
+    def read_file(self, key: date | str, name: str) -> bytes | None:
+        return self.lake.read_file(self.table, key, name, **self._prefix)
+
+    def remove(self, key: date | str, name: str = FILE) -> None:
+        self.lake.remove(self.table, key, name, **self._prefix)
 
 
 @dataclass
@@ -60,6 +109,9 @@ class Workspace:
     project : the project file, validated
     lake, engine, tracking : where tables live, what runs queries, where models are logged
     stored : asset to where its partitions lie, once it is declared
+    reads : asset to the assets that it reads, and how far it looks into each
+    groups : asset to the link of the chain that it belongs to, in the order of the chain
+    removed_in : run to its customers: see `taken_in.removed_in`
     """
 
     project: Project
@@ -67,6 +119,9 @@ class Workspace:
     engine: Engine
     tracking: Tracking
     stored: dict[str, Stored] = field(default_factory=dict)
+    reads: dict[str, dict[str, Lookback]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    removed_in: dict[str, pa.Array] = field(default_factory=dict)
 
     @property
     def calendar(self) -> Calendar:
@@ -86,7 +141,7 @@ class Workspace:
         """The input tables that the business brings."""
         return [name for name, source in self.sources.items() if source is not None]
 
-    def accepted_of(self, table: str, days: Sequence[date]) -> Input:
+    def accepted(self, table: str, days: Sequence[date]) -> Input:
         """Accepted rows of an input table, as the engine reads them; none of one that is not brought."""
         rows = self.project.inputs[table]
         return rows.empty_days() if self.is_off(table) else self.lake.files(rows, days)
@@ -94,72 +149,29 @@ class Workspace:
     def key(self, name: str) -> dg.AssetKey:
         return dg.AssetKey([self.project.name, name])
 
-    def choice(self, family: str, week: date | None) -> Choice:
-        """What a family chose in `week`; the baseline before the first week."""
-        if week is None:
-            return Choice(None, "baseline", None, "no training week has ended before this day")
-        row = self.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()[0]
-        if row["version"] is None:
-            return Choice(None, "baseline", None, row["reason"])
-        model = self.tracking.load(row["model_name"], row["version"])
-        return Choice(model, f"{row['model_name']}/{row['version']}", row["version"], row["reason"])
+    def partitions(self, name: str) -> Partitions:
+        """The partitions of a declared asset."""
+        return Partitions(self.lake, self.stored[name])
 
-    def choice_rows(self, week: date | None) -> list[dict[str, Any]]:
-        """The rows of `model_choices` of a week, as far as they are there."""
-        if week is None:
-            return []
-        rows = []
-        for family in FAMILIES:
-            if not self.lake.missing(tables.MODEL_CHOICES, [week], family=family):
-                rows += self.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()
-        return [{**row, "week": week} for row in rows]
+    def is_weekly(self, name: str) -> bool:
+        return self.stored[name].table.dimensions[-1] == "week"
 
-    def models(self, week: date | None, *, without: Sequence[str] = ()) -> Models:
-        """The value, lifecycle and layer models that a week chose, for everything that restates days under them."""
-        chosen: dict[str, Any] = {
-            family: None if family in without else self.choice(family, week).model for family in RESTATING
-        }
-        return Models(**chosen, specs=replace(self.project.specs, segments=self._segments(chosen["layers"])))
+    def in_order(self) -> list[str]:
+        """Names of all declared assets, each after what it reads."""
+        sorter = TopologicalSorter({name: set(reads) - {name} for name, reads in self.reads.items()})
+        place = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
+        depth = {name: number for number, name in enumerate(sorter.static_order())}
+        return sorted(depth, key=lambda name: (place[self.groups[name]], depth[name]))
 
-    def segments_in_force(self, week: date | None) -> SegmentSpec:
-        """The layers of the model in force: what the project file says anew counts from the next training week on."""
-        return self._segments(self.choice("layers", week).model)
 
-    def _segments(self, model: Any) -> SegmentSpec:
-        spec = self.project.segments
-        return spec if model is None else replace(spec, layers=model.layers)
-
-    def same_models(self, left: date | None, right: date | None) -> bool:
-        """Whether two weeks chose the same versions of the models that decide a customer's micro-segment."""
-        return left == right or all(self.choice(f, left).label == self.choice(f, right).label for f in RESTATING)
-
-    def facts(self, last: date) -> Facts:
-        """Facts summed from accepted rows, none later than `last`."""
-        days = self.calendar.days(self.calendar.start, last)
-        return self.facts_of(days)
-
-    def facts_of(self, days: Sequence[date]) -> Facts:
-        """Facts summed from the accepted rows of some days."""
-        return Facts.from_rows(self.engine, self.project.feature_spec, **self.accepted(days))
-
-    def accepted(self, days: Sequence[date]) -> dict[str, Input]:
-        """The accepted rows of some days by input table, as the engine reads them."""
-        return {name: self.accepted_of(name, days) for name in self.project.inputs}
-
-    def facts_so_far(self, last: date) -> Facts:
-        """Facts as `customer_days` holds them, none later than `last`."""
-        days = self.calendar.days(self.calendar.start, last)
-        facts = Facts(
-            self.engine,
-            self.project.feature_spec,
-            self.lake.files(tables.CUSTOMER_DAYS, days),
-            self.lake.files(tables.CATEGORY_DAYS, days),
-            self.accepted_of("customers", days),
-        )
-        gone = set(self.lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
-        orders = self.lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
-        repeated = repeated_orders(self.engine, orders, facts.spec.order_days)
-        if facts.spec.undo_within_days is None:  # then no day needs the lines of all days before it
-            return replace(facts, repeated_orders=repeated)
-        undone = undone_orders(self.engine, self.accepted_of("transactions", days), facts.spec.undo_within_days)
-        return replace(facts, repeated_orders=repeated, undone_orders=undone)
+def command_for(workspace: Workspace, name: str, keys: Sequence[str]) -> str:
+    """The command and the job that make missing partitions of an asset, in a sentence."""
+    first, last = min(keys), max(keys)
+    if workspace.is_weekly(name):
+        last = workspace.calendar.week_end(date.fromisoformat(last)).isoformat()
+    job = "weekly" if workspace.is_weekly(name) else "daily"
+    project = workspace.project
+    return (
+        f"Make them with: microseg run --project {project.reference} --from {first} --to {last} "
+        f"(or, in the UI, job {project.name}_{job} for {min(keys)} … {max(keys)})"
+    )

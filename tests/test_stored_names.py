@@ -21,8 +21,9 @@ from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
 from microseg_assets import ui
+from microseg_assets.families import FAMILIES
 from microseg_assets.home import Home
-from microseg_assets.tracking import MODEL_CLASSES, SERVED_MODEL
+from microseg_assets.tracking import SERVED_MODEL
 
 ROOT = Path(__file__).parents[1]
 LOCATION = "microseg_assets.definitions"
@@ -68,7 +69,9 @@ def test_the_job_of_a_stored_run_can_be_built_again(tmp_path: Path) -> None:
 
 
 def test_classes_of_registered_models_are_found_by_their_stored_names() -> None:
-    assert tuple(MODEL_CLASSES.values()) == STORED_CLASSES, "older models go on naming the old ones: keep them here too"
+    assert tuple(one.model for one in FAMILIES.values()) == STORED_CLASSES, (
+        "older models go on naming the old ones: keep them here too"
+    )
     for reference in STORED_CLASSES:
         found = at(reference)
         assert callable(getattr(found, "load", None)) and callable(getattr(found, "predict", None)), reference

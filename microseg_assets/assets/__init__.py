@@ -1,12 +1,11 @@
 """The chain, one module a link: ingest, validate, features, value, lifecycle, segments, journeys, actions, report.
 
-A body reads, calls one function of `ml` or `expectations`, writes, and notes what a person wants to see. What assets
-have in common (keys, partitions, refusal on missing upstream) is in `microseg_assets.chain`.
+A body reads, calls one function of `ml` or `expectations`, writes, and notes what a person wants to see. It can be
+called with a `Step` on any lake. What assets have in common (keys, partitions, refusal on missing upstream) is in
+`microseg_assets.chain` and `microseg_assets.execution`.
 """
 
 from __future__ import annotations
-
-import dagster as dg
 
 from microseg_assets.assets import (
     actions,
@@ -19,11 +18,30 @@ from microseg_assets.assets import (
     validate,
     value,
 )
-from microseg_assets.chain import Chain
+from microseg_assets.declaration import Declaration
 
-LINKS = (ingest, validate, features, value, lifecycle, segments, journeys, actions, report)
-
-
-def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    """Every asset of a project, in the order of the chain."""
-    return [asset for link in LINKS for asset in link.assets(chain)]
+CHAIN: tuple[Declaration, ...] = (
+    *ingest.ASSETS,
+    *validate.ASSETS,
+    features.customer_days,
+    features.customer_features,
+    value.value_model,
+    value.customer_value,
+    lifecycle.lifecycle_model,
+    lifecycle.lifecycle_stages,
+    segments.layer_models,
+    segments.cluster_lineage,
+    segments.segment_evidence,
+    segments.layer_assignments,
+    segments.micro_segments,
+    segments.audiences,
+    segments.micro_segment_profiles,
+    journeys.transition_model,
+    journeys.movements,
+    journeys.journey_forecasts,
+    actions.exposure_outcomes,
+    actions.action_response_model,
+    actions.action_effects,
+    actions.action_plan,
+    report.segment_atlas,
+)

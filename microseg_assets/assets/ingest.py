@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
-from microseg_assets import forgetting, taken_in
-from microseg_assets.chain import Chain
+from microseg_assets import forgetting, quarantine, taken_in
+from microseg_assets.declaration import Declaration
+from microseg_assets.rows import of_days
 from microseg_assets.sources import Arrival, Drift, Source
-from microseg_assets.step import Step
-from microseg_assets.taken_in import raw_name
+from microseg_assets.step import Step, refuse
+from microseg_assets.taken_in import input_of, raw_name
 from microseg_assets.undated import problems_of, too_many
 from ml import tables
 
@@ -31,50 +31,56 @@ DELIVERY = "delivery"
 KEPT = "the source no longer holds this day: it stays as it was taken in"
 
 
-def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    return [_raw(chain, name, chain.sources[name]) for name in chain.brought()]
+def take_in(step: Step) -> None:
+    """Take the days of an input table in: those that the source no longer holds stay as they were."""
+    workspace, table = step.workspace, input_of(step.name)
+    source = workspace.sources[table]
+    assert source is not None, f"{table} is off"
+    undated = source.undated()
+    quarantine.put(step, table, "undated", undated_as_refused(table, undated))
+    counting = _undated(step, source, table, undated)
+    lost = problems_of(undated).total()
+    columns = list(source.columns())
+    about = _about(step, source, table)
+    then = taken_in.taken(workspace, table)
+    is_again = any(day in then for day in step.keys)
+    removed = taken_in.removed_in(workspace, step.run_id) if is_again else ()
+    for days in step.batches(ALL_AT_ONCE):
+        rows = source.rows(days[0], days[-1])
+        arrived = source.arrived(rows)
+        kept = taken_in.kept(source, days, then, arrived)
+        if mended := _without(step, removed, [*kept, *_undated_alike(step, table, days, then, arrived)]):
+            lasting = pa.concat_tables(mended.values())
+            noted = taken_in.notes(list(mended), source.arrived(lasting), counting)
+            step.write(lasting, list(mended), footers=noted)
+            kept = [day for day in kept if day not in mended]
+        new = [day for day in days if day not in kept and day not in mended]
+        rows = of_days(rows, new) if kept or mended else rows
+        step.write(rows, new, footers=taken_in.notes(new, arrived, counting), **about.notes)
+        for day in kept:
+            step.note(day, rows=then[day].rows, kept=KEPT, **about.notes)
+        taken_in.note_columns(workspace, table, days[-1], columns)
+        if not source.has_order:
+            taken_in.note_undated(workspace, table, days[-1], lost)
+        for day in days:
+            is_kept = KEPT if day in kept else None
+            step.check(
+                DELIVERY, day, not about.lost, warn=True, words="; ".join(about.lost), kept=is_kept, **about.notes
+            )
 
 
-def _raw(chain: Chain, table: str, source: Source | None) -> dg.AssetsDefinition:
-    assert source is not None
-    delivered = chain.project.inputs[table].plus(RAW_COLUMNS).named(raw_name(table))
+def _declared(table: str) -> Declaration:
+    return Declaration(
+        raw_name(table),
+        "ingest",
+        take_in,
+        f"Delivered rows of `{table}`: {tables.INPUTS[table].meaning}. Mapped, not yet judged.",
+        writes=lambda project: project.inputs[table].plus(RAW_COLUMNS).named(raw_name(table)),
+        checks={DELIVERY: "The source has every column that is mapped, and none of those it had before is gone."},
+    )
 
-    def body(step: Step) -> None:
-        undated = source.undated()
-        step.quarantine(table, "undated", undated_as_refused(table, undated))
-        counting = _undated(step, source, table, undated)
-        lost = problems_of(undated).total()
-        columns = list(source.columns())
-        told = _told(step, source, table)
-        then = taken_in.taken(step.workspace, table)
-        is_again = any(day in then for day in step.keys)
-        removed = taken_in.removed_in(chain, step.context.run.run_id) if is_again else ()
-        for days in step.batches(ALL_AT_ONCE):
-            rows = source.rows(days[0], days[-1])
-            arrived = source.arrived(rows)
-            kept = taken_in.kept(source, days, then, arrived)
-            if mended := _without(step, table, removed, [*kept, *_undated_alike(step, table, days, then, arrived)]):
-                lasting = pa.concat_tables(mended.values())
-                noted = taken_in.notes(list(mended), source.arrived(lasting), counting)
-                step.write(lasting, list(mended), footers=noted)
-                kept = [day for day in kept if day not in mended]
-            new = [day for day in days if day not in kept and day not in mended]
-            rows = step.of_days(rows, new) if kept or mended else rows
-            step.write(rows, new, footers=taken_in.notes(new, arrived, counting), **told.notes)
-            for day in kept:
-                step.note(day, rows=then[day].rows, kept=KEPT, **told.notes)
-            taken_in.note_columns(step.workspace, table, days[-1], columns)
-            if not source.has_order:
-                taken_in.note_undated(step.workspace, table, days[-1], lost)
-            for day in days:
-                is_kept = KEPT if day in kept else None
-                words = "; ".join(told.lost)
-                step.check(DELIVERY, day, not told.lost, warn=True, words=words, kept=is_kept, **told.notes)
 
-    body.__name__ = raw_name(table)
-    body.__doc__ = f"Delivered rows of `{table}`: {chain.project.inputs[table].meaning}. Mapped, not yet judged."
-    checks = {DELIVERY: "The source has every column that is mapped, and none of those it had before is gone."}
-    return chain.asset("ingest", writes=delivered, checks=checks)(body)
+ASSETS = tuple(_declared(table) for table in tables.INPUTS)
 
 
 def _undated_alike(
@@ -87,13 +93,13 @@ def _undated_alike(
     return [day for day in days if day in then and not then[day].differs(arrived.get(day, nothing))]
 
 
-def _without(step: Step, table: str, removed: pa.Array | tuple[()], days: Sequence[date]) -> dict[date, pa.Table]:
+def _without(step: Step, removed: pa.Array | tuple[()], days: Sequence[date]) -> dict[date, pa.Table]:
     """The rows of days that stay as they were taken in, where customers have been removed from all sources since."""
     if not len(removed):
         return {}
     found = {}
     for day in days:
-        rows = step.read(raw_name(table), [day])
+        rows = step.read(step.name, [day])
         others = forgetting.without(rows, removed)
         if others.num_rows < rows.num_rows:
             found[day] = others
@@ -101,14 +107,14 @@ def _without(step: Step, table: str, removed: pa.Array | tuple[()], days: Sequen
 
 
 @dataclass(frozen=True)
-class _Told:
+class _About:
     """What is worth knowing of a source as a whole; `lost` is what it no longer has."""
 
     lost: list[str]
     notes: dict[str, Any]
 
 
-def _told(step: Step, source: Source, table: str) -> _Told:
+def _about(step: Step, source: Source, table: str) -> _About:
     before = taken_in.columns_before(step.workspace, table, min(step.keys))
     drift = source.drift(before) if before is not None else Drift()
     lost = [problem.message for problem in source.check() if problem.severity == "warning"]
@@ -119,7 +125,7 @@ def _told(step: Step, source: Source, table: str) -> _Told:
         "missing": "; ".join(lost) or None,
         "ids_without_a_customer": _listed(unmapped) if unmapped is not None and unmapped.num_rows else None,
     }
-    return _Told([*lost, *(f"column {name} is no longer delivered" for name in drift.vanished)], notes)
+    return _About([*lost, *(f"column {name} is no longer delivered" for name in drift.vanished)], notes)
 
 
 def _listed(unmapped: pa.Table) -> str:
@@ -147,5 +153,5 @@ def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> taken
         return taken_in.Undated()
     arrived = source.arrivals(step.workspace.calendar.newest_day)
     if why := too_many(step.project, table, problems, sum(one.rows for one in arrived.values())):
-        step.refuse(why)
+        refuse(why)
     return taken_in.undated_now(step.workspace, table, problems.total(), arrived)

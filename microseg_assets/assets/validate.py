@@ -7,25 +7,26 @@ means "passed" and nothing downstream can run, in this run or a later one. What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 
 import dagster as dg
 import pyarrow as pa
 
-from expectations import ValidationSpec, Verdict, validate
+from expectations import Validation, ValidationSpec, Verdict, validate
 from expectations.days import Measured
 from expectations.measures import SILENT, UNKNOWN, VOLUME
 from expectations.refusals import exact_repeats
-from microseg_assets.assets.ingest import ALL_AT_ONCE, raw_name
-from microseg_assets.chain import DATA_DOCS, REFUSAL, Chain
-from microseg_assets.partitions import Reach
-from microseg_assets.step import Step
-from microseg_assets.taken_in import undated_of
+from microseg_assets import progress, quarantine
+from microseg_assets.assets.ingest import ALL_AT_ONCE
+from microseg_assets.declaration import Declaration
+from microseg_assets.partitions import Lookback
+from microseg_assets.rows import of_days
+from microseg_assets.step import Step, refuse
+from microseg_assets.taken_in import raw_name, undated_of
 from microseg_assets.trailing import days_to_judge_again, past_of
 from ml import tables
-from ml.tables.outputs import INPUT_PROFILES
 
 _KEPT = {
     "keep": "all are kept, as validation.duplicates says",
@@ -35,75 +36,89 @@ _KEPT = {
 CHECK, DAY_CHECK = "great_expectations", "day_expectations"
 
 
-def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    return [_accepted(chain, name) for name in chain.brought()]
-
-
-def _accepted(chain: Chain, table: str) -> dg.AssetsDefinition:
-    accepted = chain.project.inputs[table]
-
-    def body(step: Step) -> None:
-        refused: dict[date, str] = {}
-        equal = 0
-        for days in step.batches(ALL_AT_ONCE):
-            step.doing("reading")
-            rows = step.read(raw_name(table), days)
-            step.doing(f"judging {rows.num_rows:,} rows")
-            past, undated = past_of(chain, table, days), undated_of(chain, table, days)
-            again = _equal_rows(step, accepted, rows)
-            equal += sum(again.values())
-            result = validate(step.engine, accepted, rows, days, step.project.validation, past, undated)
-            step.doing(f"writing {result.accepted.num_rows:,} rows")
-            step.quarantine_days(table, days, result.refused)
-            good = [day for day in days if result.verdicts[day].passed]
-            step.profile_days(table, good, result.profiles)
-            kept = step.of_days(result.accepted, good)
-            for later in days_to_judge_again(chain, table, days, kept):
-                chain.lake.touch(chain.stored[raw_name(table)].table, later)
-            step.write(kept, good)
-            for day in days:
-                verdict = result.verdicts[day]
-                docs = (
-                    None
-                    if verdict.passed
-                    else dg.MetadataValue.url(chain.data_docs(table, day, rows, undated.get(day, 0)))
-                )
-                about = _notes(verdict, step.project.validation)
-                step.check(CHECK, day, verdict.passed, stop=False, data_docs=docs, **about)
-                words = "; ".join(_words(one) for one in verdict.unusual)
-                notes = _day_notes(verdict, again.get(day))
-                step.check(DAY_CHECK, day, not verdict.unusual, warn=True, words=words, **notes)
-                if verdict.passed:
-                    for name in (DATA_DOCS, REFUSAL):
-                        chain.lake.remove(tables.QUARANTINE, day, name, table=table)
-                else:
-                    why = _broken(verdict, step.project.validation)
-                    chain.lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
-                    step.withdraw(day)
-                    chain.lake.remove(INPUT_PROFILES, day, table=table)
-                    told = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
-                    refused[day] = f"{day} ({told}{why})"
-        if equal:
-            step.tell(
-                f"{equal:,} rows are equal to another one in every column: {_KEPT[step.project.validation.duplicates]}"
+def accept(step: Step) -> None:
+    """Judge the days of an input table; those that pass are written, of the others nothing is."""
+    table, spec = step.name, step.project.validation
+    accepted = step.project.inputs[table]
+    refused: dict[date, str] = {}
+    equal = 0
+    for days in step.batches(ALL_AT_ONCE):
+        progress.doing(step.name, "reading")
+        rows = step.read(raw_name(table), days)
+        progress.doing(step.name, f"judging {rows.num_rows:,} rows")
+        past, undated = past_of(step.workspace, table, days), undated_of(step.workspace, table, days)
+        again = _equal_rows(step, accepted, rows)
+        equal += sum(again.values())
+        result = validate(step.engine, accepted, rows, days, spec, past, undated)
+        progress.doing(step.name, f"writing {result.accepted.num_rows:,} rows")
+        _write(step, result, days)
+        for day in days:
+            verdict = result.verdicts[day]
+            page = None if verdict.passed else _page(step, day, rows, undated.get(day, 0))
+            step.check(CHECK, day, verdict.passed, stop=False, data_docs=page, **_notes(verdict, spec))
+            words = "; ".join(_words(one) for one in verdict.unusual)
+            step.check(
+                DAY_CHECK, day, not verdict.unusual, warn=True, words=words, **_day_notes(verdict, again.get(day))
             )
-        if refused:
-            step.refuse(
-                f"{len(refused)} day(s) of {table} were refused and not written: {'; '.join([*refused.values()][:5])}. "
-                "The refused rows are in quarantine with their rule. Correct the source and run the day again, or "
-                f"raise validation.max_refused_share, or the limit it broke, in {step.project.path}."
-                + _until(step, [day for day in step.keys if day < min(refused)])
-            )
+            if verdict.passed:
+                quarantine.clear_verdict(step.workspace, table, day)
+            else:
+                why = _broken(verdict, spec)
+                quarantine.put_verdict(step, table, day, why)
+                count = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
+                refused[day] = f"{day} ({count}{why})"
+    if equal:
+        kept = _KEPT[spec.duplicates]
+        progress.tell(step.name, f"{equal:,} rows are equal to another one in every column: {kept}")
+    if refused:
+        _refuse(step, refused)
 
-    body.__name__ = table
-    body.__doc__ = f"Accepted rows of `{table}`: every rule of its Great Expectations suite holds."
-    checks = {CHECK: "The suite holds; at most the allowed share of rows was refused. A day that fails is not written."}
-    reads = {raw_name(table): Reach.SAME_DAY}
-    checks[DAY_CHECK] = "The day is like those before it: known customers, fresh, as many rows, the same values."
+
+def _declared(table: str) -> Declaration:
+    reads = {raw_name(table): Lookback.SAME_DAY}
     if table != "customers":
-        reads["customers"] = Reach.SAME_DAY  # whose rows are of unknown customers, where they are brought
-    return chain.asset("validate", writes=accepted, reads=reads, kinds=("duckdb", "greatexpectations"), checks=checks)(
-        body
+        reads["customers"] = Lookback.SAME_DAY  # whose rows are of unknown customers, where they are brought
+    return Declaration(
+        table,
+        "validate",
+        accept,
+        f"Accepted rows of `{table}`: every rule of its Great Expectations suite holds.",
+        writes=lambda project: project.inputs[table],
+        reads=reads,
+        kinds=("duckdb", "greatexpectations"),
+        checks={
+            CHECK: ("The suite holds; at most the allowed share of rows was refused. A day that fails is not written."),
+            DAY_CHECK: "The day is like those before it: known customers, fresh, as many rows, the same values.",
+        },
+    )
+
+
+ASSETS = tuple(_declared(table) for table in tables.INPUTS)
+
+
+def _write(step: Step, result: Validation, days: Sequence[date]) -> None:
+    """Put refused rows in quarantine and the days that passed in place; later days that these decide on are stale."""
+    table = step.name
+    quarantine.put_days(step, table, days, result.refused)
+    good = [day for day in days if result.verdicts[day].passed]
+    quarantine.put_profiles(step, table, good, result.profiles)
+    kept = of_days(result.accepted, good)
+    for later in days_to_judge_again(step.workspace, table, days, kept):
+        step.workspace.partitions(raw_name(table)).touch(later)
+    step.write(kept, good)
+
+
+def _page(step: Step, day: date, rows: pa.Table, undated: int) -> dg.MetadataValue:
+    return dg.MetadataValue.url(quarantine.put_data_docs(step.workspace, step.name, day, rows, undated))
+
+
+def _refuse(step: Step, refused: Mapping[date, str]) -> NoReturn:
+    """End the step with what was refused and what to do about it."""
+    refuse(
+        f"{len(refused)} day(s) of {step.name} were refused and not written: {'; '.join([*refused.values()][:5])}. "
+        "The refused rows are in quarantine with their rule. Correct the source and run the day again, or "
+        f"raise validation.max_refused_share, or the limit it broke, in {step.project.path}."
+        + _until(step, [day for day in step.keys if day < min(refused)])
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 
-from microseg_assets.chain import Chain
-from microseg_assets.partitions import Reach
+from microseg_assets.choices import choice
+from microseg_assets.declaration import asset, fits
+from microseg_assets.fits import monitor, record_choice, training_weeks
+from microseg_assets.partitions import Lookback
+from microseg_assets.rows import of_days
 from microseg_assets.step import Step
 from ml import tables, value
 from ml.value.breakdown import NEVER_BOUGHT
@@ -28,54 +30,50 @@ _COHORTS = {
 FINDINGS = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
 
 
-def assets(chain: Chain) -> list[dg.AssetsDefinition]:
-    @chain.family(
-        "value",
-        group="value",
-        kinds=("lightgbm", "mlflow"),
-        checks={
-            COHORTS_FIT: "On the holdout, customers of every cohort of first purchase brought about what was expected.",
-            MONEY_FITS: "What a purchase brings does not go with how often one buys, as BG/NBD and Gamma-Gamma assume.",
+@fits(
+    "value",
+    kinds=("lightgbm", "mlflow"),
+    checks={
+        COHORTS_FIT: "On the holdout, customers of every cohort of first purchase brought about what was expected.",
+        MONEY_FITS: "What a purchase brings does not go with how often one buys, as BG/NBD and Gamma-Gamma assume.",
+    },
+)
+def value_model(step: Step) -> None:
+    """The value model of the week: fitted on matured snapshots, judged on a temporal holdout, chosen or not."""
+    for week in training_weeks(step, "value"):
+        training = value.train(week.facts, week.end, step.project.value, week.incumbent.model)
+        record_choice(step, "value", week, training, spec=step.project.value)
+        _check_fit(step, week.start, value.findings(training.metrics))
+
+
+@asset(
+    "value",
+    writes=tables.CUSTOMER_VALUE,
+    reads={"customer_features": Lookback.SAME_DAY, "value_model": Lookback.LAST_ENDED_WEEK},
+    kinds=("duckdb", "lightgbm"),
+    checks={CALIBRATED: "What was expected of customers a horizon ago is about what they have brought since."},
+)
+def customer_value(step: Step) -> None:
+    """LTV, chance of being alive, expected orders and spend over the horizon, per known customer."""
+    came: dict[date, float | None] = {}
+    for week, days in step.in_force():
+        chosen = choice(step.workspace, "value", week)
+        features = step.read("customer_features", days)
+        rows = value.apply(features, chosen.model, step.project.value, label=chosen.label)
+        step.write(rows, days, model=chosen.label, why=chosen.reason)
+        for day in days:
+            basis = value.Basis.of(step.engine, of_days(rows, [day]))
+            outlook = value.Outlook() if basis is None else basis.outlook
+            step.note(day, rests_on=None if basis is None else basis.words(), **vars(outlook))
+            came[day] = _check_calibration(step, day, of_days(features, [day]), outlook)
+    if compared := {day: {"came_over_expected": ratio} for day, ratio in came.items() if ratio is not None}:
+        step.workspace.tracking.monitor("value", compared)
+    monitor(step, "value",
+        {
+            "ltv": "SUM(ltv)", "ltv_per_customer": "AVG(ltv)", "p_alive": "AVG(p_alive)",
+            "season_factor": "AVG(season_factor)", "risk_low": "AVG(risk_low)", "risk_high": "AVG(risk_high)",
         },
-    )
-    def value_model(step: Step) -> None:
-        """The value model of the week: fitted on matured snapshots, judged on a temporal holdout, chosen or not."""
-        for week in step.training("value"):
-            training = value.train(week.facts, week.end, step.project.value, week.incumbent.model)
-            step.choose("value", week, training, spec=step.project.value)
-            _check_fit(step, week.start, value.findings(training.metrics))
-
-    @chain.asset(
-        "value",
-        writes=tables.CUSTOMER_VALUE,
-        reads={"customer_features": Reach.SAME_DAY, "value_model": Reach.LAST_ENDED_WEEK},
-        kinds=("duckdb", "lightgbm"),
-        checks={CALIBRATED: "What was expected of customers a horizon ago is about what they have brought since."},
-    )
-    def customer_value(step: Step) -> None:
-        """LTV, chance of being alive, expected orders and spend over the horizon, per known customer."""
-        came: dict[date, float | None] = {}
-        for week, days in step.in_force():
-            choice = chain.choice("value", week)
-            features = step.read("customer_features", days)
-            rows = value.apply(features, choice.model, step.project.value, label=choice.label)
-            step.write(rows, days, model=choice.label, why=choice.reason)
-            for day in days:
-                basis = value.Basis.of(step.engine, step.of_days(rows, [day]))
-                outlook = value.Outlook() if basis is None else basis.outlook
-                step.note(day, rests_on=None if basis is None else basis.words(), **vars(outlook))
-                came[day] = _check_calibration(step, day, step.of_days(features, [day]), outlook)
-        if compared := {day: {"came_over_expected": ratio} for day, ratio in came.items() if ratio is not None}:
-            step.workspace.tracking.monitor("value", compared)
-        step.monitor(
-            "value",
-            {
-                "ltv": "SUM(ltv)", "ltv_per_customer": "AVG(ltv)", "p_alive": "AVG(p_alive)",
-                "season_factor": "AVG(season_factor)", "risk_low": "AVG(risk_low)", "risk_high": "AVG(risk_high)",
-            },
-        )  # fmt: skip
-
-    return [value_model, customer_value]
+    )  # fmt: skip
 
 
 def _check_fit(step: Step, week: date, found: list[value.Finding]) -> None:
@@ -116,7 +114,7 @@ def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value
     """
     horizon = step.project.value.horizon_days
     then = day - timedelta(days=horizon)
-    if then < step.workspace.calendar.start or step.workspace.lake.missing(step.stored.table, [then]):
+    if then < step.workspace.calendar.start or step.own.missing([then]):
         step.check(CALIBRATED, day, True, warn=True, reason=f"no value was worked out {horizon} days ago")
         return None
     found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon, outlook)

@@ -62,7 +62,7 @@ class Clock:
     """What stamps mean: the zone of those that do not say their own, the one whose days are the project's, and what
     they count where they are numbers.
 
-    Where clocks are set back, an hour stands twice: a stamp in it is taken for the later one, after the change. Where
+    Where clocks are set back, an hour comes twice: a stamp in it is taken for the later one, after the change. Where
     they are set forward, an hour does not exist: a stamp in it is taken as if the clocks had not been set, so 02:30 is
     the moment that is called 03:30. Both are the same on every run, and neither leaves its calendar day.
     """

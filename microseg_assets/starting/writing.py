@@ -216,6 +216,15 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
         elif column.name in guess.lacks:
             seen = " ".join(", ".join(one.name for one in delivery.columns).split())
             lines.append(f"      # {column.name}: # TODO {column.meaning}; it must be one of: {seen}")
+    lines += _attributes(table, found, start)
+    lines += _unmapped(table, found)
+    return [*lines, ""]
+
+
+def _attributes(table: str, found: Found, start: Settled) -> list[str]:
+    """What else is told of customers, as attributes, and what is left out since it knows the future."""
+    guess, delivery = found.guess, found.delivery
+    lines: list[str] = []
     names = attribute_names(guess)
     lines += [f"      {name}: {_yaml(source)}" for source, name in names.items() if name != source]
     if names:
@@ -225,12 +234,19 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
             lines.append(f"      {names[source]}: {type_} # {_values(by_name[source])}")
     if table == "customers":
         for source, one in start.foretelling.items():
-            lines.append(f"    # Not taken: {' '.join(source.split())}: {advice(one, ids)}")
+            lines.append(f"    # Not taken: {' '.join(source.split())}: {advice(one, start.ids())}")
         if names:
             lines += [
                 "    # as_of: 2024-12-31 # if what they say changes: the day of the export, from which on it is known",
                 "    # timeless: [] # those among them that never change",
             ]
+    return lines
+
+
+def _unmapped(table: str, found: Found) -> list[str]:
+    """Columns of the table that nothing is mapped to, and those of the source that nothing uses."""
+    guess, delivery = found.guess, found.delivery
+    lines: list[str] = []
     optional = [c for c in INPUTS[table].columns if c.name not in guess.columns and not c.required]
     if optional:
         lines.append(f"    # It could also have {', '.join(column.name for column in optional)}.")
@@ -240,7 +256,7 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
         lines.append("    # Not used; add a line under columns for what is one of these:")
         lines += [f"    #   {' '.join(seen.name.split())}: {_values(seen)}" for seen in rest[:20]]
         lines += [f"    #   and {len(rest) - 20} more"] if len(rest) > 20 else []
-    return [*lines, ""]
+    return lines
 
 
 def _encoding(delivery: Delivery) -> list[str]:

@@ -305,7 +305,7 @@ _NONE_REPEATED = pa.schema(
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
     """Put the columns of `right` beside `left`; both are ordered by day and customer and have one row per pair."""
     if left.num_rows != right.num_rows:
-        raise ValueError("a pair stands twice, or its customer was not yet known on its day")
+        raise ValueError("a pair is given twice, or its customer was not yet known on its day")
     for name in right.column_names:
         if name not in ("customer_id", "day"):
             left = left.append_column(name, right[name])

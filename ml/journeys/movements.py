@@ -63,7 +63,7 @@ def movements(
     Raises
     ------
     ValueError
-        If `today` holds several days, a customer stands twice, one of yesterday's is gone, or `restated` lacks one.
+        If `today` holds several days, a customer has two rows, one of yesterday's is gone, or `restated` lacks one.
     """
     before = _GROUP.empty_table() if yesterday is None else yesterday
     again = before if restated is None else restated

@@ -56,7 +56,7 @@ def check_stages(rules: Sequence[StageRule]) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_ -]*", rule.name):
             raise ValueError(f"lifecycle stage {rule.name!r}: use letters, digits, spaces, '-' and '_' in its name")
         if names.count(rule.name) > 1:
-            raise ValueError(f"lifecycle stage {rule.name!r} stands twice; join its rules with OR")
+            raise ValueError(f"lifecycle stage {rule.name!r} is given twice; join its rules with OR")
         predicate(rule.when, f"stage {rule.name!r}", PARAMETERS)
     last = rules[-1]
     if not _is_true(last.when):

@@ -162,7 +162,7 @@ def _rows_of(assignments: pa.Table, stages: pa.Table) -> np.ndarray:
     starts = np.flatnonzero(changes)
     known = stages["customer_id"].combine_chunks()
     days = np.unique(stages["day"].combine_chunks().cast(pa.int32()).to_numpy())
-    if len(days) == 1:  # then no customer stands twice
+    if len(days) == 1:  # then no customer has two rows
         people, row_of = known, np.arange(len(known))
     else:
         coded = _coded(stages["customer_id"])

@@ -25,12 +25,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microseg_assets.assets.segments import earlier_features
-from microseg_assets.chain import Chain
+from microseg_assets.earlier import EarlierFeatures
 from microseg_assets.lake import Lake
 from microseg_assets.project import Project
 from microseg_assets.tracking import Tracking
-from microseg_assets.workspace import Stored
+from microseg_assets.workspace import Stored, Workspace
 from ml import lifecycle, tables, value
 from ml.engine import DuckDB
 from ml.features import Facts, features_table
@@ -164,12 +163,12 @@ def main() -> None:
 
         model, fit = timed(f"fit on {spec.max_rows:,}", 1, lambda: fit_layers(sample(spec.max_rows), spec))
         larger = fit_layers(inputs, replace(spec, max_rows=10 * spec.max_rows))
-        chain = Chain(
+        chain = Workspace(
             cast(Project, SimpleNamespace(features_table=snapshot)), lake, engine, cast(Tracking, None),
             stored={"customer_features": Stored(snapshot)}, reads={"customer_features": {}},
         )  # fmt: skip
         models = replace(models, layers=model)
-        history = past(earlier_features(chain, models), models)
+        history = past(EarlierFeatures(chain, models), models)
         rows, seconds = timed("clusters, with the weeks before", given.runs, lambda: assign(inputs, model, history))
         total = seconds
         strings, seconds = timed("micro-segments", given.runs, lambda: micro_segments(engine, inputs, rows, spec))

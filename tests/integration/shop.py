@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from microseg_assets import planning, runs
-from microseg_assets.build import chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.build import load_workspace
+from microseg_assets.families import FAMILIES
 from microseg_assets.home import Home
-from microseg_assets.workspace import FAMILIES
+from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.simulate import SimulatedAction, SimulationSpec, simulate, write
 
@@ -159,10 +159,10 @@ class Shop:
         return Home(self.folder)
 
     @cached_property
-    def chain(self) -> Chain:
+    def chain(self) -> Workspace:
         """The project's declarations and its lake, as the command line has them; runs build their own."""
         with self.here():
-            return chain_of(str(self.file), self.home)
+            return load_workspace(str(self.file), self.home)
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -198,12 +198,12 @@ class Shop:
         """The partitions of an asset that are there."""
         chain = self.chain
         stored = chain.stored[asset]
-        return [date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)]
+        return [date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.partition_prefix)]
 
     def table(self, asset: str, key: date) -> pa.Table:
         chain = self.chain
         stored = chain.stored[asset]
-        return chain.lake.read(stored.table, key, **stored.fixed)
+        return chain.lake.read(stored.table, key, **stored.partition_prefix)
 
     def rows(self, asset: str, key: date) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.table(asset, key).to_pylist()

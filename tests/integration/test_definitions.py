@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from microseg_assets.build import build_defs, chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.build import build_defs, load_workspace
 from microseg_assets.home import Home
-from microseg_assets.partitions import Reach
+from microseg_assets.partitions import Lookback
+from microseg_assets.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "tests" / "snapshots" / "complete_journey.yaml"
@@ -30,8 +30,8 @@ def definitions() -> dg.Definitions:
 
 
 @pytest.fixture
-def chain() -> Chain:
-    return chain_of(PROJECT, Home.from_environment())
+def chain() -> Workspace:
+    return load_workspace(PROJECT, Home.from_environment())
 
 
 def test_the_definitions_are_the_ones_last_agreed_upon(definitions: dg.Definitions) -> None:
@@ -56,7 +56,9 @@ def test_the_code_location_validates_through_the_workspace_file() -> None:
     assert "Validation successful" in done.stdout + done.stderr
 
 
-def test_dagster_maps_each_partition_to_those_that_the_body_asks_for(definitions: dg.Definitions, chain: Chain) -> None:
+def test_dagster_maps_each_partition_to_those_that_the_body_asks_for(
+    definitions: dg.Definitions, chain: Workspace
+) -> None:
     """One declaration, two readings: lineage and staleness follow Dagster's, the refusal follows the calendar's.
 
     On both sides of a week's end, in a week cut short by the first day, and on days whose week has nothing before it.
@@ -78,7 +80,7 @@ def test_dagster_maps_each_partition_to_those_that_the_body_asks_for(definitions
                 )  # fmt: skip
                 needed = {
                     day.isoformat()
-                    for reach in ((reaches,) if isinstance(reaches, Reach) else reaches)
+                    for reach in ((reaches,) if isinstance(reaches, Lookback) else reaches)
                     for day in chain.calendar.upstream(reach, key)
                 }
                 assert set(asked.partitions_subset.get_partition_keys()) == needed, f"{name} of {key} reads {upstream}"

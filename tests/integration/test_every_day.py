@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from microseg_assets.choices import same_models
 from ml import tables
 from tests.integration.shop import BAD_EXPOSURES, BAD_TRANSACTIONS, MONDAY, NEXT_MONDAY, STAMPS, WEDNESDAY, Shop, day_of
 
@@ -149,7 +150,7 @@ def test_only_a_change_of_choice_moves_anybody_for_the_models_sake(shop: Shop) -
         causes = Counter(row["cause"] for row in rows)
         weeks = calendar.serving_week(day - timedelta(days=1)), calendar.serving_week(day)
         assert (weeks[0] != weeks[1]) == (day == NEXT_MONDAY)
-        if chain.same_models(*weeks):
+        if same_models(chain, *weeks):
             assert not causes["model"] + causes["both"], (day, causes)
             assert all(row["restated_micro_segment_id"] == row["from_micro_segment_id"] for row in rows)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from microseg_assets import customer
+from microseg_assets import choices, customer, history
 from microseg_assets.customer import Customer, said, since
 from ml import tables
 from ml.lifecycle.reasons import Comparison
@@ -67,8 +67,8 @@ def test_the_reasons_are_those_of_the_published_stage(
 def test_a_spell_that_began_before_the_record_has_its_true_first_day(friday: Shop) -> None:
     """By the models in force on the day: the stage on every day from there on, and another one the day before."""
     chain = friday.chain
-    models = chain.models(chain.calendar.serving_week(FRIDAY), without=("layers",))
-    facts = chain.facts(FRIDAY)
+    models = choices.models(chain, chain.calendar.serving_week(FRIDAY), without=("layers",))
+    facts = history.facts(chain, FRIDAY)
     checked = 0
     for who in (*some(friday, "churn", 3), *some(friday, "active", 3), *some(friday, "prospect", 2)):
         one = Customer(chain, who, FRIDAY)

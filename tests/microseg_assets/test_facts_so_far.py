@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from microseg_assets.build import chain_of
-from microseg_assets.chain import Chain
+from microseg_assets.build import load_workspace
+from microseg_assets.history import facts_so_far
 from microseg_assets.home import Home
 from microseg_assets.lake import MissingPartitions
+from microseg_assets.workspace import Workspace
 from ml import tables
 
 PROJECT = """\
@@ -23,10 +24,10 @@ tables:
 DAYS = [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)]
 
 
-def chain_with_days(folder: Path, text: str) -> Chain:
+def chain_with_days(folder: Path, text: str) -> Workspace:
     """Every day's facts are there; accepted lines of none."""
     (folder / "shop.yaml").write_text(text)
-    chain = chain_of(str(folder / "shop.yaml"), Home(folder / "home"))
+    chain = load_workspace(str(folder / "shop.yaml"), Home(folder / "home"))
     for day in DAYS:
         for table in (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
             chain.lake.write(table, day, table.empty())
@@ -34,8 +35,8 @@ def chain_with_days(folder: Path, text: str) -> Chain:
 
 
 def test_the_lines_of_earlier_days_are_asked_for_only_where_a_refund_may_undo_an_order(tmp_path: Path) -> None:
-    facts = chain_with_days(tmp_path, PROJECT).facts_so_far(DAYS[-1])
+    facts = facts_so_far(chain_with_days(tmp_path, PROJECT), DAYS[-1])
     assert facts.known([DAYS[-1]]).num_rows == 0 and facts.undone_orders is None
     chain = chain_with_days(tmp_path, f"{PROJECT}features: {{undo_within_days: 14}}\n")
     with pytest.raises(MissingPartitions, match="transactions"):
-        chain.facts_so_far(DAYS[-1])
+        facts_so_far(chain, DAYS[-1])

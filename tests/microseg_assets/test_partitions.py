@@ -8,12 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.partitions import WEEK, Calendar, Reach
+from microseg_assets.partitions import WEEK, Calendar, Lookback
 
 DAY = timedelta(days=1)
 LENGTH = 200
-OF_DAYS = (Reach.SAME_DAY, Reach.YESTERDAY, Reach.TWO_DAYS, Reach.SEVEN_DAYS, Reach.DAYS_SO_FAR, Reach.LAST_ENDED_WEEK)
-FROM_DAYS = (*OF_DAYS[:5], Reach.DAYS_TO_WEEK_END)
+OF_DAYS = (
+    Lookback.SAME_DAY,
+    Lookback.YESTERDAY,
+    Lookback.TWO_DAYS,
+    Lookback.SEVEN_DAYS,
+    Lookback.DAYS_SO_FAR,
+    Lookback.LAST_ENDED_WEEK,
+)
+FROM_DAYS = (*OF_DAYS[:5], Lookback.DAYS_TO_WEEK_END)
 # Zones whose clocks change at different hours, at midnight itself, by half an hour, or not at all.
 ZONES = ("UTC", "America/New_York", "Europe/Berlin", "Asia/Beirut", "America/Santiago", "Australia/Lord_Howe",
          "Pacific/Apia", "Asia/Kolkata")  # fmt: skip
@@ -30,7 +37,7 @@ def weeks(of: Calendar) -> list[date]:
     return [date.fromisoformat(key) for key in of.weekly.get_partition_keys()]
 
 
-def resolved(of: Calendar, reach: Reach, key: date) -> list[date]:
+def resolved(of: Calendar, reach: Lookback, key: date) -> list[date]:
     """What Dagster itself makes of the mapping: the upstream partitions of one downstream partition."""
     own = of.daily if reach in OF_DAYS else of.weekly
     upstream = of.daily if reach in FROM_DAYS else of.weekly
@@ -40,11 +47,11 @@ def resolved(of: Calendar, reach: Reach, key: date) -> list[date]:
     return [date.fromisoformat(k) for k in found.partitions_subset.get_partition_keys()]
 
 
-@pytest.mark.parametrize("reach", Reach)
+@pytest.mark.parametrize("reach", Lookback)
 @few
 @given(start=starts, offset=st.integers(0, LENGTH - 1), zone=st.sampled_from(ZONES))
 def test_dagster_resolves_a_reach_to_the_partitions_that_a_body_reads(
-    reach: Reach, start: date, offset: int, zone: str
+    reach: Lookback, start: date, offset: int, zone: str
 ) -> None:
     of = calendar(start, zone)
     keys = of.days(start, start + (LENGTH - 1) * DAY) if reach in OF_DAYS else weeks(of)
@@ -124,8 +131,8 @@ def test_a_business_that_goes_on_ends_with_the_last_day_that_has_ended_where_it_
 
 def test_nothing_reaches_before_the_first_day_or_the_first_whole_week() -> None:
     of = Calendar(date(2024, 1, 3))  # a Wednesday; the first whole week begins on the 8th and serves from the 15th on
-    assert of.upstream(Reach.YESTERDAY, date(2024, 1, 3)) == []
-    assert of.upstream(Reach.LAST_ENDED_WEEK, date(2024, 1, 14)) == []
-    assert of.upstream(Reach.LAST_ENDED_WEEK, date(2024, 1, 15)) == [date(2024, 1, 8)]
-    assert of.upstream(Reach.PREVIOUS_WEEK, date(2024, 1, 8)) == []
-    assert of.upstream(Reach.DAYS_TO_WEEK_END, date(2024, 1, 8)) == of.days(date(2024, 1, 3), date(2024, 1, 14))
+    assert of.upstream(Lookback.YESTERDAY, date(2024, 1, 3)) == []
+    assert of.upstream(Lookback.LAST_ENDED_WEEK, date(2024, 1, 14)) == []
+    assert of.upstream(Lookback.LAST_ENDED_WEEK, date(2024, 1, 15)) == [date(2024, 1, 8)]
+    assert of.upstream(Lookback.PREVIOUS_WEEK, date(2024, 1, 8)) == []
+    assert of.upstream(Lookback.DAYS_TO_WEEK_END, date(2024, 1, 8)) == of.days(date(2024, 1, 3), date(2024, 1, 14))

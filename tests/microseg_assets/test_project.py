@@ -188,7 +188,7 @@ MISTAKES = {
     ),
     "two layers of one name": (
         BASE + "segments:\n  layers:\n    - {name: a, features: [ltv]}\n    - {name: a, features: [p_alive]}\n",
-        "F:9: 'segments.layers.1.name': 'a' stands twice; rename one",
+        "F:9: 'segments.layers.1.name': 'a' is given twice; rename one",
     ),
     "a row rule for an unknown table": (
         BASE + "validation:\n  rules:\n    - {table: transaction, name: x, holds: amount > 1}\n",
@@ -202,9 +202,9 @@ MISTAKES = {
         BASE + "  customers:\n    path: b.csv\n    attributes: {recency_days: double}\n",
         "F:6: 'tables.customers': attribute 'recency_days' is called like a column of the chain: choose another name",
     ),
-    "a key that stands twice": (
+    "a key that is given twice": (
         BASE + "value: {margin: 0.1}\ncurrency: EUR\nvalue: {margin: 0.2}\n",
-        "F:8: is not YAML: the key 'value' stands twice, first in line 6; remove one",
+        "F:8: is not YAML: the key 'value' is given twice, first in line 6; remove one",
     ),
     "a bracket that is not closed": (
         BASE + "value: {a: [1\n",

@@ -32,7 +32,7 @@ def test_what_takes_long_is_named_until_partitions_are_in_place() -> None:
         (Measured(UNKNOWN, 0.123, None, 0.1, "warning", False), "12.3% of the rows are of customers that the"),
         (Measured(SILENT, 9.0, None, 7.0, "warning", False), "9 days without a row"),
         (Measured(SHIFT.format("amount"), 0.31, None, 0.2, "warning", False),
-         "the values of amount are spread unlike those of the weeks before (by 0.31, usually at most 0.2)"),
+         "the values of amount are spread unlike those of the weeks before (by 0.31, where 0.2 is the limit)"),
     ],
 )  # fmt: skip
 def test_an_unusual_day_is_told_in_words_with_its_number(one: Measured, words: str) -> None:

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import runs
-from microseg_assets.build import build_defs, chain_of
-from microseg_assets.chain import Chain, _require
+from microseg_assets.build import build_defs, load_workspace
 from microseg_assets.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
+from microseg_assets.execution import require
 from microseg_assets.home import Home
 from microseg_assets.partitions import WEEK
 from microseg_assets.planning import PlannedRun, plan
+from microseg_assets.workspace import Workspace
 from ml.tables import Table
 
 DAY = timedelta(days=1)
@@ -40,21 +41,21 @@ class Keys:
         return sorted(self.of(table, fixed))
 
 
-def chain_at(folder: Path, text: str = PROJECT) -> Chain:
+def chain_at(folder: Path, text: str = PROJECT) -> Workspace:
     (folder / "shop.yaml").write_text(text)
-    chain = chain_of(str(folder / "shop.yaml"), Home(folder / "home"))
+    chain = load_workspace(str(folder / "shop.yaml"), Home(folder / "home"))
     lake: Any = Keys()
     chain.lake = lake
     return chain
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Chain:
+def chain(tmp_path: Path) -> Workspace:
     return chain_at(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return chain_at(tmp_path_factory.mktemp("runs"))
 
 
@@ -65,7 +66,7 @@ def partitions(run: PlannedRun) -> list[date]:
     return found
 
 
-def assets_of(chain: Chain, job: str) -> list[str]:
+def assets_of(chain: Workspace, job: str) -> list[str]:
     def belongs(name: str) -> bool:
         if job == "weekly" or chain.is_weekly(name):
             return job == "weekly" and chain.is_weekly(name)
@@ -74,19 +75,19 @@ def assets_of(chain: Chain, job: str) -> list[str]:
     return [name for name in chain.in_order() if belongs(name)]
 
 
-def carry_out(chain: Chain, planned: list[PlannedRun]) -> None:
+def carry_out(chain: Workspace, planned: list[PlannedRun]) -> None:
     """As Dagster would: each asset of each run refuses to work where something it reads is not there."""
     for run in planned:
         for name in assets_of(chain, run.job):
             keys = partitions(run)
-            _require(chain, name, keys)
+            require(chain, name, keys)
             stored = chain.stored[name]
-            chain.lake.of(stored.table, dict(stored.fixed)).update(map(str, keys))  # type: ignore[attr-defined]
+            chain.lake.of(stored.table, dict(stored.partition_prefix)).update(map(str, keys))  # type: ignore[attr-defined]
 
 
-def made(chain: Chain, name: str) -> set[date]:
+def made(chain: Workspace, name: str) -> set[date]:
     stored = chain.stored[name]
-    return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.fixed)}
+    return {date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.partition_prefix)}
 
 
 def brief(planned: list[PlannedRun]) -> list[tuple[str, date, date]]:
@@ -100,7 +101,7 @@ def d(month: int, day: int) -> date:
 # ── what is planned ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_first_run_makes_all_days_before_it_to_features_then_its_weeks_then_the_days(chain: Chain) -> None:
+def test_a_first_run_makes_all_days_before_it_to_features_then_its_weeks_then_the_days(chain: Workspace) -> None:
     assert brief(plan(chain, d(2, 1), d(2, 3))) == [
         ("to_features", START, d(2, 3)),
         ("weekly", d(1, 22), d(1, 22)),
@@ -108,25 +109,25 @@ def test_a_first_run_makes_all_days_before_it_to_features_then_its_weeks_then_th
     ]
 
 
-def test_days_before_any_week_has_ended_are_made_without_training(chain: Chain) -> None:
+def test_days_before_any_week_has_ended_are_made_without_training(chain: Workspace) -> None:
     assert [run.job for run in plan(chain, START, d(1, 13))] == ["to_features", "from_value"]
 
 
-def test_a_week_that_ends_with_the_last_day_is_trained_too(chain: Chain) -> None:
+def test_a_week_that_ends_with_the_last_day_is_trained_too(chain: Workspace) -> None:
     assert brief(plan(chain, START, d(1, 14)))[1] == ("weekly", d(1, 8), d(1, 8))
 
 
-def test_weeks_are_planned_in_ascending_order_without_a_hole(chain: Chain) -> None:
+def test_weeks_are_planned_in_ascending_order_without_a_hole(chain: Workspace) -> None:
     weekly = [run for run in plan(chain, d(1, 15), d(2, 20)) if run.job == "weekly"]
     assert brief(weekly) == [("weekly", d(1, 8), d(2, 12))] and weekly[0].partitions == 6
 
 
-def test_the_next_day_makes_only_itself(chain: Chain) -> None:
+def test_the_next_day_makes_only_itself(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 31), d(2, 1)))
     assert brief(plan(chain, d(2, 2), d(2, 2))) == [("to_features", d(2, 2), d(2, 2)), ("from_value", d(2, 2), d(2, 2))]
 
 
-def test_days_and_weeks_between_the_newest_one_and_those_asked_for_are_filled(chain: Chain) -> None:
+def test_days_and_weeks_between_the_newest_one_and_those_asked_for_are_filled(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 16), d(1, 17)))
     assert brief(plan(chain, d(2, 7), d(2, 8))) == [
         ("to_features", d(1, 18), d(2, 8)),
@@ -135,7 +136,7 @@ def test_days_and_weeks_between_the_newest_one_and_those_asked_for_are_filled(ch
     ]
 
 
-def test_asking_again_makes_the_days_again_and_only_missing_makes_nothing(chain: Chain) -> None:
+def test_asking_again_makes_the_days_again_and_only_missing_makes_nothing(chain: Workspace) -> None:
     planned = plan(chain, d(1, 20), d(1, 23))
     carry_out(chain, planned)
     assert plan(chain, d(1, 20), d(1, 23), only_missing=True) == []
@@ -143,14 +144,14 @@ def test_asking_again_makes_the_days_again_and_only_missing_makes_nothing(chain:
     assert again[0] == ("to_features", d(1, 20), d(1, 23)) and again[-1] == ("from_value", d(1, 20), d(1, 23))
 
 
-def test_asking_again_for_the_days_of_a_week_trains_it_again(chain: Chain) -> None:
+def test_asking_again_for_the_days_of_a_week_trains_it_again(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 15), d(1, 28)))
     assert ("weekly", d(1, 15), d(1, 15)) in brief(plan(chain, d(1, 15), d(1, 21)))
     assert "weekly" not in [run.job for run in plan(chain, d(1, 16), d(1, 20))], "none of its weeks ends there"
     assert plan(chain, d(1, 15), d(1, 21), only_missing=True) == []
 
 
-def test_only_missing_makes_the_holes(chain: Chain) -> None:
+def test_only_missing_makes_the_holes(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 20), d(1, 26)))
     atlas = chain.stored["segment_atlas"]
     chain.lake.of(atlas.table, {}).difference_update({"2024-01-22", "2024-01-24"})  # type: ignore[attr-defined]
@@ -172,7 +173,7 @@ def test_only_missing_makes_the_holes(chain: Chain) -> None:
         (d(2, 2), d(2, 1), "the last day 2024-02-01 lies before the first day 2024-02-02: swap them"),
     ],
 )
-def test_days_outside_of_the_calendar_are_a_clear_error(chain: Chain, first: date, last: date, said: str) -> None:
+def test_days_outside_of_the_calendar_are_a_clear_error(chain: Workspace, first: date, last: date, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         plan(chain, first, last)
 
@@ -193,7 +194,7 @@ asks = st.lists(
 @given(asked=asks)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_was_asked_for_before_every_planned_run_finds_what_it_reads(
-    shared: Chain, asked: list[tuple[int, int, bool]]
+    shared: Workspace, asked: list[tuple[int, int, bool]]
 ) -> None:
     lake: Any = Keys()
     shared.lake = lake
@@ -216,7 +217,7 @@ def test_whatever_was_asked_for_before_every_planned_run_finds_what_it_reads(
 
 def test_a_job_has_daily_assets_or_weekly_ones_never_both(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(PROJECT)
-    chain = chain_of(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
+    chain = load_workspace(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
     defs = build_defs(projects=[str(tmp_path / "shop.yaml")], home=Home(tmp_path / "home"))
     seen = set()
     for job in ("to_features", "weekly", "from_value"):

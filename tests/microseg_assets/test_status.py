@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import status
-from microseg_assets.build import chain_of
-from microseg_assets.chain import DATA_DOCS, REFUSAL, Chain
+from microseg_assets.build import load_workspace
 from microseg_assets.cli import main
 from microseg_assets.home import Home
-from microseg_assets.partitions import Reach
+from microseg_assets.partitions import Lookback
 from microseg_assets.planning import plan, plan_stale
+from microseg_assets.quarantine import DATA_DOCS, REFUSAL
+from microseg_assets.workspace import Workspace
 from ml import tables
 
 DAY = timedelta(days=1)
@@ -38,61 +39,61 @@ tables:
 """
 
 
-def a_chain(folder: Path) -> Chain:
+def a_chain(folder: Path) -> Workspace:
     """A project whose every partition is there, each asset made after those before it."""
     file = folder / "shop.yaml"
     file.write_text(PROJECT)
-    chain = chain_of(str(file), Home(folder / "home"))
+    chain = load_workspace(str(file), Home(folder / "home"))
     for place, name in enumerate(chain.in_order()):
         make(chain, name, WEEKS if chain.is_weekly(name) else DAYS, at=place)
     return chain
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Chain:
+def chain(tmp_path: Path) -> Workspace:
     return a_chain(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return a_chain(tmp_path_factory.mktemp("status"))
 
 
-def make(chain: Chain, name: str, keys: Iterable[date], *, at: float) -> None:
+def make(chain: Workspace, name: str, keys: Iterable[date], *, at: float) -> None:
     stored = chain.stored[name]
     for key in keys:
-        chain.lake.write(stored.table, key, stored.table.empty(), **stored.fixed)
+        chain.lake.write(stored.table, key, stored.table.empty(), **stored.partition_prefix)
         touch(chain, name, key, at=at)
 
 
-def touch(chain: Chain, name: str, key: date, *, at: float) -> None:
+def touch(chain: Workspace, name: str, key: date, *, at: float) -> None:
     stored = chain.stored[name]
-    fixed = [f"{k}={v}" for k, v in stored.fixed.items()]
+    fixed = [f"{k}={v}" for k, v in stored.partition_prefix.items()]
     unit = "week" if chain.is_weekly(name) else "day"
     path = Path(chain.lake.root, "shop", stored.table.name, *fixed, f"{unit}={key}", "part-0.parquet")
     os.utime(path, (YEAR_2024 + at, YEAR_2024 + at))
 
 
-def stale(chain: Chain) -> set[tuple[str, date]]:
+def stale(chain: Workspace) -> set[tuple[str, date]]:
     return {(one.asset, key) for one in status.statuses(chain) for key in one.stale}
 
 
-def of(chain: Chain, name: str) -> status.AssetStatus:
+def of(chain: Workspace, name: str) -> status.AssetStatus:
     return next(one for one in status.statuses(chain) if one.asset == name)
 
 
-def by_definition(chain: Chain) -> set[tuple[str, date]]:
+def by_definition(chain: Workspace) -> set[tuple[str, date]]:
     """The docstring's sentence, spelt out over every single partition until nothing changes."""
     stamps = {
         (name, date.fromisoformat(key)): stamp
         for name, stored in chain.stored.items()
-        for key, stamp in chain.lake.stamps(stored.table, **stored.fixed).items()
+        for key, stamp in chain.lake.stamps(stored.table, **stored.partition_prefix).items()
     }
     reads = {
         (name, key): {
             (upstream, k)
             for upstream, reaches in chain.reads[name].items()
-            for reach in ((reaches,) if isinstance(reaches, Reach) else reaches)
+            for reach in ((reaches,) if isinstance(reaches, Lookback) else reaches)
             for k in chain.calendar.upstream(reach, key)
             if (upstream, k) in stamps
         }
@@ -106,14 +107,14 @@ def by_definition(chain: Chain) -> set[tuple[str, date]]:
         found = more
 
 
-def test_what_was_made_in_order_is_neither_stale_nor_missing(chain: Chain) -> None:
+def test_what_was_made_in_order_is_neither_stale_nor_missing(chain: Workspace) -> None:
     found = status.statuses(chain)
     assert {one.asset for one in found} == set(chain.stored)
     assert all(not one.missing and not one.stale for one in found)
     assert of(chain, "value_model").there == WEEKS and of(chain, "segment_atlas").there == DAYS
 
 
-def test_status_lists_assets_after_what_they_read(chain: Chain) -> None:
+def test_status_lists_assets_after_what_they_read(chain: Workspace) -> None:
     order = [one.asset for one in status.statuses(chain)]
     assert all(order.index(u) < order.index(a) for a, reads in chain.reads.items() for u in reads if u != a)
 
@@ -121,7 +122,7 @@ def test_status_lists_assets_after_what_they_read(chain: Chain) -> None:
 @given(touched=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(-1, 40)), max_size=4))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_stale_is_exactly_what_was_made_before_something_it_reads(
-    shared: Chain, touched: list[tuple[int, int, float]]
+    shared: Workspace, touched: list[tuple[int, int, float]]
 ) -> None:
     order = shared.in_order()
     changed = set()
@@ -137,7 +138,7 @@ def test_stale_is_exactly_what_was_made_before_something_it_reads(
             touch(shared, name, day, at=order.index(name))
 
 
-def test_a_day_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(chain: Chain) -> None:
+def test_a_day_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(chain: Workspace) -> None:
     touch(chain, "raw_transactions", DAYS[10], at=100)
     found = stale(chain)
     assert ("transactions", DAYS[10]) in found and ("transactions", DAYS[9]) not in found
@@ -146,45 +147,45 @@ def test_a_day_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(c
     assert ("raw_transactions", DAYS[10]) not in found
 
 
-def test_a_week_trained_again_makes_stale_the_days_it_serves_and_not_its_own(chain: Chain) -> None:
+def test_a_week_trained_again_makes_stale_the_days_it_serves_and_not_its_own(chain: Workspace) -> None:
     touch(chain, "value_model", WEEKS[0], at=100)
     assert sorted(of(chain, "customer_value").stale) == [d for d in DAYS if d >= date(2024, 1, 15)]
     assert str(of(chain, "customer_value").stale[date(2024, 1, 15)]) == "value_model was made after it"
 
 
-def test_one_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Chain) -> None:
+def test_one_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Workspace) -> None:
     touch(chain, "customer_value", DAYS[5], at=100)
     found = of(chain, "lifecycle_stages").stale
     assert sorted(found) == DAYS[5:]
     assert str(found[DAYS[5]]) == "customer_value was made after it" and "lifecycle_stages" in str(found[DAYS[-1]])
 
 
-def test_staleness_says_why_at_every_link(chain: Chain) -> None:
+def test_staleness_says_why_at_every_link(chain: Workspace) -> None:
     touch(chain, "customer_features", DAYS[-1], at=100)
     assert of(chain, "customer_value").stale == {DAYS[-1]: status.Reason("made_after", "customer_features")}
     assert of(chain, "segment_atlas").stale[DAYS[-1]].code == "stale"
 
 
-def test_what_others_of_its_day_need_is_missing_and_what_was_never_asked_for_is_not(chain: Chain) -> None:
+def test_what_others_of_its_day_need_is_missing_and_what_was_never_asked_for_is_not(chain: Workspace) -> None:
     for key in (DAYS[3], DAYS[4], DAYS[-1]):
         chain.lake.remove(chain.stored["customer_value"].table, key)
     assert of(chain, "customer_value").missing == [DAYS[3], DAYS[4], DAYS[-1]]
     later = [name for name in chain.stored if not chain.is_weekly(name) and chain.groups[name] not in EARLY]
     for name in later:
         for key in DAYS[:-1]:
-            chain.lake.remove(chain.stored[name].table, key, **chain.stored[name].fixed)
+            chain.lake.remove(chain.stored[name].table, key, **chain.stored[name].partition_prefix)
     assert of(chain, "customer_value").missing == [DAYS[-1]]
 
 
 def test_a_single_day_of_long_ago_lacks_nothing_between_it_and_the_newest_ones(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backtest of one day: nobody needs the days after it. One value model is fitted anew: one line tells the cause,
     one what follows from it, and their counts are those of the table."""
     later = [name for name in chain.stored if not chain.is_weekly(name) and chain.groups[name] not in EARLY]
     for name in later:
         for key in DAYS[6:17]:
-            chain.lake.remove(chain.stored[name].table, key, **chain.stored[name].fixed)
+            chain.lake.remove(chain.stored[name].table, key, **chain.stored[name].partition_prefix)
     assert not any(one.missing for one in status.statuses(chain))
     touch(chain, "value_model", WEEKS[1], at=100)
     text = printed(chain, monkeypatch)
@@ -200,7 +201,7 @@ def test_a_single_day_of_long_ago_lacks_nothing_between_it_and_the_newest_ones(
 # ── what is printed ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def printed(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> str:
+def printed(chain: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MICROSEG_HOME", str(Path(chain.lake.root).parent))
     result = CliRunner().invoke(main, ["status", "--project", str(chain.project.path)])
     assert result.exit_code == 0, result.output
@@ -218,7 +219,7 @@ def commands(text: str) -> dict[str, tuple[date, date]]:
     return found
 
 
-def remade(chain: Chain, first: date, last: date) -> dict[str, set[date]]:
+def remade(chain: Workspace, first: date, last: date) -> dict[str, set[date]]:
     """Asset to the partitions that `microseg run` would make."""
     made: dict[str, set[date]] = {name: set() for name in chain.stored}
     early = {"ingest", "validate", "features"}
@@ -244,7 +245,7 @@ def remade(chain: Chain, first: date, last: date) -> dict[str, set[date]]:
     ],
 )
 def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
     touch(chain, name, key, at=100)
     text = printed(chain, monkeypatch)
@@ -265,7 +266,7 @@ def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
     assert stale(chain) == set(), "what the plan made is fresh"
 
 
-def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Chain) -> None:
+def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Workspace) -> None:
     chain.lake.write(chain.stored["raw_transactions"].table, DAYS[3], chain.stored["raw_transactions"].table.empty())
     assert stale(chain) == set()
 
@@ -274,13 +275,13 @@ def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Chain) -> None:
     ("name", "key"), [("customer_value", DAYS[4]), ("raw_transactions", DAYS[4]), ("value_model", WEEKS[0])]
 )
 def test_the_command_that_is_named_makes_what_is_missing(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch, name: str, key: date
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
     chain.lake.write(
         chain.stored["value_model"].table, date(2024, 1, 1), chain.stored["value_model"].table.empty(), family="value"
     )
     stored = chain.stored[name]
-    chain.lake.remove(stored.table, key, **stored.fixed)
+    chain.lake.remove(stored.table, key, **stored.partition_prefix)
     text = printed(chain, monkeypatch)
     assert re.search(rf"^{name}: 1 missing \({key}\)\. Make them with: microseg run", text, re.MULTILINE)
     assert key in remade(chain, *commands(text)[name])[name]
@@ -290,14 +291,16 @@ def test_before_anything_ran_it_says_what_is_off_and_how_to_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shop.yaml").write_text(PROJECT)
-    chain = chain_of(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
+    chain = load_workspace(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
     text = printed(chain, monkeypatch)
     assert "Off, for the project file maps no customers, events, exposures, balances." in text
     assert f"Nothing is there yet: microseg run --project {chain.project.path} --from 2024-01-03" in text
     assert not (tmp_path / "home").exists(), "looking makes nothing"
 
 
-def test_features_without_anything_after_them_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_without_anything_after_them_are_pointed_out(
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for key in DAYS:
         chain.lake.remove(chain.stored["segment_atlas"].table, key)
     text = printed(chain, monkeypatch)
@@ -308,14 +311,14 @@ def test_features_without_anything_after_them_are_pointed_out(chain: Chain, monk
 
 
 def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missing(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the last five days the first was refused: its rows are there, and nothing of later days was made."""
     refused, *later = DAYS[-5:]
     for name, stored in chain.stored.items():
         for key in (refused, *later):
             if not chain.is_weekly(name) and not name.startswith("raw_") and (key == refused or name != "transactions"):
-                chain.lake.remove(stored.table, key, **stored.fixed)
+                chain.lake.remove(stored.table, key, **stored.partition_prefix)
     chain.lake.put_file(tables.QUARANTINE, refused, DATA_DOCS, b"why", table="transactions")
     chain.lake.put_file(tables.QUARANTINE, refused, REFUSAL, "amount: missing ×9".encode(), table="transactions")
     text = printed(chain, monkeypatch)
@@ -327,18 +330,18 @@ def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missin
 
 
 def test_where_nothing_is_published_before_a_refused_day_it_is_asked_from_which_day_on(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
+    chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, stored in chain.stored.items():
-        for key in chain.lake.keys(stored.table, **stored.fixed):
+        for key in chain.lake.keys(stored.table, **stored.partition_prefix):
             if not name.startswith("raw_") and (name != "transactions" or key == str(DAYS[3])):
-                chain.lake.remove(stored.table, key, **stored.fixed)
+                chain.lake.remove(stored.table, key, **stored.partition_prefix)
     chain.lake.put_file(tables.QUARANTINE, DAYS[3], DATA_DOCS, b"why", table="transactions")
     text = printed(chain, monkeypatch)
     assert f"--from DAY --to {DAYS[-1]}, with the first day that you want published" in text
 
 
-def test_later_assets_that_end_earlier_are_pointed_out(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_assets_that_end_earlier_are_pointed_out(chain: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in DAYS[-2:]:
         chain.lake.remove(chain.stored["segment_atlas"].table, key)
     text = printed(chain, monkeypatch)

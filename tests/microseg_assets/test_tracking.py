@@ -388,11 +388,10 @@ def test_a_class_outside_of_ml_is_never_loaded(tmp_path: Path) -> None:
 def test_every_family_has_a_class_that_can_be_loaded() -> None:
     from importlib import import_module
 
-    from microseg_assets.workspace import FAMILIES
+    from microseg_assets.families import FAMILIES
 
-    assert set(tracking.MODEL_CLASSES) == set(FAMILIES)
-    for where in tracking.MODEL_CLASSES.values():
-        module, name = where.split(":")
+    for family in FAMILIES.values():
+        module, name = family.model.split(":")
         found = getattr(import_module(module), name)
         assert all(callable(getattr(found, method)) for method in ("save", "load", "predict"))
 

@@ -76,10 +76,10 @@ def test_one_sending_over_several_days_keeps_its_controls() -> None:
     assert not found.evidence().blocking and abs(found.evidence().effect - EFFECT) < 3 * found.evidence().error
 
 
-def test_where_nobody_lies_inside_the_overlap_the_figures_are_those_of_the_arms_as_they_are() -> None:
+def test_where_nobody_lies_inside_the_overlap_later_exposures_are_unclear_and_have_no_figures() -> None:
     arm, later = np.repeat([True, False], 50), np.repeat([1, 0], 50)
     rows = pd.DataFrame({"exposures_after": later})
     chance = np.where(arm, 0.999, np.nan)  # what no fold outside of a row's own can tell is missing
     (finding,) = _later(rows, (arm, ~arm), chance, np.arange(100), True, SPEC)
-    assert finding.figures == {"treated": 1.0, "control": 0.0}
+    assert (finding.code, finding.figures) == ("later_exposures_unclear", {})
     assert json.loads(json.dumps(finding.stored(), allow_nan=False)) == finding.stored()

@@ -358,7 +358,7 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
             },
         ],
         switched_off=("balances",),
-        treatments={"active": "Keep the habit", "active/at-risk": "Reach out before the silence becomes a habit"},
+        treatments={"active": "Keep the habit", "active/at-risk": "Lookback out before the silence becomes a habit"},
     )
 
 

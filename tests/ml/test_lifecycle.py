@@ -207,7 +207,7 @@ def test_a_projects_own_stages_replace_the_preset() -> None:
     [
         ({"stages": (StageRule("a", "ltv > 1"),)}, "last lifecycle stage, 'a'.*must be \"true\""),
         ({"stages": (StageRule("a", "true"), StageRule("b", "true"))}, "'a' takes everybody"),
-        ({"stages": (StageRule("a", "ltv > 1"), StageRule("a", "true"))}, "'a' stands twice"),
+        ({"stages": (StageRule("a", "ltv > 1"), StageRule("a", "true"))}, "'a' is given twice"),
         ({"stages": (StageRule("a/b", "true"),)}, "stage 'a/b'"),
         ({"stages": (StageRule("a", "ltv > $star_cutt"), StageRule("b", "true"))}, "did you mean 'star_cut'"),
         ({"stages": (StageRule("a", "(select 1)"), StageRule("b", "true"))}, "stage 'a'"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from microseg_assets.chain import OWNERS
-from microseg_assets.workspace import FAMILIES
+from microseg_assets.families import FAMILIES
 from ml.simulate import SimulationSpec, simulate, write
 
 if TYPE_CHECKING:

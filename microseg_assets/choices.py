@@ -1,0 +1,92 @@
+"""What each family of models chose in a week: the rows of `model_choices`, and the models that they name.
+
+Does not belong here: how a choice is made (see `ml.training`) and how it is recorded (see `fits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from microseg_assets.families import FAMILIES, SEGMENT_DEFINING_FAMILIES
+from microseg_assets.workspace import Workspace
+from ml import tables
+from ml.restate import Models
+from ml.segments import SegmentSpec
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A family's choice in force.
+
+    Parameters
+    ----------
+    model : of the family's own class; None where the baseline serves
+    label : name and version of the registered model, or ``baseline``
+    version : of the registered model; None where the baseline serves
+    reason : why, in a sentence; empty for a choice that brought a model into force
+    """
+
+    model: Any
+    label: str
+    version: int | None
+    reason: str
+
+
+def choice(workspace: Workspace, family: str, week: date | None) -> Choice:
+    """What a family chose in `week`; the baseline before the first week."""
+    if week is None:
+        return Choice(None, "baseline", None, "no training week has ended before this day")
+    row = workspace.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()[0]
+    if row["version"] is None:
+        return Choice(None, "baseline", None, row["reason"])
+    model = workspace.tracking.load(row["model_name"], row["version"])
+    return Choice(model, f"{row['model_name']}/{row['version']}", row["version"], row["reason"])
+
+
+def choice_before(workspace: Workspace, family: str, week: date) -> Choice:
+    """What a family chose the week before; the baseline before the first week that was ever trained."""
+    before = workspace.calendar.previous_week(week)
+    is_there = before is not None and not workspace.lake.missing(tables.MODEL_CHOICES, [before], family=family)
+    return choice(workspace, family, before if is_there else None)
+
+
+def choice_rows(workspace: Workspace, week: date | None) -> list[dict[str, Any]]:
+    """The rows of `model_choices` of a week, as far as they are there."""
+    if week is None:
+        return []
+    rows = []
+    for family in FAMILIES:
+        if not workspace.lake.missing(tables.MODEL_CHOICES, [week], family=family):
+            rows += workspace.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()
+    return [{**row, "week": week} for row in rows]
+
+
+def models(workspace: Workspace, week: date | None, *, without: Sequence[str] = ()) -> Models:
+    """The value, lifecycle and layer models that a week chose, for everything that restates days under them."""
+    chosen: dict[str, Any] = {
+        family: None if family in without else choice(workspace, family, week).model
+        for family in SEGMENT_DEFINING_FAMILIES
+    }
+    specs = replace(workspace.project.specs, segments=_segments(workspace, chosen["layers"]))
+    return Models(**chosen, specs=specs)
+
+
+def segments_in_force(workspace: Workspace, week: date | None) -> SegmentSpec:
+    """The layers of the model in force: what the project file says anew counts from the next training week on."""
+    return _segments(workspace, choice(workspace, "layers", week).model)
+
+
+def _segments(workspace: Workspace, model: Any) -> SegmentSpec:
+    spec = workspace.project.segments
+    return spec if model is None else replace(spec, layers=model.layers)
+
+
+def same_models(workspace: Workspace, left: date | None, right: date | None) -> bool:
+    """Whether two weeks chose the same versions of the models that decide a customer's micro-segment."""
+    return left == right or all(
+        choice(workspace, family, left).label == choice(workspace, family, right).label
+        for family in SEGMENT_DEFINING_FAMILIES
+    )

@@ -1,0 +1,32 @@
+"""Small questions about rows that several bodies ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml.engine import Engine
+
+
+def of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+    return rows.filter(pc.is_in(rows["day"], pa.array(list(days), pa.date32())))
+
+
+def primary(rows: pa.Table) -> pa.Table:
+    """The primary row of each customer."""
+    return rows.filter(rows["is_primary"])
+
+
+def counts_of(engine: Engine, rows: pa.Table, column: str) -> dict[str, int]:
+    """How many rows have each value of a column, the most frequent first."""
+    counted = engine.query(
+        f"""
+        SELECT {column} AS value, COUNT(*) AS n FROM rows WHERE {column} IS NOT NULL
+        GROUP BY {column} ORDER BY n DESC, value
+        """,
+        rows=rows,
+    )
+    return {str(row["value"]): row["n"] for row in counted.to_pylist()}
