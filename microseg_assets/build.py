@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from microseg_assets import automation, project
+from microseg_assets import project
 from microseg_assets.assets import CHAIN
-from microseg_assets.chain import declare, definition
-from microseg_assets.declaration import Declaration
 from microseg_assets.home import Home
-from microseg_assets.lake import Lake
+from microseg_assets.orchestration import automation
+from microseg_assets.orchestration.chain import declare, definition
+from microseg_assets.orchestration.declaration import Declaration
+from microseg_assets.orchestration.sensors import sensors
 from microseg_assets.project import Project
-from microseg_assets.sensors import sensors
+from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
 from microseg_assets.workspace import Workspace
 from ml.engine import DuckDB, Engine

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from microseg_assets.alone import alone
-from microseg_assets.lake import Lake
+from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
 
 LOCK = ".lock"

@@ -14,9 +14,9 @@ import dagster as dg
 
 from microseg_assets import project as projects
 from microseg_assets.build import build_defs
-from microseg_assets.dead_runs import tags_of_this_process
 from microseg_assets.home import Home
-from microseg_assets.planning import PlannedRun
+from microseg_assets.orchestration.dead_runs import tags_of_this_process
+from microseg_assets.planning.plan import PlannedRun
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance

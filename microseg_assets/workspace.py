@@ -16,10 +16,10 @@ from graphlib import TopologicalSorter
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets.lake import FILE, Lake, Stamp
 from microseg_assets.partitions import Calendar, Lookback
 from microseg_assets.project import Project
 from microseg_assets.sources import Source
+from microseg_assets.storage.lake import FILE, Lake, Stamp
 from microseg_assets.tracking import Tracking
 from ml import tables
 from ml.engine import Engine, Files, Input
@@ -111,7 +111,7 @@ class Workspace:
     stored : asset to where its partitions lie, once it is declared
     reads : asset to the assets that it reads, and how far it looks into each
     groups : asset to the link of the chain that it belongs to, in the order of the chain
-    removed_in : run to its customers: see `taken_in.removed_in`
+    removed_in : run to its customers: see `ingest_log.removed_in`
     """
 
     project: Project

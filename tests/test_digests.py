@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from microseg_assets.lake import Lake
+from microseg_assets.storage.lake import Lake
 from ml.tables import Column, Table
 from tests.benchmarks.digests import differences, digest, digests, main, read
 

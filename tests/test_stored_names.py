@@ -20,7 +20,7 @@ import yaml
 from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
-from microseg_assets import ui
+from microseg_assets.cli import ui
 from microseg_assets.families import FAMILIES
 from microseg_assets.home import Home
 from microseg_assets.tracking import SERVED_MODEL

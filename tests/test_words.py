@@ -18,7 +18,7 @@ MATCHING = {"search", "match", "fullmatch", "findall", "sub", "split"}
 NOT_OURS = {
     ("microseg_assets/project.py", "said.removeprefix('Value error, ')"),  # pydantic's
     ("microseg_assets/runs.py", "'DagsterExecutionInterruptedError' in cause.message"),  # Dagster's
-    ("microseg_assets/starting/written.py", "said == '-'"),  # a sign in an amount as it was delivered
+    ("microseg_assets/scaffold/written.py", "said == '-'"),  # a sign in an amount as it was delivered
     ("ml/profile/labels.py", "re.fullmatch(words, part)"),  # a value as it was delivered
 }
 

@@ -2,7 +2,7 @@
 
 A body reads, calls one function of `ml` or `expectations`, writes, and notes what a person wants to see. It can be
 called with a `Step` on any lake. What assets have in common (keys, partitions, refusal on missing upstream) is in
-`microseg_assets.chain` and `microseg_assets.execution`.
+`microseg_assets.orchestration.chain` and `microseg_assets.orchestration.execution`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from microseg_assets.assets import (
     validate,
     value,
 )
-from microseg_assets.declaration import Declaration
+from microseg_assets.orchestration.declaration import Declaration
 
 CHAIN: tuple[Declaration, ...] = (
     *ingest.ASSETS,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from microseg_assets import choices
-from microseg_assets.declaration import asset, fits
-from microseg_assets.fits import TrainingWeek, monitor, record_choice, training_weeks
+from microseg_assets.orchestration.declaration import asset, fits
+from microseg_assets.orchestration.fits import TrainingWeek, monitor, record_choice, training_weeks
+from microseg_assets.orchestration.step import Step, check_one_each
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import counts_of, primary
-from microseg_assets.step import Step, check_one_each
+from microseg_assets.storage import choices
+from microseg_assets.storage.rows import counts_of, primary
 from ml import actions, tables
 
 

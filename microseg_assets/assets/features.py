@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from microseg_assets.declaration import asset
-from microseg_assets.history import accepted_inputs, facts_so_far
+from microseg_assets.orchestration.declaration import asset
+from microseg_assets.orchestration.step import Step, check_one_each
 from microseg_assets.partitions import Lookback
-from microseg_assets.step import Step, check_one_each
+from microseg_assets.storage.history import accepted_inputs, facts_so_far
 from microseg_assets.workspace import Stored
 from ml import tables
 from ml.features import day_facts

@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from microseg_assets import forgetting, quarantine, taken_in
-from microseg_assets.declaration import Declaration
-from microseg_assets.rows import of_days
+from microseg_assets import progress
+from microseg_assets.orchestration.declaration import Declaration
+from microseg_assets.orchestration.step import Step, refuse
 from microseg_assets.sources import Arrival, Drift, Source
-from microseg_assets.step import Step, refuse
-from microseg_assets.taken_in import input_of, raw_name
-from microseg_assets.undated import problems_of, too_many
+from microseg_assets.storage import forgetting, ingest_log, quarantine
+from microseg_assets.storage.ingest_log import input_of, raw_name
+from microseg_assets.storage.rows import of_days
+from microseg_assets.storage.undated import problems_of, too_many
 from ml import tables
 
 RAW_COLUMNS = (
@@ -37,31 +38,34 @@ def take_in(step: Step) -> None:
     source = workspace.sources[table]
     assert source is not None, f"{table} is off"
     undated = source.undated()
-    quarantine.put(step, table, "undated", undated_as_refused(table, undated))
+    quarantine.put(workspace, table, "undated", undated_as_refused(table, undated))
+    if undated.num_rows:
+        rows = "1 row belongs" if undated.num_rows == 1 else f"{undated.num_rows:,} rows belong"
+        progress.tell(step.name, f"{rows} to no day: in quarantine, day=undated")
     counting = _undated(step, source, table, undated)
     lost = problems_of(undated).total()
     columns = list(source.columns())
     about = _about(step, source, table)
-    then = taken_in.taken(workspace, table)
+    then = ingest_log.taken(workspace, table)
     is_again = any(day in then for day in step.keys)
-    removed = taken_in.removed_in(workspace, step.run_id) if is_again else ()
+    removed = ingest_log.removed_in(workspace, step.run_id) if is_again else ()
     for days in step.batches(ALL_AT_ONCE):
         rows = source.rows(days[0], days[-1])
         arrived = source.arrived(rows)
-        kept = taken_in.kept(source, days, then, arrived)
+        kept = ingest_log.kept(source, days, then, arrived)
         if mended := _without(step, removed, [*kept, *_undated_alike(step, table, days, then, arrived)]):
             lasting = pa.concat_tables(mended.values())
-            noted = taken_in.notes(list(mended), source.arrived(lasting), counting)
+            noted = ingest_log.notes(list(mended), source.arrived(lasting), counting)
             step.write(lasting, list(mended), footers=noted)
             kept = [day for day in kept if day not in mended]
         new = [day for day in days if day not in kept and day not in mended]
         rows = of_days(rows, new) if kept or mended else rows
-        step.write(rows, new, footers=taken_in.notes(new, arrived, counting), **about.notes)
+        step.write(rows, new, footers=ingest_log.notes(new, arrived, counting), **about.notes)
         for day in kept:
             step.note(day, rows=then[day].rows, kept=KEPT, **about.notes)
-        taken_in.note_columns(workspace, table, days[-1], columns)
+        ingest_log.note_columns(workspace, table, days[-1], columns)
         if not source.has_order:
-            taken_in.note_undated(workspace, table, days[-1], lost)
+            ingest_log.note_undated(workspace, table, days[-1], lost)
         for day in days:
             is_kept = KEPT if day in kept else None
             step.check(
@@ -115,7 +119,7 @@ class _About:
 
 
 def _about(step: Step, source: Source, table: str) -> _About:
-    before = taken_in.columns_before(step.workspace, table, min(step.keys))
+    before = ingest_log.columns_before(step.workspace, table, min(step.keys))
     drift = source.drift(before) if before is not None else Drift()
     lost = [problem.message for problem in source.check() if problem.severity == "warning"]
     unmapped = source.unmapped() if source.ids is not None else None
@@ -145,13 +149,13 @@ def undated_as_refused(table: str, rows: pa.Table) -> pa.Table:
     )
 
 
-def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> taken_in.Undated:
+def _undated(step: Step, source: Source, table: str, undated: pa.Table) -> ingest_log.Undated:
     """Which days rows without a day count against. Where too many have none, nothing is taken in: no day's own gate
     could tell what is wrong with all of them."""
     problems = problems_of(undated)
     if not problems:
-        return taken_in.Undated()
+        return ingest_log.Undated()
     arrived = source.arrivals(step.workspace.calendar.newest_day)
     if why := too_many(step.project, table, problems, sum(one.rows for one in arrived.values())):
         refuse(why)
-    return taken_in.undated_now(step.workspace, table, problems.total(), arrived)
+    return ingest_log.undated_now(step.workspace, table, problems.total(), arrived)

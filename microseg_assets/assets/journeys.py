@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pyarrow.compute as pc
 
-from microseg_assets import choices
-from microseg_assets.declaration import asset, fits
-from microseg_assets.earlier import EARLIER_DAYS, EarlierFeatures
-from microseg_assets.fits import monitor, record_choice, training_weeks
+from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures
+from microseg_assets.orchestration.declaration import asset, fits
+from microseg_assets.orchestration.fits import monitor, record_choice, training_weeks
+from microseg_assets.orchestration.step import Step, yesterday
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import counts_of, primary
-from microseg_assets.step import Step, yesterday
+from microseg_assets.storage import choices
+from microseg_assets.storage.rows import counts_of, primary
 from ml import journeys, tables
 from ml.restate import restate
 

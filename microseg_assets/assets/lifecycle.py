@@ -6,12 +6,12 @@ from datetime import date, timedelta
 
 import pyarrow as pa
 
-from microseg_assets.choices import choice
-from microseg_assets.declaration import asset, fits
-from microseg_assets.fits import monitor_shares, record_choice, training_weeks
+from microseg_assets.orchestration.declaration import asset, fits
+from microseg_assets.orchestration.fits import monitor_shares, record_choice, training_weeks
+from microseg_assets.orchestration.step import Step, check_one_each, yesterday
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import counts_of, of_days
-from microseg_assets.step import Step, check_one_each, yesterday
+from microseg_assets.storage.choices import choice
+from microseg_assets.storage.rows import counts_of, of_days
 from ml import lifecycle, tables
 
 

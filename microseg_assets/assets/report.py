@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import dagster as dg
 import pyarrow as pa
 
-from microseg_assets import choices
-from microseg_assets.declaration import asset
+from microseg_assets.orchestration.declaration import asset
+from microseg_assets.orchestration.step import Step, recent
 from microseg_assets.partitions import Lookback
-from microseg_assets.step import Step, recent
+from microseg_assets.storage import choices
 from ml import tables
 from ml.atlas import TABLES, Atlas, render
 from ml.value import Basis

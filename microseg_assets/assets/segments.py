@@ -7,13 +7,13 @@ from datetime import date
 
 import pyarrow as pa
 
-from microseg_assets import choices
-from microseg_assets.declaration import asset, fits
-from microseg_assets.earlier import EARLIER_DAYS, EarlierFeatures
-from microseg_assets.fits import monitor, record_choice, record_evidence, training_weeks
+from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures
+from microseg_assets.orchestration.declaration import asset, fits
+from microseg_assets.orchestration.fits import monitor, record_choice, record_evidence, training_weeks
+from microseg_assets.orchestration.step import Step, check_one_each
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import counts_of, primary
-from microseg_assets.step import Step, check_one_each
+from microseg_assets.storage import choices
+from microseg_assets.storage.rows import counts_of, primary
 from ml import evidence, segments, tables
 from ml.restate import past
 

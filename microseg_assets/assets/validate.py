@@ -13,19 +13,21 @@ from typing import Any, NoReturn
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from expectations import Validation, ValidationSpec, Verdict, validate
 from expectations.days import Measured
 from expectations.measures import SILENT, UNKNOWN, VOLUME
 from expectations.refusals import exact_repeats
-from microseg_assets import progress, quarantine
+from microseg_assets import progress
 from microseg_assets.assets.ingest import ALL_AT_ONCE
-from microseg_assets.declaration import Declaration
+from microseg_assets.orchestration.declaration import Declaration
+from microseg_assets.orchestration.step import Step, refuse
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import of_days
-from microseg_assets.step import Step, refuse
-from microseg_assets.taken_in import raw_name, undated_of
-from microseg_assets.trailing import days_to_judge_again, past_of
+from microseg_assets.storage import quarantine
+from microseg_assets.storage.baselines import days_to_judge_again, past_of
+from microseg_assets.storage.ingest_log import raw_name, undated_of
+from microseg_assets.storage.rows import of_days
 from ml import tables
 
 _KEPT = {
@@ -64,7 +66,7 @@ def accept(step: Step) -> None:
                 quarantine.clear_verdict(step.workspace, table, day)
             else:
                 why = _broken(verdict, spec)
-                quarantine.put_verdict(step, table, day, why)
+                quarantine.put_verdict(step.workspace, table, day, why)
                 count = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
                 refused[day] = f"{day} ({count}{why})"
     if equal:
@@ -99,9 +101,14 @@ ASSETS = tuple(_declared(table) for table in tables.INPUTS)
 def _write(step: Step, result: Validation, days: Sequence[date]) -> None:
     """Put refused rows in quarantine and the days that passed in place; later days that these decide on are stale."""
     table = step.name
-    quarantine.put_days(step, table, days, result.refused)
+    quarantine.put_days(step.workspace, table, days, result.refused)
+    if result.refused.num_rows:
+        rules = pc.value_counts(result.refused["rule"]).to_pylist()
+        most = sorted(rules, key=lambda entry: (-entry["counts"], entry["values"]))[:4]
+        listed = ", ".join(f"{entry['values']} ×{entry['counts']:,}" for entry in most)
+        progress.tell(step.name, f"{result.refused.num_rows:,} rows are in quarantine: {listed}")
     good = [day for day in days if result.verdicts[day].passed]
-    quarantine.put_profiles(step, table, good, result.profiles)
+    quarantine.put_profiles(step.workspace, table, good, result.profiles)
     kept = of_days(result.accepted, good)
     for later in days_to_judge_again(step.workspace, table, days, kept):
         step.workspace.partitions(raw_name(table)).touch(later)

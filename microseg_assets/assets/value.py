@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from microseg_assets.choices import choice
-from microseg_assets.declaration import asset, fits
-from microseg_assets.fits import monitor, record_choice, training_weeks
+from microseg_assets.orchestration.declaration import asset, fits
+from microseg_assets.orchestration.fits import monitor, record_choice, training_weeks
+from microseg_assets.orchestration.step import Step
 from microseg_assets.partitions import Lookback
-from microseg_assets.rows import of_days
-from microseg_assets.step import Step
+from microseg_assets.storage.choices import choice
+from microseg_assets.storage.rows import of_days
 from ml import tables, value
 from ml.value.breakdown import NEVER_BOUGHT
 

@@ -4,7 +4,7 @@ many rows that no day can be read of may be the day's own (see `undated`).
 By them a source is compared with what was taken in from it, without keeping the rows twice. The fingerprint is a sum
 over the rows, so that neither their order nor the files they come in show; it covers what a row means and what was
 wrong with it. Belongs here: the two figures, and the differences between then and now. Does not belong here: which
-partitions follow from a difference (see `microseg_assets.status`).
+partitions follow from a difference (see `microseg_assets.planning.staleness`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Belongs here: which texts are days, stamps, and stamps that say their offset, and the SQL that reads each kind. Does not
 belong here: the zone of a stamp that says none and the calendar day of a stamp (see `values`), and formats that only
-`strptime` can read (see `microseg_assets.starting.columns`).
+`strptime` can read (see `microseg_assets.scaffold.columns`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Why a customer is in its stage: which rule holds, which do not, and the figures that each was held against.
 
 Belongs here: taking rules apart into comparisons and evaluating them for one customer. Does not belong here: the words
-in which a comparison is told (see `microseg_assets.customer`), and applying rules to everybody (see `stages`).
+in which a comparison is told (see `microseg_assets.cli.customer`), and applying rules to everybody (see `stages`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microseg_assets.lake import AGAIN
+from microseg_assets.storage.lake import AGAIN
 
 WHOLE = "(whole file)"
 Digests = dict[tuple[str, str], str]

@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from microseg_assets.earlier import EarlierFeatures
-from microseg_assets.lake import Lake
+from microseg_assets.assets.earlier import EarlierFeatures
 from microseg_assets.project import Project
+from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
 from microseg_assets.workspace import Stored, Workspace
 from ml import lifecycle, tables, value

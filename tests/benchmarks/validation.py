@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from expectations import Past, ValidationSpec, row_rules, validate
 from expectations.profiles import profile
-from microseg_assets.lake import Lake
+from microseg_assets.storage.lake import Lake
 from ml.engine import DuckDB
 from ml.tables import QUARANTINE, TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES

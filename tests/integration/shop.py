@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import planning, runs
+from microseg_assets import runs
 from microseg_assets.build import load_workspace
 from microseg_assets.families import FAMILIES
 from microseg_assets.home import Home
+from microseg_assets.planning import plan as planning
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.simulate import SimulatedAction, SimulationSpec, simulate, write

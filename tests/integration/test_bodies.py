@@ -19,8 +19,8 @@ import pytest
 
 from microseg_assets.assets import CHAIN
 from microseg_assets.families import FAMILIES
-from microseg_assets.quarantine import was_refused
-from microseg_assets.step import Report, Step
+from microseg_assets.orchestration.step import Report, Step
+from microseg_assets.storage.quarantine import was_refused
 from ml import tables
 from tests.integration.shop import BAD_TRANSACTIONS, FRIDAY, NEXT_MONDAY, SUNDAY, WEEK, WEEK_BEFORE, Shop
 

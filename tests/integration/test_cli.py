@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from microseg_assets.cli import main
+from microseg_assets.cli.main import main
 from microseg_assets.definitions import defs
 from microseg_assets.home import Home, HomeError
 
@@ -113,7 +113,7 @@ def test_every_command_explains_itself(desk: Desk, command: str | None) -> None:
 
 def test_help_is_there_before_anything_heavy_is_imported() -> None:
     code = (
-        "import sys; from click.testing import CliRunner; from microseg_assets.cli import main;"
+        "import sys; from click.testing import CliRunner; from microseg_assets.cli.main import main;"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0;"
         "print(sorted({'mlflow', 'great_expectations', 'sklearn', 'lightgbm', 'pandas', 'duckdb'} & set(sys.modules)))"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from microseg_assets.choices import same_models
+from microseg_assets.storage.choices import same_models
 from ml import tables
 from tests.integration.shop import BAD_EXPOSURES, BAD_TRANSACTIONS, MONDAY, NEXT_MONDAY, STAMPS, WEDNESDAY, Shop, day_of
 

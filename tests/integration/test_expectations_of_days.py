@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from microseg_assets import planning, runs
+from microseg_assets import runs
+from microseg_assets.planning import plan as planning
 from microseg_assets.runs import RunFailed
 from ml import tables
 from ml.tables.outputs import INPUT_PROFILES

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
-from microseg_assets.cli import main
+from microseg_assets.cli.main import main
 from microseg_assets.runs import RunFailed, job_of
 from ml import tables
 from tests.integration.shop import FRIDAY, SUNDAY, WEEK, WEEK_BEFORE, Shop, day_of, differences

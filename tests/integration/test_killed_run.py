@@ -14,8 +14,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 from click.testing import CliRunner
 
-from microseg_assets.cli import main
-from microseg_assets.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
+from microseg_assets.cli.main import main
+from microseg_assets.orchestration.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
 from tests.integration.shop import SUNDAY, Shop, differences
 
 ROOT = Path(__file__).parents[2]

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from microseg_assets.build import build_defs
-from microseg_assets.cli import main
-from microseg_assets.dead_runs import HOST_TAG, PID_TAG
+from microseg_assets.cli.main import main
+from microseg_assets.orchestration.dead_runs import HOST_TAG, PID_TAG
+from microseg_assets.planning.staleness import statuses
 from microseg_assets.runs import job_of
-from microseg_assets.status import statuses
-from microseg_assets.taken_in import compare
+from microseg_assets.storage.ingest_log import compare
 from tests.integration.shop import Shop, day_of
 
 LATE = date(2024, 4, 17)

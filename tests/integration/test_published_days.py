@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets import planning, runs
-from microseg_assets.status import statuses
+from microseg_assets import runs
+from microseg_assets.planning import plan as planning
+from microseg_assets.planning.staleness import statuses
 from tests.integration.shop import MONDAY, NEXT_MONDAY, WEDNESDAY, Shop, day_of
 
 DAYS = [MONDAY + timedelta(days=number) for number in range((WEDNESDAY - MONDAY).days + 1)]

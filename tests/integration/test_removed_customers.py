@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from microseg_assets.cli import main
-from microseg_assets.status import statuses
-from microseg_assets.taken_in import compare
+from microseg_assets.cli.main import main
+from microseg_assets.planning.staleness import statuses
+from microseg_assets.storage.ingest_log import compare
 from tests.integration.shop import STAMPS, START, Shop, day_of
 
 LAST = START + timedelta(days=9)

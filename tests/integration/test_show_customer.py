@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from microseg_assets import choices, customer, history
-from microseg_assets.customer import Customer, said, since
+from microseg_assets.cli import customer
+from microseg_assets.cli.customer import Customer, said, since
+from microseg_assets.storage import choices, history
 from ml import tables
 from ml.lifecycle.reasons import Comparison
 from tests.integration.shop import FRIDAY, MONDAY, Shop

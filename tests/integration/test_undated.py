@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from microseg_assets.cli import main
+from microseg_assets.cli.main import main
 
 PROJECT = """\
 name: odd_dates

@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from microseg_assets import project as projects
-from microseg_assets.cli import main
+from microseg_assets.cli.main import main
 from microseg_assets.project import Project
 from ml import tables
 from ml.rules import scalar

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from expectations import Past, ValidationSpec, validate
-from microseg_assets import check_report
 from microseg_assets import project as projects
-from microseg_assets.cli import main
+from microseg_assets.check import report as check_report
+from microseg_assets.cli.main import main
 from microseg_assets.finding import shipped
 from ml import tables
 from ml.engine import DuckDB

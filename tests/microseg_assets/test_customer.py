@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from microseg_assets.customer import nearest
+from microseg_assets.cli.customer import nearest
 
 IDS = pa.chunked_array([["2", "17", "80"], ["C-0042", "c99", "müller"]])
 

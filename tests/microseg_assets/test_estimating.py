@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import check_report, estimating
 from microseg_assets import project as projects
+from microseg_assets.check import estimating
+from microseg_assets.check import report as check_report
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import Facts, FeatureSpec

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from microseg_assets.build import load_workspace
-from microseg_assets.history import facts_so_far
 from microseg_assets.home import Home
-from microseg_assets.lake import MissingPartitions
+from microseg_assets.storage.history import facts_so_far
+from microseg_assets.storage.lake import MissingPartitions
 from microseg_assets.workspace import Workspace
 from ml import tables
 

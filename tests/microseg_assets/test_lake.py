@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microseg_assets import lake as lake_module
 from microseg_assets.assets.ingest import RAW_COLUMNS
-from microseg_assets.lake import FILE, Lake, MissingPartitions
+from microseg_assets.storage import lake as lake_module
+from microseg_assets.storage.lake import FILE, Lake, MissingPartitions
 from ml import tables
 from ml.engine import DuckDB
 
@@ -224,7 +224,7 @@ WRITER = """
 import sys, time
 from datetime import date
 import pyarrow as pa
-from microseg_assets import lake
+from microseg_assets.storage import lake
 from ml import tables
 
 real = lake.pq.write_table

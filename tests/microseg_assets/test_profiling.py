@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microseg_assets import check_report, starting
 from microseg_assets import project as projects
-from microseg_assets.customer import as_read
+from microseg_assets import scaffold
+from microseg_assets.check import report as check_report
+from microseg_assets.cli.customer import as_read
 from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
 
@@ -51,7 +52,7 @@ def new(desk: Path, capsys: pytest.CaptureFixture[str], *data: str) -> tuple[Pro
     """The project, its text, and what was said in one line."""
     path = desk / "shop.yaml"
     path.unlink(missing_ok=True)
-    starting.new("shop", data, desk)
+    scaffold.new("shop", data, desk)
     return projects.load(str(path)), path.read_text(), " ".join(capsys.readouterr().out.split())
 
 
@@ -248,8 +249,8 @@ def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
         raise SourceError("gone")
 
     write(desk / "orders.csv", HEADER, orders(IDS[:20]))
-    monkeypatch.setattr("microseg_assets.starting.settling.look", fails)
-    assert projects.load(str(starting.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
+    monkeypatch.setattr("microseg_assets.scaffold.settling.look", fails)
+    assert projects.load(str(scaffold.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,7 +290,7 @@ def test_another_table_in_the_folder_stays_another_table(desk: Path, capsys: pyt
 def test_what_a_sample_has_shown_is_called_at_least(
     desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg_assets.starting.looking.LOOKED_AT", 300)
+    monkeypatch.setattr("microseg_assets.scaffold.profile.LOOKED_AT", 300)
     rows = [[*row, "DE" if i < 900 else f"C{i % 25}"] for i, row in enumerate(orders(IDS))]
     write(desk / "orders.csv", [*HEADER, "country"], rows)
     _, text, _ = new(desk, capsys, "orders.csv")

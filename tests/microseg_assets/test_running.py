@@ -8,7 +8,7 @@ from expectations.days import Measured
 from expectations.measures import SHIFT, SILENT, UNKNOWN, VOLUME
 from microseg_assets.assets.validate import _words
 from microseg_assets.assets.value import _COHORTS, _of_cohort
-from microseg_assets.running import Printer
+from microseg_assets.cli.run import Printer
 from ml.value.breakdown import COHORTS, NEVER_BOUGHT
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from microseg_assets import runs
 from microseg_assets.build import build_defs, load_workspace
-from microseg_assets.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
-from microseg_assets.execution import require
 from microseg_assets.home import Home
+from microseg_assets.orchestration.dead_runs import HOST_TAG, PID_TAG, report_dead_runs
+from microseg_assets.orchestration.execution import require
 from microseg_assets.partitions import WEEK
-from microseg_assets.planning import PlannedRun, plan
+from microseg_assets.planning.plan import PlannedRun, plan
 from microseg_assets.workspace import Workspace
 from ml.tables import Table
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from microseg_assets.sources import EARLY, Source, TableSpec, rows
 from microseg_assets.sources.undated import Lump, between_files, placed
-from microseg_assets.undated import problems_of
+from microseg_assets.storage.undated import problems_of
 from ml.tables import TRANSACTIONS
 
 START = date(2024, 1, 1)

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets import status
 from microseg_assets.build import load_workspace
-from microseg_assets.cli import main
+from microseg_assets.cli import status
+from microseg_assets.cli.main import main
 from microseg_assets.home import Home
 from microseg_assets.partitions import Lookback
-from microseg_assets.planning import plan, plan_stale
-from microseg_assets.quarantine import DATA_DOCS, REFUSAL
+from microseg_assets.planning.plan import plan, plan_stale
+from microseg_assets.storage.quarantine import DATA_DOCS, REFUSAL
 from microseg_assets.workspace import Workspace
 from ml import tables
 

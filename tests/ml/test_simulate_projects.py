@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from microseg_assets import project as projects
+from microseg_assets.cli.simulate import simulate
 from microseg_assets.finding import ProjectError
-from microseg_assets.simulating import simulate
 
 PRESETS: tuple[Literal["retail", "gaming"], ...] = ("retail", "gaming")
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from microseg_assets.cli import main
+from microseg_assets.cli.main import main
 from tests.mutations.cells import LAST, START
 from tests.mutations.judging import comparable, tuples
 from tests.mutations.mutator import NO_ROW, Case, case

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from microseg_assets.chain import OWNERS
 from microseg_assets.families import FAMILIES
+from microseg_assets.orchestration.chain import OWNERS
 from ml.simulate import SimulationSpec, simulate, write
 
 if TYPE_CHECKING:

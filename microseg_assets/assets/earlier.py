@@ -1,0 +1,83 @@
+"""Features of customers on earlier days: what strings and movements of a day look back at.
+
+Belongs here: reading them where they are stored as they would be made now, and computing the rest. Does not belong
+here: which customers and days are asked about (see `ml.segments` and `ml.restate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microseg_assets.partitions import Lookback
+from microseg_assets.planning.staleness import outdated
+from microseg_assets.storage.history import facts_so_far
+from microseg_assets.workspace import Workspace
+from ml.engine import quoted
+from ml.restate import Models, past_columns
+
+# What the strings of a day look back at: with these, late rows of any earlier day make them stale.
+EARLIER_DAYS = {
+    "customer_days": Lookback.DAYS_SO_FAR, "customers": Lookback.DAYS_SO_FAR, "value_model": Lookback.LAST_ENDED_WEEK,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EarlierFeatures:
+    """Features of earlier days as the layers look at them, for those customers who are asked about.
+
+    They follow from the accepted rows up to these days, whatever was published: a stored snapshot is read only where it
+    is what would be made of them now, and what it is made of is declared as a dependency of whoever asks
+    (`EARLIER_DAYS`). All the rest is computed, for those customers alone.
+    """
+
+    workspace: Workspace
+    models: Models
+
+    def __call__(self, pairs: pa.Table) -> pa.Table:
+        """The features of pairs of customer and day, in the order of the pairs."""
+        pairs = pairs.append_column("place", pa.array(np.arange(pairs.num_rows)))
+        current = self._current_snapshots(pc.unique(pairs["day"]).to_pylist())
+        is_stored = pc.is_in(pairs["day"], pa.array(current, pa.date32()))
+        parts = []
+        if current:
+            parts.append(self._stored(pairs.filter(is_stored), current))
+        if (rest := pairs.filter(pc.invert(is_stored))).num_rows:
+            parts.append(self._computed(rest))
+        rows = pa.concat_tables(parts, promote_options="permissive")
+        return rows.take(np.argsort(rows["place"].to_numpy())).drop_columns(["place"])
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return ["customer_id", "day", *past_columns(self.models, self.workspace.project.features_table.names)]
+
+    def _stored(self, pairs: pa.Table, days: list[date]) -> pa.Table:
+        columns = ", ".join(f"partitions.{quoted(name)} AS {quoted(name)}" for name in self._names)
+        return self.workspace.engine.query(
+            f"""
+            SELECT {columns}, pairs.place AS place FROM partitions
+            JOIN pairs ON pairs.customer_id = partitions.customer_id AND pairs.day = partitions.day
+            """,
+            pairs=pairs,
+            partitions=self.workspace.lake.files(self.workspace.project.features_table, days),
+        )
+
+    def _computed(self, pairs: pa.Table) -> pa.Table:
+        facts = facts_so_far(self.workspace, pc.max(pairs["day"]).as_py())
+        features = facts.snapshot(pairs.select(["customer_id", "day"]))
+        return features.select(self._names).append_column("place", pairs["place"])
+
+    def _current_snapshots(self, days: Sequence[date]) -> list[date]:
+        """Days whose stored snapshot is what would be made of the accepted rows now, with all its columns."""
+        table, lake = self.workspace.project.features_table, self.workspace.lake
+        gone, old = set(lake.missing(table, days)), outdated(self.workspace, "customer_features")
+        declared = table.schema()
+        wanted = {(name, declared.field(name).type) for name in self._names if name in declared.names}
+        there = [day for day in days if f"{day}" not in gone and day not in old]
+        return [day for day in there if wanted <= {(one.name, one.type) for one in lake.schema(table, day)}]

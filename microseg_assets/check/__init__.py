@@ -1,0 +1,1 @@
+"""`microseg check`: a project and what its sources bring, judged and told before anything runs."""

@@ -1,0 +1,5 @@
+"""`python -m microseg_assets.cli` is the command `microseg`."""
+
+from microseg_assets.cli.main import main
+
+main()

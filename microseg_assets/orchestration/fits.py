@@ -1,0 +1,132 @@
+"""What the weekly assets of model families have in common: the week they learn from, and what they record of it.
+
+Belongs here: training weeks, choices as rows and MLflow runs, evidence, daily monitoring. Does not belong here: what
+is fitted and how one model is chosen over another (`ml`), and every call of MLflow (`tracking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from microseg_assets.orchestration.step import Step
+from microseg_assets.storage.choices import Choice, choice_before
+from microseg_assets.storage.history import facts
+from microseg_assets.workspace import Workspace
+from ml import tables
+from ml.features import Facts
+from ml.naming import metric_name
+from ml.reasons import as_json
+from ml.training import Training
+
+
+@dataclass(frozen=True)
+class TrainingWeek:
+    """One week of a family: its days, the facts known at its end, and last week's choice."""
+
+    workspace: Workspace
+    start: date
+    end: date
+    facts: Facts
+    incumbent: Choice
+
+    def accepted(self, table: str) -> pa.Table:
+        """Accepted rows of an input table up to the end of the week."""
+        days = self.workspace.calendar.days(self.workspace.calendar.start, self.end)
+        rows = self.workspace.accepted(table, days)
+        return self.workspace.engine.query("SELECT * FROM accepted ORDER BY ALL", accepted=rows)
+
+
+def training_weeks(step: Step, family: str | None = None) -> Iterator[TrainingWeek]:
+    """The weeks of a step, ascending, each with the facts known at its end and the family's incumbent."""
+    workspace, calendar = step.workspace, step.workspace.calendar
+    known = facts(workspace, calendar.week_end(max(step.keys)))
+    for week in sorted(step.keys):
+        end = calendar.week_end(week)
+        incumbent = choice_before(workspace, family, week) if family else Choice(None, "baseline", None, "")
+        yield TrainingWeek(workspace, week, end, known.until(end), incumbent)
+
+
+def record_choice(step: Step, family: str, week: TrainingWeek, training: Training, *, spec: Any) -> None:
+    """Log a week's fit, write the family's choice, and let the champion alias follow the newest one."""
+    tracking = step.workspace.tracking
+    recorded = tracking.record(family, week.start, training, spec=spec, tags=_tags(step, week))
+    version = {"challenger": recorded.version, "incumbent": week.incumbent.version, "none": None}[training.decision]
+    row = {
+        "family": family,
+        "model_name": tracking.model_name(family) if version else None,
+        "version": version,
+        "decision": training.decision,
+        "reason": training.reason,
+        "metric": training.metric,
+        "challenger": training.challenger_score,
+        "incumbent": training.incumbent_score,
+        "reason_code": training.reason_code or None,
+        "reason_parameters": as_json(training.reason_parameters),
+    }
+    if week.start.isoformat() >= max(step.own.keys(), default=""):
+        tracking.set_champion(family, version)
+    shown = {name: float(value) for name, value in training.metrics.items() if value == value}
+    step.write_week(
+        week.start, pa.Table.from_pylist([row], tables.MODEL_CHOICES.schema()),
+        decision=training.decision, reason=training.reason, reason_code=training.reason_code, version=version,
+        mlflow_run=dg.MetadataValue.url(recorded.url), **shown,
+    )  # fmt: skip
+
+
+def record_evidence(
+    step: Step, family: str, week: TrainingWeek, rows: pa.Table, draw: Callable[[pa.Table], Any]
+) -> None:
+    """Log a table of evidence to MLflow and write it."""
+    metrics = {
+        f"evidence.{name}.{row['grouping'].replace(' ', '_')}": row[name]
+        for row in rows.to_pylist()
+        for name in ("r2_spend", "r2_log_spend")
+    }
+    figures = {"evidence": lambda: draw(rows)} if rows.num_rows else {}
+    url = step.workspace.tracking.log_table(
+        family, week.start, rows.to_pandas(), metrics, figures, _tags(step, week)
+    )  # fmt: skip
+    step.write_week(week.start, rows, mlflow_run=dg.MetadataValue.url(url), **metrics)
+
+
+def _tags(step: Step, week: TrainingWeek) -> dict[str, str]:
+    return {
+        "dagster_run_id": step.run_id,
+        "asset": f"{step.project.name}/{step.name}",
+        "input_fingerprint": week.facts.fingerprint(),
+    }
+
+
+def monitor(step: Step, family: str, aggregates: Mapping[str, str]) -> None:
+    """Log daily aggregates of what a step wrote as steps of the family's monitoring run.
+
+    Parameters
+    ----------
+    aggregates : name of the figure to SQL over the rows of a day
+    """
+    columns = ", ".join(f"{sql} AS {name}" for name, sql in aggregates.items())
+    daily = step.engine.query(
+        f"SELECT day, {columns} FROM written GROUP BY day ORDER BY day", written=step.own.files(step.keys)
+    )
+    step.workspace.tracking.monitor(family, {row.pop("day"): row for row in daily.to_pylist()})
+
+
+def monitor_shares(step: Step, family: str, column: str) -> None:
+    """Log the daily share of each value of a column of what a step wrote."""
+    daily = step.engine.query(
+        f"""
+        SELECT day, {column} AS value, COUNT(*) * 1.0 / SUM(COUNT(*)) OVER (PARTITION BY day) AS share
+        FROM written GROUP BY day, {column} ORDER BY day, {column}
+        """,
+        written=step.own.files(step.keys),
+    )
+    shares: dict[date, dict[str, float]] = {}
+    for row in daily.to_pylist():
+        shares.setdefault(row["day"], {})[metric_name(f"share.{row['value']}")] = row["share"]
+    step.workspace.tracking.monitor(family, shares)

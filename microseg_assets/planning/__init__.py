@@ -1,0 +1,1 @@
+"""What is there, missing or stale, and which runs mend it."""

@@ -1,0 +1,170 @@
+"""Which Dagster runs make the days somebody asks for, or make anew what is stale.
+
+Three range runs at most for an unbroken span: ingest to features, the training weeks that serve the days, value to
+atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
+executing them (see `runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from microseg_assets.orchestration.automation import UP_TO_FEATURES
+from microseg_assets.partitions import WEEK, Lookback
+from microseg_assets.planning.staleness import AssetStatus, refused_days
+from microseg_assets.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One range run of one job, over days or weeks; of some of its assets only, if `assets` names them."""
+
+    job: str
+    first: date
+    last: date
+    partitions: int
+    unit: str
+    why: str
+    assets: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What makes a Dagster run of it a range run."""
+        return {
+            "dagster/asset_partition_range_start": self.first.isoformat(),
+            "dagster/asset_partition_range_end": self.last.isoformat(),
+        }
+
+
+def plan(workspace: Workspace, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
+    """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
+
+    Parameters
+    ----------
+    only_missing : leave out what is already there
+
+    Raises
+    ------
+    ValueError
+        If the days lie outside of the project's calendar.
+    """
+    calendar = workspace.calendar
+    if last < first:
+        raise ValueError(f"the last day {last} lies before the first day {first}: swap them")
+    if first < calendar.start or last > calendar.newest_day:
+        newest = "its end" if calendar.newest_day == calendar.end else "the last day that has ended"
+        raise ValueError(
+            f"{first} … {last} does not lie between the project's start {calendar.start} and {newest} "
+            f"{calendar.newest_day}: choose days between them"
+        )
+    featured = _made(workspace, "customer_features")
+    there = _made(workspace, "segment_atlas") & featured
+    before = [day for day in there if day < first]
+    start = max(before) + timedelta(days=1) if before else first
+    days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
+    if not days:
+        return []
+    runs = []
+    to_features = [
+        d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
+    ]
+    runs += _ranges(workspace, "to_features", to_features, "day", "what happened, and what is known of each customer")
+    again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
+    weeks = sorted({*_weeks(workspace, days), *again})
+    runs += _ranges(workspace, "weekly", weeks, "week", "the models in force on these days")
+    runs += _ranges(workspace, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
+    return runs
+
+
+def plan_stale(workspace: Workspace, found: Sequence[AssetStatus]) -> list[PlannedRun]:
+    """The runs that make anew what is stale, in order: what happened on each day, then what is known of each customer,
+    then the training weeks, then everything after them.
+
+    What a refusal has taken away is made again once the source of that day has changed; until then nothing is planned
+    that would need it (see `refused_days`). Of a day, only the assets that are stale are made: a table whose source has
+    not changed is left alone.
+
+    Parameters
+    ----------
+    found : the state of every asset (see `staleness.statuses`)
+    """
+    stale = {one.asset: set(one.stale) for one in found}
+    there = {one.asset: set(one.there) for one in found}
+    weekly = [name for name in workspace.stored if workspace.is_weekly(name)]
+    early = [name for name in workspace.stored if workspace.groups[name] in UP_TO_FEATURES]
+    looking_back = [name for name in early if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
+    of_a_day = [name for name in workspace.in_order() if name in early and name not in looking_back]
+    later = [name for name in workspace.stored if name not in early and name not in weekly]
+    refused = refused_days(workspace, found)
+    stop = min((day for days in refused.values() for day in days), default=date.max)
+
+    again: dict[date, list[str]] = {}
+    whole: dict[str, set[date]] = {}  # what is there of an asset, or will be
+    for name in of_a_day:
+        needed = [whole[u] for u, reach in workspace.reads[name].items() if reach == Lookback.SAME_DAY and u in whole]
+        gone = set.intersection(*needed) - there[name] - refused.get(name, set()) if needed else set()
+        for day in stale[name] | gone:
+            if all(day in days for days in needed):
+                again.setdefault(day, []).append(name)
+        whole[name] = there[name] | {day for day, names in again.items() if name in names}
+    first = min(again, default=date.max)
+    runs: list[PlannedRun] = []
+    for day in sorted(again):
+        runs = _with_day(runs, day, tuple(again[day]))
+
+    complete = set.intersection(*whole.values())
+    after = [
+        ("to_features", looking_back, "day", "what is known of each customer since then"),
+        ("weekly", weekly, "week", "the models that learnt from it"),
+        ("from_value", later, "day", "value, stages, segments, journeys, actions, atlas"),
+    ]
+    for job, assets, unit, why in after:
+        keys = set()
+        for name in assets:
+            ends = {key: workspace.calendar.week_end(key) if unit == "week" else key for key in there[name]}
+            keys |= stale[name] | {key for key, end in ends.items() if end >= first}
+            if name in looking_back:
+                keys |= complete - there[name]
+        kept = [key for key in sorted(keys) if (workspace.calendar.week_end(key) if unit == "week" else key) < stop]
+        runs += [replace(run, assets=tuple(assets)) for run in _ranges(workspace, job, kept, unit, why)]
+    return runs
+
+
+def _with_day(runs: list[PlannedRun], day: date, assets: tuple[str, ...]) -> list[PlannedRun]:
+    """Runs with one more day, in the last one if it follows and is of the same assets."""
+    if runs and runs[-1].assets == assets and day - runs[-1].last == timedelta(days=1):
+        last = runs[-1]
+        return [*runs[:-1], replace(last, last=day, partitions=last.partitions + 1)]
+    why = "what happened on days whose rows have changed"
+    return [*runs, PlannedRun("to_features", day, day, 1, "day", why, assets)]
+
+
+def _made(workspace: Workspace, asset: str) -> set[date]:
+    return workspace.partitions(asset).dates()
+
+
+def _weeks(workspace: Workspace, days: Sequence[date]) -> list[date]:
+    """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
+    serving = workspace.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
+    if not serving:
+        return []
+    families = [name for name in workspace.stored if workspace.is_weekly(name)]
+    there = set.intersection(*(_made(workspace, name) for name in families))
+    before = [week for week in there if week < serving[0]]
+    first = max(before) + WEEK if before else serving[0]
+    count = (serving[-1] - first).days // 7 + 1
+    return [week for i in range(count) if (week := first + i * WEEK) not in there]
+
+
+def _ranges(workspace: Workspace, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
+    """Unbroken runs of `keys` as range runs."""
+    step = WEEK if unit == "week" else timedelta(days=1)
+    found: list[PlannedRun] = []
+    for key in sorted(keys):
+        if found and key - found[-1].last == step:
+            found[-1] = PlannedRun(job, found[-1].first, key, found[-1].partitions + 1, unit, why)
+        else:
+            found.append(PlannedRun(job, key, key, 1, unit, why))
+    return found

@@ -1,0 +1,206 @@
+"""Per asset what is there, what is missing, and what is stale and why.
+
+A partition is missing when something needs it and it is not there. It is stale when something it reads has got other
+content after it was made, or is itself stale; what was taken in from a source is stale when the source has come to hold
+something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, TypeAlias
+
+from microseg_assets.partitions import Lookback
+from microseg_assets.storage.ingest_log import Comparison, raw_name
+from microseg_assets.storage.lake import Stamp
+from microseg_assets.storage.quarantine import was_refused
+from microseg_assets.workspace import Workspace
+
+Code: TypeAlias = Literal["source", "gone", "made_after", "stale"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a partition is stale.
+
+    Parameters
+    ----------
+    code : its ``source`` has changed; something it reads is ``gone``, was ``made_after`` it, or is ``stale`` itself
+    of : what it reads, or how the source has changed
+    """
+
+    code: Code
+    of: str
+
+    def __str__(self) -> str:
+        return _WORDS[self.code].format(self.of)
+
+
+_WORDS: dict[Code, str] = {
+    "source": "the source has {} since",
+    "gone": "{} is gone",
+    "made_after": "{} was made after it",
+    "stale": "{} is stale",
+}
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """What is there of one asset.
+
+    Parameters
+    ----------
+    there : partitions in the lake, ascending
+    missing : partitions that are needed and not there
+    stale : partition to why
+    """
+
+    asset: str
+    group: str
+    there: list[date]
+    missing: list[date]
+    stale: dict[date, Reason]
+
+
+def statuses(workspace: Workspace, sources: Comparison | None = None) -> list[AssetStatus]:
+    """The state of every asset, in the order of the chain.
+
+    Parameters
+    ----------
+    sources : what a comparison of the sources has found (see `ingest_log.compare`); without one they are not looked at
+    """
+    made = {name: _stamps(workspace, name) for name in workspace.stored}
+    stale: dict[str, dict[date, Reason]] = {}
+    changed: dict[str, dict[date, Reason]] = {}
+    for change in sources.changes if sources is not None else ():
+        changed.setdefault(raw_name(change.table), {})[change.day] = Reason("source", str(change))
+    for name in workspace.in_order():
+        stale[name] = changed.get(name, {}) | _stale(workspace, name, made, stale)
+    there = {name: set(made[name]) for name in stale}
+    missing = _missing(workspace, there, _refused(workspace, there, stale))
+    return [
+        AssetStatus(name, workspace.groups[name], sorted(there[name]), missing[name], stale[name]) for name in stale
+    ]
+
+
+def outdated(workspace: Workspace, asset: str) -> set[date]:
+    """The partitions of an asset that were made before something they read got the content it has."""
+    made = {name: _stamps(workspace, name) for name in (asset, *workspace.reads[asset])}
+    return set(_stale(workspace, asset, made, {}))
+
+
+def _stamps(workspace: Workspace, name: str) -> dict[date, Stamp]:
+    """When each partition changed and was made; it has changed when anything written beside it has."""
+    own = workspace.partitions(name)
+    found = {date.fromisoformat(key): stamp for key, stamp in own.stamps().items() if key[:1].isdigit()}
+    for table in own.stored.side_outputs:
+        for key, stamp in workspace.lake.stamps(table, **own.stored.partition_prefix).items():
+            if (day := date.fromisoformat(key)) in found:
+                found[day] = Stamp(max(found[day].changed, stamp.changed), max(found[day].made, stamp.made))
+    return found
+
+
+def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
+    """Partitions that are needed and not there: something reads them, or others of the same day or week are there.
+
+    What nobody has asked for is not missing: the days between a single old day and the newest ones, say. Nor is what a
+    refusal has taken away, or keeps from being made: that is said of the refusal.
+    """
+    stop = min((day for days in refused.values() for day in days), default=date.max)
+    needed = {name: set[date]() for name in there}
+    for group in _made_together(workspace):
+        union = set.union(*(there[name] for name in group))
+        for name in group:
+            needed[name] |= union
+    for name, reads in workspace.reads.items():
+        for upstream, reach in reads.items():
+            if upstream == name or reach.may_begin or reach == Lookback.SEVEN_DAYS:
+                continue
+            if reach in (
+                Lookback.DAYS_SO_FAR,
+                Lookback.DAYS_TO_WEEK_END,
+            ):  # they only grow: the last one needs them all
+                keys = [max(there[name])] if there[name] else []
+            else:
+                keys = sorted(there[name])
+            needed[upstream].update(key for day in keys for key in workspace.calendar.upstream(reach, day))
+    return {name: sorted(day for day in needed[name] - there[name] if day < stop) for name in there}
+
+
+def _made_together(workspace: Workspace) -> list[list[str]]:
+    """Assets that are made for the same days or weeks: what happened on a day; all that is told of a day; training."""
+    daily = [name for name in workspace.stored if not workspace.is_weekly(name)]
+    looks_back = {name for name in daily if Lookback.DAYS_SO_FAR in workspace.reads[name].values()}
+    early = [name for name in daily if workspace.groups[name] in ("ingest", "validate", "features")]
+    groups = [
+        [name for name in early if name not in looks_back],
+        [name for name in daily if name not in early],
+        [name for name in workspace.stored if workspace.is_weekly(name)],
+    ]
+    return [group for group in groups if group]
+
+
+def _stale(
+    workspace: Workspace, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, Reason]]
+) -> dict[date, Reason]:
+    """Which partitions were made before something they read got its content, and before what."""
+    found: dict[date, Reason] = {}
+    for upstream, reach in workspace.reads[name].items():
+        newest, tainted = _newest(workspace, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
+        for key, stamp in made[name].items():
+            if reach == Lookback.SAME_DAY and key not in made[upstream]:
+                found.setdefault(key, Reason("gone", upstream))
+            elif newest.get(key, 0.0) > stamp.made:
+                found.setdefault(key, Reason("made_after", upstream))
+            elif tainted.get(key):
+                found.setdefault(key, Reason("stale", upstream))
+    if name in workspace.reads[name]:
+        # One that reads its own yesterday is stale from its first stale partition on.
+        first = min(found, default=None)
+        for key in made[name]:
+            if first is not None and key > first:
+                found.setdefault(key, Reason("stale", f"{name} of {first}"))
+    return found
+
+
+def _newest(
+    workspace: Workspace, reach: Lookback, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
+) -> tuple[dict[date, float], dict[date, bool]]:
+    """For each key, when the partition it reads that changed last did so, and whether one of them is stale."""
+    newest: dict[date, float] = {}
+    tainted: dict[date, bool] = {}
+    if reach in (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END):
+        # The partitions read only grow with the key: one pass over both.
+        upstream = sorted(made)
+        at, stamp, bad = 0, 0.0, False
+        for key in keys:
+            end = workspace.calendar.week_end(key) if reach == Lookback.DAYS_TO_WEEK_END else key
+            while at < len(upstream) and upstream[at] <= end:
+                stamp, bad = max(stamp, made[upstream[at]].changed), bad or upstream[at] in stale
+                at += 1
+            newest[key], tainted[key] = stamp, bad
+        return newest, tainted
+    for key in keys:
+        read = [k for k in workspace.calendar.upstream(reach, key) if k in made]
+        newest[key] = max((made[k].changed for k in read), default=0.0)
+        tainted[key] = any(k in stale for k in read)
+    return newest, tainted
+
+
+def refused_days(workspace: Workspace, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
+    """Accepted table to the days that were refused and whose source is still as it was then."""
+    there = {one.asset: set(one.there) for one in found}
+    return _refused(workspace, there, {one.asset: one.stale for one in found})
+
+
+def _refused(
+    workspace: Workspace, there: dict[str, set[date]], stale: dict[str, dict[date, Reason]]
+) -> dict[str, set[date]]:
+    refused = {}
+    for table in workspace.brought():
+        raw = raw_name(table)
+        gone = there[raw] - there[table] - set(stale[raw])
+        refused[table] = {day for day in gone if was_refused(workspace, table, day)}
+    return refused

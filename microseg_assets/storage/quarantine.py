@@ -1,0 +1,93 @@
+"""What the gate keeps beside accepted rows: refused rows with their rule, pages and verdicts of refused days, profiles.
+
+Belongs here: putting it in place and taking it away. Does not belong here: the verdict itself (see `expectations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import pyarrow as pa
+
+from expectations.docs import data_docs
+from microseg_assets.storage.baselines import past_of
+from microseg_assets.storage.rows import of_days
+from microseg_assets.workspace import Workspace
+from ml import tables
+from ml.tables.outputs import INPUT_PROFILES
+
+DATA_DOCS = "data-docs.html"
+REFUSAL = "refusal.txt"  # what the run said of a day that it refused, beside the page
+
+
+def put(workspace: Workspace, table: str, key: str | date, refused: pa.Table) -> None:
+    """Replace a partition of the quarantine; one without rows is not kept."""
+    lake = workspace.lake
+    if refused.num_rows:
+        lake.write(tables.QUARANTINE, key, refused, table=table)
+    else:
+        lake.remove(tables.QUARANTINE, key, table=table)
+
+
+def put_days(workspace: Workspace, table: str, days: Sequence[date], refused: pa.Table) -> None:
+    """Replace the quarantine of some days."""
+    present = set(workspace.lake.keys(tables.QUARANTINE, table=table))
+    with_rows = set(refused["day"].to_pylist())
+    for day in days:
+        if day in with_rows or day.isoformat() in present:
+            put(workspace, table, day, of_days(refused, [day]))
+
+
+def put_profiles(workspace: Workspace, table: str, days: Sequence[date], profiles: pa.Table | None) -> None:
+    """Replace the profiles of accepted days; a day without rows keeps none."""
+    if profiles is None:
+        return
+    lake = workspace.lake
+    profiled = of_days(profiles, days)
+    with_rows = sorted(set(profiled["day"].to_pylist()))
+    lake.write_days(INPUT_PROFILES, profiled, with_rows, table=table)
+    for key in set(lake.keys(INPUT_PROFILES, table=table)) & {f"{day}" for day in days}:
+        if date.fromisoformat(key) not in with_rows:
+            lake.remove(INPUT_PROFILES, key, table=table)
+
+
+def put_verdict(workspace: Workspace, table: str, day: date, why: str) -> None:
+    """Keep why a day was refused, and take out of sight what was accepted of it, with the facts summed from it and
+    every snapshot that contains them.
+
+    What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
+    """
+    lake, snapshot = workspace.lake, workspace.project.features_table
+    lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
+    for rows in (workspace.project.inputs[table], tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
+        lake.remove(rows, day)
+    for key in lake.keys(snapshot):
+        if key >= day.isoformat():
+            lake.remove(snapshot, key)
+    lake.remove(INPUT_PROFILES, day, table=table)
+
+
+def clear_verdict(workspace: Workspace, table: str, day: date) -> None:
+    """A day that was refused has passed."""
+    for name in (DATA_DOCS, REFUSAL):
+        workspace.lake.remove(tables.QUARANTINE, day, name, table=table)
+
+
+def put_data_docs(workspace: Workspace, table: str, day: date, rows: pa.Table, undated: int = 0) -> str:
+    """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
+    project = workspace.project
+    past = past_of(workspace, table, [day]) if workspace.sources[table] else None
+    page = data_docs(workspace.engine, project.inputs[table], rows, day, project.validation, past, undated)
+    return workspace.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
+
+
+def was_refused(workspace: Workspace, table: str, day: date) -> bool:
+    """Whether the last verdict on a day was a refusal: its page lies beside the quarantine until the day passes."""
+    return workspace.lake.read_file(tables.QUARANTINE, day, DATA_DOCS, table=table) is not None
+
+
+def refusal(workspace: Workspace, table: str, day: date) -> str | None:
+    """What the run said of a day that it refused; None of one that was refused before such notes were kept."""
+    told = workspace.lake.read_file(tables.QUARANTINE, day, REFUSAL, table=table)
+    return None if told is None else told.decode()
