@@ -71,7 +71,7 @@ def accept(step: Step) -> None:
                 refused[day] = f"{day} ({count}{why})"
     if equal:
         kept = _KEPT[spec.duplicates]
-        progress.tell(step.name, f"{equal:,} rows are equal to another one in every column: {kept}")
+        progress.tell(step.name, f"{_rows_are(equal)} equal to another one in every column: {kept}")
     if refused:
         _refuse(step, refused)
 
@@ -106,7 +106,7 @@ def _write(step: Step, result: Validation, days: Sequence[date]) -> None:
         rules = pc.value_counts(result.refused["rule"]).to_pylist()
         most = sorted(rules, key=lambda entry: (-entry["counts"], entry["values"]))[:4]
         listed = ", ".join(f"{entry['values']} ×{entry['counts']:,}" for entry in most)
-        progress.tell(step.name, f"{result.refused.num_rows:,} rows are in quarantine: {listed}")
+        progress.tell(step.name, f"{_rows_are(result.refused.num_rows)} in quarantine: {listed}")
     good = [day for day in days if result.verdicts[day].passed]
     quarantine.put_profiles(step.workspace, table, good, result.profiles)
     kept = of_days(result.accepted, good)
@@ -122,11 +122,16 @@ def _page(step: Step, day: date, rows: pa.Table, undated: int) -> dg.MetadataVal
 def _refuse(step: Step, refused: Mapping[date, str]) -> NoReturn:
     """End the step with what was refused and what to do about it."""
     refuse(
-        f"{len(refused)} day(s) of {step.name} were refused and not written: {'; '.join([*refused.values()][:5])}. "
+        f"{'1 day' if len(refused) == 1 else f'{len(refused)} days'} of {step.name} "
+        f"{'was' if len(refused) == 1 else 'were'} refused and not written: {'; '.join([*refused.values()][:5])}. "
         "The refused rows are in quarantine with their rule. Correct the source and run the day again, or "
         f"raise validation.max_refused_share, or the limit it broke, in {step.project.path}."
         + _until(step, [day for day in step.keys if day < min(refused)])
     )
+
+
+def _rows_are(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count:,} rows are"
 
 
 def _until(step: Step, good: Sequence[date]) -> str:

@@ -65,7 +65,7 @@ def test_a_newest_day_whose_stamps_cannot_be_read_is_not_published(
     ran = typed("run", "-p", str(tmp_path / "odd.yaml"), "--from", "2024-01-30")
     assert ran.exit_code == 1
     told = "refused and not written: 2024-01-30 (rows that no day can be read of and that may be this day's ×30)"
-    assert f"1 day(s) of transactions were {told}" in ran.output
+    assert f"1 day of transactions was {told}" in ran.output
     assert "The last good day before can be made: microseg run" in ran.output
     assert "--from 2024-01-29 --to 2024-01-29" in ran.output
     lake = tmp_path / "state/lake/odd_dates"

@@ -6,7 +6,7 @@ cell's kind means (see `cells`), how a file is written and damaged (see `files`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from random import Random
@@ -74,9 +74,15 @@ class Expectation:
     again: list[Row] = field(default_factory=list)
     refused: tuple[str, ...] = ()
 
-    def repeated(self, table: Table, zone: ZoneInfo) -> list[Row]:
-        """Rows that repeat an id of an earlier day, if that day is accepted."""
+    def repeated(self, table: Table, zone: ZoneInfo, accepted: Collection[date] | None = None) -> list[Row]:
+        """Rows that repeat an id of an earlier day.
+
+        Parameters
+        ----------
+        accepted : the days that were not refused; all by default
+        """
         days = [(row, _day(row, table, zone)) for row in self.again if not row.rule]
+        days = [(row, day) for row, day in days if accepted is None or day in accepted]
         first = min((day for _, day in days), default=START)
         return [row for row, day in days if day > first]
 
