@@ -14,6 +14,10 @@ SHIPPED = Path(__file__).with_name("projects")
 SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # project to the preset that writes it
 
 
+class RenamedSetting(FutureWarning):
+    """A setting of the project file has another name now; the old one is still read."""
+
+
 class ProjectError(ValueError):
     """A project file that cannot be used; the message names file, line, key and remedy."""
 

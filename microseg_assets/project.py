@@ -11,6 +11,7 @@ import re
 import shlex
 import types
 import typing
+import warnings
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
@@ -32,7 +33,7 @@ from pydantic import (
 )
 
 from expectations import ValidationSpec
-from microseg_assets.finding import ProjectError, find
+from microseg_assets.finding import ProjectError, RenamedSetting, find
 from microseg_assets.partitions import Calendar
 from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
@@ -44,6 +45,7 @@ from ml.restate import Specs
 from ml.rules import RuleError, bind, nearest
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_columns, unknown_features
 from ml.segments.audiences import MEDIAN, spelt_out
+from ml.segments.specs import RENAMED
 from ml.tables import Table
 from ml.value import ValueSpec
 
@@ -246,6 +248,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _rename(path: Path, tree: yaml.Node | None, content: dict[str, Any]) -> None:
+    """Give settings their names of now, in place, with a warning each."""
+    segments = content.get("segments")
+    layers = segments.get("layers") if isinstance(segments, dict) else None
+    for number, layer in enumerate(layers if isinstance(layers, list) else []):
+        for old in sorted(RENAMED.keys() & layer.keys() if isinstance(layer, dict) else ()):
+            key, new = ("segments", "layers", number, old), RENAMED[old]
+            if new not in layer:
+                layer[new] = layer.pop(old)
+                said = f"{_place(path, tree, key)}: {_spelt(key)} is called {new} now; rename it"
+                warnings.warn(said, RenamedSetting, stacklevel=3)
+
+
 def load(name: str) -> Project:
     """Read and validate a project file, by name or path.
 
@@ -269,8 +284,10 @@ def load(name: str) -> Project:
     if not isinstance(content, Mapping):
         held = _YAML_TYPES.get(type(content), "something else")
         raise ProjectError(f"{path}: must hold keys and values, such as `name: my_shop`; it holds {held}")
+    content = dict(content)
+    _rename(path, tree, content)
     try:
-        project = Project.model_validate(dict(content))
+        project = Project.model_validate(content)
     except ValidationError as error:
         problems = [_sentence(path, tree, problem) for problem in _one_a_place(tree, error.errors())]
         raise ProjectError("\n".join(problems)) from None

@@ -62,7 +62,11 @@ def main() -> None:
 
     State (lake, Dagster, MLflow) lives in $MICROSEG_HOME, by default .microseg/ in the current folder.
     """
+    from microseg_assets.finding import RenamedSetting
+
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", category=RenamedSetting)
+    warnings.formatwarning = lambda message, *_, **__: f"microseg: {message}\n"
     for noisy in ("alembic", "great_expectations", "mlflow", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -168,10 +168,10 @@ class _Part:
     def reach(self) -> float:
         """How much nearer than its own another cluster must be for a customer to move on today's word alone.
 
-        As much as undoes the certainty that it stayed: 2 log((1 − leaving) / leaving) in squared distance. Going to a
-        small natural cluster asks for more than that, staying in one does not.
+        As much as undoes the certainty that it stayed: 2 log((1 − p) / p) in squared distance, where p is the chance to
+        switch. Going to a small natural cluster asks for more than that, staying in one does not.
         """
-        return float(2 * np.log(1 / self.layer.leaving - 1))
+        return float(2 * np.log(1 / self.layer.weekly_switch_probability - 1))
 
     def unclear(self) -> np.ndarray:
         """The rows whose weeks before may matter, as places in `here`."""
@@ -216,13 +216,12 @@ def _damp(part: _Part, rows: np.ndarray, earlier: _Earlier, inputs: pa.Table) ->
     fitted = part.fitted
     wanted = part.layer.present(inputs.column_names)
     shares = np.array(fitted.shares) if fitted.shares else np.full(len(fitted.letters), 1 / len(fitted.letters))
+    switching = part.layer.weekly_switch_probability
     belief, is_seen = np.tile(shares, (len(rows), 1)), np.zeros(len(rows), dtype=bool)
     for number in range(len(earlier.at)):
         known, data = earlier.rows(number, part.here[rows], wanted, part.uses_value)
         likelihood = likelihoods(fitted.distances(data))
-        belief[known] = shares_of_rows(
-            ((1 - part.layer.leaving) * belief[known] + part.layer.leaving * shares) * likelihood
-        )
+        belief[known] = shares_of_rows(((1 - switching) * belief[known] + switching * shares) * likelihood)
         is_seen[known] = True
     before = np.argmax(belief, axis=1)
     today = part.distances[rows]

@@ -21,7 +21,7 @@ from ml.reasons import Reason
 from ml.segments.identity import Event
 from ml.segments.names import ALIKE, Difference
 from ml.segments.reasons import drift_words, words
-from ml.segments.specs import LayerRule, LayerSpec
+from ml.segments.specs import RENAMED, LayerRule, LayerSpec
 from ml.segments.structure import Point
 
 Kind = Literal["natural", "cut", "one", "fixed", "rules"]
@@ -269,7 +269,7 @@ def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray
 
 def layer_spec(stored: Mapping[str, Any]) -> LayerSpec:
     """A layer's settings as they were stored."""
-    fields = dict(stored)
+    fields = {RENAMED.get(name, name): value for name, value in stored.items()}
     fields["rules"] = tuple(LayerRule(**rule) for rule in fields.get("rules", ()))
     for name in ("features", "stages"):
         fields[name] = tuple(fields[name])

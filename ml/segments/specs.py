@@ -39,6 +39,10 @@ class LayerRule:
     when: str
 
 
+# What a layer's settings were called before: project files and stored models that use the old names are read.
+RENAMED = {"leaving": "weekly_switch_probability"}
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """A named set of features that share one context, cut separately inside each stage.
@@ -56,8 +60,8 @@ class LayerSpec:
     rules : for ``rules``: the first predicate that holds wins; who fits none is in a last cluster, "others"
     membership_threshold : weight, as a share of its own and the primary's, from which a further cluster counts as a
         secondary one
-    leaving : chance a week with which a customer is taken to leave its cluster: the smaller, the more firmly somebody
-        between two clusters stays where it was; .5 damps nothing
+    weekly_switch_probability : chance a week with which a customer is taken to leave its cluster: the smaller, the more
+        firmly somebody between two clusters stays where it was; .5 damps nothing
     """
 
     name: str
@@ -69,7 +73,7 @@ class LayerSpec:
     k_max: int = 6
     rules: tuple[LayerRule, ...] = ()
     membership_threshold: float = 0.15
-    leaving: float = 0.01
+    weekly_switch_probability: float = 0.008
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -79,8 +83,8 @@ class LayerSpec:
                 raise ValueError(f"{name} of layer {self.name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.membership_threshold <= 1:
             raise ValueError(f"membership_threshold of layer {self.name} must lie above 0 and at most at 1")
-        if not 0 < self.leaving <= 0.5:
-            raise ValueError(f"leaving of layer {self.name} must lie above 0 and at most at 0.5")
+        if not 0 < self.weekly_switch_probability <= 0.5:
+            raise ValueError(f"weekly_switch_probability of layer {self.name} must lie above 0 and at most at 0.5")
         if self.method == "rules":
             names = [rule.name for rule in self.rules]
             if not names:
@@ -128,7 +132,7 @@ class AudienceSpec:
 # What changes in value is news, so it holds nobody back for long. A month's trend is no trait: it turns by itself, and
 # is left to sub-stages and audiences (`tests.benchmarks.flicker`).
 DEFAULT_LAYERS = (
-    LayerSpec("value", ("ltv",), "what they are worth", k=5, leaving=0.25),
+    LayerSpec("value", ("ltv",), "what they are worth", k=5, weekly_switch_probability=0.3),
     LayerSpec("engagement", ("purchase_days_28d", "mean_gap_days", "overdue"), "the rhythm they buy in"),
     LayerSpec("predicted", ("p_alive",), "whether they will come back", k_max=3),
     LayerSpec("promotion", ("discount_share_90d", "exposures_90d", "events_90d"), "how they take to offers"),

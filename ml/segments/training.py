@@ -186,12 +186,12 @@ def with_settings(incumbent: LayerModels, spec: SegmentSpec) -> LayerModels:
 
 def _settings(layers: tuple[LayerSpec, ...]) -> list[tuple[float, float]]:
     """What decides who belongs to clusters, whatever these are."""
-    return [(layer.membership_threshold, layer.leaving) for layer in layers]
+    return [(layer.membership_threshold, layer.weekly_switch_probability) for layer in layers]
 
 
 def _cuts(layers: tuple[LayerSpec, ...]) -> list[LayerSpec]:
     """The layers without their words and settings of membership: two that are equal here cut alike."""
-    return [replace(layer, context="", membership_threshold=1.0, leaving=0.5) for layer in layers]
+    return [replace(layer, context="", membership_threshold=1.0, weekly_switch_probability=0.5) for layer in layers]
 
 
 def evaluation_days(as_of: date, window_days: int) -> tuple[date, date]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import string
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.finding import SHIPPED, ProjectError, find, shipped
+from microseg_assets.finding import SHIPPED, ProjectError, RenamedSetting, find, shipped
 from microseg_assets.project import Project, load
+from ml.segments.layer_model import layer_spec
 
 BASE = """\
 name: shop
@@ -385,3 +389,34 @@ def test_a_layer_without_features_and_one_of_a_stage_that_is_none_are_told(tmp_p
         load(str(file))
     assert "bare has no feature" in str(told.value) and "'actve' is no stage" in str(told.value)
     assert "did you mean 'active'" in str(told.value)
+
+
+# ── names of before ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_that_says_the_new_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "shop.yaml"
+    text = (
+        "name: shop\nstart: 2024-01-01\nend: 2024-02-01\ntables:\n  transactions: {path: a.csv}\n"
+        "segments:\n  layers:\n    - {name: value, features: [ltv], KEY: 0.2}\n"
+    )
+    file.write_text(text.replace("KEY", "leaving"))
+    with pytest.warns(RenamedSetting) as told:
+        old = load(str(file))
+    assert str(told[0].message) == (
+        f"{file}:8: 'segments.layers.0.leaving' is called weekly_switch_probability now; rename it"
+    )
+    file.write_text(text.replace("KEY", "weekly_switch_probability"))
+    assert old.segments == load(str(file)).segments and old.segments.layers[0].weekly_switch_probability == 0.2
+    file.write_text(text.replace("KEY", "leaving"))
+    command = [sys.executable, "-m", "microseg_assets.cli", "status", "-p", str(file)]
+    env = {**os.environ, "MICROSEG_HOME": str(tmp_path / "home")}
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.stderr == f"microseg: {told[0].message}\n", ran.stderr
+
+
+def test_layer_models_that_were_stored_under_the_old_name_are_read() -> None:
+    stored = {"name": "value", "features": ["ltv"], "stages": [], "rules": [], "leaving": 0.25}
+    assert layer_spec(stored).weekly_switch_probability == 0.25

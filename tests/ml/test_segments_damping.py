@@ -162,7 +162,7 @@ def test_served_and_published_agree_where_no_history_is_given(table: pa.Table, m
 
 
 def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) -> None:
-    spec = SegmentSpec((replace(SPEC.layers[0], leaving=0.5),))
+    spec = SegmentSpec((replace(SPEC.layers[0], weekly_switch_probability=0.5),))
     loose = fit_layers(of_days(table, 30), spec)
     part = of_days(table, 40)
     assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()

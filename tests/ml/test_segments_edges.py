@@ -199,7 +199,7 @@ def test_chances_near_one_are_spread_out() -> None:
         ({"method": "rules", "rules": (LayerRule("west", "TRUE"), LayerRule("west", "FALSE"))}, "more than one rule"),
         ({"features": ("a",), "rules": (LayerRule("west", "TRUE"),)}, "set method to rules"),
         ({"method": "quantiles"}, "has no feature"),
-        ({"features": ("a",), "leaving": 0.0}, "leaving"),
+        ({"features": ("a",), "weekly_switch_probability": 0.0}, "weekly_switch_probability"),
     ],
 )
 def test_a_layer_that_cannot_be_cut_as_it_says_is_refused_in_a_sentence(given_: dict[str, Any], said: str) -> None:

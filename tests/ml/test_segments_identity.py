@@ -219,7 +219,9 @@ def test_a_model_of_before_letters_had_days_is_still_read_and_its_letters_have_n
 
 
 def test_settings_of_membership_come_into_force_without_a_new_cut(first: LayerModels) -> None:
-    loose = SegmentSpec((replace(LAYER, leaving=0.3, membership_threshold=0.4),), min_cluster_customers=20)
+    loose = SegmentSpec(
+        (replace(LAYER, weekly_switch_probability=0.3, membership_threshold=0.4),), min_cluster_customers=20
+    )
     told = with_settings(first, loose)
-    assert told.models[0].layer.leaving == 0.3 and told.layers == loose.layers
+    assert told.models[0].layer.weekly_switch_probability == 0.3 and told.layers == loose.layers
     assert told.models[0].centres == first.models[0].centres
