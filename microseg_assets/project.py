@@ -248,16 +248,29 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_WARNED: set[str] = set()  # what this process has said of renamed settings
+
+
 def _rename(path: Path, tree: yaml.Node | None, content: dict[str, Any]) -> None:
-    """Give settings their names of now, in place, with a warning each."""
+    """Give settings their names of now, in place, with a warning each.
+
+    Raises
+    ------
+    ProjectError
+        If a setting is given under both names.
+    """
     segments = content.get("segments")
     layers = segments.get("layers") if isinstance(segments, dict) else None
     for number, layer in enumerate(layers if isinstance(layers, list) else []):
         for old in sorted(RENAMED.keys() & layer.keys() if isinstance(layer, dict) else ()):
             key, new = ("segments", "layers", number, old), RENAMED[old]
-            if new not in layer:
-                layer[new] = layer.pop(old)
-                said = f"{_place(path, tree, key)}: {_spelt(key)} is called {new} now; rename it"
+            place = f"{_place(path, tree, key)}: {_spelt(key)}"
+            if new in layer:
+                raise ProjectError(f"{place} is called {new} now, which is given too; remove the old one")
+            layer[new] = layer.pop(old)
+            said = f"{place} is called {new} now; rename it"
+            if said not in _WARNED:  # a command reads its project file more than once
+                _WARNED.add(said)
                 warnings.warn(said, RenamedSetting, stacklevel=3)
 
 
@@ -327,8 +340,8 @@ def _wrong_rules(project: Project) -> Iterator[tuple[tuple[Any, ...], str]]:
         yield ("features", "categories"), str(error)
         return
     columns = input_columns(features)
-    yield from _wrong_expressions(project, columns)
     yield from _wrong_tables(project)
+    yield from _wrong_expressions(project, columns)
     yield from _wrong_layers(project, features, columns)
     named: tuple[tuple[tuple[str, ...], list[str]], ...] = (
         (("segments", "layers"), [layer.name for layer in project.segments.layers]),

@@ -19,11 +19,24 @@ import pyarrow as pa
 from microseg_assets.partitions import Calendar, Lookback
 from microseg_assets.project import Project
 from microseg_assets.sources import Source
-from microseg_assets.storage.lake import FILE, Lake, Stamp
+from microseg_assets.storage.lake import Lake, Stamp
 from microseg_assets.tracking import Tracking
 from ml import tables
 from ml.engine import Engine, Files, Input
 from ml.tables import Table
+
+
+def raw_name(table: str) -> str:
+    """The asset that takes an input table in."""
+    return f"{_RAW}{table}"
+
+
+def input_of(name: str) -> str:
+    """The input table that an asset takes in or accepts."""
+    return name.removeprefix(_RAW)
+
+
+_RAW = "raw_"
 
 
 @dataclass(frozen=True)
@@ -96,9 +109,6 @@ class Partitions:
     def read_file(self, key: date | str, name: str) -> bytes | None:
         return self.lake.read_file(self.table, key, name, **self._prefix)
 
-    def remove(self, key: date | str, name: str = FILE) -> None:
-        self.lake.remove(self.table, key, name, **self._prefix)
-
 
 @dataclass
 class Workspace:
@@ -134,7 +144,7 @@ class Workspace:
 
     def is_off(self, name: str) -> bool:
         """Whether an asset is about an input table that the business does not bring: then there is no such asset."""
-        table = name.removeprefix("raw_")
+        table = input_of(name)
         return table in tables.INPUTS and self.sources[table] is None
 
     def brought(self) -> list[str]:

@@ -14,9 +14,9 @@ from microseg_assets.orchestration.declaration import Declaration
 from microseg_assets.orchestration.step import Step, refuse
 from microseg_assets.sources import Arrival, Drift, Source
 from microseg_assets.storage import forgetting, ingest_log, quarantine
-from microseg_assets.storage.ingest_log import input_of, raw_name
 from microseg_assets.storage.rows import of_days
 from microseg_assets.storage.undated import problems_of, too_many
+from microseg_assets.workspace import input_of, raw_name
 from ml import tables
 
 RAW_COLUMNS = (

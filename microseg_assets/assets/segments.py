@@ -17,7 +17,8 @@ from microseg_assets.storage.rows import counts_of, primary
 from ml import evidence, segments, tables
 from ml.restate import past
 
-SAME_DAY = dict.fromkeys(("customer_features", "customer_value", "lifecycle_stages"), Lookback.SAME_DAY)
+TODAY = ("customer_features", "customer_value", "lifecycle_stages")
+SAME_DAY = dict.fromkeys(TODAY, Lookback.SAME_DAY)
 
 
 @fits("layers", reads=("value_model", "lifecycle_model"), kinds=("scikitlearn", "mlflow"))
@@ -126,7 +127,8 @@ def micro_segment_profiles(step: Step) -> None:
 
 def _inputs(step: Step, days: Sequence[date]) -> pa.Table:
     """Features, value and stage of each customer, side by side."""
-    return segments.layer_inputs(step.engine, *(step.read(name, days) for name in SAME_DAY))
+    features, value, stages = (step.read(name, days) for name in TODAY)
+    return segments.layer_inputs(step.engine, features, value, stages)
 
 
 def _in_lines(lineage: pa.Table) -> dict[str, str]:

@@ -26,8 +26,9 @@ from microseg_assets.orchestration.step import Step, refuse
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import quarantine
 from microseg_assets.storage.baselines import days_to_judge_again, past_of
-from microseg_assets.storage.ingest_log import raw_name, undated_of
+from microseg_assets.storage.ingest_log import undated_of
 from microseg_assets.storage.rows import of_days
+from microseg_assets.workspace import raw_name
 from ml import tables
 
 _KEPT = {
@@ -63,10 +64,11 @@ def accept(step: Step) -> None:
                 DAY_CHECK, day, not verdict.unusual, warn=True, words=words, **_day_notes(verdict, again.get(day))
             )
             if verdict.passed:
-                quarantine.clear_verdict(step.workspace, table, day)
+                quarantine.clear_refusal(step.workspace, table, day)
             else:
                 why = _broken(verdict, spec)
-                quarantine.put_verdict(step.workspace, table, day, why)
+                quarantine.put_refusal(step.workspace, table, day, why)
+                quarantine.withdraw(step.workspace, table, day)
                 count = f"{verdict.refused:,} of {verdict.rows:,} rows: " if verdict.refused else ""
                 refused[day] = f"{day} ({count}{why})"
     if equal:

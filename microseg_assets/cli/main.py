@@ -65,8 +65,14 @@ def main() -> None:
     from microseg_assets.finding import RenamedSetting
 
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("default", category=RenamedSetting)
-    warnings.formatwarning = lambda message, *_, **__: f"microseg: {message}\n"
+    warnings.filterwarnings("always", category=RenamedSetting)
+    plain = warnings.formatwarning
+
+    def in_a_sentence(message: Any, category: type[Warning], *given: Any, **named: Any) -> str:
+        own = issubclass(category, RenamedSetting)
+        return f"microseg: {message}\n" if own else plain(message, category, *given, **named)
+
+    warnings.formatwarning = in_a_sentence
     for noisy in ("alembic", "great_expectations", "mlflow", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
@@ -79,10 +85,11 @@ def demo(quick: bool) -> None:
     Complete Journey: 1,469,307 lines of 2,469 households in 2017, every day to features, nine training weeks, and the
     last 56 days to the atlas. What is there already is not made again.
     """
-    from microseg_assets.cli import demo as demos
+    from microseg_assets.cli.demo import complete_journey
+    from microseg_assets.cli.demo import quick as simulated
 
     with _clear_errors():
-        demos.quick() if quick else demos.complete_journey()
+        simulated() if quick else complete_journey()
 
 
 @main.command()
@@ -117,11 +124,11 @@ def run(project: str, **options: Any) -> None:
 def status(project: str, everything: bool) -> None:
     """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
     from microseg_assets.build import load_workspace
-    from microseg_assets.cli import status as statuses
+    from microseg_assets.cli.status import show
     from microseg_assets.home import Home
 
     with _clear_errors():
-        statuses.show(load_workspace(project, Home.from_environment()), everything=everything)
+        show(load_workspace(project, Home.from_environment()), everything=everything)
 
 
 @main.command()
@@ -164,10 +171,10 @@ def new(name: str, data: tuple[str, ...], folder: str) -> None:
 @click.argument("project")
 def check(project: str) -> None:
     """Read a project file and its sources; print what was found and every problem at once."""
-    from microseg_assets.check import report
+    from microseg_assets.check.report import report
 
     with _clear_errors():
-        sys.exit(report.report(project))
+        sys.exit(report(project))
 
 
 @main.command()
@@ -181,8 +188,9 @@ def docs(table: str, day: Any, project: str) -> None:
     """
     from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
-    from microseg_assets.storage.ingest_log import raw_name, undated_of
+    from microseg_assets.storage.ingest_log import undated_of
     from microseg_assets.storage.quarantine import put_data_docs
+    from microseg_assets.workspace import raw_name
 
     if day is None:
         raise click.UsageError("say which day: --day YYYY-MM-DD")
@@ -214,11 +222,11 @@ def simulate(
     """
     from pathlib import Path
 
-    from microseg_assets.cli import simulate as simulating
+    from microseg_assets.cli.simulate import simulate as write_business
     from microseg_assets.home import Home
 
     with _clear_errors():
-        file = simulating.simulate(
+        file = write_business(
             preset, customers=customers, days=days, seed=seed, format=format_,
             folder=Path(folder) if folder else Home.from_environment().folder / "projects" / f"simulated_{preset}",
             randomised=not targeted,

@@ -183,7 +183,7 @@ def refresh(project: str, home: Home) -> dict[str, float]:
 
 
 def _checked(project: str, home: Home) -> Workspace:
-    """The chain of a project whose sources can be read; their warnings are told."""
+    """The workspace of a project whose sources can be read; their warnings are told."""
     workspace = load_workspace(str(find(project).absolute()), home)
     problems = [p for source in workspace.sources.values() if source is not None for p in source.check()]
     if errors := [p for p in problems if p.is_error]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
-from microseg_assets.finding import ProjectError
+from microseg_assets.finding import SHIPPED, ProjectError
 
-_TEMPLATES = Path(__file__).with_name("templates")
+_TEMPLATES = SHIPPED.with_name("templates")
 
 
 def simulate(

@@ -9,9 +9,9 @@ import click
 
 from microseg_assets.planning.staleness import AssetStatus, Reason, refused_days, statuses
 from microseg_assets.sources import days_told
-from microseg_assets.storage.ingest_log import Comparison, compare, raw_name
+from microseg_assets.storage.ingest_log import Comparison, compare
 from microseg_assets.storage.quarantine import refusal
-from microseg_assets.workspace import Workspace, command_for
+from microseg_assets.workspace import Workspace, command_for, raw_name
 from ml import tables
 
 LISTED = 3  # days or weeks that a remark names

@@ -44,7 +44,6 @@ class Declaration:
     reads: Mapping[str, Lookback] = field(default_factory=dict)
     kinds: Iterable[str] = ("duckdb", "parquet")
     checks: Mapping[str, str] = field(default_factory=dict)
-    code_version: str = "1"
 
     def __call__(self, step: Step) -> None:
         self.body(step)

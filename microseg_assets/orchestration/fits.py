@@ -89,9 +89,8 @@ def record_evidence(
         for name in ("r2_spend", "r2_log_spend")
     }
     figures = {"evidence": lambda: draw(rows)} if rows.num_rows else {}
-    url = step.workspace.tracking.log_table(
-        family, week.start, rows.to_pandas(), metrics, figures, _tags(step, week)
-    )  # fmt: skip
+    tags = _tags(step, week)
+    url = step.workspace.tracking.log_table(family, week.start, rows.to_pandas(), metrics, figures, tags)
     step.write_week(week.start, rows, mlflow_run=dg.MetadataValue.url(url), **metrics)
 
 

@@ -174,7 +174,7 @@ class Step:
 
 
 def refuse(sentence: str) -> NoReturn:
-    """End a step before it writes, for a reason that no second try mends."""
+    """End a step, for a reason that no second try mends."""
     raise dg.Failure(sentence, allow_retries=False)
 
 

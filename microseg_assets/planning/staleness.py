@@ -13,10 +13,10 @@ from datetime import date
 from typing import Literal, TypeAlias
 
 from microseg_assets.partitions import Lookback
-from microseg_assets.storage.ingest_log import Comparison, raw_name
+from microseg_assets.storage.ingest_log import Comparison
 from microseg_assets.storage.lake import Stamp
 from microseg_assets.storage.quarantine import was_refused
-from microseg_assets.workspace import Workspace
+from microseg_assets.workspace import Workspace, raw_name
 
 Code: TypeAlias = Literal["source", "gone", "made_after", "stale"]
 
@@ -102,6 +102,9 @@ def _stamps(workspace: Workspace, name: str) -> dict[date, Stamp]:
     return found
 
 
+_GROWING = (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END)
+
+
 def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
     """Partitions that are needed and not there: something reads them, or others of the same day or week are there.
 
@@ -118,13 +121,9 @@ def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[st
         for upstream, reach in reads.items():
             if upstream == name or reach.may_begin or reach == Lookback.SEVEN_DAYS:
                 continue
-            if reach in (
-                Lookback.DAYS_SO_FAR,
-                Lookback.DAYS_TO_WEEK_END,
-            ):  # they only grow: the last one needs them all
-                keys = [max(there[name])] if there[name] else []
-            else:
-                keys = sorted(there[name])
+            keys = sorted(there[name])
+            if reach in _GROWING:  # the last one needs them all
+                keys = keys[-1:]
             needed[upstream].update(key for day in keys for key in workspace.calendar.upstream(reach, day))
     return {name: sorted(day for day in needed[name] - there[name] if day < stop) for name in there}
 

@@ -223,7 +223,7 @@ def _table(table: str, found: Found, start: Settled) -> list[str]:
 
 def _attributes(table: str, found: Found, start: Settled) -> list[str]:
     """What else is told of customers, as attributes, and what is left out since it knows the future."""
-    guess, delivery = found.guess, found.delivery
+    guess, delivery, ids = found.guess, found.delivery, start.ids()
     lines: list[str] = []
     names = attribute_names(guess)
     lines += [f"      {name}: {_yaml(source)}" for source, name in names.items() if name != source]
@@ -234,7 +234,7 @@ def _attributes(table: str, found: Found, start: Settled) -> list[str]:
             lines.append(f"      {names[source]}: {type_} # {_values(by_name[source])}")
     if table == "customers":
         for source, one in start.foretelling.items():
-            lines.append(f"    # Not taken: {' '.join(source.split())}: {advice(one, start.ids())}")
+            lines.append(f"    # Not taken: {' '.join(source.split())}: {advice(one, ids)}")
         if names:
             lines += [
                 "    # as_of: 2024-12-31 # if what they say changes: the day of the export, from which on it is known",

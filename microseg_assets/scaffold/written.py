@@ -57,7 +57,7 @@ class Amount:
     digits : the figures with what parts them, without anything around them
     is_negative : whether money goes back
     notations : how that, or the opposite, is written: ``minus``, ``dash`` (another sign than the ASCII one),
-        ``baselines``, ``brackets``, ``credit``, ``debit``, ``whole``
+        ``trailing``, ``brackets``, ``credit``, ``debit``, ``whole``
     currencies : signs and words that name a currency
     around : every other word
     is_bare : whether there is nothing but figures, what parts them, and perhaps a sign before them

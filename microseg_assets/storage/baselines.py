@@ -14,7 +14,7 @@ from expectations.duplicates import ID
 from expectations.past import Past, window
 from expectations.profiles import profile
 from expectations.refusals import said_again
-from microseg_assets.workspace import Workspace
+from microseg_assets.workspace import Workspace, raw_name
 from ml.tables import TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
 
@@ -68,7 +68,7 @@ def days_to_judge_again(workspace: Workspace, table: str, days: Sequence[date], 
     days : days that are made anew and still lie in the lake as they were
     rows : what is accepted of them now
     """
-    lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.partitions(f"raw_{table}")
+    lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.partitions(raw_name(table))
     made = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
     later = sorted(day for day in raw.dates() if day > min(days) and day not in set(days))
     if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not made):

@@ -26,7 +26,7 @@ class Choice:
     model : of the family's own class; None where the baseline serves
     label : name and version of the registered model, or ``baseline``
     version : of the registered model; None where the baseline serves
-    reason : why, in a sentence; empty for a choice that brought a model into force
+    reason : why, in a sentence
     """
 
     model: Any

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microseg_assets.sources import Arrival, Change, SourceError, dropped
-from microseg_assets.workspace import Workspace
+from microseg_assets.workspace import Workspace, raw_name
 from ml import tables
 from ml.tables import CUSTOMER_ID, Table
 
@@ -155,7 +155,7 @@ def _missing_lines(
 
 def _last_days(workspace: Workspace, dated: Collection[str]) -> pa.Table:
     """`customer_id` and the last `day` on which the lake has rows of them, in the tables named."""
-    raw = {table: workspace.partitions(f"raw_{table}") for table in dated}
+    raw = {table: workspace.partitions(raw_name(table)) for table in dated}
     parts = " UNION ALL ".join(f"SELECT customer_id, day FROM {table}" for table in dated)
     return workspace.engine.query(
         f"SELECT customer_id, max(day) AS day FROM ({parts}) WHERE customer_id IS NOT NULL GROUP BY customer_id",
@@ -185,7 +185,7 @@ def _suspects(
     days = {change.day for change in found if change.table == table} | dropped(then, now)
     if is_versioned(workspace.project.inputs[table]):
         days = set(then)
-    raw = workspace.partitions(f"raw_{table}")
+    raw = workspace.partitions(raw_name(table))
     rows = "SELECT day, customer_id, COUNT(*) AS rows FROM raw WHERE customer_id IS NOT NULL GROUP BY day, customer_id"
     return workspace.engine.query(rows, raw=raw.files(sorted(days)))
 

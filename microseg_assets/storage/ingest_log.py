@@ -18,10 +18,9 @@ import pyarrow as pa
 from microseg_assets.sources import Arrival, Change, Source, SourceError, changes, dropped
 from microseg_assets.storage import forgetting
 from microseg_assets.storage.undated import against_new_days, problems_of, too_many
-from microseg_assets.workspace import Workspace
+from microseg_assets.workspace import Workspace, raw_name
 from ml import tables
 
-_RAW = "raw_"
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
 _UNDATED, _UNPLACED = "undated", "unplaced"  # rows without a day that count against it: by their place, or as new ones
 _LOST = "_undated.json"  # how many rows had no day while these were taken in
@@ -64,16 +63,6 @@ class Comparison:
 
     def of(self, table: str) -> list[Change]:
         return [change for change in self.changes if change.table == table]
-
-
-def raw_name(table: str) -> str:
-    """The asset that takes an input table in."""
-    return f"{_RAW}{table}"
-
-
-def input_of(name: str) -> str:
-    """The input table that an asset takes in."""
-    return name.removeprefix(_RAW)
 
 
 def notes(
@@ -212,8 +201,10 @@ def removed_in(workspace: Workspace, run: str) -> pa.Array:
 
     Parameters
     ----------
-    run : Dagster's id of it
+    run : Dagster's id of it; empty without a run, which then has no beginning, and is asked anew each time
     """
+    if not run:
+        return compare(workspace).removed
     if run not in workspace.removed_in:
         workspace.removed_in.clear()
         workspace.removed_in[run] = compare(workspace).removed

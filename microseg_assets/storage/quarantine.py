@@ -1,6 +1,7 @@
 """What the gate keeps beside accepted rows: refused rows with their rule, pages and verdicts of refused days, profiles.
 
-Belongs here: putting it in place and taking it away. Does not belong here: the verdict itself (see `expectations`).
+Belongs here: putting it in place and taking it away, and what a refusal takes out of sight. Does not belong here: the
+verdict itself (see `expectations`).
 """
 
 from __future__ import annotations
@@ -52,14 +53,18 @@ def put_profiles(workspace: Workspace, table: str, days: Sequence[date], profile
             lake.remove(INPUT_PROFILES, key, table=table)
 
 
-def put_verdict(workspace: Workspace, table: str, day: date, why: str) -> None:
-    """Keep why a day was refused, and take out of sight what was accepted of it, with the facts summed from it and
-    every snapshot that contains them.
+def put_refusal(workspace: Workspace, table: str, day: date, why: str) -> None:
+    """Keep why a day was refused, beside the page that shows it."""
+    workspace.lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
+
+
+def withdraw(workspace: Workspace, table: str, day: date) -> None:
+    """Take out of sight what was accepted of a refused day, with the facts summed from it and every snapshot that
+    contains them.
 
     What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
     """
     lake, snapshot = workspace.lake, workspace.project.features_table
-    lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
     for rows in (workspace.project.inputs[table], tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
         lake.remove(rows, day)
     for key in lake.keys(snapshot):
@@ -68,7 +73,7 @@ def put_verdict(workspace: Workspace, table: str, day: date, why: str) -> None:
     lake.remove(INPUT_PROFILES, day, table=table)
 
 
-def clear_verdict(workspace: Workspace, table: str, day: date) -> None:
+def clear_refusal(workspace: Workspace, table: str, day: date) -> None:
     """A day that was refused has passed."""
     for name in (DATA_DOCS, REFUSAL):
         workspace.lake.remove(tables.QUARANTINE, day, name, table=table)

@@ -3,7 +3,8 @@
 An attribute is such a one if it equals a sum over the whole history, grows with it, or knows how much of it came in the
 later half, given the earlier one. What a customer is like (an age, a price agreed on) does none of these.
 
-Belongs here: the tests. Does not belong here: what becomes of such an attribute (see `starting` and `checking`).
+Belongs here: the tests. Does not belong here: what becomes of such an attribute (see `microseg_assets.scaffold` and
+`microseg_assets.check`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 import string
 import subprocess
 import sys
+import warnings
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -408,6 +409,11 @@ def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_th
     assert str(told[0].message) == (
         f"{file}:8: 'segments.layers.0.leaving' is called weekly_switch_probability now; rename it"
     )
+    with warnings.catch_warnings(action="error"):  # a command reads its file more than once, and says so once
+        load(str(file))
+    file.write_text(text.replace("KEY", "leaving: 0.1, weekly_switch_probability"))
+    with pytest.raises(ProjectError, match=r":8: 'segments.layers.0.leaving' is called .* which is given too; remove"):
+        load(str(file))
     file.write_text(text.replace("KEY", "weekly_switch_probability"))
     assert old.segments == load(str(file)).segments and old.segments.layers[0].weekly_switch_probability == 0.2
     file.write_text(text.replace("KEY", "leaving"))
