@@ -159,7 +159,7 @@ def test_what_comes_later_does_not_matter(at_once: Shop, tmp_path: Path) -> None
 
 def test_an_error_refuses_the_day_and_later_days_do_not_compare_with_it(tmp_path: Path) -> None:
     shop = made(tmp_path / "strict", lines(), "validation: {shift: {severity: error}, volume: {severity: error}}\n")
-    with pytest.raises(RunFailed, match=rf"2 day\(s\) of transactions .*{SHIFTED}.*category: shift.*{SILENT}"):
+    with pytest.raises(RunFailed, match=rf"2 days of transactions .*{SHIFTED}.*category: shift.*{SILENT}"):
         validated(shop, FIRST, LAST)
     assert set(shop.chain.calendar.days(FIRST, LAST)) - set(shop.days("transactions")) == {SHIFTED, SILENT}
     profiled = shop.chain.lake.keys(INPUT_PROFILES, table="transactions")
