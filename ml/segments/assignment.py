@@ -280,7 +280,9 @@ class _Earlier:
     ) -> tuple[np.ndarray, pa.Table]:
         """Which rows were known in that week (and valued, where that matters), and the wanted columns as of then."""
         at = self.at[number, here]
-        known = np.flatnonzero((at >= 0) & (self.is_valued[at] if uses_value else True))
+        known = np.flatnonzero(at >= 0)
+        if uses_value:
+            known = known[self.is_valued[at[known]]]
         data = self.known.select([name for name in wanted if name in self.known.column_names])
         return known, data.take(pa.array(at[known]))
 

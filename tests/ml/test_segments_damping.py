@@ -166,3 +166,18 @@ def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) 
     loose = fit_layers(of_days(table, 30), spec)
     part = of_days(table, 40)
     assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()
+
+
+@pytest.mark.parametrize("feature", ["a", "ltv"])
+def test_where_nobody_was_known_before_everybody_is_where_today_puts_them(table: pa.Table, feature: str) -> None:
+    """Whether the layer is made of features or of what the value model says, which is asked for by itself."""
+    named = table.rename_columns(["customer_id", "day", feature, "b", "known_days", "stage"])
+    spec = SegmentSpec((LayerSpec("pace", (feature, "b"), k=2),))
+    model = fit_layers(of_days(named, 30), spec)
+    begun = of_days(named, 40)
+    begun = begun.set_column(begun.column_names.index("known_days"), "known_days", pa.array([0] * CUSTOMERS))
+
+    def history(pairs: pa.Table) -> pa.Table:
+        raise AssertionError("there is nobody to ask about")
+
+    assert assign(begun, model, history).equals(assign(begun, model))
