@@ -33,6 +33,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bo
   overflow-wrap: anywhere }
 th { font-weight: 600; color: #51606f; white-space: nowrap }
 .held { color: #1a7f4b } .warning { color: #9a6700 } .error { color: #c0362c; font-weight: 600 }
+.held, .warning, .error { white-space: nowrap }
 .quiet { color: #6b7a89 }
 @media (prefers-color-scheme: dark) { body { background: #14191f; color: #dde5ec } th, td { border-color: #303a45 }
   th, .quiet { color: #97a6b5 } .held { color: #5bd08f } .warning { color: #e3b341 } .error { color: #ff7b72 } }
