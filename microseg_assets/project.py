@@ -426,7 +426,9 @@ def _one_a_place(tree: yaml.Node | None, problems: Collection[Any]) -> list[Any]
         location = list(problem["loc"])
         while location and problem["type"] not in _ABSENT and not _is_there(tree, location):
             location.pop()
-        places.setdefault(tuple(location), {**problem, "loc": tuple(location)})
+        first = places.setdefault(tuple(location), {**problem, "loc": tuple(location)})
+        if problem["type"] == "literal_error" and first["type"] != "literal_error":  # a number, or a word such as auto
+            first["or"] = problem["ctx"]["expected"]
     return list(places.values())
 
 
@@ -472,7 +474,7 @@ def _sentence(path: Path, tree: yaml.Node | None, problem: Any) -> str:
         return f"{place}: unknown key {key!r}; {nearest(str(location[-1]), _known_keys(location[:-1]))}"
     if kind in _ABSENT:
         return f"{place}: {key!r} is missing; add it"
-    said = _PLAINER.get(kind, said.removeprefix("Value error, "))
+    said = _PLAINER.get(kind, said.removeprefix("Value error, ")) + (f", or {problem['or']}" if "or" in problem else "")
     given = "" if kind == "value_error" else f" (it is {problem['input']!r:.80})"
     return f"{place}: {key!r}: {said[:1].lower()}{said[1:]}{given}"
 

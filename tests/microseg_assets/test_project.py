@@ -158,6 +158,10 @@ MISTAKES = {
         BASE + "end: 2023-12-31\n",
         "F:6: 'end': end 2023-12-31 lies before start 2024-01-01: swap them or leave end out",
     ),
+    "neither a number nor the word": (
+        BASE + "lifecycle:\n  churn_after_days: soon\n",
+        "F:7: 'lifecycle.churn_after_days': must be a whole number, or 'auto' (it is 'soon')",
+    ),
     "a setting that its spec refuses": (
         BASE + "lifecycle:\n  churn_after_days: 3\n",
         "F:6: 'lifecycle': lifecycle.churn_after_days is 3; it must lie between 14 and 365",
