@@ -37,7 +37,7 @@ from microseg_assets.finding import ProjectError, RenamedSetting, find
 from microseg_assets.partitions import Calendar
 from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
-from ml.actions import ActionsSpec
+from ml.actions import ActionPolicy
 from ml.features import Attribute, FeatureSpec, features_table
 from ml.journeys import TransitionSpec
 from ml.lifecycle import CUTS, PARAMETERS, LifecycleSpec
@@ -150,7 +150,7 @@ class Project(Section):
     segments: SegmentSpec = SegmentSpec()
     audiences: tuple[AudienceSpec, ...] = DEFAULT_AUDIENCES
     journeys: TransitionSpec = TransitionSpec()
-    actions: ActionsSpec = ActionsSpec()
+    actions: ActionPolicy = ActionPolicy()
     validation: ValidationSpec = ValidationSpec()
     schedule: Schedule = Schedule()
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from microseg_assets.alone import alone
 from microseg_assets.families import FAMILIES
+from ml.choice import FitResult, Model
 from ml.serving import as_inputs, inputs_of
-from ml.training import Model, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class Tracking:
     def model_name(self, family: str) -> str:
         return f"{self.project}.{family}"
 
-    def record(self, family: str, week: date, training: Training, *, spec: Any, tags: Mapping[str, str]) -> Recorded:
+    def record(self, family: str, week: date, training: FitResult, *, spec: Any, tags: Mapping[str, str]) -> Recorded:
         """Log one week's fit as a run; register its model, if there is one.
 
         The same fit recorded again (a week materialized twice) gets no second version: a model is known by the
@@ -149,7 +149,7 @@ class Tracking:
             url = self.run_url(run.info.run_id, experiment)
             return Recorded(run.info.run_id, url, self.model_name(family) if version else None, version)
 
-    def _register(self, client: MlflowClient, family: str, week: date, training: Training, folder: Path) -> int:
+    def _register(self, client: MlflowClient, family: str, week: date, training: FitResult, folder: Path) -> int:
         import mlflow
 
         name, mark = self.model_name(family), fingerprint(folder)

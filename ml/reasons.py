@@ -1,7 +1,7 @@
 """Why something was decided: a code that stays the same, its figures, and the words made of both.
 
 Belongs here: what a reason is, and how one is put in words by a vocabulary. Does not belong here: the vocabularies
-(each beside what it speaks of: `ml.training`, `ml.segments.reasons`, …), and any decision.
+(each beside what it speaks of: `ml.choice`, `ml.segments.reasons`, …), and any decision.
 
 A decision reads codes and figures, never words. A renderer is a function whose named parameters say, by their types,
 which figures a reason of its code has; so a vocabulary is its own declaration, and what is stored as JSON can be put in

@@ -52,8 +52,8 @@ def restate(engine: Engine, features: pa.Table, models: Models, history: History
 
     Parameters
     ----------
-    features : a snapshot (`Facts.snapshot`): customer_id, day and features, of one or several days
-    history : features of earlier days (`Facts.snapshot` again), by which customers at the border of two clusters stay
+    features : a snapshot (`CustomerHistory.snapshot`): customer_id, day and features, of one or several days
+    history : features of earlier days, the same way, by which customers at the border of two clusters stay
         where they were, as in the published strings; without it nothing is damped
 
     Returns
@@ -71,7 +71,7 @@ def past(features: History, models: Models) -> History:
 
     Parameters
     ----------
-    features : of pairs of customer and day, at least `past_columns`: `Facts.snapshot`, or what a lake holds
+    features : of pairs of customer and day, at least `past_columns`: `CustomerHistory.snapshot`, or what a lake holds
 
     Returns
     -------

@@ -31,7 +31,7 @@ def sampled(engine: Engine, pairs: pa.Table, most: int, seed: int) -> pa.Table:
 
     Parameters
     ----------
-    pairs : customer_id, day (`Facts.known`)
+    pairs : customer_id, day (`CustomerHistory.known`)
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Whether one of two models is better on the same customers, or only seems so: the paired bootstrap.
 
 Belongs here: statistics of paired losses, for every family. Does not belong here: what a loss is (each family's), and
-what follows from a gain (see `ml.training`).
+what follows from a gain (see `ml.choice`).
 
 Customers are drawn with all of their rows, by Poisson(1) weights: so a resample is a product of matrices, and many
 figures are taken from the same resamples at once. They are drawn in the order of their losses, not of their rows: then

@@ -23,11 +23,12 @@ from ml import segments, value
 from ml.actions.cells import cells_of
 from ml.actions.learners import Scores, folds_of
 from ml.actions.response import ActionEvidence, ActionResponseModel
-from ml.actions.spec import ActionsSpec
+from ml.actions.spec import ActionPolicy
 from ml.actions.training import _Contest as ActionContest
+from ml.choice import decide
 from ml.columns import numbers
 from ml.engine import DuckDB
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.journeys.training import _contest as transition_contest
 from ml.journeys.transitions import TransitionModel, TransitionSpec, fit, transition_counts
 from ml.lifecycle import LifecycleModel, LifecycleSpec
@@ -36,7 +37,6 @@ from ml.restate import Models, Specs, restate
 from ml.segments import training as layer_training
 from ml.segments.inputs import in_order
 from ml.segments.layers import LayerModels
-from ml.training import decide
 from ml.value import ValueModel, ValueSpec
 from ml.value import training as value_training
 from ml.value.contest import Contest
@@ -84,7 +84,7 @@ class ValueWeek:
     spec: ValueSpec
 
     @classmethod
-    def of(cls, facts: Facts, as_of: date, spec: ValueSpec, weeks_ago: int = 4) -> ValueWeek:
+    def of(cls, facts: CustomerHistory, as_of: date, spec: ValueSpec, weeks_ago: int = 4) -> ValueWeek:
         """Fit twice, `weeks_ago` apart."""
         before = as_of - timedelta(days=7 * weeks_ago)
         incumbent = value.train(facts.until(before), before, spec, None).model
@@ -150,7 +150,7 @@ class ValueWeek:
 # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def lifecycle_decision(facts: Facts, as_of: date, spec: LifecycleSpec, incumbent: LifecycleModel) -> Decision:
+def lifecycle_decision(facts: CustomerHistory, as_of: date, spec: LifecycleSpec, incumbent: LifecycleModel) -> Decision:
     """The whole fit, on the facts of some customers (numbers into `customers_of`)."""
     days = DuckDB(threads=1).query("SELECT * FROM d ORDER BY customer_id, day", d=facts.until(as_of).customer_days)
     _, starts, counts = np.unique(
@@ -172,7 +172,7 @@ def lifecycle_decision(facts: Facts, as_of: date, spec: LifecycleSpec, incumbent
     return decided
 
 
-def spend_of(facts: Facts, as_of: date) -> np.ndarray:
+def spend_of(facts: CustomerHistory, as_of: date) -> np.ndarray:
     """What each customer has spent by a day, by customer."""
     sums = DuckDB(threads=1).query(
         "SELECT customer_id, SUM(amount) AS spend FROM d WHERE day <= $as_of GROUP BY customer_id ORDER BY customer_id",
@@ -196,7 +196,7 @@ class LayerWeek:
     margin: float
 
     @classmethod
-    def of(cls, facts: Facts, as_of: date, models: Models, weeks_ago: int = 8) -> LayerWeek:
+    def of(cls, facts: CustomerHistory, as_of: date, models: Models, weeks_ago: int = 8) -> LayerWeek:
         """Fit twice; the customers are those who were known on both past days."""
         spec = models.specs.segments
         before = as_of - timedelta(days=7 * weeks_ago)
@@ -257,7 +257,9 @@ class TransitionWeek:
     spend: np.ndarray
 
     @classmethod
-    def of(cls, facts: Facts, as_of: date, models: Models, spec: TransitionSpec, weeks_ago: int = 4) -> TransitionWeek:
+    def of(
+        cls, facts: CustomerHistory, as_of: date, models: Models, spec: TransitionSpec, weeks_ago: int = 4
+    ) -> TransitionWeek:
         """Count, fit twice, and hold the newest step out."""
         days = [as_of - timedelta(days=spec.step_days * back) for back in range(spec.weeks, -1, -1)]
         states = restate(facts.engine, facts.snapshot(facts.known(days)), models)
@@ -304,7 +306,7 @@ class ActionWeek:
     scores: Scores
     micro_segments: np.ndarray
     incumbent: ActionResponseModel
-    spec: ActionsSpec
+    spec: ActionPolicy
 
     @classmethod
     def of(cls, customers: int = 5_000, *, seed: int = 0, effect: float = 20.0, moved: float = 0.1) -> ActionWeek:
@@ -315,7 +317,7 @@ class ActionWeek:
         effect : of the action in that micro-segment, currency
         moved : share of the customers who were in any other micro-segment when the incumbent was fitted
         """
-        spec, rng = ActionsSpec(), np.random.default_rng(seed)
+        spec, rng = ActionPolicy(), np.random.default_rng(seed)
         scores, texts = _experiment(customers, effect, rng, spec)
         old = np.where(rng.random(customers) < moved, rng.permutation(texts), texts)
         evidence = ActionEvidence("randomised", "not needed", *scores.overall(), None, None, 1.0, None, 1.0, 0.0, 0.0)
@@ -342,7 +344,7 @@ class ActionWeek:
 
 
 def _experiment(
-    customers: int, effect: float, rng: np.random.Generator, spec: ActionsSpec
+    customers: int, effect: float, rng: np.random.Generator, spec: ActionPolicy
 ) -> tuple[Scores, np.ndarray]:
     import pandas as pd
 

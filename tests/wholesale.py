@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 
 START = date(2023, 1, 1)
 NOISE = 0.3  # of the logarithm of a shopper's order, beside its basket
@@ -21,7 +21,7 @@ NOISE = 0.3  # of the logarithm of a shopper's order, beside its basket
 
 def wholesaler(
     customers: int = 5_000, days: int = 500, *, seed: int = 0, season: float = 0.0, spread: float = 2.0
-) -> Facts:
+) -> CustomerHistory:
     """Irregular orders, median gap about 60 days; spend per order lognormal between customers; some fall silent.
 
     Parameters
@@ -45,7 +45,9 @@ def wholesaler(
     return facts_of(who, when, amount)
 
 
-def shop_with_a_giant(shoppers: int = 400, days: int = 360, *, seed: int = 0, amount: float = 4_000.0) -> Facts:
+def shop_with_a_giant(
+    shoppers: int = 400, days: int = 360, *, seed: int = 0, amount: float = 4_000.0
+) -> CustomerHistory:
     """Shoppers with a rate and a basket of their own, of whom some fall silent, and one who spends `amount` every six
     days; the giant is the last customer."""
     rng = np.random.default_rng(seed)
@@ -78,7 +80,7 @@ def _shoppers(rng: np.random.Generator, shoppers: int, days: int) -> tuple[np.nd
     return rates, baskets, np.where(rng.random(shoppers) < 0.5, rng.integers(30, days, shoppers), days)
 
 
-def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> Facts:
+def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> CustomerHistory:
     """Facts of one order a customer and day.
 
     Parameters
@@ -100,4 +102,4 @@ def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> Facts:
     customer_days = pa.table({name: columns[name].cast(schema.field(name).type) for name in schema.names})
     categories = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
     people = pa.table({"customer_id": pa.array([], pa.string()), "day": pa.array([], pa.date32())})
-    return Facts(DuckDB(threads=1), FeatureSpec(), customer_days, categories, people)
+    return CustomerHistory(DuckDB(threads=1), FeatureSpec(), customer_days, categories, people)

@@ -12,7 +12,7 @@ from microseg_assets.orchestration.step import Step, recent
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
 from ml import tables
-from ml.atlas import TABLES, Atlas, render
+from ml.report import TABLES, Atlas, render
 from ml.value import Basis
 
 

@@ -15,7 +15,7 @@ from microseg_assets.storage.lake import MissingPartitions
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.actions import plan_summary
-from ml.atlas.facts import WINDOW_DAYS, net_week
+from ml.report.data import WINDOW_DAYS, net_week
 from ml.value import Basis, calibration_drift
 
 

@@ -19,10 +19,10 @@ from microseg_assets.storage.choices import Choice, choice_before
 from microseg_assets.storage.history import facts
 from microseg_assets.workspace import Workspace
 from ml import tables
-from ml.features import Facts
+from ml.choice import FitResult
+from ml.features import CustomerHistory
 from ml.naming import metric_name
 from ml.reasons import as_json
-from ml.training import Training
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TrainingWeek:
     workspace: Workspace
     start: date
     end: date
-    facts: Facts
+    facts: CustomerHistory
     incumbent: Choice
 
     def accepted(self, table: str) -> pa.Table:
@@ -52,7 +52,7 @@ def training_weeks(step: Step, family: str | None = None) -> Iterator[TrainingWe
         yield TrainingWeek(workspace, week, end, known.until(end), incumbent)
 
 
-def record_choice(step: Step, family: str, week: TrainingWeek, training: Training, *, spec: Any) -> None:
+def record_choice(step: Step, family: str, week: TrainingWeek, training: FitResult, *, spec: Any) -> None:
     """Log a week's fit, write the family's choice, and let the champion alias follow the newest one."""
     tracking = step.workspace.tracking
     recorded = tracking.record(family, week.start, training, spec=spec, tags=_tags(step, week))

@@ -1,6 +1,6 @@
 """What each family of models chose in a week: the rows of `model_choices`, and the models that they name.
 
-Does not belong here: how a choice is made (see `ml.training`) and how it is recorded (see `fits`).
+Does not belong here: how a choice is made (see `ml.choice`) and how it is recorded (see `fits`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from datetime import date
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.engine import Input
-from ml.features import Facts, repeated_orders, undone_orders
+from ml.features import CustomerHistory, repeated_orders, undone_orders
 
 
 def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Input]:
@@ -17,17 +17,19 @@ def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Inp
     return {name: workspace.accepted(name, days) for name in workspace.project.inputs}
 
 
-def facts(workspace: Workspace, last: date) -> Facts:
+def facts(workspace: Workspace, last: date) -> CustomerHistory:
     """Facts summed from accepted rows, none later than `last`."""
     days = workspace.calendar.days(workspace.calendar.start, last)
-    return Facts.from_rows(workspace.engine, workspace.project.feature_spec, **accepted_inputs(workspace, days))
+    return CustomerHistory.from_rows(
+        workspace.engine, workspace.project.feature_spec, **accepted_inputs(workspace, days)
+    )
 
 
-def facts_so_far(workspace: Workspace, last: date) -> Facts:
+def facts_so_far(workspace: Workspace, last: date) -> CustomerHistory:
     """Facts as `customer_days` holds them, none later than `last`."""
     days = workspace.calendar.days(workspace.calendar.start, last)
     lake, engine = workspace.lake, workspace.engine
-    so_far = Facts(
+    so_far = CustomerHistory(
         engine,
         workspace.project.feature_spec,
         lake.files(tables.CUSTOMER_DAYS, days),

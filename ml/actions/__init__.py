@@ -10,14 +10,14 @@ from ml.actions.outcomes import exposure_outcomes
 from ml.actions.policy import plan, plan_summary, unsupported_rows
 from ml.actions.reasons import doubtful_words
 from ml.actions.response import ActionResponseModel
-from ml.actions.spec import ActionSpec, ActionsSpec
+from ml.actions.spec import Action, ActionPolicy
 from ml.actions.training import train
 from ml.tables import arm_of, is_control
 
 __all__ = [
+    "Action",
+    "ActionPolicy",
     "ActionResponseModel",
-    "ActionSpec",
-    "ActionsSpec",
     "Maturity",
     "arm_of",
     "doubtful_words",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ml.actions.learners import Scores
 from ml.actions.reasons import Finding
-from ml.actions.spec import ALL, ActionsSpec
+from ml.actions.spec import ALL, ActionPolicy
 from ml.segments import prefixes
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Cell:
         treated = self.treated if self.treated_customers is None else self.treated_customers
         return treated, self.control if self.control_customers is None else self.control_customers
 
-    def lacks(self, spec: ActionsSpec) -> Finding | None:
+    def lacks(self, spec: ActionPolicy) -> Finding | None:
         """What is missing until the cell may be acted upon; None if nothing is."""
         treated, control = self.people
         if treated < spec.min_treated or control < spec.min_control or not np.isfinite(self.error):
@@ -70,7 +70,7 @@ class Cell:
             return Finding("too_few_responders", dict(zip(_FLOORS, map(float, (*responders, *floors)), strict=True)))
         return None
 
-    def meets(self, spec: ActionsSpec) -> bool:
+    def meets(self, spec: ActionPolicy) -> bool:
         """Whether the cell has enough evidence to be acted upon."""
         return self.lacks(spec) is None
 
@@ -88,7 +88,7 @@ def branch_of(micro_segment: str) -> list[str]:
     return [ALL, *prefixes(micro_segment)]
 
 
-def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) -> dict[str, Cell]:
+def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionPolicy) -> dict[str, Cell]:
     """The cells of one action, from the root down.
 
     A cell that meets the evidence floors is shrunk toward its parent by empirical Bayes, with the variance between
@@ -135,7 +135,7 @@ def _settled(cell: Cell, effect: float, variance: float, own: float) -> Cell:
     return replace(cell, effect=float(effect), variance=float(variance), own=float(own))
 
 
-def _between_variance(raw: Iterable[Cell], spec: ActionsSpec) -> float:
+def _between_variance(raw: Iterable[Cell], spec: ActionPolicy) -> float:
     """Variance of the true effects between siblings; 0 if the spread is what chance alone gives."""
     spread, freedom, scale = 0.0, 0, 0.0
     families: dict[str, list[Cell]] = {}
@@ -152,7 +152,7 @@ def _between_variance(raw: Iterable[Cell], spec: ActionsSpec) -> float:
     return max(0.0, (spread - freedom) / scale) if freedom and scale > 0 else 0.0
 
 
-def _settle_children(raw: Iterable[Cell], between: float, cells: dict[str, Cell], spec: ActionsSpec) -> None:
+def _settle_children(raw: Iterable[Cell], between: float, cells: dict[str, Cell], spec: ActionPolicy) -> None:
     families: dict[str, list[Cell]] = {}
     for cell in raw:
         families.setdefault(parent_of(cell.micro_segment), []).append(cell)

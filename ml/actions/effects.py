@@ -18,7 +18,7 @@ from ml.actions.cells import branch_of, parent_of
 from ml.actions.learners import Z90
 from ml.actions.reasons import Finding
 from ml.actions.response import ActionResponseModel
-from ml.actions.spec import ALL, ActionsSpec
+from ml.actions.spec import ALL, ActionPolicy
 from ml.engine import Engine, Input
 from ml.segments import micro_segment_id
 
@@ -29,7 +29,7 @@ GROUP BY day, micro_segment ORDER BY day, micro_segment
 """
 
 
-def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | None, spec: ActionsSpec) -> pa.Table:
+def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | None, spec: ActionPolicy) -> pa.Table:
     """The effect of every action on every micro-segment of each day, on each prefix, and on `all`.
 
     A micro-segment or prefix with fewer members than `spec.min_cell_customers`, or without exposures, takes the
@@ -71,7 +71,7 @@ def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | 
 
 
 def _effect(
-    name: str, day: date, members: Mapping[str, int], action: str, model: ActionResponseModel, spec: ActionsSpec
+    name: str, day: date, members: Mapping[str, int], action: str, model: ActionResponseModel, spec: ActionPolicy
 ) -> dict[str, Any]:
     evidence, cells = model.actions[action], model.cells[action]
     source = name

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from ml.actions.audit import audited, balance, sample_ratio
 from ml.actions.learners import Expected, Nuisance, Question, Scores, doubly_robust, encode, folds_of
 from ml.actions.reasons import ChoiceCode, Finding
-from ml.actions.spec import CONTROL, ActionsSpec
+from ml.actions.spec import CONTROL, ActionPolicy
 from ml.engine import Engine, quoted
-from ml.features import Facts, features_table
+from ml.features import CustomerHistory, features_table
 from ml.reasons import Reason
 from ml.restate import Models, restate
 from ml.tables import arm_of
@@ -74,7 +74,7 @@ class Estimate:
     is_chance_known: bool
 
 
-def candidates(engine: Engine, outcomes: pa.Table, spec: ActionsSpec) -> pa.Table:
+def candidates(engine: Engine, outcomes: pa.Table, spec: ActionPolicy) -> pa.Table:
     """The exposures that may be compared: the observational ones without another exposure in the window before.
 
     Outcomes without the newer columns (written by hand, or by an older version) get them from their own rows.
@@ -124,7 +124,7 @@ def _counts(outcomes: pa.Table) -> dict[tuple[str, str], tuple[int, int]]:
     return counts
 
 
-def designs(outcomes: pa.Table, spec: ActionsSpec) -> dict[str, str]:
+def designs(outcomes: pa.Table, spec: ActionPolicy) -> dict[str, str]:
     """The design each action is judged by; actions with too few exposures to estimate anything are left out."""
     counts = _counts(outcomes)
     floors = {"randomised": (spec.min_treated, spec.min_control), "observational": (spec.min_fit, spec.min_fit)}
@@ -139,7 +139,7 @@ def designs(outcomes: pa.Table, spec: ActionsSpec) -> dict[str, str]:
     return chosen
 
 
-def unmeasured(outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionsSpec) -> dict[str, Finding]:
+def unmeasured(outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionPolicy) -> dict[str, Finding]:
     """Why each action that was delivered, but has no design, cannot be estimated."""
     rows = {str(one["values"]): one["counts"] for one in pc.value_counts(outcomes["action"]).to_pylist()}
     counts = _counts(outcomes)
@@ -155,7 +155,7 @@ def unmeasured(outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionsSpec)
     return findings
 
 
-def too_little(outcomes: pa.Table, spec: ActionsSpec) -> Reason:
+def too_little(outcomes: pa.Table, spec: ActionPolicy) -> Reason:
     """Why no action has a design."""
     if not outcomes.num_rows:
         return Reason(ChoiceCode.NO_EXPOSURES)
@@ -165,7 +165,7 @@ def too_little(outcomes: pa.Table, spec: ActionsSpec) -> Reason:
     return Reason(ChoiceCode.NOT_ENOUGH_EXPOSURES, {"findings": findings})
 
 
-def with_features(facts: Facts, outcomes: pa.Table, lag: int, models: Models | None) -> pd.DataFrame:
+def with_features(facts: CustomerHistory, outcomes: pa.Table, lag: int, models: Models | None) -> pd.DataFrame:
     """Outcomes with the snapshot of `lag` days before the exposure, and the day of the exposure as a feature.
 
     With `models` also the micro-segment that the customer had then, under these.
@@ -192,7 +192,7 @@ def with_features(facts: Facts, outcomes: pa.Table, lag: int, models: Models | N
 
 
 def estimate(
-    rows: pd.DataFrame, chosen: Mapping[str, str], target: str, facts: Facts, spec: ActionsSpec
+    rows: pd.DataFrame, chosen: Mapping[str, str], target: str, facts: CustomerHistory, spec: ActionPolicy
 ) -> dict[str, Estimate]:
     """Scores of every action on `target`, and what the arms themselves say about them.
 
@@ -245,7 +245,7 @@ def estimate(
 
 
 def _arms(
-    rows: pd.DataFrame, chosen: Mapping[str, str], spec: ActionsSpec
+    rows: pd.DataFrame, chosen: Mapping[str, str], spec: ActionPolicy
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Which rows got each action, and which are its controls; without the actions that have too few of either."""
     arm, design = rows["action"].to_numpy(), rows["design"].to_numpy()
@@ -423,7 +423,7 @@ def _later(
     chance: NDArray[np.float64],
     customer: NDArray[np.int64],
     is_estimated: bool,
-    spec: ActionsSpec,
+    spec: ActionPolicy,
 ) -> list[Finding]:
     """Whether other exposures in the window after are as frequent in both arms, once the chance is allowed for.
 
@@ -454,7 +454,7 @@ def _later(
 
 
 def placebo(
-    facts: Facts, outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionsSpec
+    facts: CustomerHistory, outcomes: pa.Table, chosen: Mapping[str, str], spec: ActionPolicy
 ) -> dict[str, tuple[float, float]]:
     """The same pipeline for the window before the exposure, for the actions that were not randomised."""
     observed = {action: design for action, design in chosen.items() if design == "observational"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.actions.spec import ActionsSpec
+from ml.actions.spec import ActionPolicy
 from ml.boosting import Binned, predict, side_by_side
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def clustered(values: Vector, customer: NDArray[np.int64]) -> tuple[float, float
     return mean, float(np.sqrt(groups / (groups - 1) * np.sum(sums**2)) / len(values))
 
 
-def folds_of(customers: pd.Series[str], spec: ActionsSpec, arms: pd.Series[str] | None = None) -> NDArray[np.int64]:
+def folds_of(customers: pd.Series[str], spec: ActionPolicy, arms: pd.Series[str] | None = None) -> NDArray[np.int64]:
     """The fold of each row: that of its customer, dealt out in the order of a hash.
 
     Customers with the same arms are dealt out together, so that every fold has its share of each arm: an arm that lies
@@ -189,7 +189,7 @@ class Question:
 class Nuisance:
     """Cross-fitted models on one set of rows: each row is predicted by models that never saw its customer."""
 
-    def __init__(self, features: pd.DataFrame, fold: NDArray[np.int64], spec: ActionsSpec) -> None:
+    def __init__(self, features: pd.DataFrame, fold: NDArray[np.int64], spec: ActionPolicy) -> None:
         self.fold = fold
         self.spec = spec
         self._data = Binned(features.to_numpy(dtype=np.float64), params=BINS)
@@ -218,7 +218,12 @@ class Nuisance:
 
 
 def _fit(
-    data: Binned, target: Vector, rows: Mask, spec: ActionsSpec, objective: str = "regression", trees: int | None = None
+    data: Binned,
+    target: Vector,
+    rows: Mask,
+    spec: ActionPolicy,
+    objective: str = "regression",
+    trees: int | None = None,
 ) -> lightgbm.Booster:
     count = int(rows.sum())
     recipe = {
@@ -255,7 +260,7 @@ def doubly_robust(
     outcome: Vector,
     customer: NDArray[np.int64],
     fold: NDArray[np.int64],
-    spec: ActionsSpec,
+    spec: ActionPolicy,
 ) -> tuple[Scores, NDArray[np.int64]]:
     """Scores of one action against control (augmented inverse propensity weighting; Robins, Rotnitzky & Zhao 1994,
     cross-fitted as in Chernozhukov et al. 2018).
@@ -314,7 +319,7 @@ class CustomerEffect:
         return self.overall + self.slope * (raw - self.centre)
 
 
-def customer_effect(features: Vector, scores: Scores, spec: ActionsSpec) -> tuple[CustomerEffect, Vector]:
+def customer_effect(features: Vector, scores: Scores, spec: ActionPolicy) -> tuple[CustomerEffect, Vector]:
     """Fit the customer-level effect on the rows inside the overlap.
 
     Parameters

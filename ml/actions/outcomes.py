@@ -11,9 +11,9 @@ from datetime import date
 import pyarrow as pa
 
 from ml import tables
-from ml.actions.spec import ActionsSpec
+from ml.actions.spec import ActionPolicy
 from ml.engine import sql_of
-from ml.features import Facts
+from ml.features import CustomerHistory
 
 _LABELS = """
 SELECT exposed.customer_id AS customer_id, exposed.exposed_on AS exposed_on, exposed.campaign_id AS campaign_id,
@@ -36,7 +36,9 @@ ORDER BY day, customer_id
 _SENDING_DAYS = 7  # a campaign whose exposures lie this close together is one sending
 
 
-def exposure_outcomes(facts: Facts, exposures: pa.Table, as_of: date, spec: ActionsSpec, *, start: date) -> pa.Table:
+def exposure_outcomes(
+    facts: CustomerHistory, exposures: pa.Table, as_of: date, spec: ActionPolicy, *, start: date
+) -> pa.Table:
     """Matured exposures and controls with what they bought afterwards, and before.
 
     The features of an exposure on day e are those of e − 1, its outcome is the net revenue of e … e + window − 1, its

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.actions.reasons import PLAN_WORDS, Finding, PlanCode, finding_of, plan_kind, uncoded_kind
-from ml.actions.spec import ALL, ActionSpec, ActionsSpec
+from ml.actions.spec import ALL, Action, ActionPolicy
 from ml.engine import Engine, Input, sql_of
 from ml.reasons import Reason, as_json, words
 from ml.segments import micro_segment_id
@@ -39,7 +39,7 @@ def plan(
     engine: Engine,
     micro_segments: Input,
     effects: pa.Table,
-    spec: ActionsSpec,
+    spec: ActionPolicy,
     *,
     start: date,
     salt: str,
@@ -111,7 +111,7 @@ def _hex_bound(share: float) -> str:
     return "g" if share >= 1 else f"{max(0, round(share * 16**8)):08x}"
 
 
-def _offers(groups: list[dict[str, Any]], effects: list[dict[str, Any]], spec: ActionsSpec, why: str) -> pa.Table:
+def _offers(groups: list[dict[str, Any]], effects: list[dict[str, Any]], spec: ActionPolicy, why: str) -> pa.Table:
     """What each micro-segment deserves, in the order in which they are served."""
     measured = {(row["day"], row["micro_segment_id"], row["action"]): row for row in effects}
     days = {row["day"] for row in effects}
@@ -132,7 +132,7 @@ def _offer(
     group: Mapping[str, Any],
     measured: Mapping[tuple[date, str, str], Mapping[str, Any]],
     any_effects: bool,
-    spec: ActionsSpec,
+    spec: ActionPolicy,
     why: str,
 ) -> dict[str, Any]:
     empty = {**group, "action": None, "cost": 0.0, "value": 0.0, "ci_low": 0.0, "capacity": None}
@@ -171,9 +171,7 @@ def _offer(
     }
 
 
-def _why_none(
-    day: date, eligible: list[ActionSpec], measured: Mapping[tuple[date, str, str], Mapping[str, Any]]
-) -> Reason:
+def _why_none(day: date, eligible: list[Action], measured: Mapping[tuple[date, str, str], Mapping[str, Any]]) -> Reason:
     """Why no eligible action has an effect: what is known of it as a whole, if anything is."""
     whole = micro_segment_id(ALL)
     for action in eligible:
@@ -189,7 +187,7 @@ def _unsupported(code: str, finding: Reason, row: Mapping[str, Any] | None = Non
     return Reason(code, {"finding": finding.stored(), **interval})
 
 
-def _why_not(known: list[tuple[ActionSpec, Mapping[str, Any]]]) -> Reason:
+def _why_not(known: list[tuple[Action, Mapping[str, Any]]]) -> Reason:
     """What keeps the action that came closest."""
     action, row = max(
         known, key=lambda pair: (pair[1]["evidence_level"] != "unsupported", pair[1]["ci_low"] - pair[0].cost)

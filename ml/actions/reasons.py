@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from ml.actions.spec import CONTROL, NONE
+from ml.choice import Code, vocabulary_of
 from ml.reasons import Reason, Vocabulary
-from ml.training import Code, vocabulary_of
 
 Figures: TypeAlias = Mapping[str, float | str]
 
@@ -183,7 +183,7 @@ def plan_reason(row: Mapping[str, Any]) -> Reason:
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.training.Code`)."""
+    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
 
     NO_EXPOSURES = "no_exposures"
     NOBODY_TREATED = "nobody_treated"

@@ -18,7 +18,7 @@ from ml.actions.cells import Cell
 from ml.actions.diagnostics import Placebo
 from ml.actions.learners import CustomerEffect, encoded
 from ml.actions.reasons import Finding
-from ml.actions.spec import ActionsSpec
+from ml.actions.spec import ActionPolicy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,12 +62,12 @@ class ActionEvidence:
         """The findings that forbid to act upon the effects."""
         return tuple(finding for finding in self.findings or () if finding.blocks)
 
-    def supported(self, overall: Cell, spec: ActionsSpec) -> bool:
+    def supported(self, overall: Cell, spec: ActionPolicy) -> bool:
         """Whether the action's effects may be acted upon."""
         has_design = self.design == "randomised" or self.placebo == "passed"
         return overall.meets(spec) and has_design and not self.blocking
 
-    def finding(self, overall: Cell, spec: ActionsSpec) -> Finding | None:
+    def finding(self, overall: Cell, spec: ActionPolicy) -> Finding | None:
         """Why the effects must not be acted upon; where they may be, what must be known beside them, if anything."""
         if self.blocking:
             return self.blocking[0]

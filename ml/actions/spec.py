@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from ml.tables import CONTROL, is_control
 
-__all__ = ["ALL", "CONTROL", "NONE", "ActionSpec", "ActionsSpec"]
+__all__ = ["ALL", "CONTROL", "NONE", "Action", "ActionPolicy"]
 
 NONE = "none"  # the plan abstains
 ALL = "all"  # the root of every micro-segment string
 
 
 @dataclass(frozen=True)
-class ActionSpec:
+class Action:
     """One marketing action.
 
     Parameters
@@ -46,7 +46,7 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
-class ActionsSpec:
+class ActionPolicy:
     """How effects are measured and acted upon.
 
     Parameters
@@ -73,7 +73,7 @@ class ActionsSpec:
     seed : of the samples and the models
     """
 
-    actions: tuple[ActionSpec, ...] = ()
+    actions: tuple[Action, ...] = ()
     outcome_window_days: int = 28
     holdout_share: float = 0.10
     cycle_days: int = 28

@@ -22,13 +22,13 @@ from ml.actions.learners import CustomerEffect, Scores, customer_effect, encoded
 from ml.actions.maturity import Maturity
 from ml.actions.reasons import CHOICE_WORDS, ChoiceCode, Finding
 from ml.actions.response import ActionEvidence, ActionResponseModel
-from ml.actions.spec import ALL, CONTROL, ActionsSpec
-from ml.features import Facts, features_table
+from ml.actions.spec import ALL, CONTROL, ActionPolicy
+from ml.choice import Code, FitResult, Verdict, decide, too_little
+from ml.features import CustomerHistory, features_table
 from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.serving import inputs_of, invented
 from ml.statistics import Gain, paired_gain
-from ml.training import Code, Training, Verdict, decide, too_little
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,15 +56,15 @@ class _Found:
 
 
 def train(
-    facts: Facts,
+    facts: CustomerHistory,
     as_of: date,
-    spec: ActionsSpec,
+    spec: ActionPolicy,
     incumbent: ActionResponseModel | None,
     *,
     models: Models,
     outcomes: pa.Table,
     maturity: Maturity | None = None,
-) -> Training:
+) -> FitResult:
     """Measure what every action did, from all matured exposures.
 
     Per action against control: doubly robust scores, cross-fitted by customer, with the known chance of the action or
@@ -106,7 +106,7 @@ def train(
     verdict = _decide(model, incumbent, contest, rows, spec)
     remarks = [finding.reason(action) for action, one in sorted(found.evidence.items()) for finding in one.findings]
     remarks += [finding.reason(action) for action, finding in sorted(found.unmeasured.items())]
-    return Training(
+    return FitResult(
         model,
         metric=METRIC,
         challenger_score=contest.challenger,
@@ -124,13 +124,13 @@ def train(
 
 
 def _found(
-    facts: Facts,
+    facts: CustomerHistory,
     rows: pd.DataFrame,
     columns: list[str],
     levels: Mapping[str, tuple[str, ...]],
     outcomes: pa.Table,
     chosen: Mapping[str, str],
-    spec: ActionsSpec,
+    spec: ActionPolicy,
 ) -> _Found:
     """Evidence, cells and customer-level effects of every action that has an overlap."""
     before = estimation.placebo(facts, outcomes, chosen, spec)
@@ -159,14 +159,14 @@ def _about(maturity: Maturity | None) -> list[Reason]:
 
 
 def _nothing(
-    lacking: Reason, maturity: Maturity | None, incumbent: ActionResponseModel | None, spec: ActionsSpec
-) -> Training:
+    lacking: Reason, maturity: Maturity | None, incumbent: ActionResponseModel | None, spec: ActionPolicy
+) -> FitResult:
     """No fit: last week's stays in force, if there is one."""
     verdict = too_little(lacking, incumbent is not None).remarked(_about(maturity))
-    return Training.without_fit(verdict, CHOICE_WORDS, METRIC, params=asdict(spec))
+    return FitResult.without_fit(verdict, CHOICE_WORDS, METRIC, params=asdict(spec))
 
 
-def _served_columns(facts: Facts, rows: pd.DataFrame) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+def _served_columns(facts: CustomerHistory, rows: pd.DataFrame) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The columns of the snapshot that are numbers or have a short vocabulary, and the vocabularies."""
     declared = [column for column in features_table(facts.spec).columns if column.name != "customer_id"]
     levels = levels_of(rows[[column.name for column in declared if column.type == "string"]])
@@ -174,7 +174,7 @@ def _served_columns(facts: Facts, rows: pd.DataFrame) -> tuple[list[str], dict[s
 
 
 def _evidence(
-    made: estimation.Estimate, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionsSpec
+    made: estimation.Estimate, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionPolicy
 ) -> ActionEvidence:
     scores, design = made.scores, "randomised" if made.is_chance_known else "observational"
     effect, error = scores.overall()
@@ -225,7 +225,7 @@ def _told(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np
     return np.array([effect[name] for name in micro_segments], dtype=np.float64)
 
 
-def _cross_fitted(scores: Scores, micro_segments: NDArray[Any], spec: ActionsSpec) -> NDArray[np.float64]:
+def _cross_fitted(scores: Scores, micro_segments: NDArray[Any], spec: ActionPolicy) -> NDArray[np.float64]:
     """What cells that were estimated from the other folds expect of each row."""
     guess = np.full(len(scores.score), scores.overall()[0])
     for k in np.unique(scores.fold):
@@ -263,7 +263,7 @@ class _Contest:
         scores: Mapping[str, Scores],
         micro_segments: Mapping[str, NDArray[Any]],
         incumbent: ActionResponseModel | None,
-        spec: ActionsSpec,
+        spec: ActionPolicy,
     ) -> _Contest:
         """Score both, out of fold and on the same exposures."""
         actions = sorted(scores)
@@ -330,7 +330,7 @@ def _decide(
     incumbent: ActionResponseModel | None,
     contest: _Contest,
     rows: pd.DataFrame,
-    spec: ActionsSpec,
+    spec: ActionPolicy,
 ) -> Verdict:
     """Whether the fit replaces last week's."""
     if incumbent is None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ml import lifecycle, segments, tables, value
 from ml.evidence.groupings import MEASURES, OURS, Judged, judged
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.restate import Models, Specs, restate
 from ml.sampling import sampled
 from ml.segments.training import evaluation_days
@@ -54,7 +54,7 @@ class Gap:
     high: float
 
 
-def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -> pa.Table:
+def segment_evidence(facts: CustomerHistory, as_of: date, models: Models, seed: int = 0) -> pa.Table:
     """Out-of-time R² of the next window's spend and log(1 + spend), per grouping (see `groupings.judged`).
 
     Two days, with windows that have closed by `as_of`: on the earlier one the group means (and the individual model)
@@ -78,7 +78,7 @@ def segment_evidence(facts: Facts, as_of: date, models: Models, seed: int = 0) -
     return tables.SEGMENT_EVIDENCE.conform(pa.Table.from_pylist(rows, schema=tables.SEGMENT_EVIDENCE.schema()))
 
 
-def fitted(facts: Facts, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
+def fitted(facts: CustomerHistory, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
     """Each family's first fit on what was known by `as_of`; those not in `families` have no model."""
     known = facts.until(as_of)
     models = Models(None, None, None, specs)
@@ -92,14 +92,21 @@ def fitted(facts: Facts, as_of: date, specs: Specs, families: Collection[str] = 
     return with_layers(known, as_of, models) if "layers" in families else models
 
 
-def with_layers(facts: Facts, as_of: date, models: Models) -> Models:
+def with_layers(facts: CustomerHistory, as_of: date, models: Models) -> Models:
     """The models with a first fit of their specs' layers on what was known by `as_of`, in place of other layers."""
     layers = segments.train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
     return replace(models, layers=cast("LayerModels | None", layers))
 
 
 def judged_on(
-    facts: Facts, day: date, models: Models, *, learn: date, until: date, seed: int = 0, is_damped: bool = True
+    facts: CustomerHistory,
+    day: date,
+    models: Models,
+    *,
+    learn: date,
+    until: date,
+    seed: int = 0,
+    is_damped: bool = True,
 ) -> Judged | None:
     """What each grouping, learnt on the customers of `learn`, tells of those of `day`, both under `models`.
 

@@ -7,8 +7,8 @@ production. Does not belong here: which days to train on (see each family) and w
 
 from ml.features.facts import (
     Attribute,
+    CustomerHistory,
     DayFacts,
-    Facts,
     FeatureSpec,
     category_column,
     day_facts,
@@ -18,6 +18,13 @@ from ml.features.facts import (
 )
 
 __all__ = [
-    "Attribute", "DayFacts", "Facts", "FeatureSpec", "category_column", "day_facts", "features_table",
-    "repeated_orders", "undone_orders",
+    "Attribute",
+    "CustomerHistory",
+    "DayFacts",
+    "FeatureSpec",
+    "category_column",
+    "day_facts",
+    "features_table",
+    "repeated_orders",
+    "undone_orders",
 ]  # fmt: skip

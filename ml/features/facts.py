@@ -126,7 +126,7 @@ def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa
 
 
 @dataclass(frozen=True)
-class Facts:
+class CustomerHistory:
     """Customer days, category days and attribute deliveries, none of them later than the day they were read for.
 
     Each input is anything the engine reads; all have a `day` column beside their declared ones.
@@ -156,7 +156,7 @@ class Facts:
         events: Input,
         exposures: Input,
         balances: Input,
-    ) -> Facts:
+    ) -> CustomerHistory:
         """Sum accepted rows of a whole history up to facts. Every input has a `day` column."""
         found = day_facts(
             engine,
@@ -176,7 +176,7 @@ class Facts:
         undone = undone_orders(engine, transactions, spec.undo_within_days)
         return cls(engine, spec, days, found.category_days, attributes, undone_orders=undone)
 
-    def until(self, day: date) -> Facts:
+    def until(self, day: date) -> CustomerHistory:
         """The same facts without anything after `day`."""
 
         def cut(table: Input) -> pa.Table:
@@ -257,7 +257,7 @@ class Facts:
         )
         return features.select(order).cast(types)
 
-    def _as_known(self, day: date) -> Facts:
+    def _as_known(self, day: date) -> CustomerHistory:
         """The facts up to `day` without the orders that refunds had taken away by its end."""
         known = self.engine.query(
             sql_of("ml.features", "without_undone"),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from ml.training import vocabulary_of
+from ml.choice import vocabulary_of
 
 
 class ChoiceCode(StrEnum):
-    """Beside what all families may say (see `ml.training.Code`)."""
+    """Beside what all families may say (see `ml.choice.Code`)."""
 
     TOO_FEW_TRANSITIONS = "too_few_transitions"
     MICRO_SEGMENTS_EXPLAIN_MORE = "micro_segments_explain_more"

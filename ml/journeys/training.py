@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ml.journeys.figures as figures
+from ml.choice import FitResult, Verdict, decide, first_fit, too_little
 from ml.engine import Engine, Input
 from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.transitions import (
@@ -33,18 +34,17 @@ from ml.restate import restate
 from ml.sampling import sampled
 from ml.serving import invented
 from ml.statistics import Gain, bootstrapped, paired_gain
-from ml.training import Training, Verdict, decide, first_fit, too_little
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml.features import Facts
+    from ml.features import CustomerHistory
     from ml.restate import Models
 
 
 def train(
-    facts: Facts, as_of: date, spec: TransitionSpec, incumbent: TransitionModel | None, *, models: Models
-) -> Training:
+    facts: CustomerHistory, as_of: date, spec: TransitionSpec, incumbent: TransitionModel | None, *, models: Models
+) -> FitResult:
     """Count the transitions of the last weeks as today's models see them, and compare with the model in force.
 
     Every week is restated under `models`, so a refit of theirs never looks like a customer's move. The newest step,
@@ -79,7 +79,7 @@ def train_on_states(
     spec: TransitionSpec,
     incumbent: TransitionModel | None,
     stages: Iterable[str],
-) -> Training:
+) -> FitResult:
     """`train` from states that are restated already: customer_id, day, stage, micro_segment, a step apart."""
     stages = tuple(stages)
     metric = f"log_loss_{spec.step_days}d"
@@ -91,7 +91,7 @@ def train_on_states(
         counts = {"seen": seen, "held": held, "needed": spec.min_customers, "step_days": spec.step_days}
         waiting = too_little(Reason(ChoiceCode.TOO_FEW_TRANSITIONS, counts), incumbent is not None)
         counted = {"transitions": float(seen + held)}
-        return Training.without_fit(waiting, CHOICE_WORDS, metric, metrics=counted, params=asdict(spec))
+        return FitResult.without_fit(waiting, CHOICE_WORDS, metric, metrics=counted, params=asdict(spec))
 
     twin = fit(past, stages, spec)
     losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
@@ -114,7 +114,7 @@ def train_on_states(
     for horizon in spec.horizons:
         if horizon > spec.step_days:
             metrics |= _far(engine, states, cells, as_of, horizon, stages, spec, detail)
-    return Training(
+    return FitResult(
         model=model,
         metric=metric,
         challenger_score=challenger,

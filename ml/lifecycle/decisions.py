@@ -9,12 +9,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from ml.choice import Code, vocabulary_of
 from ml.reasons import Vocabulary
-from ml.training import Code, vocabulary_of
 
 
 class ChoiceCode(StrEnum):
-    """Beside those of `ml.training.Code`, of which this family has figures of its own."""
+    """Beside those of `ml.choice.Code`, of which this family has figures of its own."""
 
     TOO_FEW_BUYERS = "too_few_buyers"
     RULES_CHANGED = "rules_changed"

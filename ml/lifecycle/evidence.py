@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml.engine import DuckDB
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.lifecycle.agreement import Agreement, agreement
 from ml.lifecycle.model import assign_stages
 from ml.lifecycle.spec import CHANCE_LEFT, LifecycleSpec
@@ -151,7 +151,7 @@ def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: Lif
     return [one for one in beside if one.found.customers or one.ceiling.customers]
 
 
-def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[Facts, pa.Table]:
+def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[CustomerHistory, pa.Table]:
     """The facts of a preset's first year, and the latent stage of each customer on its last day."""
     from ml.simulate.business import BusinessSpec, block, facts_of
 

@@ -20,7 +20,7 @@ from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
 if TYPE_CHECKING:
-    from ml.features import Facts
+    from ml.features import CustomerHistory
 
 WEEKS, MOST_CUSTOMERS = 13, 20_000
 TRAILING_WEEKS = 4
@@ -28,7 +28,7 @@ SHIFTED = 0.25  # population stability index from which on shares count as shift
 
 
 def recent_shares(
-    facts: Facts,
+    facts: CustomerHistory,
     as_of: date,
     model: LifecycleModel,
     spec: LifecycleSpec,

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 import ml.lifecycle.figures as figures
+from ml.choice import Code, FitResult, Verdict, too_little
 from ml.columns import numbers
 from ml.engine import Engine
 from ml.lifecycle.cuts import TOP_SHARE, Array, change_of_half, cut_for_share, share_error, share_of_half, share_off
@@ -30,27 +31,26 @@ from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.serving import inputs_of, invented
 from ml.statistics import Gain
-from ml.training import Code, Training, Verdict, too_little
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ml.features import Facts
+    from ml.features import CustomerHistory
 
 METRIC = "star_share_error"
 
 
 def train(
-    facts: Facts,
+    facts: CustomerHistory,
     as_of: date,
     spec: LifecycleSpec,
     incumbent: LifecycleModel | None,
     *,
     value_model: ValueModel | None,
     value_spec: ValueSpec,
-) -> Training:
+) -> FitResult:
     """Freeze the stages' thresholds as of `as_of`, and decide whether they replace last week's.
 
     Thresholds that move every week would move customers who did nothing. So each stays until the data speak against it:
@@ -72,7 +72,7 @@ def train(
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
         lacking = Reason(ChoiceCode.TOO_FEW_BUYERS, {"buyers": buyers, "needed": spec.min_customers})
-        return Training.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
+        return FitResult.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
     value = apply(features, value_model, value_spec, label="weekly")
     windows = windows_of(engine, facts.customer_days, as_of, spec, incumbent)
     asked = value_spec if value_model is None else value_model
@@ -119,7 +119,7 @@ def train(
         )
     if windows.newcomers is not None:
         drawn["newcomers"] = partial(figures.newcomers, windows.newcomers, model.new_for, as_of)
-    return Training(
+    return FitResult(
         model=model,
         metric=METRIC,
         challenger_score=mine,

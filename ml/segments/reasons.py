@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from ml.choice import vocabulary_of
 from ml.reasons import Reason, Vocabulary
-from ml.training import vocabulary_of
 
 
 class Code(StrEnum):
@@ -45,7 +45,7 @@ class Drift(StrEnum):
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.training.Code`)."""
+    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
 
     HISTORY_TOO_SHORT = "history_too_short"
     TOO_FEW_CUSTOMERS = "too_few_customers"

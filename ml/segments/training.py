@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml.choice import FitResult, Verdict, decide, first_fit, too_little
 from ml.engine import Engine
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.sampling import sampled
@@ -32,7 +33,6 @@ from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
 from ml.serving import inputs_of, invented
 from ml.statistics import Gain, bootstrapped
-from ml.training import Training, Verdict, decide, first_fit, too_little
 
 METRIC = "r2_log_spend_28d"
 LIMIT_QUANTILE = 0.95  # of the earlier day's log spend above 0
@@ -47,7 +47,9 @@ class Upstream(Protocol):
         ...
 
 
-def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Upstream) -> Training:
+def train(
+    facts: CustomerHistory, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Upstream
+) -> FitResult:
     """Refit the layers on the snapshot of `as_of` and decide whether the refit takes over.
 
     The judge is the share of the variance of log(1 + net revenue of the next window) that micro-segment means explain
@@ -69,7 +71,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
 
     Returns
     -------
-    Training: a challenger is chosen if there is no incumbent, if the project's layers have changed, if it is better by
+    FitResult: a challenger is chosen if there is no incumbent, if the project's layers have changed, if it is better by
     `spec.margin` and by more than chance, or if clusters have drifted; without a model before `spec.warm_up_days` of
     history, or if fewer than twice `min_cluster_customers` customers are known.
     """
@@ -87,7 +89,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
         needed = 2 * spec.min_cluster_customers
         waiting = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": known, "needed": needed})
     if waiting:
-        return Training.without_fit(too_little(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
+        return FitResult.without_fit(too_little(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
     inputs = models.inputs_of(facts.engine, facts.snapshot(pairs))
     today = inputs.filter(pc.equal(inputs["day"], as_of))
     contest = _Contest(spec.layers, _past(facts, inputs, as_of, spec), spec.seed)
@@ -105,7 +107,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     in_force = "challenger" if kept is None else "incumbent"
     metrics = {f"{who}_{name}": value for who, found in scores.items() for name, value in found.items()}
     metrics |= gain.metrics("choice_gain") if gain is not None else {}
-    return Training(
+    return FitResult(
         model=challenger,
         metric=METRIC,
         challenger_score=ours,
@@ -118,7 +120,7 @@ def train(facts: Facts, as_of: date, spec: SegmentSpec, incumbent: LayerModels |
     )
 
 
-def _history_days(facts: Facts, as_of: date) -> int:
+def _history_days(facts: CustomerHistory, as_of: date) -> int:
     first = facts.engine.query("SELECT MIN(day) AS first FROM days", days=facts.customer_days)["first"][0].as_py()
     return 0 if first is None else (as_of - first).days + 1
 
@@ -264,7 +266,7 @@ def explained_gain(actual: np.ndarray, incumbent: np.ndarray, refit: np.ndarray,
     return bootstrapped(np.column_stack(terms), more, seed=seed)
 
 
-def _past(facts: Facts, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:
+def _past(facts: CustomerHistory, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:
     """What followed on the two evaluation days of `as_of`; nothing if too few customers were known."""
     learn, apply = evaluation_days(as_of, spec.outcome_window_days)
     past = inputs.filter(pc.is_in(inputs["day"], pa.array([learn, apply], pa.date32())))

@@ -24,7 +24,7 @@ from ml.value.spec import ValueSpec, as_it_was
 from ml.value.training import train
 
 if TYPE_CHECKING:
-    from ml.features import Facts
+    from ml.features import CustomerHistory
 
 IN_FORCE, BGNBD, LIGHTGBM, MEAN, AS_IT_WAS = (
     "model in force", "BG/NBD alone", "LightGBM alone", "their plain mean", "spend as it was",
@@ -81,7 +81,7 @@ class Difference:
     high: float
 
 
-def cut_at(facts: Facts, day: date, spec: ValueSpec) -> Cut:
+def cut_at(facts: CustomerHistory, day: date, spec: ValueSpec) -> Cut:
     """Train as of `day` and collect what each candidate says of the horizon after it.
 
     Raises

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from ml.choice import interval_words, scores_words, vocabulary_of
 from ml.reasons import Reason, Vocabulary
-from ml.training import interval_words, scores_words, vocabulary_of
 
 # ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.training.Code`)."""
+    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
 
     NOBODY_HAS_BOUGHT = "nobody_has_bought"
     HISTORY_TOO_SHORT = "history_too_short"

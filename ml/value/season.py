@@ -35,7 +35,7 @@ from ml.columns import numbers
 from ml.engine import sql_of
 
 if TYPE_CHECKING:
-    from ml.features import Facts
+    from ml.features import CustomerHistory
 
 Floats = NDArray[np.float64]
 Quantity = Literal["orders", "spend", "events"]
@@ -122,7 +122,7 @@ class Season:
     extremes: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def learn(cls, facts: Facts, as_of: date, *, horizon_days: int, warm_up_days: int) -> Self:
+    def learn(cls, facts: CustomerHistory, as_of: date, *, horizon_days: int, warm_up_days: int) -> Self:
         """Read the season from what customers had done by the end of `as_of`; nothing later is looked at.
 
         Parameters

@@ -28,12 +28,12 @@ import pyarrow.compute as pc
 
 import ml.value.breakdown as breakdown
 import ml.value.figures as figures
+from ml.choice import FitResult, Verdict, decide, too_little
 from ml.columns import numbers
 from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.sampling import sampled
 from ml.serving import inputs_of, invented
-from ml.training import Training, Verdict, decide, too_little
 from ml.value.blend import Fit, Method
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
@@ -47,7 +47,7 @@ from ml.value.weights import learnt_weights
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ml.features import Facts
+    from ml.features import CustomerHistory
 
 METRIC = "deviance"
 GAINS = 10  # columns whose share of the trees' gain is logged
@@ -59,7 +59,7 @@ def training_days(newest: date, first: date, spec: ValueSpec) -> list[date]:
     return [day for day in days if day >= first + timedelta(days=spec.warm_up_days)]
 
 
-def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | None) -> Training:
+def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: ValueModel | None) -> FitResult:
     """Fit this week's challenger and decide whether it comes into force.
 
     Parameters
@@ -126,7 +126,7 @@ def train(facts: Facts, as_of: date, spec: ValueSpec, incumbent: ValueModel | No
         metrics["incumbent_rmse"] = float(np.sqrt(np.mean((numbers(realised["spend"]) - theirs) ** 2)))
         metrics["incumbent_deviance"] = contest.judge.score(theirs)
     verdict = verdict.remarked(list(map(note_reason, final.closed.notes)))
-    return Training(
+    return FitResult(
         model=model,
         metric=METRIC,
         challenger_score=metrics[METRIC],
@@ -254,20 +254,20 @@ def _incumbent_spend(incumbent: ValueModel | None, spec: ValueSpec, contest: Con
     return incumbent.twin.predict(contest.held, incumbent.method)["expected_spend"]
 
 
-def _not_enough(incumbent: ValueModel | None, lacking: Reason) -> Training:
-    return Training.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
+def _not_enough(incumbent: ValueModel | None, lacking: Reason) -> FitResult:
+    return FitResult.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
 
 
-def _history_too_short(incumbent: ValueModel | None, as_of: date, spec: ValueSpec) -> Training:
+def _history_too_short(incumbent: ValueModel | None, as_of: date, spec: ValueSpec) -> FitResult:
     counts = {"needed": spec.warm_up_days + spec.horizon_days, "as_of": str(as_of)}
     return _not_enough(incumbent, Reason(ChoiceCode.HISTORY_TOO_SHORT, counts))
 
 
-def _season(facts: Facts, day: date, spec: ValueSpec) -> Season:
+def _season(facts: CustomerHistory, day: date, spec: ValueSpec) -> Season:
     return Season.learn(facts, day, horizon_days=spec.horizon_days, warm_up_days=spec.warm_up_days)
 
 
-def _first_purchase(facts: Facts) -> date | None:
+def _first_purchase(facts: CustomerHistory) -> date | None:
     found = facts.engine.query(
         "SELECT MIN(day) AS first_day FROM customer_days WHERE orders > 0", customer_days=facts.customer_days
     )
@@ -275,7 +275,7 @@ def _first_purchase(facts: Facts) -> date | None:
     return first
 
 
-def _rows(facts: Facts, matured: list[date], as_of: date, ahead: int, spec: ValueSpec) -> Rows:
+def _rows(facts: CustomerHistory, matured: list[date], as_of: date, ahead: int, spec: ValueSpec) -> Rows:
     """Snapshots on the matured days and `as_of`, outcomes of the former; of a fixed sample of customers if too many."""
     pairs = facts.known([*matured, as_of])
     pairs = sampled(facts.engine, pairs, max(1, spec.max_rows // spec.snapshots), spec.seed)

@@ -20,7 +20,7 @@ from datetime import date, timedelta
 
 from ml.evidence.comparison import fitted, gaps, judged_on, pooled, with_layers
 from ml.evidence.groupings import MEASURES, OURS, Judged
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.restate import Models, Specs
 from tests.benchmarks.value_tables import facts_of
 
@@ -37,12 +37,12 @@ def week_end_before(day: date) -> date:
     return day - timedelta(days=day.weekday() + 1)
 
 
-def models_of(facts: Facts, specs: Specs, days: Sequence[date]) -> dict[date, Models]:
+def models_of(facts: CustomerHistory, specs: Specs, days: Sequence[date]) -> dict[date, Models]:
     """The models in force on each day."""
     return {day: fitted(facts, week_end_before(day), specs) for day in days}
 
 
-def judged_days(facts: Facts, models: Mapping[date, Models]) -> list[Judged]:
+def judged_days(facts: CustomerHistory, models: Mapping[date, Models]) -> list[Judged]:
     """Each day's groupings and what came; a day with too few customers is left out."""
     found = []
     for day, in_force in models.items():
@@ -53,7 +53,7 @@ def judged_days(facts: Facts, models: Mapping[date, Models]) -> list[Judged]:
     return found
 
 
-def with_fewer(facts: Facts, models: Mapping[date, Models], count: int) -> dict[date, Models]:
+def with_fewer(facts: CustomerHistory, models: Mapping[date, Models], count: int) -> dict[date, Models]:
     """The same models with only the first `count` layers."""
     found = {}
     for day, one in models.items():
@@ -62,7 +62,7 @@ def with_fewer(facts: Facts, models: Mapping[date, Models], count: int) -> dict[
     return found
 
 
-def lines(specs: Specs, facts: Facts, days: Sequence[date] = DAYS) -> Iterator[str]:
+def lines(specs: Specs, facts: CustomerHistory, days: Sequence[date] = DAYS) -> Iterator[str]:
     """The table of groupings with the gaps to micro-segments, then the table of the layers one by one."""
     models = models_of(facts, specs, days)
     judged = judged_days(facts, models)

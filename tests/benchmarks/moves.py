@@ -29,7 +29,7 @@ import numpy as np
 from ml import lifecycle, segments, value
 from ml.evidence.comparison import fitted, judged_on, pooled
 from ml.evidence.groupings import OURS
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.restate import Models, Specs, restate
 from tests.benchmarks.homogeneity import DAYS, models_of, month_before
 from tests.benchmarks.value_tables import facts_of
@@ -39,7 +39,7 @@ FOLLOWED, WITHIN = 63, 28
 FIRST_WEEK, WEEKS = date(2017, 8, 27), 8
 
 
-def strings(facts: Facts, models: Models, days: Sequence[date], *, is_damped: bool = True) -> np.ndarray:
+def strings(facts: CustomerHistory, models: Models, days: Sequence[date], *, is_damped: bool = True) -> np.ndarray:
     """Primary strings, shape (customers, days), of those who were known on the first of the days."""
     pairs = facts.known(days)
     history = facts.snapshot if is_damped else None
@@ -61,7 +61,7 @@ def flicker(seen: np.ndarray, step: int) -> np.ndarray:
     return found
 
 
-def flicker_lines(facts: Facts, specs: Specs) -> Iterator[str]:
+def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     """The table of flicker, undamped and damped."""
     counts = {(damped, step): np.zeros(3) for damped in (False, True) for step in (1, 7)}
     for fit in FITS:
@@ -98,7 +98,9 @@ def flicker_lines(facts: Facts, specs: Specs) -> Iterator[str]:
         yield f"| {words} | {one:.4f} | {other:.4f} | {other - one:+.4f} |"
 
 
-def trained(facts: Facts, week_end: date, before: Models | None, specs: Specs) -> tuple[Models, dict[str, str]]:
+def trained(
+    facts: CustomerHistory, week_end: date, before: Models | None, specs: Specs
+) -> tuple[Models, dict[str, str]]:
     """The models in force after a week's trainings, as the chain trains them, and what each family decided."""
     known = facts.until(week_end)
     models, said = before or Models(None, None, None, specs), {}
@@ -117,7 +119,7 @@ def trained(facts: Facts, week_end: date, before: Models | None, specs: Specs) -
     return models, said
 
 
-def refit_lines(facts: Facts, specs: Specs) -> Iterator[str]:
+def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     """The table of refit weeks."""
     weeks = [FIRST_WEEK + timedelta(7 * number) for number in range(WEEKS + 1)]
     frozen, _ = trained(facts, weeks[0], None, specs)
@@ -147,7 +149,7 @@ def refit_lines(facts: Facts, specs: Specs) -> Iterator[str]:
     yield f"| mean | | | {mean['frozen']:.1%} | {mean['choices']:.1%} | {mean['fresh']:.1%} |"
 
 
-def _on(facts: Facts, models: Models, day: date) -> dict[str, str]:
+def _on(facts: CustomerHistory, models: Models, day: date) -> dict[str, str]:
     found = restate(facts.engine, facts.snapshot_of(day), models, facts.snapshot)
     return dict(zip(found["customer_id"].to_pylist(), found["micro_segment"].to_pylist(), strict=True))
 

@@ -32,7 +32,7 @@ from microseg_assets.tracking import Tracking
 from microseg_assets.workspace import Stored, Workspace
 from ml import lifecycle, tables, value
 from ml.engine import DuckDB
-from ml.features import Facts, features_table
+from ml.features import CustomerHistory, features_table
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs, past
 from ml.sampling import sampled
@@ -61,7 +61,7 @@ DAY_LIMIT, FIT_LIMIT, MOVED_LIMIT = 6.0, 90.0, 0.03  # seconds, seconds, share o
 CUSTOMERS, TIMES = 20_000, 50
 
 
-def business() -> tuple[DuckDB, Facts, date]:
+def business() -> tuple[DuckDB, CustomerHistory, date]:
     """The facts of the simulated business, and its last Thursday."""
     engine = DuckDB()
     spec = BusinessSpec(preset="retail", customers=CUSTOMERS, days=364, seed=5)
@@ -111,7 +111,9 @@ def six_stages(stages: pa.Table, features: pa.Table) -> pa.Table:
     return stages.set_column(stages.column_names.index("stage"), "stage", pa.array(text, pa.string()))
 
 
-def written(lake: Lake, engine: DuckDB, facts: Facts, day: date, times: int) -> tuple[pa.Table, tables.Table, Models]:
+def written(
+    lake: Lake, engine: DuckDB, facts: CustomerHistory, day: date, times: int
+) -> tuple[pa.Table, tables.Table, Models]:
     """The features of the days before go into the lake; the day's `layer_inputs` and the models come back."""
     snapshot = features_table(facts.spec)
     specs = Specs(ValueSpec(), LifecycleSpec(), SegmentSpec(LAYERS))

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from microseg_assets import project as projects
 from microseg_assets.sources import SourceError
 from ml.engine import DuckDB
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.value.evaluation import CANDIDATES, IN_FORCE, Cut, Score, cut_at, differences, table
 
 HORIZON_DAYS = 90
@@ -30,7 +30,7 @@ CUTS = {
 }
 
 
-def facts_of(name: str) -> tuple[projects.Project, Facts]:
+def facts_of(name: str) -> tuple[projects.Project, CustomerHistory]:
     """The facts of a shipped project: all rows of its days that its mapping could read."""
     project = projects.load(name)
     engine = DuckDB()
@@ -42,7 +42,7 @@ def facts_of(name: str) -> tuple[projects.Project, Facts]:
             continue
         rows = source.rows(project.start, project.end or date.max)
         inputs[table_name] = rows.filter(pc.is_null(rows["problem"])).drop_columns(["source", "problem", "delivered"])
-    return project, Facts.from_rows(engine, project.feature_spec, **inputs)
+    return project, CustomerHistory.from_rows(engine, project.feature_spec, **inputs)
 
 
 def cuts_of(name: str) -> tuple[projects.Project, list[Cut]]:

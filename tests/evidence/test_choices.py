@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
@@ -39,7 +39,7 @@ AS_OF = START + timedelta(days=480)
 
 
 @lru_cache(maxsize=1)
-def business(seed: int, season: float) -> Facts:
+def business(seed: int, season: float) -> CustomerHistory:
     return wholesaler(CUSTOMERS, seed=seed, season=season)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.actions import ActionsSpec
+from ml.actions import ActionPolicy
 from ml.actions.audit import audited, balance, sample_ratio
 from ml.actions.cells import Cell, cells_of
 from ml.actions.diagnostics import placebo_verdict
@@ -34,7 +34,7 @@ pytestmark = only_in_evidence
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 CUSTOMERS = 10_000
-SPEC = ActionsSpec()
+SPEC = ActionPolicy()
 WORLDS: dict[str, Callable[[int, int], EffectWorld]] = {
     "randomised": randomised_effects,
     "no effect": no_effect,

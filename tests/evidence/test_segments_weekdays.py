@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ml import tables
 from ml.engine import DuckDB
 from ml.evidence.comparison import fitted
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.journeys import movements
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs, restate
@@ -30,7 +30,7 @@ START, WEEKS, FOLLOWED = date(2023, 1, 2), 40, 35  # a Monday; weeks before the 
 EVENLY = (1.0,) * 7
 
 
-def business(seed: int, customers: int = 1_500, week: tuple[float, ...] = EVENLY) -> Facts:
+def business(seed: int, customers: int = 1_500, week: tuple[float, ...] = EVENLY) -> CustomerHistory:
     """Random buyers.
 
     Parameters
@@ -58,10 +58,10 @@ def business(seed: int, customers: int = 1_500, week: tuple[float, ...] = EVENLY
     )
     rows = {name: table.empty_days() for name, table in tables.INPUTS.items()}
     rows["transactions"] = pa.Table.from_pandas(transactions, preserve_index=False)
-    return Facts.from_rows(ENGINE, FeatureSpec(), **rows)
+    return CustomerHistory.from_rows(ENGINE, FeatureSpec(), **rows)
 
 
-def quiet_moves(facts: Facts) -> np.ndarray:
+def quiet_moves(facts: CustomerHistory) -> np.ndarray:
     """By weekday, Monday first: movements by behaviour of customers who bought nothing on the day. Shape (7,)."""
     fit = START + timedelta(7 * WEEKS - 1)  # a Sunday
     models = fitted(facts, fit, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))

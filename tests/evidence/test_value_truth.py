@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ml.engine import DuckDB
-from ml.features import Facts
+from ml.features import CustomerHistory
 from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import ValueModel, ValueSpec, train
 from ml.value.metrics import decile_error, deciles, gini
@@ -16,7 +16,7 @@ from ml.value.metrics import decile_error, deciles, gini
 CUSTOMERS = 10_000
 
 
-def business(engine: DuckDB, preset: str) -> tuple[Facts, pa.Table]:
+def business(engine: DuckDB, preset: str) -> tuple[CustomerHistory, pa.Table]:
     """The facts of a year without campaigns, and the true expected spend of the 90 days after its last valued day."""
     spec = BusinessSpec(preset=preset, customers=CUSTOMERS, days=364, campaign_share=0.0)  # type: ignore[arg-type]
     drawn = block(spec, 0)

@@ -21,7 +21,7 @@ from microseg_assets.cli.main import main
 from microseg_assets.finding import shipped
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.tables.outputs import INPUT_PROFILES
 
 PROJECT = """\
@@ -396,7 +396,9 @@ def test_the_features_said_to_stay_empty_are_those_that_do() -> None:
         [dict(zip(lines, row, strict=True)) for row in zip(*lines.values(), strict=True)], schema
     )
     others = {name: table.empty_days() for name, table in tables.INPUTS.items() if name != "transactions"}
-    snapshot = Facts.from_rows(DuckDB(), FeatureSpec(("FUEL",)), transactions=bare, **others).snapshot_of(days[-1])
+    snapshot = CustomerHistory.from_rows(DuckDB(), FeatureSpec(("FUEL",)), transactions=bare, **others).snapshot_of(
+        days[-1]
+    )
     empty = {
         name
         for name in snapshot.column_names

@@ -15,7 +15,7 @@ from microseg_assets.check import estimating
 from microseg_assets.check import report as check_report
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec, train
 from ml.lifecycle.evidence import START, purchases
 from ml.value import ValueSpec
@@ -54,7 +54,7 @@ def trained(rows: pa.Table) -> tuple[int, int]:
     rows = rows.append_column("day", rows["occurred_at"].cast(pa.date32()))
     columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema]
     inputs["transactions"] = pa.table(columns, names=schema.names).cast(schema)
-    facts = Facts.from_rows(DuckDB(), FeatureSpec(), **inputs)
+    facts = CustomerHistory.from_rows(DuckDB(), FeatureSpec(), **inputs)
     model = train(facts, AS_OF, LifecycleSpec(), None, value_model=None, value_spec=ValueSpec()).model
     return model.churn_after, model.new_for  # type: ignore[union-attr]
 

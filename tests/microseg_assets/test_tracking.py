@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from microseg_assets import tracking
 from microseg_assets.home import Home
 from microseg_assets.tracking import Tracking, fingerprint, flatten
+from ml.choice import FitResult, Model
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle.rules import StageRule
 from ml.naming import metric_name, parts_of
@@ -28,7 +29,6 @@ from ml.segments import LayerModels
 from ml.segments.layer_model import LayerModel
 from ml.segments.specs import LayerRule, LayerSpec
 from ml.serving import inputs_of, invented
-from ml.training import Model, Training
 
 WEEK, NEXT = date(2024, 1, 1), date(2024, 1, 8)
 
@@ -52,7 +52,7 @@ def features(rows: int = 4) -> pd.DataFrame:
     ).astype({"comeback_gap_days": float, "balance": float})  # fmt: skip
 
 
-def training(model: Model | None, **other: Any) -> Training:
+def training(model: Model | None, **other: Any) -> FitResult:
     def draw() -> Any:
         from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def training(model: Model | None, **other: Any) -> Training:
         "challenger_score": 0.5, "metrics": {"log_loss": 0.5, "unknown": float("nan")}, "params": {"rows": 4},
         "figures": {"stages": draw}, "example": example(),
     }  # fmt: skip
-    return Training(**given | other)
+    return FitResult(**given | other)
 
 
 def example() -> pa.Table:
@@ -99,7 +99,7 @@ def _home(folder: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Home
     return Home(folder)
 
 
-def record(of: Tracking, week: date, what: Training, **options: Any) -> tracking.Recorded:
+def record(of: Tracking, week: date, what: FitResult, **options: Any) -> tracking.Recorded:
     return of.record("lifecycle", week, what, spec=LifecycleSpec(), tags={"dagster_run_id": "r1"}, **options)
 
 

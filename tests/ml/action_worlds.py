@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from ml import tables
-from ml.actions import ActionResponseModel, ActionsSpec, exposure_outcomes, train
+from ml.actions import ActionPolicy, ActionResponseModel, exposure_outcomes, train
 from ml.actions.learners import Z90
 from ml.actions.response import ActionEvidence
+from ml.choice import FitResult
 from ml.engine import DuckDB
-from ml.features import Attribute, Facts, FeatureSpec
+from ml.features import Attribute, CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import SegmentSpec
-from ml.training import Training
 from ml.value import ValueSpec
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -77,7 +77,7 @@ def _declared() -> list[tuple[str, tables.Column]]:
     return [(column.name, column) for column in tables.EXPOSURES.columns]
 
 
-def facts_of(amounts: Array, log: pa.Table, attributes: Mapping[str, Array] | None = None) -> Facts:
+def facts_of(amounts: Array, log: pa.Table, attributes: Mapping[str, Array] | None = None) -> CustomerHistory:
     """Facts of customers who registered on day 0 and spent `amounts`, shape (customers, days)."""
     who, when = np.nonzero(amounts)
     size, people = len(who), len(amounts)
@@ -95,7 +95,7 @@ def facts_of(amounts: Array, log: pa.Table, attributes: Mapping[str, Array] | No
         return table.schema().append(pa.field("day", pa.date32())).empty_table()
 
     spec = FeatureSpec(attributes=tuple(Attribute(name) for name in attributes or ()))
-    return Facts.from_rows(
+    return CustomerHistory.from_rows(
         ENGINE, spec, transactions=pa.table(bought), customers=pa.table(customers), events=nothing(tables.EVENTS),
         exposures=log, balances=nothing(tables.BALANCES),
     )  # fmt: skip
@@ -112,7 +112,7 @@ def spending(random: np.random.Generator, customers: int, days: int) -> tuple[Ar
 class Found:
     """What a week of training says about a log."""
 
-    training: Training
+    training: FitResult
     outcomes: pa.Table
 
     @property
@@ -128,16 +128,16 @@ class Found:
         found = self.evidence(action)
         return abs(found.effect - truth) <= Z90 * found.error
 
-    def supported(self, spec: ActionsSpec, action: str = "gift") -> bool:
+    def supported(self, spec: ActionPolicy, action: str = "gift") -> bool:
         return self.evidence(action).supported(self.model.cells[action]["all"], spec)
 
-    def code(self, spec: ActionsSpec, action: str = "gift") -> str:
+    def code(self, spec: ActionPolicy, action: str = "gift") -> str:
         """Why the effect is not supported, or what else must be known; empty if nothing."""
         finding = self.evidence(action).finding(self.model.cells[action]["all"], spec)
         return finding.code if finding else ""
 
 
-def learnt(facts: Facts, log: pa.Table, as_of: int, spec: ActionsSpec) -> Found:
+def learnt(facts: CustomerHistory, log: pa.Table, as_of: int, spec: ActionPolicy) -> Found:
     """Train on a log as of the end of a day."""
     outcomes = exposure_outcomes(facts, log, day(as_of), spec, start=START)
     return Found(train(facts.until(day(as_of)), day(as_of), spec, None, models=MODELS, outcomes=outcomes), outcomes)
@@ -146,7 +146,7 @@ def learnt(facts: Facts, log: pa.Table, as_of: int, spec: ActionsSpec) -> Found:
 def waves_by_lot(
     seed: int, days: tuple[int, ...], *, customers: int = 4_000, chance: float = 0.3, effect: float = 25.0,
     campaign: str | None = None, randomised: bool = False, history: int = 150, again: float | None = None,
-) -> tuple[Facts, pa.Table]:  # fmt: skip
+) -> tuple[CustomerHistory, pa.Table]:  # fmt: skip
     """Waves that reach each customer by lot; an exposure brings `effect` three days later.
 
     Parameters

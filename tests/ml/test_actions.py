@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.actions import (
+    Action,
+    ActionPolicy,
     ActionResponseModel,
-    ActionSpec,
-    ActionsSpec,
     effects,
     estimation,
     exposure_outcomes,
@@ -34,13 +34,13 @@ from ml.actions.diagnostics import placebo_verdict
 from ml.actions.learners import Z90, Scores, clustered
 from ml.actions.reasons import CHOICE_WORDS, PLAN_WORDS, ChoiceCode, plan_reason
 from ml.actions.response import ActionEvidence
+from ml.choice import FitResult
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
 from ml.reasons import Reason
 from ml.restate import Models, Specs, restate
 from ml.segments import SegmentSpec, micro_segment_id
-from ml.training import Training
 from ml.value import ValueSpec
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 
@@ -49,11 +49,13 @@ START = date(2024, 1, 1)
 EXPOSED = START + timedelta(days=100)
 AS_OF = EXPOSED + timedelta(days=28)
 MODELS = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
-ACTIONS = (ActionSpec("gift", cost=1.0), ActionSpec("note", cost=1.0))
-SPEC = ActionsSpec(actions=ACTIONS, smallest_effect_share=0.15, trees=30)
+ACTIONS = (Action("gift", cost=1.0), Action("note", cost=1.0))
+SPEC = ActionPolicy(actions=ACTIONS, smallest_effect_share=0.15, trees=30)
 
 
-def facts_of(transactions: dict[str, Any], exposures: pa.Table, customers: dict[str, Any] | None = None) -> Facts:
+def facts_of(
+    transactions: dict[str, Any], exposures: pa.Table, customers: dict[str, Any] | None = None
+) -> CustomerHistory:
     tx = pa.table(transactions)
     size = tx.num_rows
     rows = {
@@ -69,7 +71,7 @@ def facts_of(transactions: dict[str, Any], exposures: pa.Table, customers: dict[
     known = nothing(tables.CUSTOMERS)
     if customers:
         known = pa.table({"customer_id": customers["customer_id"], "day": pa.array(customers["day"], pa.date32())})
-    return Facts.from_rows(
+    return CustomerHistory.from_rows(
         ENGINE, FeatureSpec(), transactions=pa.table(rows), customers=known, events=nothing(tables.EVENTS),
         exposures=exposures, balances=nothing(tables.BALANCES),
     )  # fmt: skip
@@ -83,7 +85,7 @@ def exposures_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 @dataclass(frozen=True)
 class World:
-    facts: Facts
+    facts: CustomerHistory
     exposures: pa.Table
     truth: dict[str, float]
     naive: float
@@ -150,7 +152,7 @@ def by_spend(engine: DuckDB, features: pa.Table, models: Models, history: object
 
 
 @cache
-def trained(kind: str, seed: int = 0) -> Training:
+def trained(kind: str, seed: int = 0) -> FitResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimation, "restate", by_spend)
         return train(world(kind, seed).facts, AS_OF, SPEC, None, models=MODELS, outcomes=outcomes_of(kind, seed))
@@ -169,7 +171,7 @@ def members(kind: str, seed: int = 0) -> pa.Table:
     return pa.concat_tables(by_spend(ENGINE, facts.snapshot_of(AS_OF + timedelta(days=d)), MODELS) for d in (0, 1))
 
 
-def planned(kind: str, seed: int = 0, spec: ActionsSpec = SPEC) -> pa.Table:
+def planned(kind: str, seed: int = 0, spec: ActionPolicy = SPEC) -> pa.Table:
     rows = members(kind, seed)
     return plan(ENGINE, rows, effects(ENGINE, rows, model_of(kind, seed), spec), spec, start=START, salt="s")
 
@@ -496,8 +498,8 @@ def test_a_plan_has_every_customer_once_and_keeps_every_limit(
     size: int, budget: float | None, capacity: int | None, holdout: float,
     values: dict[tuple[str, str], tuple[float, float, str]],
 ) -> None:  # fmt: skip
-    spec = ActionsSpec(
-        actions=(ActionSpec("gift", 1.5, eligible_stages=("active",), capacity=capacity), ActionSpec("note", 0.25)),
+    spec = ActionPolicy(
+        actions=(Action("gift", 1.5, eligible_stages=("active",), capacity=capacity), Action("note", 0.25)),
         budget=budget, holdout_share=holdout,
     )  # fmt: skip
     rows = plan(ENGINE, crowd(size), effect_rows(values), spec, start=START, salt="s").to_pylist()
@@ -563,7 +565,7 @@ def test_where_no_action_is_declared_nobody_is_held_out() -> None:
 def test_nobody_is_held_out_from_nothing() -> None:
     """Where no action can be handed out, because of effects, capacity or budget, everybody is simply left alone."""
     useless = {("active/value.A", "gift"): (0.2, 0.5, "own"), ("churn", "gift"): (50.0, 1.0, "unsupported")}
-    none_left = replace(SPEC, actions=(ActionSpec("gift", 1.0, capacity=0),))
+    none_left = replace(SPEC, actions=(Action("gift", 1.0, capacity=0),))
     for values, spec, codes in (
         (useless, SPEC, {"interval_includes_cost", "placebo_unclear", "no_effects"}),
         (SURE, none_left, {"capacity_used", "interval_includes_cost", "placebo_unclear"}),
@@ -588,7 +590,7 @@ def test_who_is_held_out_stays_held_out_for_the_cycle_and_changes_with_it() -> N
 
 
 def test_chances_add_up_where_capacity_serves_a_part() -> None:
-    spec = replace(SPEC, actions=(ActionSpec("gift", 1.0, capacity=30),))
+    spec = replace(SPEC, actions=(Action("gift", 1.0, capacity=30),))
     rows = plan(ENGINE, crowd(300), effect_rows(SURE), spec, start=START, salt="s").to_pandas()
     mine = rows[rows["micro_segment_id"] == micro_segment_id("active/value.A")].groupby("action")["propensity"]
     assert (mine.nunique() == 1).all() and mine.first().sum() == pytest.approx(1.0)
@@ -628,7 +630,7 @@ def test_a_campaign_without_controls_lends_nobody_its_season() -> None:
             "campaign_id": ["spring"] * 60 + ["christmas"] * 500,
         }
     )
-    treated, control = estimation._arms(frame, {"gift": "randomised"}, ActionsSpec())["gift"]
+    treated, control = estimation._arms(frame, {"gift": "randomised"}, ActionPolicy())["gift"]
     assert treated.sum() == control.sum() == 30
     counts = estimation._counts(pa.Table.from_pandas(frame))
     assert counts["gift", "randomised"] == (30, 30)

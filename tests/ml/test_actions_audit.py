@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml.actions import ActionSpec, ActionsSpec
+from ml.actions import Action, ActionPolicy
 from ml.actions.audit import BALANCE_LEVEL, RATIO_LEVEL, Balance, audited, balance, sample_ratio
 from tests.ml.action_worlds import Array, Found, Log, facts_of, learnt, spending
 from tests.ml.vocabularies import remarks
 
-SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
+SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 SEEDS = 200
 
 

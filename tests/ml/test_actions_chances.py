@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.actions import ActionSpec, ActionsSpec
+from ml.actions import Action, ActionPolicy
 from ml.actions.estimation import known_chance
 from tests.ml.action_worlds import Found, Log, facts_of, learnt
 
-SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
+SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 
 
 def strata(seed: int, more: Any = None, size: int = 2_000) -> Found:

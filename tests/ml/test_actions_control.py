@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ml.actions import ActionSpec, ActionsSpec, exposure_outcomes, maturity
+from ml.actions import Action, ActionPolicy, exposure_outcomes, maturity
 from ml.tables import CONTROL, arm_of, is_control, may_be_control
 from tests.ml.action_worlds import ENGINE, START, Log, day, facts_of, spending
 
-SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
+SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 SPELT = ("control", "Control", "CONTROL", "control ", "holdout", "Holdout", "hold-out", "none", "no e-mail",
          "No E-Mail", "placebo", "control_group", "Kontrollgruppe", "no contact", "untreated")  # fmt: skip
 
@@ -20,7 +20,7 @@ SPELT = ("control", "Control", "CONTROL", "control ", "holdout", "Holdout", "hol
 def test_control_is_control_however_it_is_spelt(value: str) -> None:
     assert is_control(value) and arm_of(value) == CONTROL
     with pytest.raises(ValueError, match="cannot be called"):
-        ActionSpec(value)
+        Action(value)
 
 
 @pytest.mark.parametrize("value", ["", " ", "0", "no minimum order", "global control", "control B", "ohne Rabatt"])
@@ -59,7 +59,7 @@ def test_a_doubtful_value_takes_no_part_and_one_sentence_names_it() -> None:
     assert set(exposure_outcomes(facts, log, day(99), SPEC, start=START)["action"].to_pylist()) == {"gift"}
     found = maturity(ENGINE, log, facts.customer_days, day(99), 28, START, ["gift"])
     assert "the action 'no minimum' may mean control or an action, so its rows take no part: map it" in found.words()
-    declared = replace(SPEC, actions=(*SPEC.actions, ActionSpec("no minimum")))
+    declared = replace(SPEC, actions=(*SPEC.actions, Action("no minimum")))
     both = exposure_outcomes(facts, log, day(99), declared, start=START)
     assert set(both["action"].to_pylist()) == {"gift", "no minimum"}
 

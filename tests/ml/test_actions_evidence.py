@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.actions import ActionSpec, ActionsSpec
+from ml.actions import Action, ActionPolicy
 from ml.actions.cells import cells_of
 from ml.actions.diagnostics import SHARES, gain, gain_band, qini
 from ml.actions.learners import (
@@ -28,7 +28,7 @@ from ml.reasons import Reason
 from tests.ml.action_worlds import Array, Log, facts_of, learnt, spending
 from tests.ml.vocabularies import lacking
 
-SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
+SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 
 
 def scores_of(score: Array, arm: Array, outcome: Array, customer: Array) -> Scores:

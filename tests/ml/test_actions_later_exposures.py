@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.actions import ActionSpec, ActionsSpec
+from ml.actions import Action, ActionPolicy
 from ml.actions.estimation import _later
 from tests.ml.action_worlds import Found, Log, facts_of, learnt, spending, waves_by_lot
 
-SPEC = ActionsSpec(actions=(ActionSpec("gift", cost=1.0),))
+SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 EFFECT = 25.0
 
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.features import Facts
+from ml.choice import decide, first_fit, too_little
+from ml.features import CustomerHistory
 from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.lifecycle.cuts import change_of_half, share_of_half
 from ml.reasons import Reason
 from ml.statistics import Gain, bootstrapped, paired_gain, ranking_terms
-from ml.training import decide, first_fit, too_little
 from ml.value import ValueModel, ValueSpec, train
 from ml.value.blend import Fit
 from ml.value.closed_form import ClosedForm
@@ -248,12 +248,12 @@ WEEKS = 10  # `make evidence` looks at 200, and at more customers
 
 
 @pytest.fixture(scope="module")
-def wholesale() -> Facts:
+def wholesale() -> CustomerHistory:
     return wholesaler(1_000, seed=50)
 
 
 @pytest.fixture(scope="module")
-def value_week(wholesale: Facts) -> ValueWeek:
+def value_week(wholesale: CustomerHistory) -> ValueWeek:
     return ValueWeek.of(wholesale, AS_OF, ValueSpec(), weeks_ago=1)
 
 
@@ -266,7 +266,7 @@ def test_three_customers_turn_no_decision_about_value(value_week: ValueWeek, has
         assert steadiness(week.by_squared_error(has_incumbent=False), week.spend, weeks=WEEKS).same <= found.same
 
 
-def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale: Facts) -> None:
+def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale: CustomerHistory) -> None:
     spec, before = LifecycleSpec(), AS_OF - timedelta(days=28)
     first = train_lifecycle(wholesale.until(before), before, spec, None, value_model=None, value_spec=ValueSpec()).model
     assert isinstance(first, LifecycleModel)
@@ -276,7 +276,7 @@ def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale
     assert steadiness(week.decision, week.spend, weeks=WEEKS).same == WEEKS
 
 
-def test_three_customers_turn_no_decision_about_layers(wholesale: Facts) -> None:
+def test_three_customers_turn_no_decision_about_layers(wholesale: CustomerHistory) -> None:
     week = LayerWeek.of(wholesale, AS_OF, without_models())
     assert steadiness(week.decision, week.spend, weeks=WEEKS).same >= WEEKS - 1
 

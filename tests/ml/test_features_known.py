@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Attribute, Facts, FeatureSpec, day_facts, repeated_orders
+from ml.features import Attribute, CustomerHistory, FeatureSpec, day_facts, repeated_orders
 
 FIRST = date(2024, 1, 1)
 ENGINE = DuckDB(threads=1)
 
 
-def facts(spec: FeatureSpec, lines: list[dict[str, Any]], people: list[dict[str, Any]] = ()) -> Facts:  # type: ignore[assignment]
+def facts(spec: FeatureSpec, lines: list[dict[str, Any]], people: list[dict[str, Any]] = ()) -> CustomerHistory:  # type: ignore[assignment]
     inputs = {}
     for name, table in tables.INPUTS.items():
         schema = pa.schema([*table.schema(), pa.field("day", pa.date32())])
@@ -27,7 +27,7 @@ def facts(spec: FeatureSpec, lines: list[dict[str, Any]], people: list[dict[str,
             schema = pa.schema([*schema, *(pa.field(a.name, kinds[a.type]) for a in spec.attributes)])
         rows = lines if name == "transactions" else people if name == "customers" else ()
         inputs[name] = pa.Table.from_pylist(list(rows), schema=schema)
-    return Facts.from_rows(ENGINE, spec, **inputs)
+    return CustomerHistory.from_rows(ENGINE, spec, **inputs)
 
 
 def line(id_: str, day: int, amount: float = 10.0, *, hour: int = 12, order: str | None = None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]], spec:
         for day in days
     ]
     customer_days = pa.concat_tables([one.customer_days for one in each])
-    found = Facts(
+    found = CustomerHistory(
         ENGINE, spec, customer_days, pa.concat_tables([one.category_days for one in each]), whole.customers,
         repeated_orders(ENGINE, pa.concat_tables([one.order_days for one in each]), 30), whole.undone_orders,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec, assign_stages
 from ml.value import ValueSpec, baseline
 
@@ -22,7 +22,7 @@ LAST = date(2024, 12, 31)
 Line = tuple[datetime, float, str]  # stamp, amount, order
 
 
-def facts_of(lines: Sequence[Line], within: int | None) -> Facts:
+def facts_of(lines: Sequence[Line], within: int | None) -> CustomerHistory:
     """Facts of one customer's lines; every order is an invoice of its own."""
 
     def table(name: str, columns: dict[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
@@ -41,7 +41,7 @@ def facts_of(lines: Sequence[Line], within: int | None) -> Facts:
         },
         [stamp.date() for stamp, *_ in lines],
     )
-    return Facts.from_rows(ENGINE, FeatureSpec(undo_within_days=within), **inputs)
+    return CustomerHistory.from_rows(ENGINE, FeatureSpec(undo_within_days=within), **inputs)
 
 
 def on(day: date, *lines: Line, within: int | None = 7) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml import tables
+from ml.choice import FitResult
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.journeys import TransitionModel, TransitionSpec, forecast, markov_value, movements, path, summary, train
 from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.training import train_on_states
@@ -24,7 +25,6 @@ from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import SegmentSpec
 from ml.simulate import SimulationSpec, simulate
-from ml.training import Training
 from ml.value import ValueSpec
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 
@@ -293,7 +293,7 @@ def test_last_weeks_model_stays_unless_the_new_one_is_better() -> None:
     assert train_on_states(ENGINE, states, TODAY, spec, wrong, STAGES).decision == "challenger"
 
 
-def simulated_facts() -> tuple[Facts, date]:
+def simulated_facts() -> tuple[CustomerHistory, date]:
     spec = SimulationSpec(customers=300, days=130, seed=5)
     rows = {}
     for name, table in simulate(spec).tables.items():
@@ -301,7 +301,7 @@ def simulated_facts() -> tuple[Facts, date]:
         assert stamp is not None
         rows[name] = table.append_column("day", pc.cast(table[stamp], pa.date32(), safe=False))
     balances = tables.BALANCES.empty().append_column("day", pa.array([], pa.date32()))
-    facts = Facts.from_rows(ENGINE, FeatureSpec(), **rows, balances=balances)
+    facts = CustomerHistory.from_rows(ENGINE, FeatureSpec(), **rows, balances=balances)
     return facts, date.fromisoformat(spec.start) + timedelta(days=spec.days - 1)
 
 
@@ -405,7 +405,7 @@ def test_markov_value_refuses_what_has_no_value() -> None:
 
 
 def test_other_words_change_nothing_but_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def week() -> Training:
+    def week() -> FitResult:
         return train_on_states(ENGINE, chain(30, customers=400), TODAY, TransitionSpec(), None, STAGES)
 
     sense = week()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec, features_table
+from ml.features import CustomerHistory, FeatureSpec, features_table
 from ml.lifecycle import (
     CUTS,
     PRESET_SUB_STAGES,
@@ -291,7 +291,7 @@ def test_a_spell_is_as_long_as_its_run_of_equal_stages(path: list[str]) -> None:
 # ── the weekly fit ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def shop(customers: int, *, scale: float = 1.0, growing: float = 0.0) -> Facts:
+def shop(customers: int, *, scale: float = 1.0, growing: float = 0.0) -> CustomerHistory:
     """Weekly buyers; basket sizes are spread evenly, and from day 120 on those of `growing` of them are tenfold."""
     rows = []
     for who in range(customers):
@@ -305,10 +305,12 @@ def shop(customers: int, *, scale: float = 1.0, growing: float = 0.0) -> Facts:
     columns = {f.name: pa.array(known.get(f.name, [filled.get(f.name)] * len(rows)), f.type) for f in schema}
     nothing = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
     people = pa.schema([("customer_id", pa.string()), ("day", pa.date32())]).empty_table()
-    return Facts(ENGINE, FeatureSpec(), pa.table(columns), nothing, people)
+    return CustomerHistory(ENGINE, FeatureSpec(), pa.table(columns), nothing, people)
 
 
-def week(facts: Facts, as_of: date, spec: LifecycleSpec = SPEC, incumbent: LifecycleModel | None = None) -> Any:
+def week(
+    facts: CustomerHistory, as_of: date, spec: LifecycleSpec = SPEC, incumbent: LifecycleModel | None = None
+) -> Any:
     return train(facts.until(as_of), as_of, spec, incumbent, value_model=None, value_spec=ValueSpec())
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages, continue_spells, train
 from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode, WindowCode
 from ml.reasons import Reason
@@ -26,7 +26,7 @@ SPEC = LifecycleSpec()
 Row = tuple[str, date, float]
 
 
-def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> Facts:
+def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> CustomerHistory:
     """Facts of transactions at noon; other input tables as columns."""
 
     def table(name: str, given: Mapping[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
@@ -41,10 +41,12 @@ def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> Fact
         "amount": [amount for *_, amount in rows],
     }
     inputs = {name: table(name, others.get(name, {}), others.get(name, {}).get("day", [])) for name in tables.INPUTS}
-    return Facts.from_rows(ENGINE, FeatureSpec(), **{**inputs, "transactions": table("transactions", bought, days)})
+    return CustomerHistory.from_rows(
+        ENGINE, FeatureSpec(), **{**inputs, "transactions": table("transactions", bought, days)}
+    )
 
 
-def stages(facts: Facts, day: date, model: LifecycleModel | None = None) -> dict[str, tuple[str, str]]:
+def stages(facts: CustomerHistory, day: date, model: LifecycleModel | None = None) -> dict[str, tuple[str, str]]:
     features = facts.until(day).snapshot_of(day)
     found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), model, SPEC)
     return {row["customer_id"]: (row["stage"], row["sub_stage"]) for row in found.to_pylist()}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs, past, restate
 from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
@@ -24,7 +24,7 @@ DAY = START + timedelta(90)
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> CustomerHistory:
     rng = np.random.default_rng(1)
     who, day = np.nonzero(rng.random((150, 120)) < rng.choice([0.02, 0.1, 0.3], 150)[:, None])
     stamp = pd.Timestamp(START) + pd.to_timedelta(day, "D")
@@ -40,16 +40,16 @@ def facts() -> Facts:
     }
     empty = {name: ENGINE.query(f"SELECT {columns} WHERE FALSE") for name, columns in nothing.items()}
     transactions = pa.Table.from_pandas(lines, preserve_index=False)
-    return Facts.from_rows(ENGINE, FeatureSpec(), transactions=transactions, **empty)
+    return CustomerHistory.from_rows(ENGINE, FeatureSpec(), transactions=transactions, **empty)
 
 
 @pytest.fixture(scope="module")
-def models(facts: Facts) -> Models:
+def models(facts: CustomerHistory) -> Models:
     bare = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec(min_cluster_customers=15)))
     return replace(bare, layers=fit_layers(bare.inputs_of(ENGINE, facts.snapshot_of(DAY)), bare.specs.segments, None))
 
 
-def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: Facts, models: Models) -> None:
+def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: CustomerHistory, models: Models) -> None:
     features = facts.snapshot_of(DAY)
     found = restate(ENGINE, features, models)
     assert found["customer_id"].equals(features["customer_id"])
@@ -59,20 +59,20 @@ def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: F
     assert found["spend_90d"].equals(features["spend_90d"])
 
 
-def test_several_days_at_once_give_what_each_gives_alone(facts: Facts, models: Models) -> None:
+def test_several_days_at_once_give_what_each_gives_alone(facts: CustomerHistory, models: Models) -> None:
     days = [DAY + timedelta(number) for number in range(3)]
     together = restate(ENGINE, facts.snapshot_of(*days), models)
     for day in days:
         assert together.filter(pc.equal(together["day"], day)).equals(restate(ENGINE, facts.snapshot_of(day), models))
 
 
-def test_strings_begin_with_the_stage_and_have_their_id(facts: Facts, models: Models) -> None:
+def test_strings_begin_with_the_stage_and_have_their_id(facts: CustomerHistory, models: Models) -> None:
     for row in restate(ENGINE, facts.snapshot_of(DAY), models).select(range(5)).to_pylist():
         assert row["micro_segment"].split("/")[0] == row["stage"]
         assert row["micro_segment_id"] == micro_segment_id(row["micro_segment"])
 
 
-def test_strings_are_those_of_the_published_micro_segments(facts: Facts, models: Models) -> None:
+def test_strings_are_those_of_the_published_micro_segments(facts: CustomerHistory, models: Models) -> None:
     inputs = models.inputs_of(ENGINE, facts.snapshot_of(DAY))
     for layers in (models.specs.segments.layers, models.specs.segments.layers[2:0:-1]):
         spec = replace(models.specs.segments, layers=layers)
@@ -83,18 +83,20 @@ def test_strings_are_those_of_the_published_micro_segments(facts: Facts, models:
         assert found["micro_segment_id"].to_pylist() == primary["micro_segment_id"].to_pylist()
 
 
-def test_before_there_is_a_model_the_string_is_the_stage(facts: Facts, models: Models) -> None:
+def test_before_there_is_a_model_the_string_is_the_stage(facts: CustomerHistory, models: Models) -> None:
     found = restate(ENGINE, facts.snapshot_of(DAY), replace(models, layers=None))
     assert found["micro_segment"].equals(found["stage"])
 
 
-def test_later_facts_do_not_change_an_earlier_day(facts: Facts, models: Models) -> None:
+def test_later_facts_do_not_change_an_earlier_day(facts: CustomerHistory, models: Models) -> None:
     assert restate(ENGINE, facts.until(DAY).snapshot_of(DAY), models).equals(
         restate(ENGINE, facts.snapshot_of(DAY), models)
     )
 
 
-def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(facts: Facts, models: Models) -> None:
+def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(
+    facts: CustomerHistory, models: Models
+) -> None:
     """The baseline fills young customers' windows by what all of the day brought: of some of them it says nothing."""
     whole = facts.snapshot_of(DAY)
     valued = models.inputs_of(ENGINE, whole)
@@ -109,5 +111,5 @@ def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(f
         assert of_few[name].equals(found[name].slice(0, 20))
 
 
-def test_an_empty_snapshot_gives_no_rows(facts: Facts, models: Models) -> None:
+def test_an_empty_snapshot_gives_no_rows(facts: CustomerHistory, models: Models) -> None:
     assert restate(ENGINE, facts.snapshot_of(START - timedelta(1)), models).num_rows == 0

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ml.engine import DuckDB
 from ml.evidence import evidence_figure, segment_evidence
-from ml.features import Attribute, Facts, FeatureSpec, features_table
+from ml.features import Attribute, CustomerHistory, FeatureSpec, features_table
 from ml.reasons import Reason
 from ml.rules import RuleError
 from ml.sampling import sampled
@@ -409,7 +409,7 @@ def test_r2_of_the_outcome_itself_is_one_and_of_its_mean_zero() -> None:
 START = date(2024, 1, 1)
 
 
-def some_facts(customers: int = 240, days: int = 170) -> Facts:
+def some_facts(customers: int = 240, days: int = 170) -> CustomerHistory:
     rng = np.random.default_rng(0)
     rate = rng.choice([0.03, 0.1, 0.3], customers)
     basket = rng.choice([5.0, 40.0], customers)
@@ -436,11 +436,11 @@ def some_facts(customers: int = 240, days: int = 170) -> Facts:
     }
     empty = {name: ENGINE.query(f"SELECT {columns} WHERE FALSE") for name, columns in nothing.items()}
     transactions = pa.Table.from_pandas(lines, preserve_index=False)
-    return Facts.from_rows(ENGINE, FeatureSpec(("FUEL",)), transactions=transactions, **empty)
+    return CustomerHistory.from_rows(ENGINE, FeatureSpec(("FUEL",)), transactions=transactions, **empty)
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> CustomerHistory:
     return some_facts()
 
 
@@ -455,12 +455,12 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def first(facts: Facts, models):
+def first(facts: CustomerHistory, models):
     as_of = START + timedelta(150)
     return train(facts.until(as_of), as_of, models.specs.segments, None, models=models)
 
 
-def test_first_fit_is_chosen_and_the_same_week_again_changes_nothing(facts: Facts, models, first) -> None:
+def test_first_fit_is_chosen_and_the_same_week_again_changes_nothing(facts: CustomerHistory, models, first) -> None:
     as_of, spec = START + timedelta(150), models.specs.segments
     known = facts.until(as_of)
     assert first.decision == "challenger" and first.challenger_score > 0.2
@@ -469,19 +469,19 @@ def test_first_fit_is_chosen_and_the_same_week_again_changes_nothing(facts: Fact
     assert again.incumbent_score == first.challenger_score
 
 
-def test_changed_layers_are_taken_over(facts: Facts, models, first) -> None:
+def test_changed_layers_are_taken_over(facts: CustomerHistory, models, first) -> None:
     as_of, spec = START + timedelta(150), models.specs.segments
     known = facts.until(as_of)
     changed = train(known, as_of, replace(spec, layers=spec.layers[:2]), first.model, models=models)
     assert changed.decision == "challenger" and changed.reason_code == ChoiceCode.LAYERS_CHANGED
 
 
-def test_nothing_after_the_week_reaches_a_fit(facts: Facts, models, first) -> None:
+def test_nothing_after_the_week_reaches_a_fit(facts: CustomerHistory, models, first) -> None:
     whole = train(facts, START + timedelta(150), models.specs.segments, None, models=models)
     assert whole.model == first.model and dict(whole.metrics) == dict(first.metrics)
 
 
-def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts, models) -> None:
+def test_short_history_fits_without_a_score_and_no_history_says_so(facts: CustomerHistory, models) -> None:
     spec = models.specs.segments
     soon = START + timedelta(30)
     waiting = train(facts.until(soon), soon, spec, None, models=models)
@@ -502,7 +502,7 @@ def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Facts,
     assert segment_evidence(facts.until(soon), soon, models).num_rows == 0
 
 
-def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: Facts) -> None:
+def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: CustomerHistory) -> None:
     days = (START + timedelta(100), START + timedelta(107))
     found = sampled(facts.engine, facts.known(days), 50, seed=0).to_pandas()
     earlier, later = (set(found[found.day == day].customer_id) for day in days)
@@ -513,7 +513,7 @@ def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: Facts) 
     assert sampled(facts.engine, everybody, 10_000, seed=0).equals(everybody)
 
 
-def test_evidence_tells_real_groups_from_random_ones(facts: Facts, models, first) -> None:
+def test_evidence_tells_real_groups_from_random_ones(facts: CustomerHistory, models, first) -> None:
     as_of = START + timedelta(150)
     known = facts.until(as_of)
     table = segment_evidence(known, as_of, replace(models, layers=first.model))
@@ -523,7 +523,7 @@ def test_evidence_tells_real_groups_from_random_ones(facts: Facts, models, first
     assert evidence_figure(table).axes
 
 
-def test_default_audiences_and_layers_run_on_a_real_snapshot(facts: Facts, models) -> None:
+def test_default_audiences_and_layers_run_on_a_real_snapshot(facts: CustomerHistory, models) -> None:
 
     day = START + timedelta(150)
     table = models.inputs_of(ENGINE, facts.snapshot_of(day))

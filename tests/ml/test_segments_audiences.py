@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.rules import RuleError
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, check_audiences, profiles
 from ml.segments.audiences import spelt_out
@@ -24,7 +24,7 @@ CART = AudienceSpec("cart_abandoners", "days_since_cart <= 28 AND COALESCE(recen
 
 def some_facts(
     bought: list[tuple[str, date, float]], seen: list[tuple[str, date, str]], categories: tuple[str, ...] = ()
-) -> Facts:
+) -> CustomerHistory:
     def rows(table: tables.Table, found: list[dict[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist(found, table.schema().append(pa.field("day", pa.date32())))
 
@@ -38,7 +38,7 @@ def some_facts(
         for who, day, kind in seen
     ]
     empty = {name: rows(tables.INPUTS[name], []) for name in ("customers", "exposures", "balances")}
-    return Facts.from_rows(
+    return CustomerHistory.from_rows(
         ENGINE,
         FeatureSpec(categories),
         transactions=rows(tables.TRANSACTIONS, lines),

@@ -27,7 +27,7 @@ from ml.evidence.groupings import (
     acted_upon,
     judged,
 )
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, shrunken_means
@@ -223,17 +223,17 @@ def rows() -> dict[str, pa.Table]:
 
 
 @pytest.fixture(scope="module")
-def facts(rows: dict[str, pa.Table]) -> Facts:
-    return Facts.from_rows(ENGINE, FeatureSpec(), **rows)
+def facts(rows: dict[str, pa.Table]) -> CustomerHistory:
+    return CustomerHistory.from_rows(ENGINE, FeatureSpec(), **rows)
 
 
 @pytest.fixture(scope="module")
-def in_force(facts: Facts) -> Models:
+def in_force(facts: CustomerHistory) -> Models:
     return fitted(facts, AS_OF, Specs(ValueSpec(horizon_days=56), LifecycleSpec(), SPEC))
 
 
 @pytest.fixture(scope="module")
-def evidence(facts: Facts, in_force: Models) -> pa.Table:
+def evidence(facts: CustomerHistory, in_force: Models) -> pa.Table:
     return segment_evidence(facts.until(AS_OF), AS_OF, in_force)
 
 
@@ -245,12 +245,12 @@ def test_all_groupings_are_compared_in_a_fixed_order(evidence: pa.Table) -> None
     assert rows[OURS]["r2_log_spend"] > rows[RANDOM]["r2_log_spend"] + 0.05
 
 
-def test_evidence_knows_nothing_of_later_days(facts: Facts, in_force: Models, evidence: pa.Table) -> None:
+def test_evidence_knows_nothing_of_later_days(facts: CustomerHistory, in_force: Models, evidence: pa.Table) -> None:
     assert segment_evidence(facts, AS_OF, in_force).equals(evidence)
 
 
 def test_models_that_are_judged_have_not_seen_the_window_that_judges_them(
-    rows: dict[str, pa.Table], facts: Facts, in_force: Models
+    rows: dict[str, pa.Table], facts: CustomerHistory, in_force: Models
 ) -> None:
     """Everything dated inside the window is made ten times as dear: the models that tell it stay the same."""
     apply = AS_OF - timedelta(days=SPEC.outcome_window_days)
@@ -259,7 +259,7 @@ def test_models_that_are_judged_have_not_seen_the_window_that_judges_them(
         pc.greater(bought["day"], pa.scalar(apply)), pc.multiply(bought["amount"], 10.0), bought["amount"]
     )
     place = bought.column_names.index("amount")
-    changed = Facts.from_rows(
+    changed = CustomerHistory.from_rows(
         ENGINE, FeatureSpec(), **{**rows, "transactions": bought.set_column(place, "amount", dear)}
     )
     then, again = (fitted(one, apply, in_force.specs) for one in (facts, changed))
@@ -275,18 +275,22 @@ def test_models_that_are_judged_have_not_seen_the_window_that_judges_them(
     assert not np.allclose(told[0].came["r2_spend"], told[1].came["r2_spend"])
 
 
-def test_evidence_does_not_ask_the_models_in_force(facts: Facts, in_force: Models, evidence: pa.Table) -> None:
+def test_evidence_does_not_ask_the_models_in_force(
+    facts: CustomerHistory, in_force: Models, evidence: pa.Table
+) -> None:
     """They have learnt from the window that is judged; only which families have one, and their specs, count."""
     blind = replace(in_force, value=object(), lifecycle=object(), layers=object())  # type: ignore[arg-type]
     assert segment_evidence(facts.until(AS_OF), AS_OF, blind).equals(evidence)
 
 
-def test_families_without_a_model_in_force_are_not_fitted_for_the_evidence(facts: Facts, in_force: Models) -> None:
+def test_families_without_a_model_in_force_are_not_fitted_for_the_evidence(
+    facts: CustomerHistory, in_force: Models
+) -> None:
     bare = replace(in_force, value=None, lifecycle=None, layers=None)
     rows = {row["grouping"]: row for row in segment_evidence(facts.until(AS_OF), AS_OF, bare).to_pylist()}
     assert rows[OURS]["r2_spend"] == pytest.approx(rows[STAGES]["r2_spend"], abs=0.02)
 
 
-def test_short_history_and_nobody_give_an_empty_table(facts: Facts, in_force: Models) -> None:
+def test_short_history_and_nobody_give_an_empty_table(facts: CustomerHistory, in_force: Models) -> None:
     for day in (date(2024, 1, 20), date(2023, 12, 1)):
         assert segment_evidence(facts.until(day), day, in_force).num_rows == 0

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml.atlas import clusters as atlas_clusters
-from ml.atlas.facts import Row
 from ml.reasons import Reason
+from ml.report import clusters as atlas_clusters
+from ml.report.data import Row
 from ml.segments import reasons
 from ml.segments.fitting import fit_layers
 from ml.segments.layer_model import LayerModel

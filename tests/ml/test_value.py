@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml import tables
+from ml.choice import FitResult
 from ml.engine import DuckDB
-from ml.features import Attribute, Facts, FeatureSpec
+from ml.features import Attribute, CustomerHistory, FeatureSpec
 from ml.reasons import Reason
-from ml.training import Training
 from ml.value import ValueModel, ValueSpec, apply, baseline, train
 from ml.value.blend import Fit
 from ml.value.metrics import decile_error, gini
@@ -33,7 +33,9 @@ SPEC = ValueSpec(horizon_days=60, snapshots=3, snapshot_step_days=28, min_custom
 ENGINE = DuckDB(threads=1)
 
 
-def shop(customers: int, days: int = 360, *, seed: int = 0, fading: float = 0.8, amounts: float = 20.0) -> Facts:
+def shop(
+    customers: int, days: int = 360, *, seed: int = 0, fading: float = 0.8, amounts: float = 20.0
+) -> CustomerHistory:
     """Customers with a rate and a basket of their own, of whom some fall silent; a town that tells of their basket."""
     rng = np.random.default_rng(seed)
     rates, baskets = rng.gamma(3, 0.04, customers), amounts * rng.lognormal(0, 0.5, customers)
@@ -65,26 +67,26 @@ def shop(customers: int, days: int = 360, *, seed: int = 0, fading: float = 0.8,
             "town": towns,
         }
     )
-    return Facts(ENGINE, FeatureSpec(attributes=(Attribute("town"),)), customer_days, category_days, people)
+    return CustomerHistory(ENGINE, FeatureSpec(attributes=(Attribute("town"),)), customer_days, category_days, people)
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> CustomerHistory:
     return shop(400)
 
 
 @pytest.fixture(scope="module")
-def training(facts: Facts) -> Training:
+def training(facts: CustomerHistory) -> FitResult:
     return train(facts.until(AS_OF), AS_OF, SPEC, None)
 
 
 @pytest.fixture(scope="module")
-def model(training: Training) -> ValueModel:
+def model(training: FitResult) -> ValueModel:
     assert isinstance(training.model, ValueModel)
     return training.model
 
 
-def customer_days(facts: Facts) -> pa.Table:
+def customer_days(facts: CustomerHistory) -> pa.Table:
     assert isinstance(facts.customer_days, pa.Table)
     return facts.customer_days
 
@@ -117,7 +119,7 @@ def test_discounting_never_adds_value(horizon: int, rate: float) -> None:
     assert 0 < discount(horizon, rate) <= 1
 
 
-def test_labels_of_the_twin_had_closed_before_the_holdout(training: Training) -> None:
+def test_labels_of_the_twin_had_closed_before_the_holdout(training: FitResult) -> None:
     params = training.params
     holdout = date.fromisoformat(params["holdout_day"])
     assert holdout == AS_OF - timedelta(days=SPEC.horizon_days)
@@ -126,7 +128,7 @@ def test_labels_of_the_twin_had_closed_before_the_holdout(training: Training) ->
     assert max(twin_days) + timedelta(days=SPEC.horizon_days) <= holdout
 
 
-def test_nothing_after_the_training_week_changes_the_fit(facts: Facts, training: Training) -> None:
+def test_nothing_after_the_training_week_changes_the_fit(facts: CustomerHistory, training: FitResult) -> None:
     days = customer_days(facts)
     is_late = pc.greater(days["day"], AS_OF)
     assert pc.any(is_late).as_py()
@@ -142,7 +144,7 @@ def test_warm_up_keeps_the_first_days_of_a_business_out() -> None:
     assert days == [START + timedelta(days=120), START + timedelta(days=92)]
 
 
-def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(training: Training) -> None:
+def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(training: FitResult) -> None:
     assert training.decision == "challenger"
     assert training.metrics["is_temporal_holdout"] == 1.0
     assert training.metrics["rmse"] < training.metrics["baseline_rmse"]
@@ -152,7 +154,7 @@ def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(traini
     assert training.metrics["gini"] > 0.5
 
 
-def test_without_a_twin_the_reason_says_how_it_was_scored(facts: Facts) -> None:
+def test_without_a_twin_the_reason_says_how_it_was_scored(facts: CustomerHistory) -> None:
     early = START + timedelta(days=130)
     training = train(facts.until(early), early, SPEC, None)
     assert training.params["validation"] == Validation.BETWEEN
@@ -194,7 +196,7 @@ def test_a_small_shop_that_dies_out_trains_and_expects_nothing() -> None:
     assert numbers(value, "expected_spend").sum() <= 1.0
 
 
-def test_outcomes_that_never_vary_become_constants(facts: Facts) -> None:
+def test_outcomes_that_never_vary_become_constants(facts: CustomerHistory) -> None:
     snapshot = facts.snapshot_of(AS_OF)
     nothing = pa.table({"spend": np.zeros(snapshot.num_rows), "orders": np.zeros(snapshot.num_rows, dtype=int)})
     fit = Fit.learn(snapshot, nothing, snapshot, horizon_days=60, seed=0)
@@ -203,7 +205,9 @@ def test_outcomes_that_never_vary_become_constants(facts: Facts) -> None:
     assert np.all(np.isfinite(fit.predict(snapshot)["expected_spend"]))
 
 
-def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(facts: Facts, model: ValueModel) -> None:
+def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(
+    facts: CustomerHistory, model: ValueModel
+) -> None:
     week = AS_OF + timedelta(days=7)
     same = train(facts.until(AS_OF), AS_OF, SPEC, model)
     assert same.challenger_score == same.incumbent_score
@@ -219,13 +223,13 @@ def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(f
     assert hard.decision == "incumbent"
 
 
-def test_an_incumbent_that_counts_another_horizon_is_replaced(facts: Facts, model: ValueModel) -> None:
+def test_an_incumbent_that_counts_another_horizon_is_replaced(facts: CustomerHistory, model: ValueModel) -> None:
     training = train(facts.until(AS_OF), AS_OF, replace(SPEC, horizon_days=50), model)
     assert training.decision == "challenger"
     assert training.reason_code == ChoiceCode.ANOTHER_QUESTION
 
 
-def test_a_stored_model_answers_the_same(facts: Facts, model: ValueModel, tmp_path: Path) -> None:
+def test_a_stored_model_answers_the_same(facts: CustomerHistory, model: ValueModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     loaded = ValueModel.load(tmp_path)
     features = facts.snapshot_of(AS_OF)
@@ -237,7 +241,9 @@ def test_a_stored_model_answers_the_same(facts: Facts, model: ValueModel, tmp_pa
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".json", ".txt")]
 
 
-def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(facts: Facts, model: ValueModel) -> None:
+def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(
+    facts: CustomerHistory, model: ValueModel
+) -> None:
     days = customer_days(facts)
     shuffled = np.random.default_rng(1).permutation(days.num_rows)
     other = replace(facts, customer_days=days.take(pa.array(shuffled)))
@@ -247,14 +253,14 @@ def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(facts: F
     assert apply(features, again, SPEC, label="m").equals(apply(features, model, SPEC, label="m"))
 
 
-def test_a_day_alone_is_worth_the_same_as_in_a_week(facts: Facts, model: ValueModel) -> None:
+def test_a_day_alone_is_worth_the_same_as_in_a_week(facts: CustomerHistory, model: ValueModel) -> None:
     days = [AS_OF + timedelta(days=k) for k in range(3)]
     together = apply(facts.snapshot_of(*days), model, SPEC, label="m")
     alone = pa.concat_tables([apply(facts.snapshot_of(day), model, SPEC, label="m") for day in days])
     assert together.equals(alone.combine_chunks())
 
 
-def test_predictions_are_chances_and_amounts(facts: Facts, model: ValueModel) -> None:
+def test_predictions_are_chances_and_amounts(facts: CustomerHistory, model: ValueModel) -> None:
     value = apply(facts.snapshot_of(AS_OF), model, SPEC, label="m")
     alive = numbers(value, "p_alive")
     assert np.all((alive >= 0) & (alive <= 1))
@@ -262,7 +268,9 @@ def test_predictions_are_chances_and_amounts(facts: Facts, model: ValueModel) ->
     assert np.all(numbers(value, "ltv") <= numbers(value, "expected_spend"))
 
 
-def test_a_frame_is_answered_like_a_table_and_unknown_words_count_as_missing(facts: Facts, model: ValueModel) -> None:
+def test_a_frame_is_answered_like_a_table_and_unknown_words_count_as_missing(
+    facts: CustomerHistory, model: ValueModel
+) -> None:
     features = facts.snapshot_of(AS_OF)
     frame = features.to_pandas()
     frame.index = range(1000, 1000 + len(frame))
@@ -275,23 +283,23 @@ def test_a_frame_is_answered_like_a_table_and_unknown_words_count_as_missing(fac
     assert model.predict(frame.iloc[:0]).empty
 
 
-def test_a_column_that_is_gone_is_named(facts: Facts, model: ValueModel) -> None:
+def test_a_column_that_is_gone_is_named(facts: CustomerHistory, model: ValueModel) -> None:
     with pytest.raises(ValueError, match="fitted on town"):
         apply(facts.snapshot_of(AS_OF).drop_columns("town"), replace(model, method="blend"), SPEC, label="m")
 
 
-def test_nobody_known_is_no_failure(facts: Facts, model: ValueModel) -> None:
+def test_nobody_known_is_no_failure(facts: CustomerHistory, model: ValueModel) -> None:
     empty = facts.snapshot_of(AS_OF).slice(0, 0)
     assert apply(empty, model, SPEC, label="m").num_rows == 0
     assert baseline(empty, SPEC).num_rows == 0
 
 
-def test_the_cap_on_rows_samples_whole_customers(facts: Facts) -> None:
+def test_the_cap_on_rows_samples_whole_customers(facts: CustomerHistory) -> None:
     training = train(facts.until(AS_OF), AS_OF, replace(SPEC, max_rows=600), None)
     assert training.metrics["holdout_customers"] <= 200
 
 
-def test_the_figures_can_be_drawn(training: Training) -> None:
+def test_the_figures_can_be_drawn(training: FitResult) -> None:
     figures = training.figures
     assert set(figures) == {"calibration", "cohorts", "contributions", "corrections", "lorenz"}
     for draw in figures.values():

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from ml import tables
+from ml.choice import FitResult
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
-from ml.training import Training
+from ml.features import CustomerHistory, FeatureSpec
 from ml.value import ValueModel, ValueSpec, apply, calibration_drift, train
 from ml.value.blend import MEMBERS
 from ml.value.evaluation import AS_IT_WAS, CANDIDATES, IN_FORCE, MEAN, Cut, cut_at, differences, table
@@ -25,7 +25,7 @@ ENGINE = DuckDB(threads=1)
 SPEC = ValueSpec(horizon_days=28, snapshots=2, snapshot_step_days=28, min_customers=50)
 
 
-def shop(customers: int = 250, days: int = 240, *, seed: int = 0, leave: float = 0.06) -> Facts:
+def shop(customers: int = 250, days: int = 240, *, seed: int = 0, leave: float = 0.06) -> CustomerHistory:
     """Customers who come all along, buy at a rate of their own, and after each purchase may leave for good."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, int, float]] = []
@@ -55,16 +55,16 @@ def shop(customers: int = 250, days: int = 240, *, seed: int = 0, leave: float =
     customer_days = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
     categories = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
     people = pa.schema([tables.CUSTOMERS.schema().field("customer_id"), pa.field("day", pa.date32())]).empty_table()
-    return Facts(ENGINE, FeatureSpec(), customer_days, categories, people)
+    return CustomerHistory(ENGINE, FeatureSpec(), customer_days, categories, people)
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
+def facts() -> CustomerHistory:
     return shop()
 
 
 @pytest.fixture(scope="module")
-def cuts(facts: Facts) -> list[Cut]:
+def cuts(facts: CustomerHistory) -> list[Cut]:
     return [cut_at(facts, START + timedelta(days=day), SPEC) for day in (120, 180)]
 
 
@@ -99,7 +99,7 @@ def test_a_difference_agrees_with_the_table_and_lies_in_its_interval(cuts: list[
         assert found.low <= found.mean <= found.high
 
 
-def test_what_comes_after_the_cut_changes_no_prediction(facts: Facts, cuts: list[Cut]) -> None:
+def test_what_comes_after_the_cut_changes_no_prediction(facts: CustomerHistory, cuts: list[Cut]) -> None:
     days = facts.customer_days
     assert isinstance(days, pa.Table)
     is_late = np.asarray(days["day"].to_numpy()) > np.datetime64(cuts[0].day)
@@ -111,7 +111,7 @@ def test_what_comes_after_the_cut_changes_no_prediction(facts: Facts, cuts: list
     assert all(np.array_equal(again.predicted[name], cuts[0].predicted[name]) for name in CANDIDATES)
 
 
-def test_a_day_without_a_fit_is_refused_in_words(facts: Facts) -> None:
+def test_a_day_without_a_fit_is_refused_in_words(facts: CustomerHistory) -> None:
     with pytest.raises(ValueError, match="no value model can be fitted as of 2024-01-11: not enough history"):
         cut_at(facts, START + timedelta(days=10), SPEC)
 
@@ -120,18 +120,20 @@ def test_a_day_without_a_fit_is_refused_in_words(facts: Facts) -> None:
 
 
 @pytest.fixture(scope="module")
-def training(facts: Facts) -> Training:
+def training(facts: CustomerHistory) -> FitResult:
     as_of = START + timedelta(days=180)
     return train(facts.until(as_of), as_of, SPEC, None)
 
 
 @pytest.fixture(scope="module")
-def model(training: Training) -> ValueModel:
+def model(training: FitResult) -> ValueModel:
     assert isinstance(training.model, ValueModel)
     return replace(training.model, method="blend")
 
 
-def test_members_stand_on_one_level_and_the_blend_is_their_weighted_mean(facts: Facts, model: ValueModel) -> None:
+def test_members_stand_on_one_level_and_the_blend_is_their_weighted_mean(
+    facts: CustomerHistory, model: ValueModel
+) -> None:
     now = facts.until(START + timedelta(days=180)).snapshot_of(START + timedelta(days=180))
     fit = model.final
     spend = {name: out["expected_spend"] for name, out in fit.candidates(now).items()}
@@ -161,7 +163,7 @@ def test_members_that_say_nothing_are_weighed_alike() -> None:
     assert learnt_weights(np.ones(100), {"a": np.ones(100), "b": nothing}) == {"a": 0.5, "b": 0.5}
 
 
-def test_every_candidate_is_logged_beside_the_one_in_force(training: Training) -> None:
+def test_every_candidate_is_logged_beside_the_one_in_force(training: FitResult) -> None:
     for name in ("blend", "lightgbm", "bgnbd", "plain_mean", "baseline"):
         assert np.isfinite(training.metrics[f"{name}_rmse"])
     assert training.metrics["rmse"] == training.metrics[f"{training.params['method']}_rmse"]
@@ -181,7 +183,7 @@ def test_before_the_first_horizon_has_closed_bgnbd_answers_and_says_so() -> None
     assert np.all(np.isfinite(numbers(value, "ltv")))
 
 
-def test_a_first_fit_with_outcomes_takes_over_from_bgnbd_alone(facts: Facts, model: ValueModel) -> None:
+def test_a_first_fit_with_outcomes_takes_over_from_bgnbd_alone(facts: CustomerHistory, model: ValueModel) -> None:
     alone = ValueModel(28, SPEC.annual_discount_rate, replace(model.final, encoder=None, heads={}), None, "bgnbd")
     as_of = START + timedelta(days=75)
     training = train(facts.until(as_of), as_of, SPEC, alone)
@@ -189,7 +191,7 @@ def test_a_first_fit_with_outcomes_takes_over_from_bgnbd_alone(facts: Facts, mod
     assert training.reason_code == ChoiceCode.FIRST_OUTCOMES
 
 
-def test_a_young_business_is_not_taken_for_one_that_grows(facts: Facts) -> None:
+def test_a_young_business_is_not_taken_for_one_that_grows(facts: CustomerHistory) -> None:
     as_of = START + timedelta(days=62)
     found = train(facts.until(as_of), as_of, replace(SPEC, min_customers=20), None).model
     assert isinstance(found, ValueModel)
@@ -213,7 +215,7 @@ def test_a_model_of_another_format_is_refused_in_words(model: ValueModel, tmp_pa
 # ── drift ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def published(facts: Facts, then: date, factor: float = 1.0) -> pa.Table:
+def published(facts: CustomerHistory, then: date, factor: float = 1.0) -> pa.Table:
     pairs = facts.known([then])
     came = facts.outcomes(pairs, 28, until=then + timedelta(days=28))
     return pa.table(
@@ -226,7 +228,9 @@ def published(facts: Facts, then: date, factor: float = 1.0) -> pa.Table:
 
 
 @pytest.mark.parametrize(("factor", "has_drifted"), [(1.0, False), (1.05, False), (3.0, True), (0.3, True)])
-def test_values_that_turned_out_wrong_in_sum_are_found(facts: Facts, factor: float, has_drifted: bool) -> None:
+def test_values_that_turned_out_wrong_in_sum_are_found(
+    facts: CustomerHistory, factor: float, has_drifted: bool
+) -> None:
     then = START + timedelta(days=120)
     features = facts.snapshot_of(then + timedelta(days=28))
     found = calibration_drift(ENGINE, published(facts, then, factor), features, 28)
@@ -236,7 +240,7 @@ def test_values_that_turned_out_wrong_in_sum_are_found(facts: Facts, factor: flo
     assert found.decile_error == pytest.approx(abs(factor - 1), abs=1e-6)
 
 
-def test_what_cannot_be_compared_has_not_drifted_and_the_reason_says_why(facts: Facts) -> None:
+def test_what_cannot_be_compared_has_not_drifted_and_the_reason_says_why(facts: CustomerHistory) -> None:
     then = START + timedelta(days=120)
     features, values = facts.snapshot_of(then + timedelta(days=28)), published(facts, then)
     for found, said in (

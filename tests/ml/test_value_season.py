@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import Basis, Outlook, ValueModel, ValueSpec, apply, calibration_drift
 from ml.value.blend import Fit
@@ -35,7 +35,7 @@ QUARTERS = ((0, 91), (91, 182), (182, 274), (274, 366))
 
 def regulars(
     days: int, *, customers: int = 800, peak: float = 1.0, dearer: float = 1.0, joins: int = 60, seed: int = 0
-) -> Facts:
+) -> CustomerHistory:
     """Customers who buy at a steady rate from the day they join on, `peak` times as often in the fourth quarter, and
     then for `dearer` times as much. Without `joins` they had come before the data begin."""
     rng = np.random.default_rng(seed)
@@ -59,10 +59,10 @@ def regulars(
     columns = [pa.array(given.get(field.name, np.zeros(len(who)))).cast(field.type) for field in schema]
     categories = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
     people = pa.schema([tables.CUSTOMERS.schema().field("customer_id"), pa.field("day", pa.date32())]).empty_table()
-    return Facts(ENGINE, FeatureSpec(), pa.table(columns, schema), categories, people)
+    return CustomerHistory(ENGINE, FeatureSpec(), pa.table(columns, schema), categories, people)
 
 
-def learnt(facts: Facts, day: date) -> Season:
+def learnt(facts: CustomerHistory, day: date) -> Season:
     return Season.learn(facts, day, horizon_days=90, warm_up_days=30)
 
 
@@ -72,12 +72,12 @@ def quarters(season: Season, quantity: str = "spend") -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def peaked() -> Facts:
+def peaked() -> CustomerHistory:
     return regulars(3 * 365, peak=2.0)
 
 
 @pytest.fixture(scope="module")
-def season(peaked: Facts) -> Season:
+def season(peaked: CustomerHistory) -> Season:
     return learnt(peaked, START + timedelta(days=1000))
 
 
@@ -119,7 +119,9 @@ def test_dearer_orders_are_a_season_of_spend_and_none_of_orders() -> None:
 
 
 @pytest.mark.parametrize("days", [20, 200, 365, 455, 484])
-def test_without_an_earlier_year_the_index_is_exactly_one_and_the_risk_has_a_size(peaked: Facts, days: int) -> None:
+def test_without_an_earlier_year_the_index_is_exactly_one_and_the_risk_has_a_size(
+    peaked: CustomerHistory, days: int
+) -> None:
     found = learnt(peaked, START + timedelta(days=days - 1))
     assert needed_days(30) == 485
     assert (found.state, found.is_flat) == ("no_earlier_year", True)
@@ -127,7 +129,7 @@ def test_without_an_earlier_year_the_index_is_exactly_one_and_the_risk_has_a_siz
     assert found.risk.low < 1 < found.risk.high
 
 
-def test_the_risk_covers_what_came_before_and_after_the_first_peak(peaked: Facts) -> None:
+def test_the_risk_covers_what_came_before_and_after_the_first_peak(peaked: CustomerHistory) -> None:
     before = learnt(peaked, date(2021, 9, 30)).risk
     assert before.high >= 1.9  # nobody has seen these days: a peak of two is assumed, and said so
     assert before.unseen_share == 1.0
@@ -136,7 +138,7 @@ def test_the_risk_covers_what_came_before_and_after_the_first_peak(peaked: Facts
     assert Risk.of_history(10_000, 90) == Risk(1.0, 1.0, 0.0)
 
 
-def test_nothing_after_the_day_changes_the_season(peaked: Facts) -> None:
+def test_nothing_after_the_day_changes_the_season(peaked: CustomerHistory) -> None:
     day = date(2022, 9, 30)
     assert learnt(peaked, day) == learnt(peaked.until(day), day)
 
@@ -152,13 +154,15 @@ def test_every_day_has_its_place_in_a_leap_year(year: int) -> None:
 # ── ordinary days ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_flat_season_leaves_tables_as_they_are(peaked: Facts) -> None:
+def test_a_flat_season_leaves_tables_as_they_are(peaked: CustomerHistory) -> None:
     snapshot = peaked.snapshot_of(date(2022, 6, 30))
     assert Season().ordinary(snapshot) is snapshot
     assert np.all(Season().ahead(np.array(["2022-06-30"], "M8[D]"), 90) == 1.0)
 
 
-def test_in_ordinary_days_a_customer_looks_the_same_before_and_after_the_peak(peaked: Facts, season: Season) -> None:
+def test_in_ordinary_days_a_customer_looks_the_same_before_and_after_the_peak(
+    peaked: CustomerHistory, season: Season
+) -> None:
     before, after = (season.ordinary(peaked.snapshot_of(day)) for day in (date(2022, 9, 30), date(2022, 12, 31)))
     raw = pc.sum(peaked.snapshot_of(date(2022, 12, 31))["spend_90d"]).as_py()
     first, later = (pc.sum(table["spend_90d"]).as_py() for table in (before, after))
@@ -212,7 +216,7 @@ def test_many_days_at_once_are_to_the_last_digit_as_each_row_by_itself(seed: int
     assert [season.ahead(days[row : row + 1], 90)[0] for row in range(n)] == season.ahead(days, 90).tolist()
 
 
-def test_what_is_expected_of_ordinary_days_is_put_back_in_season(peaked: Facts, season: Season) -> None:
+def test_what_is_expected_of_ordinary_days_is_put_back_in_season(peaked: CustomerHistory, season: Season) -> None:
     now = peaked.snapshot_of(date(2022, 9, 30))
     fit = Fit(90, ClosedForm.learn(season.ordinary(now)), season=season)
     plain, seasonal = replace(fit, season=Season()).predict(season.ordinary(now), "bgnbd"), fit.predict(now, "bgnbd")
@@ -239,7 +243,7 @@ def test_sums_are_right_before_and_after_a_peak_once_an_earlier_year_is_known() 
 
 
 def test_a_season_is_stored_with_the_model_and_older_models_know_none(
-    peaked: Facts, season: Season, tmp_path: Path
+    peaked: CustomerHistory, season: Season, tmp_path: Path
 ) -> None:
     now = peaked.snapshot_of(date(2022, 9, 30))
     model = ValueModel(90, 0.1, Fit(90, ClosedForm.learn(season.ordinary(now)), season=season), None, "bgnbd")
@@ -279,7 +283,7 @@ def test_a_simulated_calendar_is_in_the_rows_and_in_the_truth() -> None:
 # ── what stands beside a sum ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def valued(facts: Facts, day: date, season: Season | None = None) -> pa.Table:
+def valued(facts: CustomerHistory, day: date, season: Season | None = None) -> pa.Table:
     """Value as of a day: by the closed form in season, or without a model."""
     features = facts.snapshot_of(day)
     if season is None:
@@ -288,7 +292,9 @@ def valued(facts: Facts, day: date, season: Season | None = None) -> pa.Table:
     return apply(features, ValueModel(90, 0.1, fit, None, "bgnbd"), SPEC, label="m")
 
 
-def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(peaked: Facts, season: Season) -> None:
+def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(
+    peaked: CustomerHistory, season: Season
+) -> None:
     first = Basis.of(ENGINE, valued(peaked, date(2021, 6, 30)))
     assert first is not None and first.is_at_risk
     assert "up to 50% less or 100% more may come" in first.words()
@@ -301,14 +307,14 @@ def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(p
     assert Basis.of(ENGINE, valued(peaked, early).slice(0, 0)) is None
 
 
-def test_a_risk_shrinks_as_the_days_ahead_are_seen_though_the_model_stays(peaked: Facts) -> None:
+def test_a_risk_shrinks_as_the_days_ahead_are_seen_though_the_model_stays(peaked: CustomerHistory) -> None:
     kept = learnt(peaked, date(2021, 6, 30))
     first, later = (kept.risk_on(day, START, 90, 30) for day in (date(2021, 7, 31), date(2022, 3, 31)))
     assert (first.unseen_share, later.unseen_share) == (1.0, 0.0)
     assert later.high < first.high
 
 
-def test_drift_behind_the_first_peak_points_down_and_so_it_goes(peaked: Facts) -> None:
+def test_drift_behind_the_first_peak_points_down_and_so_it_goes(peaked: CustomerHistory) -> None:
     then, now = date(2021, 10, 2), date(2021, 12, 31)
     basis = Basis.of(ENGINE, valued(peaked, now, learnt(peaked, now)))
     assert basis is not None
@@ -321,7 +327,7 @@ def test_drift_behind_the_first_peak_points_down_and_so_it_goes(peaked: Facts) -
     assert "too high" in found.reason
 
 
-def test_drift_in_a_known_season_is_a_level_that_has_moved(peaked: Facts, season: Season) -> None:
+def test_drift_in_a_known_season_is_a_level_that_has_moved(peaked: CustomerHistory, season: Season) -> None:
     then, now = date(2022, 10, 2), date(2022, 12, 31)
     features = peaked.snapshot_of(now)
     assert not calibration_drift(ENGINE, valued(peaked, then, season), features, 90, Outlook(0.7)).has_drifted

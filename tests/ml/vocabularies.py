@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 from ml.actions import reasons as actions
+from ml.choice import Code, FitResult
 from ml.journeys import reasons as journeys
 from ml.lifecycle import decisions as lifecycle
 from ml.reasons import REMARKS, Reason, Vocabulary, words
 from ml.segments import reasons as layers
-from ml.training import Code, Training
 from ml.value import reasons as value
 
 # Name to the codes there are, and what puts them in words.
@@ -33,18 +33,18 @@ VOCABULARIES: dict[str, tuple[list[str], Vocabulary]] = {
 CODES = [(name, code) for name, (codes, _) in VOCABULARIES.items() for code in codes]
 
 
-def lacking(training: Training) -> Reason:
+def lacking(training: FitResult) -> Reason:
     """What there was too little of."""
     assert training.reason_code == Code.NOT_ENOUGH_DATA
     return Reason.from_stored(training.reason_parameters["lacking"])
 
 
-def remarks(training: Training) -> list[str]:
+def remarks(training: FitResult) -> list[str]:
     """The codes of what else is said."""
     return [remark["code"] for remark in training.reason_parameters.get(REMARKS, ())]
 
 
-def is_said_by_its_figures(training: Training, vocabulary: Vocabulary) -> bool:
+def is_said_by_its_figures(training: FitResult, vocabulary: Vocabulary) -> bool:
     """Whether the words of a choice can be made again of what the lake keeps of it."""
     stored = json.loads(json.dumps(dict(training.reason_parameters), sort_keys=True))
     return training.reason == words(vocabulary, training.reason_code, stored)

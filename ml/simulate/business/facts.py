@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from ml import tables
 from ml.engine import Engine
-from ml.features import Facts, FeatureSpec
+from ml.features import CustomerHistory, FeatureSpec
 from ml.simulate.retail import Simulated
 
 
-def facts_of(engine: Engine, block: Simulated) -> Facts:
+def facts_of(engine: Engine, block: Simulated) -> CustomerHistory:
     """The facts of a block; a stamp's own date is its day."""
     inputs = {}
     for name, table in tables.INPUTS.items():
@@ -22,4 +22,4 @@ def facts_of(engine: Engine, block: Simulated) -> Facts:
             """,
             rows=rows,
         )
-    return Facts.from_rows(engine, FeatureSpec(), **inputs)
+    return CustomerHistory.from_rows(engine, FeatureSpec(), **inputs)

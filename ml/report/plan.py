@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ml.actions.reasons import plan_reason
-from ml.atlas.facts import Facts, Row
-from ml.atlas.words import amount, number, plural, share, width
+from ml.report.data import AtlasData, Row
+from ml.report.words import amount, number, plural, share, width
 
 _MOST = 12  # reasons shown
 
@@ -92,7 +92,7 @@ class Planned:
         return ", ".join(parts)
 
 
-def planned(facts: Facts) -> tuple[Planned, dict[str, Planned]]:
+def planned(facts: AtlasData) -> tuple[Planned, dict[str, Planned]]:
     """The plan for everybody, and per micro-segment id."""
     everybody = Planned()
     segments: dict[str, Planned] = {}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ml.atlas.facts import Facts, Row, place
-from ml.atlas.words import is_known, number
+from ml.report.data import AtlasData, Row, place
+from ml.report.words import is_known, number
 
 _ALL = "all"  # the root of every string in `action_effects`
 _DRAWN = 90  # intervals drawn per micro-segment: a page with many of them must stay small
@@ -42,7 +42,7 @@ class Scale:
         return f"M{low:.0f} 5H{high:.0f}M{mean:.0f} 1v8"
 
 
-def scale_of(facts: Facts) -> Scale:
+def scale_of(facts: AtlasData) -> Scale:
     """From the effects that carry evidence of their own, and the overall ones; wider intervals run off the edge."""
     known = [row for row in facts.effects if _is_measured(row)]
     shown = [row for row in known if row["micro_segment"] == _ALL or row["evidence_level"] == "own"] or known
@@ -52,7 +52,7 @@ def scale_of(facts: Facts) -> Scale:
     return Scale(low - room, high + room)
 
 
-def actions(facts: Facts, scale: Scale) -> list[Row]:
+def actions(facts: AtlasData, scale: Scale) -> list[Row]:
     """Per action: its overall effect with everything that makes it believable or not, then stage by stage."""
     found = []
     for action in sorted({row["action"] for row in facts.effects}):
@@ -78,7 +78,7 @@ def actions(facts: Facts, scale: Scale) -> list[Row]:
     return found
 
 
-def _basis(facts: Facts, head: Row) -> str:
+def _basis(facts: AtlasData, head: Row) -> str:
     """What an action's effect rests on, what was found out about it, and what it cannot show."""
     parts = [f"{number(head['treated'])} treated and {number(head['control'])} control exposures"]
     if is_known(head["minimum_detectable_effect"]):
@@ -87,7 +87,7 @@ def _basis(facts: Facts, head: Row) -> str:
     return "; ".join(parts) + "." + found
 
 
-def leaf_effects(facts: Facts, scale: Scale) -> tuple[dict[str, list[Row]], bool]:
+def leaf_effects(facts: AtlasData, scale: Scale) -> tuple[dict[str, list[Row]], bool]:
     """Effects by micro-segment id, and whether there are too many to draw all of their intervals.
 
     Then own evidence is drawn before others, the most valuable micro-segments first.

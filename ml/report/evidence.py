@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml.atlas.facts import Facts, Row
-from ml.atlas.words import is_known, listed, number, share, width
+from ml.report.data import AtlasData, Row
+from ml.report.words import is_known, listed, number, share, width
 
 _OURS = "micro-segments"  # as the table calls them
 _FAMILIES = {
@@ -34,7 +34,7 @@ _MISSED = {
 }
 
 
-def evidence(facts: Facts) -> list[Row]:
+def evidence(facts: AtlasData) -> list[Row]:
     """How much of next month's spend each way of grouping tells, out of time."""
     rows = _measured(facts)
     most = max((row[name] for row in rows for name in ("r2_log_spend", "r2_spend")), default=0.0)
@@ -52,7 +52,7 @@ def evidence(facts: Facts) -> list[Row]:
     ]
 
 
-def verdict(facts: Facts) -> str:
+def verdict(facts: AtlasData) -> str:
     """What follows from the evidence, in one sentence; nothing if there is nothing to compare."""
     explained = {row["grouping"]: row["r2_log_spend"] for row in _measured(facts)}
     if _OURS not in explained or len(explained) < 2:
@@ -67,12 +67,12 @@ def verdict(facts: Facts) -> str:
     return f"{said}, more than every alternative; the next best, {best}, explains {share(explained[best])}."
 
 
-def _measured(facts: Facts) -> list[Row]:
+def _measured(facts: AtlasData) -> list[Row]:
     """Nothing is explained of a month in which everybody spent the same."""
     return [row for row in facts.evidence if is_known(row["r2_log_spend"])]
 
 
-def models(facts: Facts) -> list[Row]:
+def models(facts: AtlasData) -> list[Row]:
     """The model in force of each family, and why."""
     return [_model(row) for row in sorted(facts.atlas.choices, key=lambda row: row["family"])]
 
@@ -89,6 +89,6 @@ def _model(choice: Mapping[str, Any]) -> Row:
     }
 
 
-def switched_off(facts: Facts) -> list[tuple[str, str]]:
+def switched_off(facts: AtlasData) -> list[tuple[str, str]]:
     """Input tables that the business does not bring, and what that costs."""
     return [(name, _MISSED.get(name, "what needs it is left out")) for name in facts.atlas.switched_off]

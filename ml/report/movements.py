@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ml.atlas.facts import Facts, Row, summed
-from ml.atlas.words import day_of, full_day, listed, number, plural, share, width
+from ml.report.data import AtlasData, Row, summed
+from ml.report.words import day_of, full_day, listed, number, plural, share, width
 from ml.segments.names import in_words, joined, taken_apart
 
 Pair: TypeAlias = "tuple[str | None, str]"  # from where to where; from nowhere on entry
@@ -61,7 +61,7 @@ class Week:
         return summed((before, causes.total()) for (before, _), causes in self.moved.items())
 
 
-def week_of(facts: Facts) -> Week:
+def week_of(facts: AtlasData) -> Week:
     """Net the week's steps per customer."""
     stages: dict[Pair, Causes] = {}
     segments: dict[Pair, Causes] = {}
@@ -77,7 +77,7 @@ def week_of(facts: Facts) -> Week:
     return Week(bool(facts.week_span["known_before"]), stages, segments, stayed, returned)
 
 
-def movements(facts: Facts, week: Week) -> Row:
+def movements(facts: AtlasData, week: Week) -> Row:
     """The section in words."""
     first, days = facts.week_span["first_day"], facts.week_span["days"]
     causes: Causes = sum(week.segments.values(), Counter())
@@ -140,7 +140,7 @@ def stage_move(pair: Pair, causes: Causes) -> str:
     return f"{plural(count, 'customer')} went from “{before}” to “{after}”: {_because(causes)}."
 
 
-def _segment_move(facts: Facts, pair: Pair, causes: Causes) -> str:
+def _segment_move(facts: AtlasData, pair: Pair, causes: Causes) -> str:
     old, new = (facts.names.get(str(one), f"a micro-segment without members today ({one})") for one in pair)
     shared, old, new = _apart(old, new)
     inside = f" inside “{shared}”" if shared else ""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ml.atlas.facts import Row
-from ml.atlas.ribbons import STAYS, Flow, end, px, ribbons, slots
-from ml.atlas.words import number, plural, share
+from ml.report.data import Row
+from ml.report.ribbons import STAYS, Flow, end, px, ribbons, slots
+from ml.report.words import number, plural, share
 
 _BARS, _SLOT = 150.0, 36.0  # pixels: all customers of the layer together, the least room of a cluster
 _LEFT, _RIGHT = (112.0, 120.0), (300.0, 308.0)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ml.atlas.effects import Scale, leaf_effects
-from ml.atlas.facts import Facts, Row, total
-from ml.atlas.plan import Planned
-from ml.atlas.words import MISSING, amount, is_known, listed, number, plural, share, width
+from ml.report.data import AtlasData, Row, total
+from ml.report.effects import Scale, leaf_effects
+from ml.report.plan import Planned
+from ml.report.words import MISSING, amount, is_known, listed, number, plural, share, width
 from ml.segments.names import in_words, stage_name, taken_apart
 
 
@@ -41,7 +41,7 @@ def known_ltv(leaf: Row) -> float:
     return leaf["ltv"] if is_known(leaf["ltv"]) else 0.0
 
 
-def outlooks(facts: Facts) -> dict[str, Outlook]:
+def outlooks(facts: AtlasData) -> dict[str, Outlook]:
     """By micro-segment id, as far as there are forecasts."""
     leaves = {leaf["micro_segment_id"]: leaf for leaf in facts.leaves}
     ahead: dict[str, dict[str, float]] = {}
@@ -56,7 +56,7 @@ def outlooks(facts: Facts) -> dict[str, Outlook]:
     return found
 
 
-def micro_segments(facts: Facts, ahead: Mapping[str, Outlook], plans: Mapping[str, Planned], scale: Scale) -> Row:
+def micro_segments(facts: AtlasData, ahead: Mapping[str, Outlook], plans: Mapping[str, Planned], scale: Scale) -> Row:
     """The section in words."""
     effects, is_crowded = leaf_effects(facts, scale)
     most = max(map(known_ltv, facts.leaves), default=0.0)
@@ -82,7 +82,7 @@ def micro_segments(facts: Facts, ahead: Mapping[str, Outlook], plans: Mapping[st
     return {"groups": groups, "count": len(facts.leaves), "is_crowded": is_crowded}
 
 
-def _sub_stages(facts: Facts, stage: str) -> list[Row]:
+def _sub_stages(facts: AtlasData, stage: str) -> list[Row]:
     return [
         {
             "name": row["sub_stage"],
@@ -95,7 +95,7 @@ def _sub_stages(facts: Facts, stage: str) -> list[Row]:
     ]
 
 
-def _figures(facts: Facts, leaf: Row, most: float) -> Row:
+def _figures(facts: AtlasData, leaf: Row, most: float) -> Row:
     stage, words = taken_apart(leaf["name"])
     is_of_stage = words and stage == stage_name(leaf["stage"])  # said above it
     kpis = [

@@ -2,7 +2,7 @@
 
 Belongs here: where groups stand, and the ribbons between two columns, in pixels. A group stands at the same height in
 every column; a ribbon is as wide as the customers who take it. Does not belong here: which groups and customers (see
-`flow` for stages, `lineage` for clusters), colours and captions (see ``atlas.html``).
+`flow` for stages, `lineage` for clusters), colours and captions (see ``page.html``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ml.atlas.facts import Row
+from ml.report.data import Row
 
 _GAP, _TOP = 12.0, 30.0  # pixels between groups, and above the first
 STAYS = "s"  # the look of a ribbon of those who are where they were; drawn below the others

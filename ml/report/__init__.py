@@ -4,11 +4,11 @@ what they are worth, what to do about it, and why the system abstains where it d
 Belongs here: counting and wording what the day's tables say, and the geometry of the page's pictures. Does not belong
 here: any estimate (the page only repeats what the tables hold).
 
-`facts` counts customers by SQL; one module per section turns what it counted into words, and ``atlas.html`` lays these
+`data` counts customers by SQL; one module per section turns what it counted into words, and ``page.html`` lays these
 out. Only `words` knows how a number is written, only the templates know how the page looks.
 """
 
-from ml.atlas.facts import TABLES, Atlas
-from ml.atlas.page import render
+from ml.report.data import TABLES, Atlas
+from ml.report.page import render
 
 __all__ = ["TABLES", "Atlas", "render"]

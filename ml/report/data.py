@@ -17,8 +17,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
-from ml.atlas.words import MISSING, amount, is_known
 from ml.engine import Engine, sql_of
+from ml.report.words import MISSING, amount, is_known
 from ml.value.basis import Basis
 
 Row: TypeAlias = dict[str, Any]
@@ -74,7 +74,7 @@ class Atlas:
 
 
 @dataclass(frozen=True)
-class Facts:
+class AtlasData:
     """The day's tables, counted once; see the ``.sql`` files for what a row of each holds."""
 
     atlas: Atlas
@@ -133,7 +133,7 @@ class Facts:
         return f"{self.atlas.currency} {amount(value)}" if is_known(value) else MISSING
 
 
-def counted(engine: Engine, atlas: Atlas) -> Facts:
+def counted(engine: Engine, atlas: Atlas) -> AtlasData:
     """Ask the day's tables everything that the page tells."""
     given = {**atlas.tables, "moves": atlas.moves, "evidence": atlas.evidence, "lineage": atlas.lineage}
     parameters = {"day": atlas.day, "after": atlas.day - _WINDOW}
@@ -143,9 +143,9 @@ def counted(engine: Engine, atlas: Atlas) -> Facts:
         return result
 
     def asked(name: str, *names: str) -> list[Row]:
-        return rows(sql_of("ml.atlas", name), *names)
+        return rows(sql_of("ml.report", name), *names)
 
-    return Facts(
+    return AtlasData(
         atlas,
         stage_sizes=asked("stage_sizes", "lifecycle_stages"),
         week=asked("week", "moves"),
@@ -170,7 +170,7 @@ def net_week(engine: Engine, moves: pa.Table, day: date) -> list[Row]:
     moves : `movements` with `day`, of the days up to `day` at least back to a week before it
     """
     result: list[Row] = engine.query(
-        sql_of("ml.atlas", "week"), {"day": day, "after": day - _WINDOW}, moves=moves
+        sql_of("ml.report", "week"), {"day": day, "after": day - _WINDOW}, moves=moves
     ).to_pylist()
     return result
 

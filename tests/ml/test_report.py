@@ -16,12 +16,12 @@ import pytest
 
 from ml import tables
 from ml.actions.reasons import PLAN_WORDS
-from ml.atlas import TABLES, Atlas, render
-from ml.atlas.facts import counted
-from ml.atlas.plan import planned as planned_of
-from ml.atlas.plan import reasons
 from ml.engine import DuckDB
 from ml.reasons import Reason
+from ml.report import TABLES, Atlas, render
+from ml.report.data import counted
+from ml.report.plan import planned as planned_of
+from ml.report.plan import reasons
 from ml.segments.identity import Event
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ml.atlas.facts import Facts, Row, place, total
-from ml.atlas.lineage import picture
-from ml.atlas.words import MISSING, full_day, is_known, listed, number, plural, share, width
 from ml.reasons import Reason
+from ml.report.data import AtlasData, Row, place, total
+from ml.report.lineage import picture
+from ml.report.words import MISSING, full_day, is_known, listed, number, plural, share, width
 from ml.segments.reasons import Code, asked_for, brief_words, from_row, without_figures
 
 _GONE = ("merged", "retired")
@@ -75,7 +75,7 @@ class _Layer:
         return f"{self.stage} · {self.name}"
 
 
-def clusters(facts: Facts) -> Row | None:
+def clusters(facts: AtlasData) -> Row | None:
     """The section in words; None where no layer has been fitted yet."""
     layers = _layers(facts)
     if not layers:
@@ -94,7 +94,7 @@ def clusters(facts: Facts) -> Row | None:
     }
 
 
-def _layers(facts: Facts) -> list[_Layer]:
+def _layers(facts: AtlasData) -> list[_Layer]:
     """By stage as elsewhere on the page, inside of it as they stand in strings; others behind them by name."""
     rows: dict[tuple[str, str], list[Row]] = {}
     for row in facts.lineage:

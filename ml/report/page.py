@@ -1,7 +1,7 @@
 """The page: its top, its table of stages, and the sections put together.
 
 Belongs here: what is said first, and which section follows which facts. Does not belong here: the words of a section
-with a module of its own, and the looks (see ``atlas.html``).
+with a module of its own, and the looks (see ``page.html``).
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ml.atlas.clusters import clusters
-from ml.atlas.effects import actions, scale_of
-from ml.atlas.evidence import evidence, models, switched_off, verdict
-from ml.atlas.facts import Atlas, Facts, Row, counted, total
-from ml.atlas.flow import flow
-from ml.atlas.micro_segments import Outlook, known_ltv, micro_segments, outlooks
-from ml.atlas.movements import Pair, Week, movements, stage_move, week_of
-from ml.atlas.plan import Planned, plan_section, planned
-from ml.atlas.words import MISSING, amount, full_day, is_known, number, plural, share, width
 from ml.engine import Engine
+from ml.report.clusters import clusters
+from ml.report.data import Atlas, AtlasData, Row, counted, total
+from ml.report.effects import actions, scale_of
+from ml.report.evidence import evidence, models, switched_off, verdict
+from ml.report.flow import flow
+from ml.report.micro_segments import Outlook, known_ltv, micro_segments, outlooks
+from ml.report.movements import Pair, Week, movements, stage_move, week_of
+from ml.report.plan import Planned, plan_section, planned
+from ml.report.words import MISSING, amount, full_day, is_known, number, plural, share, width
 
 TITLES = {
     "stages": "Stages",
@@ -49,19 +49,19 @@ def render(engine: Engine, atlas: Atlas) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ml.atlas", "."),
+        loader=jinja2.PackageLoader("ml.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("atlas.html").render(_view(counted(engine, atlas)))
+    page = environment.get_template("page.html").render(_view(counted(engine, atlas)))
     page = re.sub(r"\n\s*", "\n", page).strip() + "\n"
     return re.sub(r"\n(?=</?(?:tr|tbody|p|details)\b)", "", page)
 
 
-def _view(facts: Facts) -> Row:
+def _view(facts: AtlasData) -> Row:
     """Everything the template says, as text."""
     week, ahead, scale = week_of(facts), outlooks(facts), scale_of(facts)
     plan, plans = planned(facts)
@@ -99,7 +99,7 @@ def _view(facts: Facts) -> Row:
     return view | {"sections": _sections(view)}
 
 
-def _headline(facts: Facts, plan: Planned) -> list[Row]:
+def _headline(facts: AtlasData, plan: Planned) -> list[Row]:
     """The cards at the top."""
     profiles = facts.stage_profiles.values()
     buyers, revenue = (total(row[name] for row in profiles) for name in ("buyers", "revenue"))
@@ -141,20 +141,20 @@ def _headline(facts: Facts, plan: Planned) -> list[Row]:
     ]
 
 
-def _value_rests_on(facts: Facts) -> str:
+def _value_rests_on(facts: AtlasData) -> str:
     """What stands beside the sum of values: per customer, over which horizon, and in or without which season."""
     each = f"{facts.money(facts.ltv / facts.customers)} per customer"
     return f"{each}. {facts.atlas.basis.words()}" if facts.atlas.basis else each
 
 
-def _top_stage(facts: Facts) -> list[Row]:
+def _top_stage(facts: AtlasData) -> list[Row]:
     """The profile of the stars or, without such a stage, of the one with the highest LTV per customer."""
     valued = [row for row in facts.stage_profiles.values() if is_known(row["ltv_per_customer"])]
     stars = [row for row in facts.stage_profiles.values() if row["stage"] == "star"]
     return stars or sorted(valued, key=lambda row: (row["ltv_per_customer"], row["stage"]))[-1:]
 
 
-def _biggest_change(facts: Facts, week: Week) -> list[str]:
+def _biggest_change(facts: AtlasData, week: Week) -> list[str]:
     """The change between stages that moves most value: customers times the difference of the stages' mean LTV."""
     each = {stage: row["ltv_per_customer"] for stage, row in facts.stage_profiles.items()}
 
@@ -178,7 +178,7 @@ def _biggest_change(facts: Facts, week: Week) -> list[str]:
     ]
 
 
-def _most_at_stake(facts: Facts, ahead: Mapping[str, Outlook]) -> list[str]:
+def _most_at_stake(facts: AtlasData, ahead: Mapping[str, Outlook]) -> list[str]:
     """The group that loses most beyond what is usual in its stage; nothing where that is little of all value."""
     usual: dict[str, float] = {}
     for stage in facts.stages:
@@ -211,7 +211,7 @@ def _what_the_plan_does(plan: Planned, reasons: list[Row]) -> list[str]:
     return []
 
 
-def _stages(facts: Facts, week: Week) -> list[Row]:
+def _stages(facts: AtlasData, week: Week) -> list[Row]:
     """The table under the picture."""
     rows = []
     for stage in facts.stages:
@@ -237,7 +237,7 @@ def _stages(facts: Facts, week: Week) -> list[Row]:
     return rows
 
 
-def _audiences(facts: Facts) -> list[Row]:
+def _audiences(facts: AtlasData) -> list[Row]:
     return [
         {
             "name": row["audience"].replace("_", " ").capitalize(),

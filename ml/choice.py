@@ -45,7 +45,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Training:
+class FitResult:
     """The outcome of one week of one family.
 
     Parameters
@@ -91,7 +91,7 @@ class Code(StrEnum):
 
 
 class Told(TypedDict):
-    """What a `Training` says of a decision."""
+    """What a `FitResult` says of a decision."""
 
     decision: Decision
     reason: str

@@ -1,17 +1,17 @@
 """The picture of flows between stages: a week ago, today and at the forecast's horizon.
 
 Belongs here: which customers flow, and where the columns stand; all customers together are on one scale. Does not
-belong here: how a ribbon is drawn (see `ribbons`), colours and captions (see ``atlas.html``).
+belong here: how a ribbon is drawn (see `ribbons`), colours and captions (see ``page.html``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ml.atlas.facts import Facts, Row, place, summed
-from ml.atlas.movements import Week
-from ml.atlas.ribbons import STAYS, Flow, Slots, end, px, ribbons, slots
-from ml.atlas.words import brief, number, plural
+from ml.report.data import AtlasData, Row, place, summed
+from ml.report.movements import Week
+from ml.report.ribbons import STAYS, Flow, Slots, end, px, ribbons, slots
+from ml.report.words import brief, number, plural
 
 _BARS, _SLOT = 300.0, 44.0  # pixels: all customers together, the least room of a stage
 _LEFT, _MIDDLE, _RIGHT = (150.0, 158.0), (410.0, 590.0), (842.0, 850.0)
@@ -19,7 +19,7 @@ _LEAST = 0.5  # expected customers that are drawn: those that do not round to no
 _ENTRY = ""  # the slot of those who were not known a week ago
 
 
-def flow(facts: Facts, week: Week) -> Row | None:
+def flow(facts: AtlasData, week: Week) -> Row | None:
     """The picture's parts in pixels; None where nothing is known but today."""
     past = _past(week) if week.is_known else []
     ahead = _ahead(facts)
@@ -61,7 +61,7 @@ def _past(week: Week) -> list[Flow]:
     return found
 
 
-def _ahead(facts: Facts) -> list[Flow]:
+def _ahead(facts: AtlasData) -> list[Flow]:
     return [
         Flow(now, later, STAYS if now == later else "f2", count, f"{now} to {later}: {number(count)} expected")
         for (now, later), count in facts.flows.items()
@@ -76,7 +76,7 @@ def _slots(today: Mapping[str, float], before: Mapping[str, float], after: Mappi
     return slots(names, (today, before, after), unit, _SLOT)
 
 
-def _box(facts: Facts, name: str, places: Slots) -> Row:
+def _box(facts: AtlasData, name: str, places: Slots) -> Row:
     """A stage today."""
     middle = places.tops[name] + places.rooms[name] / 2
     return {
@@ -90,5 +90,5 @@ def _box(facts: Facts, name: str, places: Slots) -> Row:
     }
 
 
-def _change(facts: Facts, name: str, later: float) -> str:
+def _change(facts: AtlasData, name: str, later: float) -> str:
     return number(later - facts.sizes.get(name, 0), sign=True)
