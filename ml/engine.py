@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -31,11 +31,19 @@ class Files:
     """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it. Files of an
     earlier version may lack some of its columns.
 
-    Paths are of this machine, or URLs that fsspec knows (``s3://…``).
+    Parameters
+    ----------
+    paths : tuple of str
+        Paths of this machine, or URLs that fsspec knows (``s3://…``).
+    schema : pa.Schema
+        The columns to read, the partition among them.
+    renamed : mapping of str to str, optional
+        What earlier versions called a column, to its name in `schema`.
     """
 
     paths: tuple[str, ...]
     schema: pa.Schema
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 Input: TypeAlias = "pa.Table | pd.DataFrame | Files"
@@ -133,15 +141,23 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
     # A path is a pattern to DuckDB; in brackets its signs stand for themselves.
     literal = (re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") for path in files.paths)
     listed = ", ".join(f"'{path}'" for path in literal)
+    former = {new: old for old, new in files.renamed.items()}
     columns = ", ".join(map(quoted, files.schema.names))
-    view = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT {columns} FROM "
+    view = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT "
     rows = f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
     try:
-        cursor.execute(view + rows)
-    except duckdb.BinderException:  # all files were written before a column was declared: it is missing in their rows
+        if former:  # some files may have the one name, some the other
+            raise duckdb.BinderException
+        cursor.execute(f"{view}{columns} FROM {rows}")
+    except duckdb.BinderException:  # all files were written before a column was declared, or may have been
         declared = quoted(f"{name} as declared")
-        cursor.register(declared.strip('"'), files.schema.empty_table())
-        cursor.execute(f"{view}(FROM {rows} UNION ALL BY NAME FROM {declared})")
+        every = [*files.schema, *(files.schema.field(new).with_name(old) for new, old in former.items())]
+        cursor.register(declared.strip('"'), pa.schema(every).empty_table())
+        columns = ", ".join(
+            f"COALESCE({quoted(one)}, {quoted(former[one])}) AS {quoted(one)}" if one in former else quoted(one)
+            for one in files.schema.names
+        )
+        cursor.execute(f"{view}{columns} FROM (FROM {rows} UNION ALL BY NAME FROM {declared})")
 
 
 @cache

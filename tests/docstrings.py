@@ -20,7 +20,7 @@ from numpydoc.validate import validate
 
 import ml
 
-# What numpydoc offers and this project does not ask for; a style, not a list of exceptions: none of these names a function.
+# What numpydoc offers and this project does not ask for: a style, of all functions alike.
 NOT_ASKED = {
     "GL01",  # the summary begins on the line of the quotes, as PEP 257 allows
     "GL03",  # a blank line at the end

@@ -148,7 +148,9 @@ class Lake:
             raise MissingPartitions(table.name, gone)
         dimension = table.dimensions[-1]
         paths = (f"{self._folder(table.name, {**fixed, dimension: key})}/{FILE}" for key in wanted)
-        return Files(tuple(map(self._url, paths)), table.schema().append(pa.field(dimension, pa.date32())))
+        return Files(
+            tuple(map(self._url, paths)), table.schema().append(pa.field(dimension, pa.date32())), table.renamed
+        )
 
     def read(self, table: Table, key: date | str, /, **fixed: str) -> pa.Table:
         """One partition, without its partition column."""
@@ -157,7 +159,8 @@ class Lake:
         filesystem, _ = self._filesystem
         path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
         with filesystem.open(path, "rb") as file:
-            return pq.ParquetFile(file).read()
+            rows = pq.ParquetFile(file).read()
+        return rows.rename_columns([table.renamed.get(name, name) for name in rows.column_names])
 
     def schema(self, table: Table, key: date | str, /, **fixed: str) -> pa.Schema:
         """The columns that a partition was written with, which may be older than the table's declaration."""

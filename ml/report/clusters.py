@@ -155,7 +155,7 @@ def _borders(told: Sequence[_Layer]) -> list[str]:
     moved = []
     for layer in told:
         same = [row for row in layer.rows if row["event"] == "continued" and row["customers_before"]]
-        stayed = total((row["kept"] or 0.0) * row["customers_before"] for row in same)
+        stayed = total((row["retained_share"] or 0.0) * row["customers_before"] for row in same)
         before = total(row["customers_before"] for row in same)
         if not layer.has_changed and before and stayed < _ALL * before:
             moved.append((stayed / before, layer))
@@ -243,7 +243,7 @@ def _since(row: Row) -> str:
 
 def _fate(row: Row) -> str:
     """Where a cluster comes from."""
-    kept, came, other = row["kept"] or 0.0, row["came"] or 0.0, row["other"] or "another"
+    kept, came, other = row["retained_share"] or 0.0, row["inherited_share"] or 0.0, row["other"] or "another"
     if row["event"] == "first":
         return "first fit: nothing before it"
     if row["event"] == "split":
@@ -260,7 +260,7 @@ def _fate(row: Row) -> str:
 
 def _end(row: Row) -> str:
     """What became of a cluster that is gone."""
-    kept, other = row["kept"] or 0.0, row["other"] or "another"
+    kept, other = row["retained_share"] or 0.0, row["other"] or "another"
     if row["event"] == "merged":
         return f"{row['cluster']} went into {other}: {'all' if kept >= _ALL else share(kept)} of it."
     if not row["customers_before"]:

@@ -59,9 +59,9 @@ def _flows(rows: Sequence[Mapping[str, object]], before: Mapping[str, float], no
         if pair is None or pair[0] not in before or pair[1] not in now:
             continue
         if row["event"] == "merged":
-            counts[pair] = _known(row["kept"]) * before[cluster]
+            counts[pair] = _known(row["retained_share"]) * before[cluster]
         else:
-            counts[pair] = _known(row["came"]) * now[cluster]
+            counts[pair] = _known(row["inherited_share"]) * now[cluster]
     return [
         Flow(start, to, STAYS if start == to else "g", count, _said(start, to, count))
         for (start, to), count in counts.items()

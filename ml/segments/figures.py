@@ -171,8 +171,17 @@ def lineage_figure(models: LayerModels) -> Figure:
             known = [end for end in ends if end is not None]
             if len(known) == 2 and event.event not in ("retired", "born", "first"):
                 color = {"continued": "0.7", "split": "C1", "merged": "C3"}[event.event]
-                panel.plot([0, 1], known, color=color, linewidth=1 + 7 * event.kept, solid_capstyle="butt", alpha=0.7)
-                panel.text(0.5, sum(known) / 2, f"{event.event} {event.kept:.0%}", ha="center", va="center", fontsize=7)
+                panel.plot(
+                    [0, 1], known, color=color, linewidth=1 + 7 * event.retained_share, solid_capstyle="butt", alpha=0.7
+                )
+                panel.text(
+                    0.5,
+                    sum(known) / 2,
+                    f"{event.event} {event.retained_share:.0%}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                )
             elif event.event in ("born", "first") and ends[1] is not None:
                 panel.text(0.93, ends[1], f"{event.event} ", ha="right", va="center", fontsize=7, color="C2")
             elif event.event == "retired" and ends[0] is not None:

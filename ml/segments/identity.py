@@ -10,9 +10,9 @@ split off, merged or retired, by where most of its customers are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -21,6 +21,10 @@ MOST_OF = 0.5  # share of a cluster that must come from, or go to, one other
 NOWHERE = -1  # label of a customer who was in none of the old clusters
 
 Fate = Literal["first", "continued", "born", "split", "merged", "retired"]
+
+
+# What stored models of earlier versions call a field.
+_RENAMED = {"kept": "retained_share", "came": "inherited_share"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Event:
     letter : of the cluster
     other : for ``split`` the old cluster it came from, for ``merged`` the one it went into
     customers_before, customers : of the same snapshot, under the old fit and under the new one
-    kept : share of the old cluster's customers who are in the new one (for ``split``: of the parent's, in this part)
-    came : share of the new cluster's customers who were in the old one
+    retained_share : share of the old cluster's customers who are in the new one; for ``split`` of the parent's
+    inherited_share : share of the new cluster's customers who were in the old one
     """
 
     event: Fate
@@ -44,8 +48,13 @@ class Event:
     other: str = ""
     customers_before: int = 0
     customers: int = 0
-    kept: float = 0.0
-    came: float = 0.0
+    retained_share: float = 0.0
+    inherited_share: float = 0.0
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From the JSON of a model, earlier versions' among it."""
+        return cls(**{_RENAMED.get(name, name): value for name, value in stored.items()})
 
 
 def letter(number: int) -> str:
@@ -140,6 +149,6 @@ def _event(
         name, text, other,
         customers_before=0 if name in ("born", "split") else int(was[i]),
         customers=0 if gone else int(now[j]),
-        kept=float(shared[i, j] / max(was[i], 1)),
-        came=float(shared[i, j] / max(now[j], 1)),
+        retained_share=float(shared[i, j] / max(was[i], 1)),
+        inherited_share=float(shared[i, j] / max(now[j], 1)),
     )  # fmt: skip

@@ -214,7 +214,7 @@ class LayerModel:
             rules=tuple(LayerRule(**rule) for rule in stored["rules"]),
             evidence=tuple(tuple(Difference(**one) for one in found) for found in stored["evidence"]),
             curve=tuple(Point(**point) for point in stored["curve"]),
-            events=tuple(Event(**event) for event in stored["events"]),
+            events=tuple(Event.from_json(event) for event in stored["events"]),
             sharpness=stored["sharpness"],
             kind=stored["kind"],
             reason=_reason(stored),

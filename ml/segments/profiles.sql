@@ -18,9 +18,9 @@ leaves AS (
            SUM(page_views_28d) AS page_views,
            SUM(CAST(ltv AS DECIMAL(18, 4))) AS ltv,
            SUM(CAST(1 - p_alive AS DECIMAL(18, 9))) AS churning,
-           SUM(CASE WHEN place < 1.0 / 3 THEN 1 ELSE 0 END) AS good,
-           SUM(CASE WHEN place >= 1.0 / 3 AND place < 2.0 / 3 THEN 1 ELSE 0 END) AS better,
-           SUM(CASE WHEN place >= 2.0 / 3 THEN 1 ELSE 0 END) AS best
+           SUM(CASE WHEN place < 1.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_low,
+           SUM(CASE WHEN place >= 1.0 / 3 AND place < 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_mid,
+           SUM(CASE WHEN place >= 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_high
     FROM valued
     GROUP BY day, leaf
 ),
@@ -39,9 +39,9 @@ sums AS (
            SUM(leaves.page_views) AS page_views,
            CAST(SUM(leaves.ltv) AS DOUBLE) AS ltv,
            CAST(SUM(leaves.churning) AS DOUBLE) AS churning,
-           SUM(leaves.good) AS good,
-           SUM(leaves.better) AS better,
-           SUM(leaves.best) AS best
+           SUM(leaves.ltv_tercile_low) AS ltv_tercile_low,
+           SUM(leaves.ltv_tercile_mid) AS ltv_tercile_mid,
+           SUM(leaves.ltv_tercile_high) AS ltv_tercile_high
     FROM leaves JOIN prefixes ON prefixes.leaf = leaves.leaf
     GROUP BY leaves.day, prefixes.prefix, prefixes.prefix_id, prefixes.name, prefixes.stage, prefixes.depth
 )
@@ -66,8 +66,8 @@ SELECT sums.day AS day,
        CASE WHEN totals.ltv > 0 THEN sums.ltv / CAST(totals.ltv AS DOUBLE) END AS ltv_share,
        sums.ltv / sums.customers AS ltv_per_customer,
        sums.churning / sums.customers AS p_churn,
-       CAST(sums.good AS BIGINT) AS good,
-       CAST(sums.better AS BIGINT) AS better,
-       CAST(sums.best AS BIGINT) AS best
+       CAST(sums.ltv_tercile_low AS BIGINT) AS ltv_tercile_low,
+       CAST(sums.ltv_tercile_mid AS BIGINT) AS ltv_tercile_mid,
+       CAST(sums.ltv_tercile_high AS BIGINT) AS ltv_tercile_high
 FROM sums JOIN totals ON totals.day = sums.day
 ORDER BY sums.day, sums.prefix

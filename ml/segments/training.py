@@ -164,7 +164,7 @@ def _has_changed(model: LayerModel, incumbent: LayerModels) -> bool:
     before = incumbent.find(model.stage, model.layer.name)
     if before is None or before.letters != model.letters:
         return True
-    return any(event.kept < 1 - MOVED or event.came < 1 - MOVED for event in model.events)
+    return any(event.retained_share < 1 - MOVED or event.inherited_share < 1 - MOVED for event in model.events)
 
 
 def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[LayerModel]) -> LayerModels:

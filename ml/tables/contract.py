@@ -26,13 +26,30 @@ SQL: dict[str, str] = {name: name.upper() if name != "string" else "VARCHAR" for
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `required` means it must be present and filled in every accepted row."""
+    """One column of a table.
+
+    Parameters
+    ----------
+    name : str
+        Its name, in files and in queries.
+    type : {"string", "double", "bigint", "boolean", "date", "timestamp"}
+        What its values are.
+    meaning : str
+        What a value says, in words.
+    unit : str, default ""
+        The unit of its values, if they have one.
+    required : bool, default False
+        Whether every accepted row must have a value.
+    formerly : str, default ""
+        What earlier versions called it; files that have it under that name are read.
+    """
 
     name: str
     type: Type
     meaning: str
     unit: str = ""
     required: bool = False
+    formerly: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,11 @@ class Table:
     def names(self) -> list[str]:
         """The names of the columns, in order."""
         return [column.name for column in self.columns]
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """What earlier versions called a column, to what it is called now."""
+        return {column.formerly: column.name for column in self.columns if column.formerly}
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -163,6 +163,19 @@ def test_a_file_for_people_lies_beside_the_rows_and_is_no_partition(lake: Lake) 
     assert everything(lake) == [("a", "2024-01-01")]
 
 
+def test_a_column_is_read_by_the_name_it_has_now_whichever_version_wrote_it(lake: Lake) -> None:
+    segment = tables.Column("segment", "string", "which", formerly="audience")
+    renamed = replace(TABLE, columns=(TABLE["customer_id"], segment))
+    lake.write(TABLE, D1, rows("a", audience="old"))
+    lake.write(renamed, D2, rows("b", audience="new").rename_columns(["customer_id", "segment"]))
+    query = "SELECT customer_id, segment FROM partitions ORDER BY ALL"
+    for keys in ([D1], [D2], [D1, D2]):
+        together = DuckDB().query(query, partitions=lake.files(renamed, keys)).to_pylist()
+        every = [{"customer_id": "a", "segment": "old"}, {"customer_id": "b", "segment": "new"}]
+        assert together == [row for row, day in zip(every, (D1, D2), strict=True) if day in keys]
+        assert [row for key in keys for row in lake.read(renamed, key).to_pylist()] == together
+
+
 def test_only_declared_columns_are_stored_in_their_declared_types(lake: Lake) -> None:
     lake.write(TABLE, D1, pa.table({"extra": [1], "audience": ["x"], "customer_id": [7]}))
     assert lake.read(TABLE, D1).schema.equals(TABLE.schema()) and lake.read(TABLE, D1)["customer_id"].to_pylist() == [

@@ -101,8 +101,8 @@ def cluster(stage: str, layer: str, letter: str, event: str = "continued", **tol
         "other": "",
         "customers_before": 0 if is_new else size or 100,
         "customers": size,
-        "kept": 0.0 if event == "first" else 1.0,
-        "came": 0.0 if event == "first" or is_gone else 1.0,
+        "retained_share": 0.0 if event == "first" else 1.0,
+        "inherited_share": 0.0 if event == "first" or is_gone else 1.0,
         "kind": "fixed",
         **why(Code.ASKED_FOR, asked=2),
         "since": None if is_gone else DAY - timedelta(days=5 if is_new else 40),
@@ -150,16 +150,20 @@ def shop_clusters() -> list[dict[str, Any]]:
     ]  # fmt: skip
     rows += [
         cluster(
-            "active", "engagement", "A", customers_before=410, customers=237, kept=0.561, came=0.97, **natural,
+            "active", "engagement", "A", customers_before=410, customers=237, retained_share=0.561,
+            inherited_share=0.97, **natural,
             cluster_name="very frequent",
         ),
         cluster(
-            "active", "engagement", "B", customers_before=430, customers=599, kept=0.979, came=0.703, **natural,
+            "active", "engagement", "B", customers_before=430, customers=599, retained_share=0.979,
+            inherited_share=0.703, **natural,
             cluster_name="infrequent",
         ),
-        cluster("active", "engagement", "C", "merged", other="B", kept=0.821, customers_before=207, **natural),
+        cluster("active", "engagement", "C", "merged", other="B", retained_share=0.821,
+                customers_before=207, **natural),
         cluster(
-            "active", "engagement", "D", "split", other="A", customers=211, kept=0.42, came=0.815, **natural,
+            "active", "engagement", "D", "split", other="A", customers=211, retained_share=0.42,
+            inherited_share=0.815, **natural,
             cluster_name="frequent, long gaps, overdue, small baskets",
             differences="purchase_days_28d 5.2 against 2.1; top_category_90d is GROCERY for 62% against 40%",
         ),
@@ -813,23 +817,32 @@ def test_why_a_layer_has_its_clusters_is_told_in_full(atlas: Atlas, page: str) -
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (cluster("active", "rhythm", "C", kept=0.98), "22 October 2017 continued: 98% stayed "),
-        (cluster("active", "rhythm", "C", came=0.88), "continued: all stayed, 12% came from elsewhere"),
-        (cluster("active", "rhythm", "C", customers_before=0, kept=0.0, came=0.0), "continued: nobody was in it"),
-        (cluster("active", "rhythm", "C", "split", other="A", kept=0.44), "new this week split off A, with 44% of it"),
+        (cluster("active", "rhythm", "C", retained_share=0.98), "22 October 2017 continued: 98% stayed "),
+        (cluster("active", "rhythm", "C", inherited_share=0.88), "continued: all stayed, 12% came from elsewhere"),
         (
-            cluster("active", "rhythm", "C", "born", kept=0.1, came=0.31),
+            cluster("active", "rhythm", "C", customers_before=0, retained_share=0.0, inherited_share=0.0),
+            "continued: nobody was in it",
+        ),
+        (
+            cluster("active", "rhythm", "C", "split", other="A", retained_share=0.44),
+            "new this week split off A, with 44% of it",
+        ),
+        (
+            cluster("active", "rhythm", "C", "born", retained_share=0.1, inherited_share=0.31),
             "new this week born: 31% at most came from any one cluster",
         ),
-        (cluster("active", "rhythm", "C", "born", kept=0.0, came=0.0), "born: from none of last week’s"),
-        (cluster("active", "rhythm", "C", "first"), "new this week first fit: nothing before it"),
-        (cluster("active", "rhythm", "C", "merged", other="B", kept=0.82), "C went into B: 82% of it."),
         (
-            cluster("active", "rhythm", "C", "retired", kept=0.4, customers_before=212),
+            cluster("active", "rhythm", "C", "born", retained_share=0.0, inherited_share=0.0),
+            "born: from none of last week’s",
+        ),
+        (cluster("active", "rhythm", "C", "first"), "new this week first fit: nothing before it"),
+        (cluster("active", "rhythm", "C", "merged", other="B", retained_share=0.82), "C went into B: 82% of it."),
+        (
+            cluster("active", "rhythm", "C", "retired", retained_share=0.4, customers_before=212),
             "C is gone: its 212 customers are scattered, 40% of them at most in one cluster.",
         ),
         (
-            cluster("active", "rhythm", "C", "retired", kept=0.0, customers_before=0),
+            cluster("active", "rhythm", "C", "retired", retained_share=0.0, customers_before=0),
             "C is gone: nobody was left in it.",
         ),
     ],
@@ -842,10 +855,10 @@ def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, atlas: Atlas) -> None
     rows = [
         *(cluster("active", "rhythm", letter) for letter in "AB"),
         cluster("active", "rhythm", "C", "merged", other="B"),
-        cluster("active", "rhythm", "D", "split", other="A", kept=0.4),
+        cluster("active", "rhythm", "D", "split", other="A", retained_share=0.4),
         cluster("star", "rhythm", "A"),
         cluster("star", "rhythm", "B", "retired"),
-        cluster("star", "rhythm", "C", "born", came=0.2),
+        cluster("star", "rhythm", "C", "born", inherited_share=0.2),
         *(cluster("new", "rhythm", letter, "first") for letter in "AB"),
     ]
     assert (
@@ -866,12 +879,12 @@ def test_a_week_that_changed_nothing_says_so_and_draws_nothing(engine: DuckDB, a
 
 def test_borders_that_moved_are_not_passed_over(engine: DuckDB, atlas: Atlas) -> None:
     rows = [
-        cluster("active", "rhythm", "A", kept=0.9, customers_before=300),
-        cluster("active", "rhythm", "B", kept=0.8, customers_before=100),
+        cluster("active", "rhythm", "A", retained_share=0.9, customers_before=300),
+        cluster("active", "rhythm", "B", retained_share=0.8, customers_before=100),
     ]
     said = "All 2 clusters are last week’s. Borders moved in active · rhythm, where 88% of customers are in the cluster"
     assert said in told(engine, atlas, *rows)
-    rows += [cluster("star", "rhythm", letter, kept=0.5) for letter in "AB"]
+    rows += [cluster("star", "rhythm", letter, retained_share=0.5) for letter in "AB"]
     assert "Borders moved in 2 layers, most in star · rhythm, where 50% of" in told(engine, atlas, *rows)
 
 
@@ -902,9 +915,9 @@ def test_the_picture_is_as_wide_as_customers_are_many(page: str) -> None:
 def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, atlas: Atlas) -> None:
     """Both rows tell of the same customers: drawn twice, more would have come than there were."""
     rows = [
-        cluster("active", "rhythm", "A", "merged", other="B", kept=0.6, customers_before=200),
-        cluster("active", "rhythm", "B", "split", other="A", kept=0.6, came=1.0, customers=120),
-        cluster("active", "rhythm", "C", "split", other="A", kept=0.4, came=1.0, customers=80),
+        cluster("active", "rhythm", "A", "merged", other="B", retained_share=0.6, customers_before=200),
+        cluster("active", "rhythm", "B", "split", other="A", retained_share=0.6, inherited_share=1.0, customers=120),
+        cluster("active", "rhythm", "C", "split", other="A", retained_share=0.4, inherited_share=1.0, customers=80),
     ]
     left, right, ribbons = drawn(render(engine, replace(atlas, lineage=lineage(*rows))))
     assert list(left) == ["A"] and list(right) == ["B", "C"]
@@ -931,7 +944,9 @@ def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> N
 
 def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB, atlas: Atlas) -> None:
     rows = [
-        cluster("active", "rhythm", "A", kind="one", came=0.5, customers=200, customers_before=100, **NO_CUT),
+        cluster(
+            "active", "rhythm", "A", kind="one", inherited_share=0.5, customers=200, customers_before=100, **NO_CUT
+        ),
         cluster("active", "rhythm", "B", "merged", other="A", kind="one", **NO_CUT),
     ]
     said = told(engine, atlas, *rows)
@@ -964,7 +979,7 @@ def test_names_of_clusters_are_escaped(engine: DuckDB, atlas: Atlas) -> None:
     named = {"cluster_name": evil, "reason": evil, "differences": evil, "other": evil}
     rows = [
         cluster(evil, evil, evil, **named),
-        cluster(evil, evil, "B", "split", **named, came=1.0),
+        cluster(evil, evil, "B", "split", **named, inherited_share=1.0),
         cluster(evil, evil, "C", "merged", **named),
         cluster(evil, "one", "A", **named),
     ]

@@ -215,7 +215,9 @@ def test_profiles_of_leaves_and_of_stages_add_up_to_everybody(customers: list[An
         assert sum(row["customers"] for row in rows) == len(customers)
         assert sum(row["orders"] for row in rows) == sum(one[1] for one in customers)
         assert sum(row["revenue"] for row in rows) == pytest.approx(sum(one[2] for one in customers))
-        assert sum(row["good"] + row["better"] + row["best"] for row in rows) == len(customers)
+        assert sum(row["ltv_tercile_low"] + row["ltv_tercile_mid"] + row["ltv_tercile_high"] for row in rows) == len(
+            customers
+        )
         worth = sum(one[4] for one in customers)
         assert sum(row["ltv_share"] or 0 for row in rows) == pytest.approx(1.0 if worth else 0.0)
         views = sum(one[3] for one in customers)
@@ -226,9 +228,9 @@ def test_profiles_of_leaves_and_of_stages_add_up_to_everybody(customers: list[An
 def test_value_groups_are_thirds_of_the_day_and_equals_stay_together() -> None:
     customers = [("active", 0, 0.0, 0, float(worth)) for worth in (1, 2, 3, 4, 5, 6, 7, 8, 9)]
     row = profiled(customers)[0]
-    assert (row["good"], row["better"], row["best"]) == (3, 3, 3)
+    assert (row["ltv_tercile_low"], row["ltv_tercile_mid"], row["ltv_tercile_high"]) == (3, 3, 3)
     same = profiled([("active", 0, 0.0, 0, 7.0)] * 5)[0]
-    assert (same["good"], same["better"], same["best"]) == (5, 0, 0)
+    assert (same["ltv_tercile_low"], same["ltv_tercile_mid"], same["ltv_tercile_high"]) == (5, 0, 0)
 
 
 def test_prefixes_are_told_apart_from_whole_strings_by_depth_and_is_leaf() -> None:

@@ -145,7 +145,7 @@ def test_every_cluster_has_exactly_one_fate(pairs: list[tuple[int, int]]) -> Non
     named = [text or "WXYZ"[place] for place, text in enumerate(given_)]
     events = lineage(old, "ABCD", new, named)
     assert sorted(event.letter for event in events) == sorted({*"ABCD", *named})
-    assert all(0 <= event.kept <= 1 and 0 <= event.came <= 1 for event in events)
+    assert all(0 <= event.retained_share <= 1 and 0 <= event.inherited_share <= 1 for event in events)
 
 
 @given(labels, st.permutations(range(4)))
