@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 from expectations.tallies import Tally
 from microseg_assets import project as projects
 from microseg_assets.check.profiling import Opened, look
-from microseg_assets.finding import ProjectError
-from microseg_assets.project import Project
+from microseg_assets.project import Project, ProjectError
 from microseg_assets.sources import Problem, Source, SourceError
 from microseg_assets.storage.undated import problems_of, too_many
 from ml import tables

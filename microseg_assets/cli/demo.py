@@ -13,8 +13,8 @@ from microseg_assets.alone import alone
 from microseg_assets.build import load_workspace
 from microseg_assets.cli import summary
 from microseg_assets.cli.run import materialize
-from microseg_assets.finding import SHIPPED, ProjectError
 from microseg_assets.home import LOCK, Home
+from microseg_assets.project import SHIPPED, ProjectError
 from microseg_assets.workspace import Workspace
 from ml import tables
 

@@ -36,8 +36,8 @@ def _day_option(name: str, text: str) -> Callable[..., Any]:
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Mistakes of the user become one sentence each and exit code 2; a failed run exit code 1."""
-    from microseg_assets.finding import ProjectError
     from microseg_assets.home import HomeError
+    from microseg_assets.project import ProjectError
     from microseg_assets.runs import RunFailed
     from microseg_assets.sources import SourceError
     from microseg_assets.storage.lake import MissingPartitions
@@ -62,7 +62,7 @@ def main() -> None:
 
     State (lake, Dagster, MLflow) lives in $MICROSEG_HOME, by default .microseg/ in the current folder.
     """
-    from microseg_assets.finding import RenamedSetting
+    from microseg_assets.project import RenamedSetting
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("always", category=RenamedSetting)

@@ -16,11 +16,11 @@ import click
 from microseg_assets import progress
 from microseg_assets.build import load_workspace
 from microseg_assets.cli.status import missing_customers
-from microseg_assets.finding import find, remember
 from microseg_assets.home import Home
 from microseg_assets.orchestration.dead_runs import report_dead_runs
 from microseg_assets.planning.plan import PlannedRun, plan, plan_stale
 from microseg_assets.planning.staleness import statuses
+from microseg_assets.project import find, remember
 from microseg_assets.runs import execute
 from microseg_assets.sources import SourceError, days_told
 from microseg_assets.storage.ingest_log import compare

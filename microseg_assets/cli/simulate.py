@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
-from microseg_assets.finding import SHIPPED, ProjectError
+from microseg_assets.project import SHIPPED, ProjectError
 
 _TEMPLATES = SHIPPED.with_name("templates")
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import click
 
-from microseg_assets.finding import ProjectError, find
 from microseg_assets.home import Home
-from microseg_assets.project import load
+from microseg_assets.project import ProjectError, find, load
 
 ADDRESS = "127.0.0.1"
 PATIENCE = 120  # seconds until a server that does not answer is given up

@@ -16,7 +16,7 @@ import click
 
 from microseg_assets.check.judging import Finding, equal_rows
 from microseg_assets.check.report import equal_words
-from microseg_assets.finding import ProjectError
+from microseg_assets.project import ProjectError
 from microseg_assets.scaffold.assign import assigned, calendar
 from microseg_assets.scaffold.names import plain
 from microseg_assets.scaffold.profile import Delivery, look

@@ -18,7 +18,7 @@ from expectations import Past, ValidationSpec, validate
 from microseg_assets import project as projects
 from microseg_assets.check import report as check_report
 from microseg_assets.cli.main import main
-from microseg_assets.finding import shipped
+from microseg_assets.project import shipped
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec

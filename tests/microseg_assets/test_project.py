@@ -19,8 +19,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microseg_assets.finding import SHIPPED, ProjectError, RenamedSetting, find, shipped
-from microseg_assets.project import Project, load
+from microseg_assets.project import SHIPPED, Project, ProjectError, RenamedSetting, find, load, shipped
 from ml.segments.layer_model import layer_spec
 
 BASE = """\

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from microseg_assets import project as projects
 from microseg_assets import scaffold
-from microseg_assets.finding import ProjectError
-from microseg_assets.project import Project
+from microseg_assets.project import Project, ProjectError
 from microseg_assets.scaffold import columns as starting_columns
 from microseg_assets.scaffold.assign import calendar
 from microseg_assets.scaffold.columns import Again, Holds, Seen, number, stamp

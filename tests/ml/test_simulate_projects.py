@@ -11,7 +11,7 @@ import pytest
 
 from microseg_assets import project as projects
 from microseg_assets.cli.simulate import simulate
-from microseg_assets.finding import ProjectError
+from microseg_assets.project import ProjectError
 
 PRESETS: tuple[Literal["retail", "gaming"], ...] = ("retail", "gaming")
 

@@ -33,8 +33,8 @@ from pydantic import (
 )
 
 from expectations import ValidationSpec
-from microseg_assets.finding import ProjectError, RenamedSetting, find
 from microseg_assets.partitions import Calendar
+from microseg_assets.project.lookup import ProjectError, RenamedSetting, find
 from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
 from ml.actions import ActionPolicy

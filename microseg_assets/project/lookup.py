@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml.rules import nearest
 
-SHIPPED = Path(__file__).with_name("projects")
+SHIPPED = Path(__file__).parents[1] / "projects"
 SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # project to the preset that writes it
 
 
