@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from expectations.thresholds import FreshnessSpec, ReferenceSpec, Severity, ShiftSpec, VolumeSpec
 from ml.engine import quoted
-from ml.rules import scalar
+from ml.rules import parse_scalar
 from ml.tables import Column, Table, ids
 
 DELIVERED_BEFORE = "file: delivered before"
@@ -147,7 +147,7 @@ def row_rules(table: Table, spec: ValidationSpec) -> tuple[RowRule, ...]:
     rules = [rule for column in table.columns for rule in _column_rules(table, column, spec)]
     for own in spec.rules:
         if own.table == table.name:
-            holds = scalar(own.holds, table.names).sql("duckdb")
+            holds = parse_scalar(own.holds, table.names).sql("duckdb")
             rules.append(RowRule(own.name, "", f"NOT coalesce(({holds}), false)"))
     return tuple(rules)
 

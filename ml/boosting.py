@@ -23,7 +23,7 @@ CORES = 2
 REPEATABLE: Mapping[str, Any] = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
 
 
-def threads(rows: int) -> int:
+def thread_count(rows: int) -> int:
     """Threads for a matrix of so many rows; the result is the same.
 
     LightGBM's threads wait for each other after every small step. Where the cores are busy with something else, two
@@ -32,12 +32,12 @@ def threads(rows: int) -> int:
     return CORES if rows >= SMALL_ROWS else 1
 
 
-def side_by_side(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
+def run_in_parallel(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
     """The results of independent fits or predictions on matrices of about `rows` rows, in the order of the jobs.
 
     Small ones run on a core each: unlike the threads of one fit they never wait for each other.
     """
-    if threads(rows) > 1:
+    if thread_count(rows) > 1:
         return [job() for job in jobs]
     with ThreadPoolExecutor(max_workers=CORES) as pool:
         return list(pool.map(lambda job: job(), jobs))
@@ -63,7 +63,7 @@ class Binned:
         self.matrix = matrix
         # The number of threads is LightGBM's own global: a row cut out with another number, while a fit is under way in
         # another thread, made that one write beyond its buffers.
-        own = {"feature_pre_filter": False, "num_threads": threads(len(matrix))}
+        own = {"feature_pre_filter": False, "num_threads": thread_count(len(matrix))}
         self._params = {**own, **(params or {}), **REPEATABLE}
         self._data = lightgbm.Dataset(
             matrix, np.zeros(len(matrix)), categorical_feature=list(categorical), params=dict(self._params)
@@ -82,7 +82,7 @@ class Binned:
         import lightgbm
 
         places = np.arange(len(self.matrix)) if rows is None else np.flatnonzero(rows)
-        params = {**self._params, **recipe, "seed": seed, "num_threads": threads(len(places))}
+        params = {**self._params, **recipe, "seed": seed, "num_threads": thread_count(len(places))}
         data = self._data.subset(places.tolist()).construct().set_label(np.asarray(target, dtype=float)[places])
         return lightgbm.train(params, data, num_boost_round=rounds)
 
@@ -91,4 +91,4 @@ def predict(booster: lightgbm.Booster, matrix: NDArray[np.float64]) -> NDArray[n
     """One number per row of `matrix`."""
     if not len(matrix):
         return np.zeros(0)
-    return np.asarray(booster.predict(matrix, num_threads=threads(len(matrix))), dtype=float)
+    return np.asarray(booster.predict(matrix, num_threads=thread_count(len(matrix))), dtype=float)

@@ -77,7 +77,7 @@ class FitResult:
     @classmethod
     def without_fit(cls, verdict: Verdict, vocabulary: Vocabulary, metric: str, **rest: Any) -> Self:
         """A week in which nothing could be fitted."""
-        return cls(None, metric=metric, **verdict.told(vocabulary), **rest)
+        return cls(None, metric=metric, **verdict.fields(vocabulary), **rest)
 
 
 class Code(StrEnum):
@@ -90,8 +90,8 @@ class Code(StrEnum):
     BETTER = "better"
 
 
-class Told(TypedDict):
-    """What a `FitResult` says of a decision."""
+class _Fields(TypedDict):
+    """The fields of a `FitResult` that hold a decision."""
 
     decision: Decision
     reason: str
@@ -113,11 +113,11 @@ class Verdict:
     code: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def remarked(self, remarks: Sequence[Reason]) -> Verdict:
+    def with_remarks(self, remarks: Sequence[Reason]) -> Verdict:
         """The same with what else must be known."""
         return replace(self, parameters=with_remarks(self.parameters, remarks))
 
-    def told(self, vocabulary: Vocabulary) -> Told:
+    def fields(self, vocabulary: Vocabulary) -> _Fields:
         """The decision with its reason, for programs and in words."""
         return {
             "decision": self.decision,
@@ -127,7 +127,7 @@ class Verdict:
         }
 
 
-def too_little(lacking: Reason, has_incumbent: bool) -> Verdict:
+def decide_without_data(lacking: Reason, has_incumbent: bool) -> Verdict:
     """What is in force stays where there are not enough data to say anything.
 
     Parameters
@@ -137,7 +137,7 @@ def too_little(lacking: Reason, has_incumbent: bool) -> Verdict:
     return Verdict("incumbent" if has_incumbent else "none", Code.NOT_ENOUGH_DATA, {"lacking": lacking.stored()})
 
 
-def first_fit(metric: str, challenger: float | None) -> Verdict:
+def decide_first_fit(metric: str, challenger: float | None) -> Verdict:
     """A fit that nothing can be compared with is chosen without a contest."""
     return Verdict("challenger", Code.FIRST_FIT, {"metric": metric, "challenger": challenger})
 
@@ -157,7 +157,7 @@ def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, marg
     }  # fmt: skip
     if gain.mean < margin or gain.mean <= 0:
         return Verdict("incumbent", Code.NOT_BETTER, parameters)
-    if not gain.is_surely_better:
+    if not gain.is_significantly_better:
         return Verdict("incumbent", Code.WITHIN_CHANCE, parameters)
     return Verdict("challenger", Code.BETTER, parameters)
 
@@ -179,12 +179,12 @@ def vocabulary_of(own: Vocabulary) -> Vocabulary:
     return found
 
 
-def interval_words(mean: float, low: float, high: float) -> str:
+def format_gain(mean: float, low: float, high: float) -> str:
     """A gain and its interval, in words."""
     return f"{mean:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
-def scores_words(metric: str, challenger: float, incumbent: float) -> str:
+def format_scores(metric: str, challenger: float, incumbent: float) -> str:
     """What two models scored, in words."""
     return f"{metric} {challenger:.4g} against {incumbent:.4g}"
 
@@ -198,11 +198,11 @@ def _first_fit(*, metric: str, challenger: float | None) -> str:
 
 
 def _not_better(*, metric: str, challenger: float, incumbent: float, margin: float, **_: float) -> str:
-    return f"{scores_words(metric, challenger, incumbent)}: not better by the {margin:.1%} that is asked for"
+    return f"{format_scores(metric, challenger, incumbent)}: not better by the {margin:.1%} that is asked for"
 
 
 def _gained(metric: str, challenger: float, incumbent: float, gain: float, gain_low: float, gain_high: float) -> str:
-    return f"{scores_words(metric, challenger, incumbent)}: better by {interval_words(gain, gain_low, gain_high)}"
+    return f"{format_scores(metric, challenger, incumbent)}: better by {format_gain(gain, gain_low, gain_high)}"
 
 
 def _within_chance(

@@ -17,7 +17,7 @@ from ml.engine import in_memory
 _PLACE = "row_place"
 
 
-def computed(table: pa.Table, expressions: Mapping[str, exp.Expr | str]) -> pa.Table:
+def evaluate(table: pa.Table, expressions: Mapping[str, exp.Expr | str]) -> pa.Table:
     """The columns that expressions over the columns of a table come to, a row for each of its rows.
 
     Parameters

@@ -61,17 +61,20 @@ def restate(engine: Engine, features: pa.Table, models: Models, history: History
     customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
     of `features`, by day and customer. Before there are layers the string is the stage alone.
     """
-    return strings_of(models.inputs_of(engine, features), models, None if history is None else past(history, models))
+    return strings_of(
+        models.inputs_of(engine, features), models, None if history is None else valued_history(history, models)
+    )
 
 
-def past(features: History, models: Models) -> History:
+def valued_history(features: History, models: Models) -> History:
     """What was known on earlier days, as damping looks at it: their features, valued by the models in force.
 
     A published value of such a day is never asked for: it may have come from another model, or not be there.
 
     Parameters
     ----------
-    features : of pairs of customer and day, at least `past_columns`: `CustomerHistory.snapshot`, or what a lake holds
+    features : of pairs of customer and day, at least `valued_history_columns`:
+        `CustomerHistory.snapshot`, or what a lake holds
 
     Returns
     -------
@@ -99,7 +102,7 @@ def past(features: History, models: Models) -> History:
     return of
 
 
-def past_columns(models: Models, names: Sequence[str]) -> list[str]:
+def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:
     """Those of a snapshot's columns that `past` has to be given."""
     looked_at, is_valued = history_columns(models.layers, names)
     wanted = {*looked_at, *(value_inputs(models.value) if is_valued else ())}

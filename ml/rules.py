@@ -58,7 +58,7 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"known here: {listed}{' …' if len(known) > 12 else ''}"
 
 
-def scalar(expression: str, columns: Collection[str] | None = None, parameters: Collection[str] = ()) -> exp.Expr:
+def parse_scalar(expression: str, columns: Collection[str] | None = None, parameters: Collection[str] = ()) -> exp.Expr:
     """Parse a scalar SQL expression over one row.
 
     Parameters
@@ -99,7 +99,7 @@ def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str
 
     Parameters
     ----------
-    expression : see `scalar`
+    expression : see `parse_scalar`
     columns : name to type, as `ml.tables` calls it
     parameters : names that may follow a ``$``; they stand for numbers
 
@@ -108,7 +108,7 @@ def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str
     RuleError
         If it cannot be accepted, calculates with what cannot be calculated with, or is not true or false.
     """
-    tree = scalar(expression, columns, parameters)
+    tree = parse_scalar(expression, columns, parameters)
     null = exp.cast(exp.null(), "DOUBLE")
     typed = tree.transform(lambda node: null.copy() if isinstance(node, exp.Placeholder) else node)
     given = ", ".join(

@@ -23,7 +23,7 @@ ORDER BY pairs.day, pairs.customer_id
 """
 
 
-def sampled(engine: Engine, pairs: pa.Table, most: int, seed: int) -> pa.Table:
+def sample_customers(engine: Engine, pairs: pa.Table, most: int, seed: int) -> pa.Table:
     """The pairs of at most `most` customers, those with the lowest hashes; all pairs if there are no more.
 
     A hash of the customer, not a draw: it does not depend on the order of rows, and who was drawn stays drawn until

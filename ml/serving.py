@@ -36,7 +36,7 @@ def inputs_of(schema: pa.Schema, names: Sequence[str] | None = None) -> dict[str
     }
 
 
-def invented(inputs: Mapping[str, str], words: Mapping[str, Sequence[str]] | None = None) -> pa.Table:
+def example_rows(inputs: Mapping[str, str], words: Mapping[str, Sequence[str]] | None = None) -> pa.Table:
     """A few rows that nobody is behind, as an example of what a model takes; the last lacks what rows may lack.
 
     Parameters

@@ -45,11 +45,11 @@ class Gain:
     customers: int
 
     @property
-    def is_surely_better(self) -> bool:
+    def is_significantly_better(self) -> bool:
         return self.low > 0
 
     @property
-    def is_surely_worse(self) -> bool:
+    def is_significantly_worse(self) -> bool:
         return self.high < 0
 
     def reversed(self) -> Gain:
@@ -78,7 +78,7 @@ def paired_gain(
     Parameters
     ----------
     standing, challenger : losses of the same rows, shape (n,), none below 0
-    customers, counts : see `bootstrapped`
+    customers, counts : see `bootstrap`
 
     Returns
     -------
@@ -92,7 +92,7 @@ def paired_gain(
     """
 
     terms = np.column_stack([standing, challenger])
-    return bootstrapped(terms, saved_share, customers=customers, counts=counts, seed=seed)
+    return bootstrap(terms, saved_share, customers=customers, counts=counts, seed=seed)
 
 
 def saved_share(sums: Numbers) -> Numbers:
@@ -101,7 +101,7 @@ def saved_share(sums: Numbers) -> Numbers:
     return saved
 
 
-def bootstrapped(
+def bootstrap(
     terms: Numbers,
     statistic: Callable[[Numbers], Numbers],
     *,
@@ -153,7 +153,7 @@ class Sums:
         seed: int = 0,
         draws: int = DRAWS,
     ) -> Self:
-        """See `bootstrapped`."""
+        """See `bootstrap`."""
         terms = np.asarray(terms, dtype=np.float64)
         if customers is not None:
             terms = _by_group(terms, np.unique(customers, return_inverse=True)[1])

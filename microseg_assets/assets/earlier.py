@@ -20,7 +20,7 @@ from microseg_assets.planning.staleness import outdated
 from microseg_assets.storage.history import facts_so_far
 from microseg_assets.workspace import Workspace
 from ml.engine import quoted
-from ml.restate import Models, past_columns
+from ml.restate import Models, valued_history_columns
 
 # What the strings of a day look back at: with these, late rows of any earlier day make them stale.
 EARLIER_DAYS = {
@@ -55,7 +55,7 @@ class EarlierFeatures:
 
     @cached_property
     def _names(self) -> list[str]:
-        return ["customer_id", "day", *past_columns(self.models, self.workspace.project.features_table.names)]
+        return ["customer_id", "day", *valued_history_columns(self.models, self.workspace.project.features_table.names)]
 
     def _stored(self, pairs: pa.Table, days: list[date]) -> pa.Table:
         columns = ", ".join(f"partitions.{quoted(name)} AS {quoted(name)}" for name in self._names)

@@ -15,7 +15,7 @@ from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
 from microseg_assets.storage.rows import counts_of, primary
 from ml import evidence, segments, tables
-from ml.restate import past
+from ml.restate import valued_history
 
 TODAY = ("customer_features", "customer_value", "lifecycle_stages")
 SAME_DAY = dict.fromkeys(TODAY, Lookback.SAME_DAY)
@@ -77,7 +77,7 @@ def layer_assignments(step: Step) -> None:
     """The cluster of each customer in each layer of its stage, and the ones it also leans to, with weights."""
     for week, days in step.in_force():
         models = choices.models(step.workspace, week, without=("lifecycle",))
-        history = past(EarlierFeatures(step.workspace, models), models)
+        history = valued_history(EarlierFeatures(step.workspace, models), models)
         rows = segments.assign(_inputs(step, days), models.layers, history)
         step.write(rows, days, model=choices.choice(step.workspace, "layers", week).label)
 

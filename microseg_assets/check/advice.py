@@ -17,7 +17,7 @@ from sqlglot import exp
 from ml.engine import quoted
 from ml.profile import Code, Observation
 from ml.profile.ids import FORMS, united
-from ml.rules import RuleError, scalar
+from ml.rules import RuleError, parse_scalar
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ def ids_sql(columns: Mapping[str, Mapping[str, Any]], types: Mapping[str, Mappin
 def column_sql(mapped: str) -> str:
     """What a column is mapped to as SQL: the name of a source column with signs in it needs quotes."""
     try:
-        tree = scalar(mapped)
+        tree = parse_scalar(mapped)
         is_sql = isinstance(tree, exp.Column | exp.Func | exp.Literal | exp.DPipe | exp.Cast | exp.Case | exp.Paren)
     except RuleError:
         is_sql = False

@@ -19,7 +19,7 @@ from sqlglot import exp
 
 from microseg_assets.sources import Source, TableSpec
 from ml.profile import Code, Delivered, Observation
-from ml.rules import RuleError, scalar
+from ml.rules import RuleError, parse_scalar
 from ml.tables import Column
 
 PROFILED = 2_000_000  # rows of the newest days that are looked at
@@ -105,7 +105,7 @@ def used_columns(spec: TableSpec) -> set[str]:
     for text in (*map(str, spec.columns.values()), spec.where):
         used.add(text)
         with suppress(RuleError):  # a column whose name is no expression
-            used |= {column.parts[0].name for column in scalar(text).find_all(exp.Column)} if text else set()
+            used |= {column.parts[0].name for column in parse_scalar(text).find_all(exp.Column)} if text else set()
     return used
 
 

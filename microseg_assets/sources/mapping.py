@@ -20,7 +20,7 @@ from microseg_assets.sources.locate import first_line
 from microseg_assets.sources.query import as_numbers, with_fields
 from microseg_assets.sources.read import FILE, SOURCE, described
 from ml.engine import quoted
-from ml.rules import RuleError, nearest, scalar
+from ml.rules import RuleError, nearest, parse_scalar
 from ml.tables import Column, Table
 
 Tell: TypeAlias = Callable[..., None]  # key under the table, one sentence, and a severity if it is not an error
@@ -72,10 +72,10 @@ class Relation:
 
     def _checked(self, expression: str) -> tuple[str, tuple[str, ...]]:
         texts = {name.lower() for name, type_ in self.columns.items() if type_ in ("VARCHAR", "JSON")}
-        tree = scalar(expression, self.columns)
+        tree = parse_scalar(expression, self.columns)
         tree = with_fields(as_numbers(tree, texts), texts)
         sql = tree.sql("duckdb", comments=False)
-        scalar(sql, self.columns)  # what runs is what sqlglot has written, so that is what must be acceptable
+        parse_scalar(sql, self.columns)  # what runs is what sqlglot has written, so that is what must be acceptable
         known = {name.lower(): name for name in self.columns}
         uses = dict.fromkeys(known[column.parts[0].name.lower()] for column in tree.find_all(exp.Column))
         return sql, tuple(uses)
@@ -206,7 +206,7 @@ def _likely_field(example: str, column: Column) -> str:
 def _lost(expression: str, relation: Relation) -> str:
     """A column that an expression uses and the source does not have; empty if there is none."""
     known = {name.lower() for name in relation.columns}
-    roots = [column.parts[0].name for column in scalar(expression).find_all(exp.Column)]
+    roots = [column.parts[0].name for column in parse_scalar(expression).find_all(exp.Column)]
     return next((root for root in roots if root.lower() not in known), "")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml.actions.spec import ActionPolicy
-from ml.boosting import Binned, predict, side_by_side
+from ml.boosting import Binned, predict, run_in_parallel
 
 if TYPE_CHECKING:
     import lightgbm
@@ -202,7 +202,7 @@ class Nuisance:
         parts = [(q, k) for q in range(len(questions)) for k in np.unique(self.fold[questions[q].ask_for])]
         jobs = [partial(self._fit_predict, questions[q], self.fold == k) for q, k in parts]
         answers = [np.full(len(self.fold), np.nan) for _ in questions]
-        for (q, k), values in zip(parts, side_by_side(jobs, len(self.fold)), strict=True):
+        for (q, k), values in zip(parts, run_in_parallel(jobs, len(self.fold)), strict=True):
             answers[q][questions[q].ask_for & (self.fold == k)] = values
         return answers
 
@@ -345,7 +345,7 @@ def customer_effect(features: Vector, scores: Scores, spec: ActionPolicy) -> tup
     everybody = np.ones(len(score), dtype=bool)
     held = [fold == k for k in np.unique(fold)]
     jobs = [partial(told, everybody, everybody), *(partial(told, ~rows, rows) for rows in held)]
-    (text, fitted), *parts = side_by_side(jobs, len(score))
+    (text, fitted), *parts = run_in_parallel(jobs, len(score))
     guess = np.empty(len(score))
     for rows, (_, raw) in zip(held, parts, strict=True):
         guess[rows] = raw - raw.mean()

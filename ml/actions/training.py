@@ -23,11 +23,11 @@ from ml.actions.maturity import Maturity
 from ml.actions.reasons import CHOICE_WORDS, ChoiceCode, Finding
 from ml.actions.response import ActionEvidence, ActionResponseModel
 from ml.actions.spec import ALL, CONTROL, ActionPolicy
-from ml.choice import Code, FitResult, Verdict, decide, too_little
+from ml.choice import Code, FitResult, Verdict, decide, decide_without_data
 from ml.features import CustomerHistory, features_table
 from ml.naming import metric_name
 from ml.reasons import Reason
-from ml.serving import inputs_of, invented
+from ml.serving import example_rows, inputs_of
 from ml.statistics import Gain, paired_gain
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def train(
             "overlap": lambda: overlap_figure(found.scores),
             "uplift": lambda: uplift_figure(found.ranked, spec.seed),
         },
-        example=invented(inputs_of(features_table(facts.spec).schema(), columns)),
-        **verdict.remarked([*remarks, *_about(maturity)]).told(CHOICE_WORDS),
+        example=example_rows(inputs_of(features_table(facts.spec).schema(), columns)),
+        **verdict.with_remarks([*remarks, *_about(maturity)]).fields(CHOICE_WORDS),
     )
 
 
@@ -162,7 +162,7 @@ def _nothing(
     lacking: Reason, maturity: Maturity | None, incumbent: ActionResponseModel | None, spec: ActionPolicy
 ) -> FitResult:
     """No fit: last week's stays in force, if there is one."""
-    verdict = too_little(lacking, incumbent is not None).remarked(_about(maturity))
+    verdict = decide_without_data(lacking, incumbent is not None).with_remarks(_about(maturity))
     return FitResult.without_fit(verdict, CHOICE_WORDS, METRIC, params=asdict(spec))
 
 
@@ -349,4 +349,4 @@ def _decide(
         return Verdict("challenger", ChoiceCode.UNKNOWN_SEGMENTS, {"share": contest.unknown})
     assert contest.incumbent is not None and contest.gain is not None
     verdict = decide(METRIC, contest.challenger, contest.incumbent, contest.gain, margin=spec.margin)
-    return verdict.remarked([Reason(ChoiceCode.NO_NEW_EXPOSURES)])
+    return verdict.with_remarks([Reason(ChoiceCode.NO_NEW_EXPOSURES)])

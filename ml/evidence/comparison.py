@@ -18,7 +18,7 @@ from ml import lifecycle, segments, tables, value
 from ml.evidence.groupings import MEASURES, OURS, Judged, judged
 from ml.features import CustomerHistory
 from ml.restate import Models, Specs, restate
-from ml.sampling import sampled
+from ml.sampling import sample_customers
 from ml.segments.training import evaluation_days
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def judged_on(
     None if fewer than twice `min_cluster_customers` customers were known on either day.
     """
     spec = models.specs.segments
-    pairs = sampled(facts.engine, facts.known((learn, day)), spec.max_rows, seed)
+    pairs = sample_customers(facts.engine, facts.known((learn, day)), spec.max_rows, seed)
     on_first = pairs["day"].to_numpy() == np.datetime64(learn)
     if min(on_first.sum(), (~on_first).sum()) < 2 * spec.min_cluster_customers:
         return None

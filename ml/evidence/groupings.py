@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from ml.boosting import Binned, predict, side_by_side
+from ml.boosting import Binned, predict, run_in_parallel
 from ml.columns import is_number, numbers
 from ml.segments.micro_segments import prefixes
 from ml.segments.shrinkage import apply_means, shrunken_means
@@ -162,6 +162,6 @@ def _predictions(data: Binned, outcome: np.ndarray, first: np.ndarray, seed: int
 
     parts = [~first, *(fold == number for number in range(FOLDS))]
     predicted = np.zeros(len(outcome))
-    for held, values in zip(parts, side_by_side([partial(told, held) for held in parts], len(outcome)), strict=True):
+    for held, values in zip(parts, run_in_parallel([partial(told, held) for held in parts], len(outcome)), strict=True):
         predicted[held] = values
     return predicted

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ml.journeys.figures as figures
-from ml.choice import FitResult, Verdict, decide, first_fit, too_little
+from ml.choice import FitResult, Verdict, decide, decide_first_fit, decide_without_data
 from ml.engine import Engine, Input
 from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.transitions import (
@@ -31,9 +31,9 @@ from ml.journeys.transitions import (
 )
 from ml.reasons import Reason
 from ml.restate import restate
-from ml.sampling import sampled
-from ml.serving import invented
-from ml.statistics import Gain, bootstrapped, paired_gain
+from ml.sampling import sample_customers
+from ml.serving import example_rows
+from ml.statistics import Gain, bootstrap, paired_gain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def train(
     if pairs.num_rows > spec.max_rows:
         share = spec.max_rows / pairs.num_rows
         people = pc.count_distinct(pairs["customer_id"]).as_py()
-        pairs = sampled(facts.engine, pairs, max(1, int(people * share)), spec.seed)
+        pairs = sample_customers(facts.engine, pairs, max(1, int(people * share)), spec.seed)
     states = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
     return train_on_states(facts.engine, states, as_of, spec, incumbent, models.specs.lifecycle.stage_names())
 
@@ -89,16 +89,16 @@ def train_on_states(
     seen, held = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
     if not held or seen < spec.min_customers:
         counts = {"seen": seen, "held": held, "needed": spec.min_customers, "step_days": spec.step_days}
-        waiting = too_little(Reason(ChoiceCode.TOO_FEW_TRANSITIONS, counts), incumbent is not None)
+        waiting = decide_without_data(Reason(ChoiceCode.TOO_FEW_TRANSITIONS, counts), incumbent is not None)
         counted = {"transitions": float(seen + held)}
         return FitResult.without_fit(waiting, CHOICE_WORDS, metric, metrics=counted, params=asdict(spec))
 
     twin = fit(past, stages, spec)
     losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
-    detail: Detail = "micro_segment" if gain.is_surely_better else "stage"
+    detail: Detail = "micro_segment" if gain.is_significantly_better else "stage"
     challenger, standing, over = losses[f"order 1, {detail}"], None, None
     if incumbent is None:
-        verdict = first_fit(metric, challenger)
+        verdict = decide_first_fit(metric, challenger)
     else:
         verdict, standing, over = _contest(replace(twin, detail=detail), incumbent, holdout, metric, spec)
     model = fit(cells, stages, spec, detail)
@@ -126,7 +126,7 @@ def train_on_states(
             "log_loss": partial(figures.losses, losses, spec.step_days),
         },
         example=_example(model),
-        **verdict.remarked([_about(detail, gain)]).told(CHOICE_WORDS),
+        **verdict.with_remarks([_about(detail, gain)]).fields(CHOICE_WORDS),
     )
 
 
@@ -180,7 +180,7 @@ def _compare(twin: TransitionModel, holdout: pa.Table, spec: TransitionSpec) -> 
     )
     weights = holdout["customers"].to_numpy()
     terms = np.column_stack([better, np.ones(len(better))])
-    gain = bootstrapped(terms, _mean, counts=weights, seed=spec.seed, draws=spec.bootstraps)
+    gain = bootstrap(terms, _mean, counts=weights, seed=spec.seed, draws=spec.bootstraps)
     free = weights * np.array([text.split("/")[0] not in spec.rule_stages for text in texts])
     return losses, gain, float(free @ better / max(1, free.sum()))
 
@@ -227,4 +227,4 @@ def _about(detail: Detail, gain: Gain) -> Reason:
 def _example(model: TransitionModel) -> pa.Table:
     texts = sorted(model.counts)[:5]
     stages = [text.split("/")[0] for text in texts]
-    return invented({"micro_segment": "string", "stage": "string"}, {"micro_segment": texts, "stage": stages})
+    return example_rows({"micro_segment": "string", "stage": "string"}, {"micro_segment": texts, "stage": stages})

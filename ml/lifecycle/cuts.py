@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ml.statistics import GROUPS, LEVEL, Gain, bootstrapped, resamples
+from ml.statistics import GROUPS, LEVEL, Gain, bootstrap, resamples
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 TOP_SHARE = 0.10  # of new customers who are high-potential
@@ -76,4 +76,4 @@ def share_off(candidates: Array, cut: float | None, share: float, seed: int = 0)
     def above(sums: Array) -> Array:
         return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1) - share)
 
-    return bootstrapped(np.column_stack([is_star, np.ones(len(candidates))]), above, seed=seed)
+    return bootstrap(np.column_stack([is_star, np.ones(len(candidates))]), above, seed=seed)

@@ -15,7 +15,7 @@ import numpy as np
 from ml.engine import Engine, Input
 from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.spec import LifecycleSpec
-from ml.sampling import sampled
+from ml.sampling import sample_customers
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
 
@@ -42,7 +42,7 @@ def recent_shares(
     """
     engine = facts.engine
     known = facts.known([as_of])
-    people = sampled(engine, known, MOST_CUSTOMERS, seed=0)
+    people = sample_customers(engine, known, MOST_CUSTOMERS, seed=0)
     if people.num_rows < known.num_rows:
         only = "SELECT facts.* FROM facts JOIN people ON people.customer_id = facts.customer_id"
         inputs = {name: getattr(facts, name) for name in ("customer_days", "category_days", "customers")}

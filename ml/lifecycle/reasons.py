@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from ml.engine import Engine
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
-from ml.rules import scalar
+from ml.rules import parse_scalar
 
 _SIDES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ, exp.NEQ)
 MISSING, KNOWN = "is missing", "is known"
@@ -102,7 +102,7 @@ def _verdict(
     rule: StageRule | SubStageRule,
     parameters: Mapping[str, float | int | None],
 ) -> Verdict:
-    tree = scalar(rule.when, None, (*PARAMETERS, *CUTS))
+    tree = parse_scalar(rule.when, None, (*PARAMETERS, *CUTS))
 
     def filled(node: exp.Expr) -> exp.Expr:
         """A column that the customer has no value of is NULL, and so is a parameter that is not known yet."""

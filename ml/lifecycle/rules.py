@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from ml.rules import RuleError, nearest, scalar
+from ml.rules import RuleError, nearest, parse_scalar
 
 PARAMETERS = ("new_for", "churn_after", "star_cut")
 CUTS = (
@@ -83,11 +83,11 @@ def check_sub_stages(rules: Sequence[SubStageRule], stages: Collection[str]) -> 
 def predicate(when: str, owner: str, parameters: Collection[str], columns: Collection[str] | None = None) -> exp.Expr:
     """Parse a rule; the error says whose rule it is."""
     try:
-        return scalar(when, columns, parameters)
+        return parse_scalar(when, columns, parameters)
     except RuleError as error:
         raise RuleError(f"the rule of {owner}: {error}") from None
 
 
 def _is_true(when: str) -> bool:
-    tree = scalar(when, None, (*PARAMETERS, *CUTS)).unnest()
+    tree = parse_scalar(when, None, (*PARAMETERS, *CUTS)).unnest()
     return isinstance(tree, exp.Boolean) and bool(tree.this)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from ml.engine import Engine, Input, sql_of
 from ml.lifecycle.spec import LONGEST
-from ml.sampling import sampled
+from ml.sampling import sample_customers
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -137,7 +137,7 @@ def people_of(engine: Engine, customer_days: Input, as_of: date, most: int, seed
     )
     return engine.query(
         "SELECT customer_id, SUBSTRING(SHA256(customer_id), 1, 4) AS part FROM buyers ORDER BY customer_id",
-        buyers=sampled(engine, buyers, most, seed),
+        buyers=sample_customers(engine, buyers, most, seed),
     )
 
 

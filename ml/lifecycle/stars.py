@@ -17,7 +17,7 @@ from ml.engine import Engine
 from ml.lifecycle.model import LifecycleModel, assign_stages
 from ml.lifecycle.rules import CUTS, PARAMETERS
 from ml.lifecycle.spec import LifecycleSpec
-from ml.rules import scalar
+from ml.rules import parse_scalar
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -44,4 +44,4 @@ def ltv_of_candidates(
 
 
 def _nodes(when: str) -> list[exp.Placeholder]:
-    return list(scalar(when, None, (*PARAMETERS, *CUTS)).find_all(exp.Placeholder))
+    return list(parse_scalar(when, None, (*PARAMETERS, *CUTS)).find_all(exp.Placeholder))

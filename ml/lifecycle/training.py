@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 import ml.lifecycle.figures as figures
-from ml.choice import Code, FitResult, Verdict, too_little
+from ml.choice import Code, FitResult, Verdict, decide_without_data
 from ml.columns import numbers
 from ml.engine import Engine
 from ml.lifecycle.cuts import TOP_SHARE, Array, change_of_half, cut_for_share, share_error, share_of_half, share_off
@@ -29,7 +29,7 @@ from ml.lifecycle.stars import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
 from ml.naming import metric_name
 from ml.reasons import Reason
-from ml.serving import inputs_of, invented
+from ml.serving import example_rows, inputs_of
 from ml.statistics import Gain
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec
@@ -72,7 +72,7 @@ def train(
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
         lacking = Reason(ChoiceCode.TOO_FEW_BUYERS, {"buyers": buyers, "needed": spec.min_customers})
-        return FitResult.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
+        return FitResult.without_fit(decide_without_data(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
     value = apply(features, value_model, value_spec, label="weekly")
     windows = windows_of(engine, facts.customer_days, as_of, spec, incumbent)
     asked = value_spec if value_model is None else value_model
@@ -127,8 +127,8 @@ def train(
         metrics=metrics,
         params={**simple, "as_of": str(as_of), "rules": "; ".join(f"{r.name}: {r.when}" for r in spec.rules())},
         figures=drawn,
-        example=invented(inputs_of(features.schema)),
-        **verdict.remarked(windows.reasons).told(CHOICE_WORDS),
+        example=example_rows(inputs_of(features.schema)),
+        **verdict.with_remarks(windows.reasons).fields(CHOICE_WORDS),
     )
 
 

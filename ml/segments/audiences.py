@@ -115,7 +115,7 @@ def audiences(engine: Engine, inputs: pa.Table, specs: Sequence[AudienceSpec]) -
 
 
 def _predicate(spec: AudienceSpec, columns: Collection[str]) -> exp.Expr:
-    return rules.scalar(spec.when, columns, [MEDIAN + name for name in columns])
+    return rules.parse_scalar(spec.when, columns, [MEDIAN + name for name in columns])
 
 
 def _resolved(node: exp.Expr) -> exp.Expr:

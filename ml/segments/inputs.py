@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from ml.engine import Engine
-from ml.expressions import computed
+from ml.expressions import evaluate
 from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 
@@ -73,7 +73,7 @@ def with_derived(table: pa.Table) -> pa.Table:
     if not wanted:
         return table
     needed = sorted(set().union(*(columns_of(sql) for sql in wanted.values())))
-    found = computed(table.select(needed), wanted)
+    found = evaluate(table.select(needed), wanted)
     for name in wanted:
         table = table.append_column(name, found[name])
     return table

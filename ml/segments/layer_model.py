@@ -16,7 +16,7 @@ from sqlglot import exp
 
 import ml.segments.preparation as preparation
 from ml import rules
-from ml.expressions import computed
+from ml.expressions import evaluate
 from ml.reasons import Reason
 from ml.segments.identity import Event
 from ml.segments.names import ALIKE, Difference
@@ -233,14 +233,14 @@ class LayerModel:
 def _reason(stored: Mapping[str, Any]) -> Reason:
     """Why a stored layer has its clusters; the words of one that was stored before reasons had codes."""
     code = stored.get("reason_code")
-    return Reason(code, stored["reason_parameters"]) if code else Reason(said=stored["reason"])
+    return Reason(code, stored["reason_parameters"]) if code else Reason(text=stored["reason"])
 
 
 def _drift(stored: Mapping[str, Any]) -> Reason | None:
     if not stored["drift"]:
         return None
     coded = stored.get("drift_reason")
-    return Reason.from_stored(coded) if coded else Reason(said=stored["drift"])
+    return Reason.from_stored(coded) if coded else Reason(text=stored["drift"])
 
 
 def likelihoods(distances: np.ndarray) -> np.ndarray:
@@ -262,9 +262,9 @@ def rule_places(layer_rules: Sequence[LayerRule], table: pa.Table) -> np.ndarray
     columns = table.column_names
     case = exp.Case()
     for place, rule in enumerate(layer_rules):
-        case = case.when(rules.scalar(rule.when, columns), exp.Literal.number(place))
+        case = case.when(rules.parse_scalar(rule.when, columns), exp.Literal.number(place))
     case = case.else_(exp.Literal.number(len(layer_rules)))
-    return np.asarray(computed(table, {"place": case})["place"].to_numpy()).astype(int)
+    return np.asarray(evaluate(table, {"place": case})["place"].to_numpy()).astype(int)
 
 
 def layer_spec(stored: Mapping[str, Any]) -> LayerSpec:

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.choice import FitResult, Verdict, decide, first_fit, too_little
+from ml.choice import FitResult, Verdict, decide, decide_first_fit, decide_without_data
 from ml.engine import Engine
 from ml.features import CustomerHistory
 from ml.naming import metric_name
 from ml.reasons import Reason
-from ml.sampling import sampled
+from ml.sampling import sample_customers
 from ml.segments.assignment import primary_strings
 from ml.segments.cuts import Past
 from ml.segments.figures import all_figures
@@ -31,8 +31,8 @@ from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.reasons import CHOICE_WORDS, ChoiceCode, words
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
-from ml.serving import inputs_of, invented
-from ml.statistics import Gain, bootstrapped
+from ml.serving import example_rows, inputs_of
+from ml.statistics import Gain, bootstrap
 
 METRIC = "r2_log_spend_28d"
 LIMIT_QUANTILE = 0.95  # of the earlier day's log spend above 0
@@ -83,13 +83,13 @@ def train(
         days = days[1:]
         if history < spec.warm_up_days:
             waiting = Reason(ChoiceCode.HISTORY_TOO_SHORT, {"days": history, "needed": spec.warm_up_days})
-    pairs = sampled(facts.engine, facts.known(days), spec.max_rows, spec.seed)
+    pairs = sample_customers(facts.engine, facts.known(days), spec.max_rows, spec.seed)
     known = pc.sum(pc.equal(pairs["day"], as_of)).as_py() or 0
     if known < 2 * spec.min_cluster_customers:
         needed = 2 * spec.min_cluster_customers
         waiting = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": known, "needed": needed})
     if waiting:
-        return FitResult.without_fit(too_little(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
+        return FitResult.without_fit(decide_without_data(waiting, incumbent is not None), CHOICE_WORDS, METRIC)
     inputs = models.inputs_of(facts.engine, facts.snapshot(pairs))
     today = inputs.filter(pc.equal(inputs["day"], as_of))
     contest = _Contest(spec.layers, _past(facts, inputs, as_of, spec), spec.seed)
@@ -116,7 +116,7 @@ def train(
         params=_params(spec, challenger),
         figures=all_figures(challenger),
         example=_example(today.schema, challenger, spec),
-        **verdict.told(CHOICE_WORDS),
+        **verdict.fields(CHOICE_WORDS),
     )
 
 
@@ -131,7 +131,7 @@ def _decided(
     """What challenges, what is decided, the scores of both, and the challenger's gain where there was a contest."""
     if incumbent is None:
         scores = contest.scores({"challenger": refit})
-        return refit, first_fit(METRIC, scores.get("challenger", {}).get(METRIC)), scores, None
+        return refit, decide_first_fit(METRIC, scores.get("challenger", {}).get(METRIC)), scores, None
     if _cuts(incumbent.layers) == _cuts(spec.layers) and _settings(incumbent.layers) != _settings(spec.layers):
         retold = with_settings(incumbent, spec)
         scores = contest.scores({"challenger": retold, "incumbent": incumbent})
@@ -144,7 +144,7 @@ def _decided(
     )
     scores = contest.scores({"challenger": mended, "incumbent": incumbent})
     ours, theirs = (scores.get(who, {}).get(METRIC) for who in ("challenger", "incumbent"))
-    verdict = too_little(Reason(ChoiceCode.CANNOT_BE_JUDGED), has_incumbent=True)
+    verdict = decide_without_data(Reason(ChoiceCode.CANNOT_BE_JUDGED), has_incumbent=True)
     gain = None
     if ours is not None and theirs is not None:
         gain = contest.gain(mended, incumbent)
@@ -263,7 +263,7 @@ def explained_gain(actual: np.ndarray, incumbent: np.ndarray, refit: np.ndarray,
         return np.asarray((sums[:, 0] - sums[:, 1]) / explained)
 
     terms = [(actual - incumbent) ** 2, (actual - refit) ** 2, (actual - actual.mean()) ** 2]
-    return bootstrapped(np.column_stack(terms), more, seed=seed)
+    return bootstrap(np.column_stack(terms), more, seed=seed)
 
 
 def _past(facts: CustomerHistory, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:
@@ -313,7 +313,7 @@ def _example(schema: pa.Schema, model: LayerModels, spec: SegmentSpec) -> pa.Tab
     derived = used & set(DERIVED)
     used = (used - derived).union(*(columns_of(DERIVED[name]) for name in derived))
     stages = list(dict.fromkeys(one.stage for one in model.models))
-    return invented(inputs_of(schema, sorted(used)), {"stage": stages, "sub_stage": stages} if stages else None)
+    return example_rows(inputs_of(schema, sorted(used)), {"stage": stages, "sub_stage": stages} if stages else None)
 
 
 def _moved(strings: Mapping[str, pa.ChunkedArray]) -> dict[str, float]:

@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.boosting import Binned, side_by_side
+from ml.boosting import Binned, run_in_parallel
 from ml.columns import numbers
 from ml.value.boosted import OBJECTIVES, Head, recipe, varies
 from ml.value.closed_form import INPUTS, ClosedForm, recent_spend
@@ -130,7 +130,7 @@ class Fit:
         else:
             heads["lifted"] = Head.of(None, 1.0 if spend.any() else 0.0)
         names = [*learnt, *(["lifted"] if varies(spend) else [])]
-        heads |= dict(zip(names, side_by_side(jobs, len(matrix)), strict=True))
+        heads |= dict(zip(names, run_in_parallel(jobs, len(matrix)), strict=True))
         expected = start._mixed(now, closed.outputs(now, horizon_days))
         floor = max(FLOOR * float(expected.mean()), 1e-9) if now.num_rows else 1e-9
         fit = replace(start, heads=heads, floor=floor)

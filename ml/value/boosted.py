@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ml import boosting
-from ml.boosting import REPEATABLE, Binned, threads
+from ml.boosting import REPEATABLE, Binned, thread_count
 
 if TYPE_CHECKING:
     import lightgbm
@@ -69,7 +69,7 @@ class Head:
         """Trees for the factor between an expectation (above 0) and the outcome; `target` is the outcome itself."""
         import lightgbm
 
-        params = {**recipe(target.size), **LIFT, **REPEATABLE, "seed": seed, "num_threads": threads(len(matrix))}
+        params = {**recipe(target.size), **LIFT, **REPEATABLE, "seed": seed, "num_threads": thread_count(len(matrix))}
         data = lightgbm.Dataset(matrix, target, init_score=np.log(expected), params=params)
         return cls.of(lightgbm.train(params, data, num_boost_round=ROUNDS).model_to_string(), 1.0)
 

@@ -55,12 +55,12 @@ class Comparison:
     def is_better(self, margin: float) -> bool:
         """By the margin and beyond chance, and surely worse in nothing else that counts as much."""
         is_further_off = self.level.high < -SUM_TOLERANCE and self.ranking.low <= FAR_BETTER
-        is_sure = self.gain.mean >= margin and self.gain.is_surely_better
-        return is_sure and not self.ranking.is_surely_worse and not is_further_off
+        is_sure = self.gain.mean >= margin and self.gain.is_significantly_better
+        return is_sure and not self.ranking.is_significantly_worse and not is_further_off
 
     def is_worse(self) -> bool:
         """Beyond chance, with nothing that speaks for it."""
-        return self.gain.is_surely_worse and not self.ranking.is_surely_better
+        return self.gain.is_significantly_worse and not self.ranking.is_significantly_better
 
     def metrics(self, name: str) -> dict[str, float]:
         """As figures to log."""

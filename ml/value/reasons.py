@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from ml.choice import interval_words, scores_words, vocabulary_of
+from ml.choice import format_gain, format_scores, vocabulary_of
 from ml.reasons import Reason, Vocabulary
 
 # ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -64,7 +64,7 @@ def _no_fair_contest() -> str:
 
 
 def _baseline_better(*, lost: float, lost_low: float, lost_high: float, **_: float) -> str:
-    said = interval_words(lost, lost_low, lost_high)
+    said = format_gain(lost, lost_low, lost_high)
     return f"back to spend as it was, which is better than the model in force by {said}"
 
 
@@ -76,7 +76,7 @@ def _better_but(
         "order": "puts customers in a worse order", "sum": "is further off in sum",
         "baseline": "is worse than spend as it was",
     }[shortcoming]  # fmt: skip
-    better = f"{scores_words(metric, challenger, incumbent)}: better by {interval_words(gain, gain_low, gain_high)}"
+    better = f"{format_scores(metric, challenger, incumbent)}: better by {format_gain(gain, gain_low, gain_high)}"
     return f"{better}, but it surely {what}"
 
 
@@ -128,7 +128,7 @@ def _against_baseline(
         Validation.SHORTER: f"over {ahead} days, as no horizon of {horizon} days has closed yet",
     }[Validation(validation)]
     side = f"deviance {score:.4g} against {baseline:.4g} for spend as it was"
-    return f"{method}: {side}, a gain of {interval_words(gain, gain_low, gain_high)}, {how}"
+    return f"{method}: {side}, a gain of {format_gain(gain, gain_low, gain_high)}, {how}"
 
 
 # ── what the data could not tell ──────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +185,7 @@ CHOICE_WORDS: Vocabulary = vocabulary_of(
 
 def note_reason(note: str) -> Reason:
     """A note as a remark; one that was stored before notes had codes is its words."""
-    return Reason(note) if note in NOTES else Reason(said=note)
+    return Reason(note) if note in NOTES else Reason(text=note)
 
 
 # ── whether value was right ───────────────────────────────────────────────────────────────────────────────────────

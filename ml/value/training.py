@@ -28,12 +28,12 @@ import pyarrow.compute as pc
 
 import ml.value.breakdown as breakdown
 import ml.value.figures as figures
-from ml.choice import FitResult, Verdict, decide, too_little
+from ml.choice import FitResult, Verdict, decide, decide_without_data
 from ml.columns import numbers
 from ml.naming import metric_name
 from ml.reasons import Reason
-from ml.sampling import sampled
-from ml.serving import inputs_of, invented
+from ml.sampling import sample_customers
+from ml.serving import example_rows, inputs_of
 from ml.value.blend import Fit, Method
 from ml.value.boosted import LIFT, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
@@ -125,7 +125,7 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
     if theirs is not None:
         metrics["incumbent_rmse"] = float(np.sqrt(np.mean((numbers(realised["spend"]) - theirs) ** 2)))
         metrics["incumbent_deviance"] = contest.judge.score(theirs)
-    verdict = verdict.remarked(list(map(note_reason, final.closed.notes)))
+    verdict = verdict.with_remarks(list(map(note_reason, final.closed.notes)))
     return FitResult(
         model=model,
         metric=METRIC,
@@ -148,8 +148,8 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
             "season": final.season.state,
         },
         figures=_figures(final, contest, model),
-        example=invented(inputs_of(held.select(final.inputs).schema)),
-        **verdict.told(CHOICE_WORDS),
+        example=example_rows(inputs_of(held.select(final.inputs).schema)),
+        **verdict.fields(CHOICE_WORDS),
     )
 
 
@@ -179,16 +179,16 @@ def _decide(
         lost = theirs_over_plain.gain.reversed()
         parameters = _parameters(theirs_over_plain) | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
         back = Verdict("none", ChoiceCode.BASELINE_BETTER, parameters)
-        return back.remarked([Reason(verdict.code, verdict.parameters)]), compared
+        return back.with_remarks([Reason(verdict.code, verdict.parameters)]), compared
     if verdict.decision == "challenger" and not is_better:
         shortcoming = "baseline" if over_plain.is_worse() else _shortcoming(over_incumbent)
         verdict = Verdict("incumbent", ChoiceCode.BETTER_BUT, {**verdict.parameters, "shortcoming": shortcoming})
-    return verdict.remarked([_against_plain(over_plain, contest, model, spec)]), compared
+    return verdict.with_remarks([_against_plain(over_plain, contest, model, spec)]), compared
 
 
 def _shortcoming(over: Comparison) -> Shortcoming:
     """What a fit that is better by the loss is worse in."""
-    return "order" if over.ranking.is_surely_worse else "sum"
+    return "order" if over.ranking.is_significantly_worse else "sum"
 
 
 def _in_place_of_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> Verdict:
@@ -198,12 +198,12 @@ def _in_place_of_plain(over: Comparison, contest: Contest, model: ValueModel, sp
         verdict = Verdict("challenger", ChoiceCode.BETTER_THAN_BASELINE, parameters)
     elif over.gain.mean < spec.margin:
         verdict = Verdict("none", ChoiceCode.NOT_BETTER_THAN_BASELINE, parameters)
-    elif not over.gain.is_surely_better:
+    elif not over.gain.is_significantly_better:
         verdict = Verdict("none", ChoiceCode.WITHIN_CHANCE_OF_BASELINE, parameters)
     else:
         parameters |= {"shortcoming": _shortcoming(over)}
         verdict = Verdict("none", ChoiceCode.BETTER_THAN_BASELINE_BUT, parameters)
-    return verdict.remarked([_against_plain(over, contest, model, spec)])
+    return verdict.with_remarks([_against_plain(over, contest, model, spec)])
 
 
 def _unscored(over: Comparison, contest: Contest, model: ValueModel, incumbent: ValueModel, spec: ValueSpec) -> Verdict:
@@ -219,10 +219,10 @@ def _unscored(over: Comparison, contest: Contest, model: ValueModel, incumbent: 
     elif incumbent.final.encoder is None and model.final.encoder is not None:
         verdict = Verdict("challenger", ChoiceCode.FIRST_OUTCOMES, parameters)
     elif model.twin is None:
-        verdict = too_little(Reason(ChoiceCode.NO_FAIR_CONTEST), has_incumbent=True)
+        verdict = decide_without_data(Reason(ChoiceCode.NO_FAIR_CONTEST), has_incumbent=True)
     else:
         verdict = Verdict("challenger", ChoiceCode.INCUMBENT_UNSCORED, parameters)
-    return verdict.remarked([_against_plain(over, contest, model, spec)])
+    return verdict.with_remarks([_against_plain(over, contest, model, spec)])
 
 
 def _against_plain(over: Comparison, contest: Contest, model: ValueModel, spec: ValueSpec) -> Reason:
@@ -255,7 +255,7 @@ def _incumbent_spend(incumbent: ValueModel | None, spec: ValueSpec, contest: Con
 
 
 def _not_enough(incumbent: ValueModel | None, lacking: Reason) -> FitResult:
-    return FitResult.without_fit(too_little(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
+    return FitResult.without_fit(decide_without_data(lacking, incumbent is not None), CHOICE_WORDS, METRIC)
 
 
 def _history_too_short(incumbent: ValueModel | None, as_of: date, spec: ValueSpec) -> FitResult:
@@ -278,7 +278,7 @@ def _first_purchase(facts: CustomerHistory) -> date | None:
 def _rows(facts: CustomerHistory, matured: list[date], as_of: date, ahead: int, spec: ValueSpec) -> Rows:
     """Snapshots on the matured days and `as_of`, outcomes of the former; of a fixed sample of customers if too many."""
     pairs = facts.known([*matured, as_of])
-    pairs = sampled(facts.engine, pairs, max(1, spec.max_rows // spec.snapshots), spec.seed)
+    pairs = sample_customers(facts.engine, pairs, max(1, spec.max_rows // spec.snapshots), spec.seed)
     labelled = pairs.filter(pc.less_equal(pairs["day"], matured[-1]))
     return Rows(facts.snapshot(pairs), facts.outcomes(labelled, ahead, until=as_of))
 

@@ -34,8 +34,8 @@ from ml import lifecycle, tables, value
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, features_table
 from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs, past
-from ml.sampling import sampled
+from ml.restate import Models, Specs, valued_history
+from ml.sampling import sample_customers
 from ml.segments import (
     DEFAULT_AUDIENCES,
     DEFAULT_LAYERS,
@@ -159,7 +159,7 @@ def main() -> None:
         spec = SegmentSpec(LAYERS)
 
         def sample(cap: int) -> pa.Table:
-            pairs = sampled(engine, inputs.select(["customer_id", "day"]), cap, spec.seed)
+            pairs = sample_customers(engine, inputs.select(["customer_id", "day"]), cap, spec.seed)
             place = pc.index_in(pairs["customer_id"], inputs["customer_id"].combine_chunks())
             return inputs.take(place)
 
@@ -170,7 +170,7 @@ def main() -> None:
             stored={"customer_features": Stored(snapshot)}, reads={"customer_features": {}},
         )  # fmt: skip
         models = replace(models, layers=model)
-        history = past(EarlierFeatures(chain, models), models)
+        history = valued_history(EarlierFeatures(chain, models), models)
         rows, seconds = timed("clusters, with the weeks before", given.runs, lambda: assign(inputs, model, history))
         total = seconds
         strings, seconds = timed("micro-segments", given.runs, lambda: micro_segments(engine, inputs, rows, spec))

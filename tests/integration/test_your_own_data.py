@@ -19,7 +19,7 @@ from microseg_assets import project as projects
 from microseg_assets.cli.main import main
 from microseg_assets.project import Project
 from ml import tables
-from ml.rules import scalar
+from ml.rules import parse_scalar
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-own-data.md").read_text(encoding="utf-8")
@@ -150,7 +150,7 @@ def test_every_piece_of_a_project_file_on_the_page_is_one(text: str, tmp_path: P
         spec = getattr(project.tables, name)
         for expression in spec.columns.values() if spec else ():
             if re.search(r"[(*]", str(expression)):
-                scalar(str(expression))
+                parse_scalar(str(expression))
 
 
 def test_every_key_of_the_project_file_is_on_the_page() -> None:

@@ -28,7 +28,7 @@ from ml.naming import metric_name, parts_of
 from ml.segments import LayerModels
 from ml.segments.layer_model import LayerModel
 from ml.segments.specs import LayerRule, LayerSpec
-from ml.serving import inputs_of, invented
+from ml.serving import example_rows, inputs_of
 
 WEEK, NEXT = date(2024, 1, 1), date(2024, 1, 8)
 
@@ -68,7 +68,7 @@ def training(model: Model | None, **other: Any) -> FitResult:
 
 def example() -> pa.Table:
     """An invented example of the columns above, with a boolean among them."""
-    return invented(inputs_of(pa.Table.from_pandas(features()).schema) | {"is_member": "boolean"})
+    return example_rows(inputs_of(pa.Table.from_pandas(features()).schema) | {"is_member": "boolean"})
 
 
 def loaded(of: Tracking, name: str = "shop.lifecycle") -> Any:
@@ -297,7 +297,7 @@ def test_a_boolean_that_is_null_over_rest_is_missing_and_not_false(home: Home, f
         model = LayerModels((layer,), (one,), fitted_on=WEEK)
     of = home.tracking("shop")
     inputs = inputs_of(example().schema) | ({"stage": "string"} if family == "layers" else {})
-    known = invented(inputs, {"stage": ["active"]})
+    known = example_rows(inputs, {"stage": ["active"]})
     of.record(family, WEEK, training(model, example=known), spec=None, tags={})
     served = loaded(of, f"shop.{family}")
     rows = [

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ml.boosting import SMALL_ROWS, Binned, predict, side_by_side, threads
+from ml.boosting import SMALL_ROWS, Binned, predict, run_in_parallel, thread_count
 
 RECIPE = {"objective": "regression", "learning_rate": 0.1, "num_leaves": 7}
 
@@ -21,14 +21,14 @@ def data() -> tuple[Binned, np.ndarray]:
 
 
 def test_small_fits_use_one_thread() -> None:
-    assert threads(SMALL_ROWS - 1) == 1 < threads(SMALL_ROWS)
+    assert thread_count(SMALL_ROWS - 1) == 1 < thread_count(SMALL_ROWS)
 
 
 def test_fits_side_by_side_are_those_one_after_the_other(data: tuple[Binned, np.ndarray]) -> None:
     binned, target = data
     jobs = [partial(binned.fit, factor * target, RECIPE, rounds=10, seed=0) for factor in (1, 2, 3)]
     alone = [job().model_to_string() for job in jobs]
-    assert [booster.model_to_string() for booster in side_by_side(jobs, 600)] == alone
+    assert [booster.model_to_string() for booster in run_in_parallel(jobs, 600)] == alone
 
 
 def test_a_fit_looks_at_its_own_rows_only(data: tuple[Binned, np.ndarray]) -> None:

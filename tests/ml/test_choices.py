@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.choice import decide, first_fit, too_little
+from ml.choice import decide, decide_first_fit, decide_without_data
 from ml.features import CustomerHistory
 from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.lifecycle.cuts import change_of_half, share_of_half
 from ml.reasons import Reason
-from ml.statistics import Gain, bootstrapped, paired_gain, ranking_terms
+from ml.statistics import Gain, bootstrap, paired_gain, ranking_terms
 from ml.value import ValueModel, ValueSpec, train
 from ml.value.blend import Fit
 from ml.value.closed_form import ClosedForm
@@ -65,7 +65,7 @@ def test_an_interval_of_95_percent_misses_the_truth_in_about_one_of_twenty_sampl
     for _ in range(200):
         standing = rng.gamma(1, 1, 150)
         gain = paired_gain(standing, rng.gamma(1, 1, 150))
-        missed += gain.is_surely_better or gain.is_surely_worse
+        missed += gain.is_significantly_better or gain.is_significantly_worse
     assert 2 <= missed <= 24
 
 
@@ -84,7 +84,7 @@ def test_a_customer_is_drawn_with_all_of_its_rows_and_a_cell_with_all_of_its_cus
 def test_many_customers_are_drawn_in_groups_with_the_same_spread() -> None:
     rng = np.random.default_rng(2)
     terms = np.column_stack([rng.lognormal(0, 1, 20_000), np.ones(20_000)])
-    gain = bootstrapped(terms, lambda sums: sums[:, 0] / sums[:, 1])
+    gain = bootstrap(terms, lambda sums: sums[:, 0] / sums[:, 1])
     error = terms[:, 0].std() / np.sqrt(20_000)
     assert gain.high - gain.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
@@ -115,11 +115,11 @@ def test_a_challenger_takes_over_by_the_margin_and_by_more_than_chance(
 
 def test_not_enough_data_is_a_result_that_changes_nothing() -> None:
     few = Reason(ChoiceCode.TOO_FEW_CUSTOMERS, {"customers": 3, "needed": 200})
-    kept, none = too_little(few, has_incumbent=True), too_little(few, has_incumbent=False)
+    kept, none = decide_without_data(few, has_incumbent=True), decide_without_data(few, has_incumbent=False)
     assert (kept.decision, kept.code, kept.parameters) == ("incumbent", "not_enough_data", {"lacking": few.stored()})
-    assert kept.told(CHOICE_WORDS)["reason"].startswith("not enough customers: 3 ")
+    assert kept.fields(CHOICE_WORDS)["reason"].startswith("not enough customers: 3 ")
     assert none.decision == "none"
-    assert first_fit("loss", None).code == "first_fit"
+    assert decide_first_fit("loss", None).code == "first_fit"
 
 
 # ── value ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,8 +299,8 @@ def test_a_share_of_stars_that_three_customers_have_changed_is_not_sure_to_have_
     raised[three] *= 6
     moved = change_of_half(raised, before)
     assert moved.mean < -0.02
-    assert not moved.is_surely_worse
-    assert change_of_half(np.exp(np.random.default_rng(1).normal(0, 1.6, 4_000)), before).is_surely_worse
+    assert not moved.is_significantly_worse
+    assert change_of_half(np.exp(np.random.default_rng(1).normal(0, 1.6, 4_000)), before).is_significantly_worse
 
 
 def test_contests_know_the_same_customers_whatever_the_seed_of_the_fit() -> None:

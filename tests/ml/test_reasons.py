@@ -30,7 +30,7 @@ def test_a_vocabulary_has_words_for_its_codes_and_for_nothing_else(name: str) ->
 
 def test_remarks_are_said_after_the_reason_and_survive_being_stored() -> None:
     vocabulary: Vocabulary = {"late": lambda *, days: f"{days} days late", "dark": lambda: "it was dark"}
-    parameters = with_remarks({"days": 3}, [Reason("dark"), Reason(said="as was said before there were codes")])
+    parameters = with_remarks({"days": 3}, [Reason("dark"), Reason(text="as was said before there were codes")])
     stored = json.loads(json.dumps(parameters))
     assert words(vocabulary, "late", stored) == "3 days late; it was dark; as was said before there were codes"
     assert with_remarks({"days": 3}, []) == {"days": 3}

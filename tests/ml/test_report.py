@@ -1014,7 +1014,7 @@ def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> No
         sizes=(300, 100),
         evidence=((Difference("spend_90d", "", 1.4, 412.0, 128.0),), ()),
         kind="natural",
-        reason=Reason(said="2 natural clusters"),
+        reason=Reason(text="2 natural clusters"),
         curve=(Point(2, separation=0.2, stability=0.91),),
         events=(
             Event("continued", "A", "", 310, 300, 0.95, 0.98),

@@ -14,7 +14,7 @@ import pytest
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs, past, restate
+from ml.restate import Models, Specs, restate, valued_history
 from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
 from ml.value import ValueSpec
 
@@ -102,7 +102,7 @@ def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(
     valued = models.inputs_of(ENGINE, whole)
     pairs = whole.select(["customer_id", "day"]).append_column("is_valued", pa.array([True] * whole.num_rows))
     few = pairs.slice(0, 20)
-    found, of_few = past(facts.snapshot, models)(pairs), past(facts.snapshot, models)(few)
+    found, of_few = valued_history(facts.snapshot, models)(pairs), valued_history(facts.snapshot, models)(few)
     is_old = pc.greater_equal(found["tenure_days"], 90).fill_null(True)
     assert 0 < pc.sum(is_old).as_py() < found.num_rows
     for name in ("ltv", "expected_spend"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml.rules import RuleError, bind, scalar
+from ml.rules import RuleError, bind, parse_scalar
 
 COLUMNS = {"orders": "bigint", "spend": "double", "region": "string", "since": "date"}
 
@@ -67,7 +67,7 @@ def test_a_rule_that_cannot_be_computed_says_why_without_any_rows(rule: str, say
     ids=lambda attempt: attempt[:30] or "nothing",
 )
 def test_what_is_more_than_a_rule_is_one_sentence(attempt: str) -> None:
-    for check in (lambda: scalar(attempt), lambda: bind(attempt, COLUMNS)):
+    for check in (lambda: parse_scalar(attempt), lambda: bind(attempt, COLUMNS)):
         with pytest.raises(ValueError) as error:
             check()
         assert isinstance(error.value, RuleError)

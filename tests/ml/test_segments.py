@@ -19,7 +19,7 @@ from ml.evidence import evidence_figure, segment_evidence
 from ml.features import Attribute, CustomerHistory, FeatureSpec, features_table
 from ml.reasons import Reason
 from ml.rules import RuleError
-from ml.sampling import sampled
+from ml.sampling import sample_customers
 from ml.segments import (
     DEFAULT_AUDIENCES,
     DEFAULT_LAYERS,
@@ -504,13 +504,13 @@ def test_short_history_fits_without_a_score_and_no_history_says_so(facts: Custom
 
 def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: CustomerHistory) -> None:
     days = (START + timedelta(100), START + timedelta(107))
-    found = sampled(facts.engine, facts.known(days), 50, seed=0).to_pandas()
+    found = sample_customers(facts.engine, facts.known(days), 50, seed=0).to_pandas()
     earlier, later = (set(found[found.day == day].customer_id) for day in days)
     assert len(later) == 50 and earlier <= later
-    today = set(sampled(facts.engine, facts.known(days[:1]), 50, seed=0)["customer_id"].to_pylist())
+    today = set(sample_customers(facts.engine, facts.known(days[:1]), 50, seed=0)["customer_id"].to_pylist())
     assert len(today & later) >= 45
     everybody = facts.known(days)
-    assert sampled(facts.engine, everybody, 10_000, seed=0).equals(everybody)
+    assert sample_customers(facts.engine, everybody, 10_000, seed=0).equals(everybody)
 
 
 def test_evidence_tells_real_groups_from_random_ones(facts: CustomerHistory, models, first) -> None:
