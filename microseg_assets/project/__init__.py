@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from microseg_assets.project.lookup import SHIPPED, ProjectError, RenamedSetting, find, remember, shipped
 
 if TYPE_CHECKING:
-    from microseg_assets.project.settings import Project, load
+    from microseg_assets.project.loading import load
+    from microseg_assets.project.settings import Project
 
 __all__ = ["SHIPPED", "Project", "ProjectError", "RenamedSetting", "find", "load", "remember", "shipped"]
 
-_LAZY = {"Project": "microseg_assets.project.settings", "load": "microseg_assets.project.settings"}
+_LAZY = {"Project": "microseg_assets.project.settings", "load": "microseg_assets.project.loading"}
 
 
 def __getattr__(name: str) -> Any:

@@ -426,6 +426,17 @@ def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_th
     assert ran.stderr == f"microseg: {told[0].message}\n", ran.stderr
 
 
+@pytest.mark.parametrize("key", ["leaving", "weekly_switch_probability"])
+def test_a_mistake_in_a_renamed_setting_names_the_key_and_the_line_that_the_file_has(file: Path, key: str) -> None:
+    layers = "segments:\n  layers:\n    - name: value\n      features: [ltv]\n      KEY: soon\n      k_max: many\n"
+    with warnings.catch_warnings(action="ignore"):
+        said = said_of(file, BASE + layers.replace("KEY", key)).splitlines()
+    assert sorted(said) == [
+        f"F:10: 'segments.layers.0.{key}': must be a number (it is 'soon')",
+        "F:11: 'segments.layers.0.k_max': must be a whole number (it is 'many')",
+    ]
+
+
 def test_layer_models_that_were_stored_under_the_old_name_are_read() -> None:
     stored = {"name": "value", "features": ["ltv"], "stages": [], "rules": [], "leaving": 0.25}
     assert layer_spec(stored).weekly_switch_probability == 0.25

@@ -1,0 +1,104 @@
+"""What settings together must satisfy: expressions, features and names that depend on the project's own columns.
+
+Belongs here: checks that no section can make alone. Does not belong here: what one section checks of itself (see
+`settings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from microseg_assets.project.document import Location
+from microseg_assets.project.settings import Project
+from ml import tables
+from ml.lifecycle import CUTS, PARAMETERS
+from ml.rules import RuleError, bind, nearest
+from ml.segments import DEFAULT_AUDIENCES, input_columns, unknown_features
+from ml.segments.audiences import MEDIAN, spelt_out
+
+Problem = tuple[Location, str]  # the key, and what is wrong with it
+
+
+def inconsistencies(project: Project) -> Iterator[Problem]:
+    """Every setting that does not fit the others or the project's own columns, with a sentence about it."""
+    try:
+        features = project.features_table.names
+    except ValueError as error:
+        yield ("features", "categories"), str(error)
+        return
+    columns = input_columns(features)
+    yield from _unknown_tables(project)
+    yield from _invalid_expressions(project, columns)
+    yield from _invalid_layers(project, features, columns)
+    yield from _repeated_names(project)
+
+
+def _unknown_tables(project: Project) -> Iterator[Problem]:
+    """Settings of validation for a table that does not exist."""
+    named: list[Problem] = [
+        (("validation", "rules", i, "table"), rule.table) for i, rule in enumerate(project.validation.rules)
+    ]
+    named += [(("validation", "min_rows", name), name) for name in project.validation.min_rows]
+    for location, name in named:
+        if name not in project.inputs:
+            yield location, f"{name!r} is no table; {nearest(name, project.inputs)}"
+
+
+def _invalid_expressions(project: Project, columns: Sequence[str]) -> Iterator[Problem]:
+    """Rules of stages, layers, audiences and tables that cannot be parsed or use an unknown column."""
+    medians = [f"{MEDIAN}{name}" for name in columns]
+    declared = [*tables.LIFECYCLE_STAGES.columns, *project.features_table.columns, *tables.CUSTOMER_FEATURES.columns]
+    types = dict.fromkeys(columns, "double") | {c.name: c.type for c in declared if c.name in columns}
+    stage_types = {
+        name: type_ for name, type_ in types.items() if name not in ("stage", "sub_stage", "spend_trend_28d")
+    }
+    rules: list[tuple[Location, str, Mapping[str, str], Collection[str]]] = [
+        *((("lifecycle", "stages", i, "when"), rule.when, stage_types, PARAMETERS)
+          for i, rule in enumerate(project.lifecycle.stages)),
+        *((("lifecycle", "sub_stages", i, "when"), rule.when, stage_types, (*PARAMETERS, *CUTS))
+          for i, rule in enumerate(project.lifecycle.sub_stages)),
+        *((("segments", "layers", i, "rules", j, "when"), rule.when, types, ())
+          for i, layer in enumerate(project.segments.layers) for j, rule in enumerate(layer.rules)),
+    ]  # fmt: skip
+    own_audiences = project.audiences if project.audiences != DEFAULT_AUDIENCES else ()
+    for i, audience in enumerate(own_audiences):
+        location = ("audiences", i, "when")
+        try:
+            rules += [(location, spec.when, types, medians) for spec in spelt_out((audience,), columns)]
+        except RuleError as error:
+            yield location, str(error)
+    for i, row_rule in enumerate(project.validation.rules):
+        if row_rule.table in project.inputs:
+            table_types = {column.name: str(column.type) for column in project.inputs[row_rule.table].columns}
+            rules.append((("validation", "rules", i, "holds"), row_rule.holds, table_types, ()))
+    for rule_location, expression, known, parameters in rules:
+        try:
+            bind(expression, known, parameters)
+        except RuleError as error:
+            yield rule_location, str(error)
+
+
+def _invalid_layers(project: Project, features: Collection[str], columns: Sequence[str]) -> Iterator[Problem]:
+    """Layers without a feature, of an unknown feature or of an unknown stage."""
+    layers = [layer.name for layer in project.segments.layers]
+    for name, feature in unknown_features(project.segments, features):
+        location = ("segments", "layers", layers.index(name), "features")
+        yield location, f"{feature!r} is no feature; {nearest(feature, columns)}"
+    stages = project.lifecycle.stage_names()
+    for i, layer in enumerate(project.segments.layers):
+        if layer.method == "kmeans" and not layer.features:
+            yield ("segments", "layers", i, "features"), f"layer {layer.name} has no feature to be cut by: list some"
+        for unknown in (stage for stage in layer.stages if stage not in stages):
+            yield ("segments", "layers", i, "stages"), f"{unknown!r} is no stage; {nearest(unknown, stages)}"
+
+
+def _repeated_names(project: Project) -> Iterator[Problem]:
+    named: tuple[tuple[Location, list[str]], ...] = (
+        (("segments", "layers"), [layer.name for layer in project.segments.layers]),
+        (("audiences",), [audience.name for audience in project.audiences]),
+        (("actions", "actions"), [action.name for action in project.actions.actions]),
+    )
+    for section, names in named:
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                yield (*section, i, "name"), f"{name!r} is given twice; rename one"
