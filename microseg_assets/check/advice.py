@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from ml.engine import quoted
 from ml.profile import Code, Observation
-from ml.profile.ids import FORMS, united
+from ml.profile.ids import FORMS, merged_sql
 from ml.rules import RuleError, parse_scalar
 
 
@@ -72,7 +72,7 @@ def _spellings(p: Mapping[str, Any], ids: Ids) -> Advice:
     one, other = p["example"]
     kinds = " and ".join(_KINDS[kind] for kind in p["kinds"])
     said = f"{p['ids']:,} ids are {p['customers']:,} if {kinds} do not count, such as {one!r} and {other!r}"
-    return Advice(said, f"unite them by customer_id: {united(tuple(p['kinds']), ids[p['table']])}")
+    return Advice(said, f"unite them by customer_id: {merged_sql(tuple(p['kinds']), ids[p['table']])}")
 
 
 def _float_ids(p: Mapping[str, Any], _: Ids) -> Advice:
@@ -208,7 +208,7 @@ def _foretelling(p: Mapping[str, Any], _: Ids) -> Advice:
         "grows with": f"grows with {of} over the whole history (rank correlation {p['figure']:.2f})",
         "falls with": f"falls with {of} over the whole history (rank correlation {p['figure']:.2f})",
         "knows": f"knows the later half of {of} (partial rank correlation {p['figure']:.2f}, given the earlier half)",
-        "tells apart": f"tells customers apart by {of} (chance {p['figure']:.0%} to be in the right order)",
+        "distinguishes": f"distinguishes customers by {of} (chance {p['figure']:.0%} to be in the right order)",
     }[p["how"]]
     return Advice(
         f"attribute {p['attribute']} {how}: it is as of the export, and past days would know their future",

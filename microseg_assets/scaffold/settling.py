@@ -16,7 +16,7 @@ from microseg_assets.scaffold.assign import BEFORE_ALL, Found, attribute_names, 
 from microseg_assets.scaffold.infer import Guess
 from microseg_assets.sources import SourceError
 from ml.profile import Code, Observation
-from ml.profile.ids import FORMS, united
+from ml.profile.ids import FORMS, merged_sql
 
 MOST_ROUNDED = 0.5  # share of the rows above which rounded ids are all there is
 
@@ -114,7 +114,7 @@ def _with_ids(found: Mapping[str, Found], seen: Sequence[Observation], folder: P
     for one in seen:
         if one.code is Code.SPELLINGS:
             said = f"{one['ids']:,} spellings of {one['customers']:,} ids"
-            forms[one.table] = (united(tuple(one["kinds"]), _id_sql(found[one.table])), said)
+            forms[one.table] = (merged_sql(tuple(one["kinds"]), _id_sql(found[one.table])), said)
     for one in seen:
         if one.code is Code.IDS_DO_NOT_MEET and one["form"]:
             for table in one["apply"]:

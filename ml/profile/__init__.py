@@ -1,13 +1,13 @@
-"""A look at delivered data before it is believed: what a careful analyst would ask first.
+"""A profile of delivered data, before anybody trusts it: the questions that a careful analyst asks first.
 
-`observe` answers for all tables at once; its parts ask about ids, days, orders, labels and attributes. Belongs here:
-pure functions of relations, and findings as codes with their figures. Does not belong here: reading sources, words for
-people (both in `microseg_assets`), and refusing anything (see `expectations`).
+`observe` profiles all tables at once; the modules ask about ids, days, orders, labels, numbers and attributes. Belongs
+here: pure functions of relations, and findings as codes with their figures. Does not belong here: reading sources,
+wording (both in `microseg_assets`), and refusing anything (see `expectations`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -25,15 +25,25 @@ __all__ = ["CURRENCIES", "Code", "Delivered", "Observation", "main_span", "obser
 
 @dataclass(frozen=True)
 class Delivered:
-    """The rows of one table, as its source gives them.
+    """The rows of one input table, as its source delivers them.
 
     Parameters
     ----------
-    rows : the contract's columns, `day` and `source`; all rows, or those of the newest days
-    days : day to rows, of all rows
-    newest : the rows of the newest days, with the columns of `labels`
-    labels : columns that nothing maps: the source's name to the name in `newest`
-    attributes : of customers: name to type, of those that are believed from a customer's first day on
+    rows : pa.Table
+        The contract's columns, `day` and `source`; all rows, or those of the newest days.
+    days : mapping of date to int, optional
+        Number of rows by day, of all rows.
+    newest : pa.Table, optional
+        The rows of the newest days, with the columns of `labels`.
+    labels : mapping of str to str, optional
+        Columns that nothing is mapped to: the source's name to the name in `newest`.
+    attributes : mapping of str to str, optional
+        Customer attributes that are believed from a customer's first day on: name to type.
+
+    Examples
+    --------
+    >>> Delivered(pa.table({"customer_id": ["a", "b"]}), days={date(2024, 5, 1): 2}).rows.num_rows
+    2
     """
 
     rows: pa.Table
@@ -44,43 +54,74 @@ class Delivered:
 
 
 def observe(engine: Engine, delivered: Mapping[str, Delivered], *, today: date) -> list[Observation]:
-    """Everything that is worth a word, table by table.
+    """Everything about delivered tables that their owner should know, table by table.
 
     Parameters
     ----------
-    delivered : input table to what it brings
-    today : the newest day that can have happened
+    engine : Engine
+        Runs the queries.
+    delivered : mapping of str to Delivered
+        Name of the input table to its rows.
+    today : date
+        The newest day that can have happened.
+
+    Returns
+    -------
+    list of Observation
+        Empty for sound data.
+
+    Examples
+    --------
+    >>> from ml.engine import DuckDB
+    >>> rows = pa.table({"customer_id": ["ann", "bob", "N/A"], "day": [date(2024, 5, 1)] * 3})
+    >>> (observation,) = observe(DuckDB(threads=1), {"events": Delivered(rows)}, today=date(2024, 5, 2))
+    >>> str(observation.code), observation["ids"], observation["rows"]
+    ('placeholder_ids', ['N/A'], 1)
     """
-    found: list[Observation] = []
-    counted = {
-        table: ids.counted(engine, brought.rows, has_orders=table == "transactions")
-        for table, brought in delivered.items()
+    counts = {
+        table: ids.count_rows(engine, delivery.rows, has_orders=table == "transactions")
+        for table, delivery in delivered.items()
     }
-    for table, brought in delivered.items():
-        found += ids.observe(engine, table, counted[table])
+    observations: list[Observation] = []
+    for table, delivery in delivered.items():
+        observations += ids.observe(engine, table, counts[table])
         if table == "transactions":
-            found += ids.returning(engine, table, counted[table])
-            found += orders.observe(engine, table, brought.rows)
-            if brought.newest is not None:
-                states = labels.states(engine, brought.newest, brought.labels)
-                found += labels.observe(engine, table, brought.newest, brought.labels)
-                again = list(orders.changed(engine, table, brought.newest, states, INPUTS[table].names))
-                # One remedy at a time: leaving out equal rows does not mend orders that come again with other ones.
-                found += again or orders.without_ids(engine, table, brought.rows, brought.newest, brought.labels)
-                found += money.observe(engine, table, brought.newest, brought.labels)
-        if brought.days:
-            found += days.observe(table, brought.days, today=today, is_steady=table == "transactions")
-    bought = delivered.get("transactions")
-    if bought is None:
-        return found
+            observations += ids.observe_returning(engine, table, counts[table])
+            observations += _purchases(engine, table, delivery)
+        if delivery.days:
+            observations += days.observe(table, delivery.days, today=today, is_steady=table == "transactions")
+    if "transactions" in delivered:
+        observations += _across_tables(engine, delivered, counts)
+    return observations
+
+
+def _purchases(engine: Engine, table: str, delivery: Delivered) -> Iterator[Observation]:
+    """Orders, labels and amounts of the transactions."""
+    yield from orders.observe(engine, table, delivery.rows)
+    if delivery.newest is None:
+        return
+    states = labels.states(engine, delivery.newest, delivery.labels)
+    yield from labels.observe(engine, table, delivery.newest, delivery.labels)
+    repeated = list(orders.observe_repeats(engine, table, delivery.newest, states, INPUTS[table].names))
+    # One remedy at a time: leaving out equal rows does not mend orders that are delivered again with other rows.
+    yield from repeated or orders.observe_missing_ids(engine, table, delivery.rows, delivery.newest, delivery.labels)
+    yield from money.observe(engine, table, delivery.newest, delivery.labels)
+
+
+def _across_tables(
+    engine: Engine, delivered: Mapping[str, Delivered], counts: Mapping[str, pa.Table]
+) -> Iterator[Observation]:
+    """Whether the ids of the tables match those of the transactions, and which attributes know the future."""
     forms: dict[str, str] = {}
     for table in delivered:
         if table != "transactions":
-            for one in ids.meeting(engine, table, counted[table], "transactions", counted["transactions"]):
-                forms[table] = one.parameters.get("form", "")
-                found.append(one)
-    if (known := delivered.get("customers")) is not None:
+            matches = ids.observe_matches(engine, table, counts[table], "transactions", counts["transactions"])
+            for observation in matches:
+                forms[table] = observation.parameters.get("form", "")
+                yield observation
+    if (customers := delivered.get("customers")) is not None:
         form = forms.get("customers", "")
-        who, what = (ids.written_alike(engine, brought.rows, form) for brought in (known, bought))
-        found += attributes.observe(engine, who, what, known.attributes)
-    return found
+        customer_rows, purchase_rows = (
+            ids.in_form(engine, delivery.rows, form) for delivery in (customers, delivered["transactions"])
+        )
+        yield from attributes.observe(engine, customer_rows, purchase_rows, customers.attributes)

@@ -1,4 +1,4 @@
-"""Which days there are: strays far off, rows of the future, missing days, closed weekdays and seasons.
+"""The days that have rows: strays, rows in the future, missing days, closed weekdays and closed seasons.
 
 Belongs here: questions about a count of rows per day. Does not belong here: whether a day is refused (see
 `expectations`).
@@ -12,21 +12,39 @@ from itertools import pairwise
 
 from ml.profile.observations import Code, Observation
 
-STRAY_SHARE, STRAY_DAYS = 0.001, 60  # so few rows, so far off, are no reason to begin earlier or end later
-# … nor are as few as these, of at least so many, where they lie farther off than a year and than all others span.
-FEW, FEW_SHARE, AMONG, FAR = 3, 0.01, 20, 365
-DAILY = 0.5  # share of the days that a business without gaps brings rows on, closed weekdays apart
-CLOSED_WEEKS = 4
-FEW_MISSING = 0.01  # share of the days that holidays take
-SEASON = 21  # days in a row without a row that are told as a season
+# Strays are at most this share of all rows, separated from the others by more than this many days.
+MAX_STRAY_SHARE, MIN_STRAY_GAP_DAYS = 0.001, 60
+# In a table of at least MIN_ROWS, so few rows are strays too if they are more than a year from the others, and farther
+# from them than the others span.
+MAX_FAR_ROWS, MAX_FAR_SHARE, MIN_ROWS, MIN_FAR_DAYS = 3, 0.01, 20, 365
+MIN_OPEN_SHARE = 0.5  # share of the days with rows, closed weekdays aside, from which on a day without rows is a gap
+MIN_CLOSED_WEEKS = 4
+MAX_CLOSED_WEEKDAY_SHARE = 0.05  # share of a closed weekday's days that have rows all the same
+MAX_HOLIDAY_SHARE = 0.01  # share of the days that holidays take
+MIN_SEASON_DAYS = 21  # consecutive days without a row that are reported as a closed season
 
 
 def main_span(days: Mapping[date, int]) -> tuple[date, date, int]:
-    """First and last day with rows, leaving out few rows that lie far off, and how many rows these are.
+    """The span of days that holds nearly all rows.
 
     Parameters
     ----------
-    days : day to rows; not empty
+    days : mapping of date to int
+        Number of rows by day; not empty.
+
+    Returns
+    -------
+    first, last : date
+        The first and the last day with rows, apart from strays.
+    strays : int
+        Number of rows outside of the span: few, and far from all others.
+
+    Examples
+    --------
+    >>> days = {date(2024, 5, day): 100 for day in range(1, 31)} | {date(1970, 1, 1): 2}
+    >>> first, last, strays = main_span(days)
+    >>> first.isoformat(), last.isoformat(), strays
+    ('2024-05-01', '2024-05-30', 2)
     """
     groups = _groups(sorted(days))
     total = sum(days.values())
@@ -47,75 +65,85 @@ def main_span(days: Mapping[date, int]) -> tuple[date, date, int]:
 
 
 def _groups(ordered: list[date]) -> list[list[date]]:
-    """Days parted at every gap that is wide enough for strays."""
+    """Days, split at every gap that is wide enough for strays."""
     groups = [[ordered[0]]]
     for before, day in pairwise(ordered):
-        if (day - before).days > STRAY_DAYS:
+        if (day - before).days > MIN_STRAY_GAP_DAYS:
             groups.append([])
         groups[-1].append(day)
     return groups
 
 
 def _is_stray(rows: int, total: int, gap: timedelta, others: timedelta) -> bool:
-    if rows <= STRAY_SHARE * total:
+    if rows <= MAX_STRAY_SHARE * total:
         return True
-    is_far = gap.days > max(FAR, others.days)
-    return total >= AMONG and rows <= max(FEW, FEW_SHARE * total) and is_far
+    is_far = gap.days > max(MIN_FAR_DAYS, others.days)
+    return total >= MIN_ROWS and rows <= max(MAX_FAR_ROWS, MAX_FAR_SHARE * total) and is_far
 
 
 def observe(table: str, days: Mapping[date, int], *, today: date, is_steady: bool = True) -> Iterator[Observation]:
-    """What is strange about the days of a table.
+    """Stray days, days in the future and, for a steady table, the gaps between days.
 
     Parameters
     ----------
-    days : day to rows
-    today : the newest day that can have happened
-    is_steady : whether the table brings rows on most days, so that one without is worth a word
+    table : str
+        Name of the table.
+    days : mapping of date to int
+        Number of rows by day.
+    today : date
+        The newest day that can have happened.
+    is_steady : bool, default True
+        Whether the table has rows on most days, so that a day without rows is reported.
     """
     if not days:
         return
     first, last, strays = main_span(days)
     if strays:
-        off = [day for day in sorted(days) if not first <= day <= last]
-        yield Observation(Code.STRAY_DAYS, table, {"rows": strays, "days": off[:3], "first": first, "last": last})
-    ahead = [day for day in sorted(days) if day > today]
-    if ahead:
-        said = {"rows": sum(days[day] for day in ahead), "first": ahead[0], "last": ahead[-1], "today": today}
-        yield Observation(Code.FUTURE_ROWS, table, said)
+        stray_days = [day for day in sorted(days) if not first <= day <= last]
+        yield Observation(
+            Code.STRAY_DAYS, table, {"rows": strays, "days": stray_days[:3], "first": first, "last": last}
+        )
+    future = [day for day in sorted(days) if day > today]
+    if future:
+        rows = sum(days[day] for day in future)
+        figures = {"rows": rows, "first": future[0], "last": future[-1], "today": today}
+        yield Observation(Code.FUTURE_ROWS, table, figures)
     if is_steady:
         yield from _gaps(table, {day for day in days if first <= day <= min(last, today)})
 
 
-def _gaps(table: str, there: set[date]) -> Iterator[Observation]:
-    """Closed weekdays, missing days and closed seasons of a business that otherwise brings rows on most days."""
-    if not there:
+def _gaps(table: str, days: set[date]) -> Iterator[Observation]:
+    """Closed weekdays, missing days and closed seasons of a business that has rows on most of its days."""
+    if not days:
         return
-    first, last = min(there), max(there)
+    first, last = min(days), max(days)
     every = [first + timedelta(days=i) for i in range((last - first).days + 1)]
     weekdays = [[day for day in every if day.weekday() == n] for n in range(7)]
     closed = [
-        n for n, of in enumerate(weekdays) if len(of) >= CLOSED_WEEKS and sum(d in there for d in of) <= 0.05 * len(of)
+        n
+        for n, dates in enumerate(weekdays)
+        if len(dates) >= MIN_CLOSED_WEEKS and sum(d in days for d in dates) <= MAX_CLOSED_WEEKDAY_SHARE * len(dates)
     ]
     open_days = [day for day in every if day.weekday() not in closed]
-    missing = [day for day in open_days if day not in there]
-    if not open_days or len(missing) > (1 - DAILY) * len(open_days):
+    missing = [day for day in open_days if day not in days]
+    if not open_days or len(missing) > (1 - MIN_OPEN_SHARE) * len(open_days):
         return
     if closed:
         yield Observation(Code.CLOSED_WEEKDAYS, table, {"weekdays": closed})
     runs: list[list[date]] = []
     for before, day in zip([date.min, *open_days], open_days, strict=False):
-        if day in there:
+        if day in days:
             continue
         if runs and runs[-1][-1] == before:
             runs[-1].append(day)
         else:
             runs.append([day])
-    seasons = [run for run in runs if (run[-1] - run[0]).days + 1 >= SEASON]
+    seasons = [run for run in runs if (run[-1] - run[0]).days + 1 >= MIN_SEASON_DAYS]
     for run in seasons:
-        said = {"first": run[0], "last": run[-1], "days": (run[-1] - run[0]).days + 1}
-        yield Observation(Code.CLOSED_SEASON, table, said)
+        figures = {"first": run[0], "last": run[-1], "days": (run[-1] - run[0]).days + 1}
+        yield Observation(Code.CLOSED_SEASON, table, figures)
     rest = [run for run in runs if run not in seasons]
-    if sum(map(len, rest)) > max(2, FEW_MISSING * len(open_days)):
+    if sum(map(len, rest)) > max(2, MAX_HOLIDAY_SHARE * len(open_days)):
         longest = max(rest, key=len)
         yield Observation(
             Code.MISSING_DAYS, table,

@@ -1,4 +1,4 @@
-"""Who the ids are: those that are nobody, those that are many, those that are one, and whether two tables meet.
+"""Ids: those of nobody, those of many customers, spellings of one id, and whether the ids of two tables match.
 
 Belongs here: questions about ids alone, answered from a count of rows per id. Does not belong here: which rows are
 left out (see `expectations`), and mapping ids to customers (see the project file).
@@ -12,35 +12,45 @@ import pyarrow as pa
 
 from ml.engine import Engine, Input
 from ml.profile.observations import Code, Observation
-from ml.tables import ids as words
+from ml.tables import ids as patterns
 
-HEAVY_SHARE, HEAVY_TIMES, HEAVY_AMONG = 0.05, 10, 20
-FEW_RETURN, RETURN_AMONG = 0.02, 50
-MEETING = 0.5  # share of the ids of the smaller side that are known to the other, below which two tables hardly meet
-BETTER = 0.1  # what a common form must add to that share
-ONE_TO_ONE = 0.99  # share of its ids that a common form must keep apart
-# Ways of writing ids alike, the mildest first; each is a SQL expression of an id.
+# A heavy id has at least this share of all orders and this multiple of the 95th percentile, among at least so many ids.
+MIN_HEAVY_SHARE, MIN_HEAVY_RATIO, MIN_HEAVY_IDS = 0.05, 10, 20
+MAX_RETURNING_SHARE, MIN_RETURNING_CUSTOMERS = 0.02, 50
+MIN_MATCHED_SHARE = 0.5  # share of the smaller table's ids that the other one knows
+MIN_MATCH_GAIN = 0.1  # by how much a common form must raise that share
+MIN_DISTINCT_SHARE = 0.99  # share of a table's ids that must stay distinct in a common form
+# Common forms of ids, the mildest first; each is a SQL expression of an id.
 FORMS: Mapping[str, str] = {
-    "blanks": words.without_blanks("{id}"),
+    "blanks": patterns.without_blanks("{id}"),
     "case": "lower(trim({id}))",
     "zeros": r"regexp_replace(trim({id}), '^0+(.)', '\1')",
     "signs": "regexp_replace(lower({id}), '[^a-z0-9]', '', 'g')",
     "digits": r"regexp_replace(regexp_replace({id}, '[^0-9]', '', 'g'), '^0+(.)', '\1')",
 }
 SPELLED: Mapping[str, str] = {
-    "blanks": words.without_blanks("{id}"),
+    "blanks": patterns.without_blanks("{id}"),
     "unicode": "nfc_normalize({id})",
     "case": "lower({id})",
 }
 
 
-def counted(engine: Engine, rows: Input, *, has_orders: bool = False) -> pa.Table:
-    """`id`, `rows`, `orders` and `days` of every id.
+def count_rows(engine: Engine, rows: Input, *, has_orders: bool = False) -> pa.Table:
+    """Count the `rows`, `orders` and `days` of every `id`.
 
     Parameters
     ----------
-    rows : `customer_id`, `day` and, where there are orders, `order_id` and `occurred_at`
-    has_orders : whether orders are counted; else each row is one
+    engine : Engine
+        Runs the query.
+    rows : Input
+        `customer_id`, `day` and, where there are orders, `order_id` and `occurred_at`.
+    has_orders : bool, default False
+        Whether orders are counted; otherwise each row is one order.
+
+    Returns
+    -------
+    pa.Table
+        One row per id.
     """
     orders = "COUNT(DISTINCT COALESCE(order_id, CAST(occurred_at AS VARCHAR)))" if has_orders else "COUNT(*)"
     return engine.query(
@@ -51,11 +61,16 @@ def counted(engine: Engine, rows: Input, *, has_orders: bool = False) -> pa.Tabl
 
 
 def observe(engine: Engine, table: str, ids: pa.Table) -> Iterator[Observation]:
-    """What is strange about the ids of one table.
+    """Placeholders, rounded ids, ids with too many orders, and spellings of one id, in one table.
 
     Parameters
     ----------
-    ids : see `counted`
+    engine : Engine
+        Runs the queries.
+    table : str
+        Name of the table.
+    ids : pa.Table
+        What `count_rows` returns.
     """
     if not ids.num_rows:
         return
@@ -72,12 +87,12 @@ def observe(engine: Engine, table: str, ids: pa.Table) -> Iterator[Observation]:
 
 
 def _placeholders(engine: Engine, ids: pa.Table, total: int) -> list[tuple[str, int]]:
-    """Words for nobody; numbers below 0 where few ids are; zeros, unless they are as frequent as their neighbours."""
-    found = engine.query(
+    """Words for nobody; negative numbers where few ids are negative; zeros, unless as frequent as their neighbours."""
+    rows = engine.query(
         f"""
         WITH judged AS (
-            SELECT id, rows, {words.is_placeholder("id")} AS is_word, {words.is_zero("id")} AS is_zero,
-                   {words.is_negative("id")} AS is_negative
+            SELECT id, rows, {patterns.is_placeholder("id")} AS is_word, {patterns.is_zero("id")} AS is_zero,
+                   {patterns.is_negative("id")} AS is_negative
             FROM ids
         ),
         usual AS (
@@ -93,46 +108,54 @@ def _placeholders(engine: Engine, ids: pa.Table, total: int) -> list[tuple[str, 
         """,
         ids=ids,
     ).to_pylist()
-    return [(row["id"], int(row["rows"])) for row in found]
+    return [(row["id"], int(row["rows"])) for row in rows]
 
 
 def _rounded(engine: Engine, table: str, ids: pa.Table, total: int) -> Iterator[Observation]:
-    (found,) = engine.query(
-        f"SELECT COUNT(*) AS ids, SUM(rows) AS rows, MIN(id) AS example FROM ids WHERE {words.is_rounded('id')}",
+    (rounded,) = engine.query(
+        f"SELECT COUNT(*) AS ids, SUM(rows) AS rows, MIN(id) AS example FROM ids WHERE {patterns.is_rounded('id')}",
         ids=ids,
     ).to_pylist()
-    if found["ids"]:
-        rows = int(found["rows"])
-        said = {"example": found["example"], "ids": found["ids"], "rows": rows, "share": rows / total}
-        yield Observation(Code.ROUNDED_IDS, table, said)
+    if rounded["ids"]:
+        rows = int(rounded["rows"])
+        figures = {"example": rounded["example"], "ids": rounded["ids"], "rows": rows, "share": rows / total}
+        yield Observation(Code.ROUNDED_IDS, table, figures)
 
 
 def _heavy(engine: Engine, table: str, ids: pa.Table, orders: int, nobody: set[str]) -> Iterator[Observation]:
-    """Ids with a share of all orders that no one customer of so many has."""
-    if ids.num_rows < HEAVY_AMONG:
+    """Ids with a larger share of all orders than a single customer can have."""
+    if ids.num_rows < MIN_HEAVY_IDS:
         return
-    found = engine.query(
+    rows = engine.query(
         """
         WITH usual AS (SELECT QUANTILE_DISC(orders, 0.95) AS orders FROM ids)
         SELECT ids.id AS id, ids.orders AS orders, usual.orders AS usual FROM ids, usual
         WHERE ids.orders >= $share * $total AND ids.orders >= $times * usual.orders
         ORDER BY ids.orders DESC, ids.id
         """,
-        {"share": HEAVY_SHARE, "total": orders, "times": HEAVY_TIMES},
+        {"share": MIN_HEAVY_SHARE, "total": orders, "times": MIN_HEAVY_RATIO},
         ids=ids,
     ).to_pylist()
-    for row in found:
+    for row in rows:
         if row["id"] not in nobody:
-            said = {"id": row["id"], "orders": row["orders"], "share": row["orders"] / orders, "usual": row["usual"]}
-            yield Observation(Code.HEAVY_ID, table, said)
+            figures = {"id": row["id"], "orders": row["orders"], "share": row["orders"] / orders, "usual": row["usual"]}
+            yield Observation(Code.HEAVY_ID, table, figures)
 
 
-def united(kinds: tuple[str, ...], expression: str) -> str:
-    """SQL in which the spellings of one id are one.
+def merged_sql(kinds: tuple[str, ...], expression: str) -> str:
+    """SQL of an id, in which the spellings of one id are equal.
 
     Parameters
     ----------
-    kinds : of `SPELLED`
+    kinds : tuple of str
+        The kinds of differences to remove, of `SPELLED`.
+    expression : str
+        SQL of the id as it is.
+
+    Returns
+    -------
+    str
+        A SQL expression.
     """
     for kind in kinds:
         expression = SPELLED[kind].replace("{id}", expression)
@@ -140,59 +163,63 @@ def united(kinds: tuple[str, ...], expression: str) -> str:
 
 
 def _spellings(engine: Engine, table: str, ids: pa.Table) -> Iterator[Observation]:
-    """Ids that differ in blanks, in Unicode's forms or in case alone.
+    """Ids that differ only in blanks, Unicode normalisation or case.
 
-    Case counts where one of the spellings is all small or all capital letters: random ids such as `aB3` and `Ab3`
-    differ in case as well, and are two.
+    Case is ignored only where one of the spellings is all lower or all upper case: random ids such as `aB3` and `Ab3`
+    differ in case as well, and belong to two customers.
     """
     kinds: list[str] = []
     left = ids.num_rows
     for kind in SPELLED:
-        form = united((*kinds, kind), "id")
-        (found,) = engine.query(
+        form = merged_sql((*kinds, kind), "id")
+        (counts,) = engine.query(
             f"""
-            WITH forms AS (SELECT id, {form} AS form, {united(tuple(kinds), "id")} AS before FROM ids),
-            united_ids AS (
+            WITH forms AS (SELECT id, {form} AS form, {merged_sql(tuple(kinds), "id")} AS before FROM ids),
+            merged AS (
                 SELECT form, COUNT(DISTINCT before) AS ids,
                        MAX(CASE WHEN before = lower(before) OR before = upper(before) THEN 1 ELSE 0 END) AS is_plain
                 FROM forms GROUP BY form
             )
             SELECT COUNT(*) AS customers, SUM(CASE WHEN ids > 1 THEN 1 ELSE 0 END) AS several,
                    SUM(CASE WHEN ids > 1 THEN is_plain ELSE 0 END) AS is_plain
-            FROM united_ids
+            FROM merged
             """,
             ids=ids,
         ).to_pylist()
-        if found["customers"] < left and (kind != "case" or 2 * found["is_plain"] >= found["several"]):
+        if counts["customers"] < left and (kind != "case" or 2 * counts["is_plain"] >= counts["several"]):
             kinds.append(kind)
-            left = found["customers"]
+            left = counts["customers"]
     if not kinds:
         return
     (example,) = engine.query(
         f"""
-        SELECT MIN(id) AS one, MAX(id) AS other FROM (SELECT id, rows, {united(tuple(kinds), "id")} AS form FROM ids)
+        SELECT MIN(id) AS one, MAX(id) AS other
+        FROM (SELECT id, rows, {merged_sql(tuple(kinds), "id")} AS form FROM ids) AS forms
         GROUP BY form HAVING COUNT(*) > 1 ORDER BY SUM(rows) DESC, form LIMIT 1
         """,
         ids=ids,
     ).to_pylist()
-    said = {"kinds": kinds, "ids": ids.num_rows, "customers": left, "example": (example["one"], example["other"])}
-    yield Observation(Code.SPELLINGS, table, said)
+    figures = {"kinds": kinds, "ids": ids.num_rows, "customers": left, "example": (example["one"], example["other"])}
+    yield Observation(Code.SPELLINGS, table, figures)
 
 
-def returning(engine: Engine, table: str, ids: pa.Table) -> Iterator[Observation]:
-    """Whether hardly anybody buys on a second day: then an id may be one of an order, not of a customer."""
-    (found,) = engine.query(
+def observe_returning(engine: Engine, table: str, ids: pa.Table) -> Iterator[Observation]:
+    """Whether hardly anybody buys on a second day: then the ids may be those of orders, not of customers."""
+    (counts,) = engine.query(
         "SELECT COUNT(*) AS customers, SUM(CASE WHEN days > 1 THEN 1 ELSE 0 END) AS returning, SUM(orders) AS orders "
         "FROM ids",
         ids=ids,
     ).to_pylist()
-    if found["customers"] >= RETURN_AMONG and found["returning"] < FEW_RETURN * found["customers"]:
-        said = {name: int(found[name]) for name in ("customers", "returning", "orders")}
-        yield Observation(Code.NOBODY_RETURNS, table, said)
+    customers = counts["customers"]
+    if customers >= MIN_RETURNING_CUSTOMERS and counts["returning"] < MAX_RETURNING_SHARE * customers:
+        figures = {name: int(counts[name]) for name in ("customers", "returning", "orders")}
+        yield Observation(Code.NOBODY_RETURNS, table, figures)
 
 
-def meeting(engine: Engine, table: str, ids: pa.Table, other: str, ids_of_other: pa.Table) -> Iterator[Observation]:
-    """How many ids of a table are known to another, and by which common form more would be."""
+def observe_matches(
+    engine: Engine, table: str, ids: pa.Table, other: str, ids_of_other: pa.Table
+) -> Iterator[Observation]:
+    """How many ids of a table the other one knows, and the common form in which it would know more."""
     if not ids.num_rows or not ids_of_other.num_rows:
         return
     known = _known(engine, ids, ids_of_other, "{id}")
@@ -200,16 +227,16 @@ def meeting(engine: Engine, table: str, ids: pa.Table, other: str, ids_of_other:
     smaller = min(ids.num_rows, ids_of_other.num_rows)
     best, form = known, ""
     for name, sql in FORMS.items():
-        apart = _distinct(engine, ids, sql), _distinct(engine, ids_of_other, sql)
-        if apart[0] < ONE_TO_ONE * ids.num_rows or apart[1] < ONE_TO_ONE * ids_of_other.num_rows:
+        if any(_distinct(engine, side, sql) < MIN_DISTINCT_SHARE * side.num_rows for side in (ids, ids_of_other)):
             continue
-        found = _known(engine, ids, ids_of_other, sql)
-        if found > best + BETTER * smaller:
-            best, form = found, name
-    if known >= MEETING * smaller and not form:
+        known_in_form = _known(engine, ids, ids_of_other, sql)
+        if known_in_form > best + MIN_MATCH_GAIN * smaller:
+            best, form = known_in_form, name
+    if known >= MIN_MATCHED_SHARE * smaller and not form:
         yield Observation(Code.IDS_KNOWN, table, counts)
         return
-    apply = [name for name, of in ((table, ids), (other, ids_of_other)) if form and changes(engine, of, form)]
+    sides = ((table, ids), (other, ids_of_other))
+    apply = [name for name, ids_of_side in sides if form and _changes(engine, ids_of_side, form)]
     examples = {"apply": apply, "example": _example(engine, ids), "example_other": _example(engine, ids_of_other)}
     yield Observation(Code.IDS_DO_NOT_MEET, table, {**counts, "form": form, "known_united": best, **examples})
 
@@ -232,14 +259,14 @@ def _example(engine: Engine, ids: pa.Table) -> str:
     return str(engine.query("SELECT id FROM ids ORDER BY rows DESC, id LIMIT 1", ids=ids)["id"][0].as_py())
 
 
-def changes(engine: Engine, ids: pa.Table, form: str) -> bool:
-    """Whether a common form writes any id of a table in another way."""
+def _changes(engine: Engine, ids: pa.Table, form: str) -> bool:
+    """Whether a common form changes any id of a table."""
     sql = FORMS[form].replace("{id}", "id")
     return bool(engine.query(f"SELECT 1 AS x FROM ids WHERE {sql} <> id LIMIT 1", ids=ids).num_rows)
 
 
-def written_alike(engine: Engine, rows: pa.Table, form: str) -> pa.Table:
-    """Rows whose `customer_id` is in a common form; as they are where there is none."""
+def in_form(engine: Engine, rows: pa.Table, form: str) -> pa.Table:
+    """Rows with their `customer_id` in a common form; unchanged if `form` is empty."""
     if not form:
         return rows
     return engine.query(

@@ -1,7 +1,7 @@
-"""What the words in a column mean for money: currencies, states of an order, signs in a column of their own.
+"""Columns of labels that change what an amount means: currencies, states of an order, debit or credit.
 
-Belongs here: words, in the languages that exports come in, and counting them. Does not belong here: which columns the
-project maps (see the project file).
+Belongs here: the words, in the languages that exports come in, and counting them. Does not belong here: which columns
+the project maps (see the project file).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ml.engine import Engine, Input, quoted
 from ml.profile.observations import Code, Observation
 
-FEW = 40  # different values that a column of labels has at most
+MAX_LABELS = 40  # distinct values of a column of labels
 CURRENCIES = frozenset({
     "EUR", "USD", "GBP", "CHF", "SEK", "NOK", "DKK", "ISK", "PLN", "CZK", "HUF", "RON", "BGN", "TRY", "UAH", "RUB",
     "JPY", "CNY", "KRW", "INR", "IDR", "THB", "SGD", "HKD", "TWD", "MYR", "PHP", "VND", "AUD", "NZD", "CAD", "MXN",
@@ -33,28 +33,35 @@ _SEVERAL_WORDS = r"[^\w]+"
 
 
 def observe(engine: Engine, table: str, rows: Input, columns: Mapping[str, str]) -> Iterator[Observation]:
-    """What the columns that nobody maps say about the rows.
+    """Currencies, doubtful orders and money going back, as unmapped columns label them.
 
     Parameters
     ----------
-    rows : `amount` and the columns of `columns`
-    columns : the source's name of a column to its name in `rows`
+    engine : Engine
+        Runs the queries.
+    table : str
+        Name of the table.
+    rows : Input
+        `amount` and the columns of `columns`.
+    columns : mapping of str to str
+        Unmapped columns: the source's name to the name in `rows`.
     """
     for source, name in columns.items():
         counts = _counts(engine, rows, name)
-        if not 2 <= len(counts) <= FEW:
+        if not 2 <= len(counts) <= MAX_LABELS:
             continue
-        total = sum(one["rows"] for one in counts)
-        shares = {one["value"]: one["rows"] / total for one in counts}
+        total = sum(count["rows"] for count in counts)
+        shares = {count["value"]: count["rows"] / total for count in counts}
         if all(value.upper() in CURRENCIES for value in shares):
             yield Observation(Code.SEVERAL_CURRENCIES, table, {"column": source, "values": shares})
             continue
-        back = [one for one in counts if _is_like(one["value"], _BACK)]
-        rows_back, above = (sum(one["rows"] - less * one["below"] for one in back) for less in (0, 1))
-        if above > rows_back / 2:  # where most are below 0 the sign is there
-            said = {"values": [one["value"] for one in back], "rows": rows_back, "share": rows_back / total}
-            said["above"] = above
-            yield Observation(Code.SIGN_IN_COLUMN, table, {"column": source, **said})
+        back = [count for count in counts if _is_like(count["value"], _BACK)]
+        rows_back = sum(count["rows"] for count in back)
+        above = rows_back - sum(count["below"] for count in back)
+        if above > rows_back / 2:  # where most are below 0, the amount has its sign already
+            figures = {"rows": rows_back, "share": rows_back / total, "above": above}
+            values = [count["value"] for count in back]
+            yield Observation(Code.SIGN_IN_COLUMN, table, {"column": source, "values": values, **figures})
         doubtful = {value: share for value, share in shares.items() if _is_like(value, _UNSETTLED)}
         if doubtful:
             others = [value for value in shares if value not in doubtful]
@@ -62,21 +69,21 @@ def observe(engine: Engine, table: str, rows: Input, columns: Mapping[str, str])
 
 
 def states(engine: Engine, rows: Input, columns: Mapping[str, str]) -> dict[str, str]:
-    """The columns that say what became of an order: the source's name to the name in `rows`."""
+    """The columns that hold the state of an order: the source's name to the name in `rows`."""
     return {
         source: name
         for source, name in columns.items()
         if re.search(r"stat(us|e)|zustand|etat|estado|stato", source.lower())
-        and 2 <= len(_counts(engine, rows, name)) <= FEW
+        and 2 <= len(_counts(engine, rows, name)) <= MAX_LABELS
     }
 
 
 def _counts(engine: Engine, rows: Input, name: str) -> list[dict[str, Any]]:
-    """The values of a column, how many rows each has, and how many of these have an amount below 0."""
+    """The values of a column, the number of rows of each, and how many of these have an amount below 0."""
     result: list[dict[str, Any]] = engine.query(
         f"""
         SELECT trim({quoted(name)}) AS value, COUNT(*) AS rows, SUM(CASE WHEN amount < 0 THEN 1 ELSE 0 END) AS below
-        FROM rows WHERE trim({quoted(name)}) <> '' GROUP BY 1 ORDER BY rows DESC, value LIMIT {FEW + 1}
+        FROM rows WHERE trim({quoted(name)}) <> '' GROUP BY 1 ORDER BY rows DESC, value LIMIT {MAX_LABELS + 1}
         """,
         rows=rows,
     ).to_pylist()

@@ -1,4 +1,4 @@
-"""Orders: whether one has lines on several days, belongs to several customers, or comes again changed.
+"""Orders: whether one has lines on several days, belongs to several customers, or is delivered again with changes.
 
 Belongs here: questions about `order_id`. Does not belong here: what counts as one order (see `ml.features`).
 """
@@ -12,19 +12,24 @@ import pyarrow as pa
 from ml.engine import Engine, Input, quoted
 from ml.profile.observations import Code, Observation
 
-UNIQUE_ROWS = 20  # of fewer rows, no two are alike in many a column
-SHARED = 0.01  # share of the order ids that may belong to several customers by mistakes alone
-AGAIN = 0.005
+MIN_UNIQUE_ROWS = 20  # in fewer rows, many a column has no value twice
+MAX_SHARED_SHARE = 0.01  # share of the order ids that belong to several customers by mistakes alone
+MAX_REPEATED_SHARE = 0.005
 
 
 def observe(engine: Engine, table: str, rows: Input) -> Iterator[Observation]:
-    """What is strange about orders.
+    """Orders with lines on several days, and order ids of several customers.
 
     Parameters
     ----------
-    rows : `customer_id`, `order_id`, `day`
+    engine : Engine
+        Runs the queries.
+    table : str
+        Name of the table.
+    rows : Input
+        `customer_id`, `order_id` and `day`.
     """
-    (found,) = engine.query(
+    (counts,) = engine.query(
         """
         WITH orders AS (
             SELECT order_id, COUNT(DISTINCT customer_id) AS customers, MIN(day) AS first, MAX(day) AS last
@@ -42,57 +47,71 @@ def observe(engine: Engine, table: str, rows: Input) -> Iterator[Observation]:
         """,
         rows=rows,
     ).to_pylist()
-    orders = found["orders"]
+    orders, several, shared = counts["orders"], counts["several"], counts["shared"]
     if not orders:
         return
-    if found["several"]:
-        said = {"orders": orders, "several": found["several"], "share": found["several"] / orders}
-        yield Observation(Code.ORDERS_ON_SEVERAL_DAYS, table, {**said, "longest": found["longest"]})
-    if found["shared"] > SHARED * orders:
-        said = {"orders": orders, "shared": found["shared"], "share": found["shared"] / orders}
-        yield Observation(Code.ORDER_IDS_SHARED, table, {**said, "example": found["example"]})
+    if several:
+        figures = {"orders": orders, "several": several, "share": several / orders, "longest": counts["longest"]}
+        yield Observation(Code.ORDERS_ON_SEVERAL_DAYS, table, figures)
+    if shared > MAX_SHARED_SHARE * orders:
+        figures = {"orders": orders, "shared": shared, "share": shared / orders, "example": counts["example"]}
+        yield Observation(Code.ORDER_IDS_SHARED, table, figures)
 
 
-def without_ids(
+def observe_missing_ids(
     engine: Engine, table: str, rows: pa.Table, newest: Input, columns: Mapping[str, str]
 ) -> Iterator[Observation]:
-    """Whether nothing tells a purchase that was sent twice from a second one, and which columns might.
+    """Whether nothing distinguishes a purchase that was sent twice from a second one, and which columns might.
 
     Parameters
     ----------
-    rows : `transaction_id`
-    newest : the columns of `columns`
-    columns : columns that nothing maps: the source's name to the name in `newest`
+    engine : Engine
+        Runs the queries.
+    table : str
+        Name of the table.
+    rows : pa.Table
+        `transaction_id`.
+    newest : Input
+        The columns of `columns`.
+    columns : mapping of str to str
+        Unmapped columns: the source's name to the name in `newest`.
     """
     if not rows.num_rows or rows["transaction_id"].null_count < rows.num_rows:
         return
     counts = ", ".join(f"COUNT(DISTINCT {quoted(name)}) AS {quoted(name)}" for name in columns.values())
-    (found,) = engine.query(
+    (distinct,) = engine.query(
         f"SELECT COUNT(*) AS rows{', ' if counts else ''}{counts} FROM rows", rows=newest
     ).to_pylist()
-    unique = [source for source, name in columns.items() if found[name] == found["rows"] >= UNIQUE_ROWS]
+    unique = [source for source, name in columns.items() if distinct[name] == distinct["rows"] >= MIN_UNIQUE_ROWS]
     yield Observation(Code.NO_TRANSACTION_ID, table, {"columns": unique})
 
 
-def changed(
+def observe_repeats(
     engine: Engine, table: str, rows: Input, states: Mapping[str, str], content: Sequence[str]
 ) -> Iterator[Observation]:
-    """Orders that are there in several states, or in several files: delivered again rather than ordered again.
+    """Orders in several states, or with different rows in several files: delivered again rather than ordered again.
 
-    An order whose rows all its files have as they are has not changed: files that overlap repeat it, and what is equal
-    in every column is for `duplicates` to say.
+    An order with the same rows in all of its files has not changed: files that overlap repeat it, and rows that are
+    equal in every column are the concern of `validation.duplicates`.
 
     Parameters
     ----------
-    rows : the columns of the table, `source` and the columns of `states`
-    content : the columns of the table
-    states : columns that say what became of an order: the source's name to the name in `rows`
+    engine : Engine
+        Runs the queries.
+    table : str
+        Name of the table.
+    rows : Input
+        The columns of the table, `source` and the columns of `states`.
+    states : mapping of str to str
+        Columns that hold the state of an order: the source's name to the name in `rows`.
+    content : sequence of str
+        The columns of the table.
     """
     listed = ", ".join(map(quoted, content))
     of_files = f"""
         lines AS (
-            SELECT order_id, hash({listed}) AS said, COUNT(DISTINCT source) AS files FROM rows
-            WHERE order_id IS NOT NULL GROUP BY order_id, said
+            SELECT order_id, hash({listed}) AS content_hash, COUNT(DISTINCT source) AS files FROM rows
+            WHERE order_id IS NOT NULL GROUP BY order_id, content_hash
         ),
         files AS (
             SELECT order_id, COUNT(DISTINCT source) AS files FROM rows WHERE order_id IS NOT NULL GROUP BY order_id
@@ -109,7 +128,7 @@ def changed(
                 WHERE order_id IS NOT NULL GROUP BY order_id
             )
         """
-        (found,) = engine.query(
+        (counts,) = engine.query(
             f"""
             WITH {of_files if column == "source" else of_states}
             SELECT COUNT(*) AS orders, SUM(CASE WHEN several > 1 THEN 1 ELSE 0 END) AS again,
@@ -118,7 +137,10 @@ def changed(
             """,
             rows=rows,
         ).to_pylist()
-        if found["orders"] and found["again"] > AGAIN * found["orders"]:
-            said = {"orders": found["orders"], "again": int(found["again"]), "share": found["again"] / found["orders"]}
-            yield Observation(Code.ORDERS_COME_AGAIN, table, {**said, "column": source, "example": found["example"]})
+        orders, again = counts["orders"], counts["again"]
+        if orders and again > MAX_REPEATED_SHARE * orders:
+            figures = {"orders": orders, "again": int(again), "share": again / orders}
+            yield Observation(
+                Code.ORDERS_COME_AGAIN, table, {**figures, "column": source, "example": counts["example"]}
+            )
             return

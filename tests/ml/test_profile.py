@@ -1,4 +1,4 @@
-"""A look at delivered data: what is found, and what is left in peace."""
+"""The profile of delivered data: what it reports, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ml import tables
 from ml.engine import DuckDB
 from ml.profile import Code, Delivered, Observation, main_span, observe
-from ml.profile.ids import united
+from ml.profile.ids import merged_sql
 
 FIRST = date(2024, 1, 1)
 TODAY = date(2024, 12, 31)
@@ -44,46 +44,46 @@ def bought(ids: Sequence[str], days: int = 200) -> list[dict[str, Any]]:
     ]
 
 
-def found(rows: pa.Table, **more: Any) -> dict[Code, Observation]:
-    given = {"transactions": Delivered(rows, **more)}
-    return {one.code: one for one in observe(ENGINE, given, today=TODAY)}
+def observed(rows: pa.Table, **more: Any) -> dict[Code, Observation]:
+    delivered = {"transactions": Delivered(rows, **more)}
+    return {observation.code: observation for observation in observe(ENGINE, delivered, today=TODAY)}
 
 
 IDS = [f"{i:05d}" for i in range(1, 121)]
 
 
-# ── who ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── ids ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sound_data_are_left_in_peace() -> None:
-    assert found(transactions(bought(IDS))) == {}
-    assert found(transactions(bought([str(i) for i in range(61)]))) == {}, "ids that are counted from 0"
-    assert found(transactions(bought([f"{'aBcXyZ'[i % 6]}{i:03d}{'QrS'[i % 3]}" for i in range(90)]))) == {}
+def test_sound_data_give_no_observation() -> None:
+    assert observed(transactions(bought(IDS))) == {}
+    assert observed(transactions(bought([str(i) for i in range(61)]))) == {}, "ids that are counted from 0"
+    assert observed(transactions(bought([f"{'aBcXyZ'[i % 6]}{i:03d}{'QrS'[i % 3]}" for i in range(90)]))) == {}
 
 
 @pytest.mark.parametrize("id_", ["NULL", "n/a", " N/A ", "-1", "0000", "guest", "Unknown", "nan", "#N/A", "(not set)"])
-def test_words_and_numbers_for_nobody_are_found(id_: str) -> None:
-    seen = found(transactions(bought([*IDS, id_])))
+def test_words_and_numbers_for_nobody_are_observed(id_: str) -> None:
+    seen = observed(transactions(bought([*IDS, id_])))
     assert seen[Code.PLACEHOLDER_IDS]["ids"] == [id_]
 
 
 def test_a_zero_counts_as_nobody_where_it_has_more_rows_than_its_neighbours() -> None:
     ids = [str(i) for i in range(61)]
     many = [{"customer_id": "0", "day": FIRST + timedelta(days=i % 200)} for i in range(300)]
-    assert found(transactions([*bought(ids), *many]))[Code.PLACEHOLDER_IDS]["ids"] == ["0"]
+    assert observed(transactions([*bought(ids), *many]))[Code.PLACEHOLDER_IDS]["ids"] == ["0"]
 
 
 def test_ids_that_a_spreadsheet_has_rounded_are_counted() -> None:
-    seen = found(transactions(bought([*IDS, "4.10003E+12", "4.10007E+12", "3,2e+11", "1E5B"])))[Code.ROUNDED_IDS]
+    seen = observed(transactions(bought([*IDS, "4.10003E+12", "4.10007E+12", "3,2e+11", "1E5B"])))[Code.ROUNDED_IDS]
     assert seen["ids"] == 3 and 0 < seen["share"] < 0.1
 
 
-def test_an_id_with_a_quarter_of_all_orders_is_told_and_a_good_customer_is_not() -> None:
+def test_an_id_with_a_quarter_of_all_orders_is_reported_and_a_good_customer_is_not() -> None:
     lines = bought(IDS)
     till = [{"customer_id": "7", "day": FIRST + timedelta(days=i % 200), "order_id": f"o{i}"} for i in range(320)]
-    seen = found(transactions([*lines, *till]))[Code.HEAVY_ID]
+    seen = observed(transactions([*lines, *till]))[Code.HEAVY_ID]
     assert seen["id"] == "7" and seen["share"] == pytest.approx(320 / (320 + len(lines)), rel=0.2)
-    assert Code.HEAVY_ID not in found(transactions([*lines, *till[:60]]))
+    assert Code.HEAVY_ID not in observed(transactions([*lines, *till[:60]]))
 
 
 @pytest.mark.parametrize(
@@ -94,25 +94,25 @@ def test_an_id_with_a_quarter_of_all_orders_is_told_and_a_good_customer_is_not()
         ("unicode", "Zoë", "Zoe\u0308"), ("case", "ann@x.org", "Ann@X.org"), ("case", "AB-17", "ab-17"),
     ],
 )  # fmt: skip
-def test_spellings_of_one_id_are_found_with_the_expression_that_unites_them(kind: str, one: str, other: str) -> None:
-    seen = found(transactions(bought([*IDS, one, other])))[Code.SPELLINGS]
+def test_spellings_of_one_id_are_reported_with_the_expression_that_merges_them(kind: str, one: str, other: str) -> None:
+    seen = observed(transactions(bought([*IDS, one, other])))[Code.SPELLINGS]
     assert seen["kinds"] == [kind] and (seen["ids"], seen["customers"]) == (122, 121)
-    sql = united((kind,), "id")
+    sql = merged_sql((kind,), "id")
     values = ENGINE.query(f"SELECT COUNT(DISTINCT {sql}) AS n FROM t", t=pa.table({"id": [one, other]}))
     assert values["n"].to_pylist() == [1]
 
 
 def test_random_ids_that_differ_in_case_are_two() -> None:
-    assert Code.SPELLINGS not in found(transactions(bought([*IDS, "aBx9Q", "AbX9q", "Zk3pW", "zK3pw"])))
+    assert Code.SPELLINGS not in observed(transactions(bought([*IDS, "aBx9Q", "AbX9q", "Zk3pW", "zK3pw"])))
 
 
-def test_that_hardly_anybody_comes_back_is_told() -> None:
+def test_that_hardly_anybody_comes_back_is_reported() -> None:
     lines = [{"customer_id": f"c{i}", "day": FIRST + timedelta(days=i % 200)} for i in range(400)]
-    seen = found(transactions(lines))[Code.NOBODY_RETURNS]
+    seen = observed(transactions(lines))[Code.NOBODY_RETURNS]
     assert (seen["customers"], seen["returning"]) == (400, 0)
 
 
-# ── whether tables meet ───────────────────────────────────────────────────────────────────────────────────────────
+# ── whether the ids of two tables match ───────────────────────────────────────────────────────────────────────────────
 
 
 def customers(ids: Sequence[str], **columns: Sequence[Any]) -> pa.Table:
@@ -121,29 +121,29 @@ def customers(ids: Sequence[str], **columns: Sequence[Any]) -> pa.Table:
     return pa.table({**table, **columns})
 
 
-def met(ids: Sequence[str], others: Sequence[str]) -> Observation:
-    given = {"transactions": Delivered(transactions(bought(ids))), "customers": Delivered(customers(others))}
-    (one,) = (o for o in observe(ENGINE, given, today=TODAY) if o.table == "customers")
-    return one
+def matched(ids: Sequence[str], others: Sequence[str]) -> Observation:
+    delivered = {"transactions": Delivered(transactions(bought(ids))), "customers": Delivered(customers(others))}
+    (observation,) = (o for o in observe(ENGINE, delivered, today=TODAY) if o.table == "customers")
+    return observation
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "form"),
+    ("bought_as", "registered_as", "form"),
     [
         (lambda i: f"{i:05d}", lambda i: f"{i}", "zeros"), (lambda i: f"K-{i:03d}", lambda i: f"k{i:03d}", "signs"),
         (lambda i: f"C{i:04d}", lambda i: f"{i}", "digits"), (lambda i: f"AB{i}", lambda i: f"ab{i}", "case"),
         (lambda i: f"N {i}", lambda i: f"N\u00a0{i}", "blanks"),
     ],
 )  # fmt: skip
-def test_ids_that_never_meet_are_told_with_a_common_form(here: Any, there: Any, form: str) -> None:
-    one = met([here(i) for i in range(1, 161)], [there(i) for i in range(1, 201)])
+def test_ids_that_never_match_are_reported_with_a_common_form(bought_as: Any, registered_as: Any, form: str) -> None:
+    one = matched([bought_as(i) for i in range(1, 161)], [registered_as(i) for i in range(1, 201)])
     assert one.code is Code.IDS_DO_NOT_MEET and one["form"] == form
     assert (one["known"], one["known_united"], one["ids"], one["of_other"]) == (0, 160, 200, 160)
 
 
-def test_ids_that_meet_are_counted_and_strangers_get_no_form() -> None:
-    assert met(IDS, IDS[:100]).code is Code.IDS_KNOWN
-    one = met(IDS, [f"x{i * 7919 % 100_003}y" for i in range(100)])
+def test_ids_that_match_are_counted_and_ids_that_have_nothing_in_common_get_no_form() -> None:
+    assert matched(IDS, IDS[:100]).code is Code.IDS_KNOWN
+    one = matched(IDS, [f"x{i * 7919 % 100_003}y" for i in range(100)])
     assert one.code is Code.IDS_DO_NOT_MEET and one["form"] == "" and one["known"] == 0
 
 
@@ -180,9 +180,9 @@ def test_the_main_span_holds_all_rows_but_those_it_calls_strays(days: dict[date,
     assert strays < sum(days.values())
 
 
-def test_rows_of_the_future_missing_days_closed_weekdays_and_seasons_are_told() -> None:
+def test_rows_in_the_future_missing_days_closed_weekdays_and_seasons_are_reported() -> None:
     def seen(days: Mapping[date, int]) -> dict[Code, Observation]:
-        return found(transactions(bought(IDS)), days=days)
+        return observed(transactions(bought(IDS)), days=days)
 
     assert seen(DAYS) == {}
     assert seen({**DAYS, date(2031, 5, 26): 1})[Code.FUTURE_ROWS]["rows"] == 1
@@ -200,23 +200,23 @@ def test_rows_of_the_future_missing_days_closed_weekdays_and_seasons_are_told() 
 # ── orders and labels ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_orders_on_several_days_and_ids_that_are_counted_anew_are_told() -> None:
+def test_orders_on_several_days_and_ids_that_are_used_again_are_reported() -> None:
     lines = [{**line, "order_id": f"o{i}"} for i, line in enumerate(bought(IDS))]
-    assert found(transactions(lines)) == {}
+    assert observed(transactions(lines)) == {}
     parts = [{**line, "day": line["day"] + timedelta(days=7)} for line in lines[::5]]
-    one = found(transactions([*lines, *parts]))[Code.ORDERS_ON_SEVERAL_DAYS]
+    one = observed(transactions([*lines, *parts]))[Code.ORDERS_ON_SEVERAL_DAYS]
     assert (one["several"], one["longest"]) == (len(parts), 7)
-    anew = [{**line, "order_id": f"o{i % 100}"} for i, line in enumerate(bought(IDS))]
-    assert found(transactions(anew))[Code.ORDER_IDS_SHARED]["share"] > 0.9
+    reused = [{**line, "order_id": f"o{i % 100}"} for i, line in enumerate(bought(IDS))]
+    assert observed(transactions(reused))[Code.ORDER_IDS_SHARED]["share"] > 0.9
 
 
 def labelled(values: Sequence[str], column: str = "label", **more: Any) -> dict[Code, Observation]:
     lines = [{**line, "l": values[i % len(values)], "order_id": f"o{i}", **more} for i, line in enumerate(bought(IDS))]
     rows = transactions(lines, "l")
-    return found(rows, newest=rows, labels={column: "l"})
+    return observed(rows, newest=rows, labels={column: "l"})
 
 
-def test_currencies_states_and_signs_of_their_own_column_are_told() -> None:
+def test_currencies_states_and_signs_in_a_column_of_labels_are_reported() -> None:
     one = labelled(["EUR", "EUR", "USD", "GBP"], "Währung")[Code.SEVERAL_CURRENCIES]
     assert one["column"] == "Währung" and set(one["values"]) == {"EUR", "USD", "GBP"}
     assert set(labelled(["EUR"])) == {Code.NO_TRANSACTION_ID}
@@ -231,21 +231,21 @@ def test_currencies_states_and_signs_of_their_own_column_are_told() -> None:
     ]
     few[0]["amount"] = -3.0
     rows = transactions(few, "l")
-    one = found(rows, newest=rows, labels={"Status": "l"})[Code.SIGN_IN_COLUMN]
+    one = observed(rows, newest=rows, labels={"Status": "l"})[Code.SIGN_IN_COLUMN]
     assert one["above"] == one["rows"] - 1, "a single sign says nothing of the others"
     assert set(labelled(["red", "green", "blue", "Opener"])) == {Code.NO_TRANSACTION_ID}
 
 
-def test_orders_that_come_again_in_another_state_or_file_are_told() -> None:
+def test_orders_that_are_delivered_again_in_another_state_or_file_are_reported() -> None:
     lines = [{**line, "order_id": f"o{i}", "l": "pending"} for i, line in enumerate(bought(IDS))]
     later = [{**line, "l": "paid"} for line in lines[::4]]
     rows = transactions([*lines, *later], "l")
-    one = found(rows, newest=rows, labels={"order_status": "l"})[Code.ORDERS_COME_AGAIN]
+    one = observed(rows, newest=rows, labels={"order_status": "l"})[Code.ORDERS_COME_AGAIN]
     assert (one["column"], one["again"]) == ("order_status", len(later))
     again = transactions([*lines, *({**line, "source": "b.csv"} for line in lines[::4])])
-    assert Code.ORDERS_COME_AGAIN not in found(again, newest=again), "equal rows of files that overlap are no change"
+    assert Code.ORDERS_COME_AGAIN not in observed(again, newest=again), "equal rows of files that overlap are no change"
     again = transactions([*lines, *({**line, "source": "b.csv", "amount": 0.5} for line in lines[::4])])
-    assert found(again, newest=again)[Code.ORDERS_COME_AGAIN]["column"] == "file"
+    assert observed(again, newest=again)[Code.ORDERS_COME_AGAIN]["column"] == "file"
 
 
 # ── attributes ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,11 +269,11 @@ def history(seed: int) -> list[dict[str, Any]]:
 def foretelling(
     lines: list[dict[str, Any]], values: Sequence[Any] | np.ndarray, type_: str = "double"
 ) -> Observation | None:
-    given = {
+    delivered = {
         "transactions": Delivered(transactions(lines)),
         "customers": Delivered(customers(WHO, x=list(values)), attributes={"x": type_}),
     }
-    return next((o for o in observe(ENGINE, given, today=TODAY) if o.code is Code.FORETELLING), None)
+    return next((o for o in observe(ENGINE, delivered, today=TODAY) if o.code is Code.FORETELLING), None)
 
 
 def sums(lines: list[dict[str, Any]], of: str = "amount") -> np.ndarray:
@@ -284,7 +284,7 @@ def sums(lines: list[dict[str, Any]], of: str = "amount") -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_totals_as_of_the_export_are_found_in_every_disguise(seed: int) -> None:
+def test_totals_as_of_the_export_are_reported_in_every_disguise(seed: int) -> None:
     lines = history(seed)
     draw = np.random.default_rng(seed + 50)
     spend, orders = sums(lines), sums(lines, "lines")
@@ -300,7 +300,7 @@ def test_totals_as_of_the_export_are_found_in_every_disguise(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_what_a_customer_is_like_does_not_foretell(seed: int) -> None:
+def test_traits_of_a_customer_do_not_leak_the_future(seed: int) -> None:
     lines = history(seed)
     draw = np.random.default_rng(seed + 90)
     assert foretelling(lines, draw.integers(18, 80, 400)) is None, "an age"
@@ -310,6 +310,6 @@ def test_what_a_customer_is_like_does_not_foretell(seed: int) -> None:
     )
     assert foretelling(lines, (draw.random(400) < 0.5).tolist(), "boolean") is None
     plan = draw.choice([9.99, 19.99, 29.99], 400)
-    fixed = [{**line, "amount": float(plan[int(line["customer_id"][1:])])} for line in lines]
-    found_plan = foretelling(fixed, plan)
-    assert found_plan is None or found_plan["how"] != "equals", "a price agreed on equals every order"
+    subscriptions = [{**line, "amount": float(plan[int(line["customer_id"][1:])])} for line in lines]
+    observation = foretelling(subscriptions, plan)
+    assert observation is None or observation["how"] != "equals", "a price agreed on equals every order"
