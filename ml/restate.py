@@ -26,19 +26,19 @@ from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
 class Specs:
     """The project's settings of the three steps."""
 
-    value: ValueSpec
-    lifecycle: LifecycleSpec
-    segments: SegmentSpec
+    value: ValueSpec = field(default_factory=ValueSpec)
+    lifecycle: LifecycleSpec = field(default_factory=LifecycleSpec)
+    segments: SegmentSpec = field(default_factory=SegmentSpec)
 
 
 @dataclass(frozen=True)
 class Models:
     """The models of the three steps; None where there is none yet."""
 
-    value: ValueModel | None
-    lifecycle: LifecycleModel | None
-    layers: LayerModels | None
-    specs: Specs = field()
+    value: ValueModel | None = None
+    lifecycle: LifecycleModel | None = None
+    layers: LayerModels | None = None
+    specs: Specs = field(default_factory=Specs)
 
     def inputs_of(self, engine: Engine, features: pa.Table) -> pa.Table:
         """`layer_inputs` of a snapshot: features, value and stage of each customer and day, under these models."""

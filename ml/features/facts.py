@@ -65,8 +65,11 @@ def features_table(spec: FeatureSpec) -> tables.Table:
         tables.Column(category_column(name), "double", f"share of {name} in the last 90 days' revenue", "0 to 1")
         for name in spec.categories
     ]
-    attributes = [tables.Column(a.name, a.type, "attribute of the customer, newest delivery") for a in spec.attributes]
-    return tables.CUSTOMER_FEATURES.plus([*shares, *attributes])
+    return tables.CUSTOMER_FEATURES.plus([*shares, *_columns(spec.attributes)])
+
+
+def _columns(attributes: Sequence[Attribute]) -> list[tables.Column]:
+    return [tables.Column(a.name, a.type, "attribute of the customer, newest delivery") for a in attributes]
 
 
 @dataclass(frozen=True)
@@ -152,12 +155,33 @@ class CustomerHistory:
         spec: FeatureSpec,
         *,
         transactions: Input,
-        customers: Input,
-        events: Input,
-        exposures: Input,
-        balances: Input,
+        customers: Input | None = None,
+        events: Input | None = None,
+        exposures: Input | None = None,
+        balances: Input | None = None,
     ) -> CustomerHistory:
-        """Sum accepted rows of a whole history up to facts. Every input has a `day` column."""
+        """Sum accepted rows of a whole history up to facts.
+
+        Parameters
+        ----------
+        engine : Engine
+            Runs the queries.
+        spec : FeatureSpec
+            What the project adds to the features.
+        transactions : Input
+            Rows with the columns of the contract and a `day` column (`Table.filled` makes both).
+        customers, events, exposures, balances : Input, optional
+            The same of the other input tables; None where the business has no such table.
+
+        Returns
+        -------
+        CustomerHistory
+            The facts of every day.
+        """
+        customers = tables.CUSTOMERS.plus(_columns(spec.attributes)).empty_days() if customers is None else customers
+        events = tables.EVENTS.empty_days() if events is None else events
+        exposures = tables.EXPOSURES.empty_days() if exposures is None else exposures
+        balances = tables.BALANCES.empty_days() if balances is None else balances
         found = day_facts(
             engine,
             transactions=transactions,

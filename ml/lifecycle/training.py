@@ -46,7 +46,7 @@ def train(
     facts: CustomerHistory,
     as_of: date,
     spec: LifecycleSpec,
-    incumbent: LifecycleModel | None,
+    incumbent: LifecycleModel | None = None,
     *,
     value_model: ValueModel | None,
     value_spec: ValueSpec,

@@ -48,7 +48,7 @@ class Upstream(Protocol):
 
 
 def train(
-    facts: CustomerHistory, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None, *, models: Upstream
+    facts: CustomerHistory, as_of: date, spec: SegmentSpec, incumbent: LayerModels | None = None, *, models: Upstream
 ) -> FitResult:
     """Refit the layers on the snapshot of `as_of` and decide whether the refit takes over.
 

@@ -104,6 +104,35 @@ class Table:
         """No rows, with the `day` column that per-customer tables carry between steps."""
         return self.schema().append(pa.field("day", pa.date32())).empty_table()
 
+    def filled(self, rows: pa.Table) -> pa.Table:
+        """Rows of an input table as the chain takes them: every declared column, and the `day` of each row.
+
+        Parameters
+        ----------
+        rows : pa.Table
+            The columns that there are, by their declared names. `day` is the stamp's calendar day if it is not there.
+
+        Returns
+        -------
+        pa.Table
+            The declared columns in their order and types, null where `rows` lacks one, then `day`. Others are dropped.
+
+        Raises
+        ------
+        ValueError
+            If a required column is missing.
+        """
+        missing = [c.name for c in self.columns if c.required and c.name not in rows.column_names]
+        if missing:
+            raise ValueError(f"{self.name} lacks {', '.join(missing)}")
+        schema = self.empty_days().schema
+        columns = {
+            f.name: rows[f.name] if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
+            for f in self.schema()
+        }
+        columns["day"] = rows["day"] if "day" in rows.column_names else columns[self.stamp or ""]
+        return pa.table(columns).cast(schema)
+
     def conform(self, table: pa.Table) -> pa.Table:
         """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
 

@@ -59,7 +59,7 @@ def training_days(newest: date, first: date, spec: ValueSpec) -> list[date]:
     return [day for day in days if day >= first + timedelta(days=spec.warm_up_days)]
 
 
-def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: ValueModel | None) -> FitResult:
+def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: ValueModel | None = None) -> FitResult:
     """Fit this week's challenger and decide whether it comes into force.
 
     Parameters
