@@ -4,11 +4,11 @@ Belongs here: the contract of each table that enters (`inputs`), crosses or leav
 column schema, the Great Expectations suites, the simulator and the lake's typed empty partitions all derive from these
 declarations. Does not belong here: rules about values (see `expectations`) and how a table is computed.
 
-Each table of the lake also has its partition (`day`, or `week` for the weekly ones), which is not repeated below.
+Each table of the lake also has a partition column (`day` or `week`), which is not repeated in its declaration.
 Stamps are UTC without a zone; days are calendar days in the project's time zone.
 """
 
-from ml.tables.arms import CONTROL, arm_of, arms_table, is_control, may_be_control
+from ml.tables.arms import CONTROL, arm_of, arms_table, is_control
 from ml.tables.contract import ARROW, CUSTOMER_ID, SQL, Column, Table, Type
 from ml.tables.inputs import BALANCES, CUSTOMERS, EVENTS, EXPOSURES, INPUTS, TRANSACTIONS
 from ml.tables.outputs import (
@@ -41,5 +41,5 @@ __all__ = [
     "EXPOSURE_OUTCOMES", "INPUTS", "JOURNEY_FORECASTS", "LAYER_ASSIGNMENTS", "LIFECYCLE_STAGES",
     "MICRO_SEGMENTS", "MICRO_SEGMENT_PROFILES", "MODEL_CHOICES", "MOVEMENTS", "ORDER_DAYS", "OUTPUTS", "QUARANTINE",
     "SEGMENT_ATLAS", "SEGMENT_EVIDENCE", "SQL", "TRANSACTIONS", "Column", "Table", "Type", "arm_of", "arms_table",
-    "is_control", "may_be_control",
+    "is_control",
 ]  # fmt: skip

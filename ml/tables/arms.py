@@ -1,4 +1,4 @@
-"""Which arm of an experiment an exposure's action means: `control`, however it is spelt, or the action itself.
+"""Which arm of an experiment an exposure belongs to: `control`, however it is spelt, or the action itself.
 
 Belongs here: the spellings of control, once. Does not belong here: which actions a project declares (see
 `ml.actions.spec`) and what is done with either arm.
@@ -16,53 +16,77 @@ CONTROL = "control"  # left alone on purpose
 
 _CHANNELS = ("ad", "ads", "call", "campaign", "contact", "e mail", "email", "letter", "mail", "mailing", "message",
              "push", "sms")  # fmt: skip
-_GIFTS = ("action", "communication", "coupon", "intervention", "offer", "promo", "promotion", "treatment")
-_CONTROLS = frozenset(
+_TREATMENTS = ("action", "communication", "coupon", "intervention", "offer", "promo", "promotion", "treatment")
+_CONTROL_SPELLINGS = frozenset(
     (
         "baseline", "control", "control arm", "control group", "controlgroup", "controls", "ctl", "ctrl", "held out",
         "hold out", "hold out group", "holdout", "holdout group", "holdouts", "kontrolle", "kontrollgruppe", "none",
         "not contacted", "not exposed", "not treated", "nothing", "placebo", "unexposed", "untreated",
-        *(f"no {word}" for word in (*_CHANNELS, *_GIFTS)),
+        *(f"no {word}" for word in (*_CHANNELS, *_TREATMENTS)),
     )
 )  # fmt: skip
-_DOUBTFUL = frozenset(("", "0", "false", "n a", "na", "nan", "null", "unknown"))
-_DOUBTFUL_START = ("no ", "non ", "not ", "ohne ", "kein ", "keine ", "without ")
-_DOUBTFUL_WORD = re.compile(r"\b(control|ctrl|hold ?out|kontroll\w*|placebo|untreated)\b")
+_AMBIGUOUS = frozenset(("", "0", "false", "n a", "na", "nan", "null", "unknown"))
+_AMBIGUOUS_START = ("no ", "non ", "not ", "ohne ", "kein ", "keine ", "without ")
+_AMBIGUOUS_WORD = re.compile(r"\b(control|ctrl|hold ?out|kontroll\w*|placebo|untreated)\b")
 
 
-def _plain(value: str) -> str:
-    """Small letters and single blanks: ``no e mail`` for `` No E-Mail``."""
+def _normalised(value: str) -> str:
+    """Lower case and single spaces: ``no e mail`` for `` No E-Mail``."""
     text = unicodedata.normalize("NFKC", value).casefold()
     return re.sub(r"[\W_]+", " ", text).strip()
 
 
 def is_control(value: str) -> bool:
-    """Whether a value of `exposures.action` says that the customer was left alone on purpose.
+    """Whether a value of `exposures.action` means that the customer was left alone on purpose.
+
+    Parameters
+    ----------
+    value : str
+        A value of `exposures.action`, as delivered.
+
+    Returns
+    -------
+    bool
+        True for every known spelling of control, in any case and with any punctuation.
 
     Examples
     --------
     >>> [is_control(value) for value in ("Control", "control ", "No E-Mail", "coupon")]
     [True, True, True, False]
     """
-    return _plain(value) in _CONTROLS
+    return _normalised(value) in _CONTROL_SPELLINGS
 
 
 def may_be_control(value: str) -> bool:
-    """Whether nobody can tell from the value if it is an action: empty, `0`, ``no minimum order``, ``control B``."""
-    text = _plain(value)
+    """Whether a value is ambiguous: it could mean control or name an action, such as ``no minimum order``."""
+    text = _normalised(value)
     has_sign = any(unicodedata.category(sign)[0] in "LNS" for sign in value)  # an emoji is a name
-    if text in _DOUBTFUL:
+    if text in _AMBIGUOUS:
         return not (text == "" and has_sign)
-    return not is_control(value) and (text.startswith(_DOUBTFUL_START) or bool(_DOUBTFUL_WORD.search(text)))
+    return not is_control(value) and (text.startswith(_AMBIGUOUS_START) or bool(_AMBIGUOUS_WORD.search(text)))
 
 
 def arm_of(value: str, declared: Collection[str] = ()) -> str | None:
-    """The arm that a value of `exposures.action` means; None if it may be control and is not declared as an action.
+    """Return the arm that a value of `exposures.action` stands for.
 
     Parameters
     ----------
-    value : as delivered
-    declared : names of the actions that the project declares
+    value : str
+        A value of `exposures.action`, as delivered.
+    declared : collection of str, default ()
+        Names of the actions that the project declares; these are always actions.
+
+    Returns
+    -------
+    str or None
+        `control`, the action itself, or None if the value is ambiguous and not declared.
+
+    Examples
+    --------
+    >>> arm_of("Hold-out"), arm_of("coupon"), arm_of("no minimum order")
+    ('control', 'coupon', None)
+    >>> arm_of("no minimum order", declared=["no minimum order"])
+    'no minimum order'
     """
     if value in declared:
         return value
@@ -72,12 +96,25 @@ def arm_of(value: str, declared: Collection[str] = ()) -> str | None:
 
 
 def arms_table(values: Iterable[str], declared: Collection[str] = ()) -> pa.Table:
-    """Each different value of `exposures.action` beside its arm, which is missing where nobody can tell.
+    """Map each distinct value of `exposures.action` to its arm.
+
+    Parameters
+    ----------
+    values : iterable of str
+        Values of `exposures.action`, as delivered; missing ones are left out.
+    declared : collection of str, default ()
+        Names of the actions that the project declares.
 
     Returns
     -------
-    action, arm: both strings, one row per value.
+    pa.Table
+        Columns action and arm, one row per value in alphabetical order; arm is missing where the value is ambiguous.
+
+    Examples
+    --------
+    >>> arms_table(["coupon", "Control", "coupon", "0"]).to_pylist()
+    [{'action': '0', 'arm': None}, {'action': 'Control', 'arm': 'control'}, {'action': 'coupon', 'arm': 'coupon'}]
     """
-    different = sorted({value for value in values if value is not None})
-    arms = [arm_of(value, declared) for value in different]
-    return pa.table({"action": pa.array(different, pa.string()), "arm": pa.array(arms, pa.string())})
+    actions = sorted({value for value in values if value is not None})
+    arms = [arm_of(value, declared) for value in actions]
+    return pa.table({"action": pa.array(actions, pa.string()), "arm": pa.array(arms, pa.string())})

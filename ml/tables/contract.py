@@ -42,6 +42,11 @@ class Column:
         Whether every accepted row must have a value.
     formerly : str, default ""
         What earlier versions called it; files that have it under that name are read.
+
+    Examples
+    --------
+    >>> Column("ltv", "double", "expected net revenue over the horizon", "currency").unit
+    'currency'
     """
 
     name: str
@@ -54,23 +59,47 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A named set of columns with the key that identifies a row inside one partition."""
+    """A named set of columns with the key that identifies a row inside one partition.
+
+    Parameters
+    ----------
+    name : str
+        Its name, in the lake and in queries.
+    meaning : str
+        What a row is, in words.
+    columns : tuple of Column
+        Its columns, in order.
+    key : tuple of str, default ()
+        The columns that identify a row inside one partition.
+    stamp : str, optional
+        The column that dates a row of an input table.
+    dimensions : tuple of str, default ("day",)
+        What a partition is of: `day`, `week`, and `table` or `family` where these are partitions of their own.
+
+    Examples
+    --------
+    >>> visits = Table("visits", "one visit", (CUSTOMER_ID, Column("minutes", "double", "how long it took")))
+    >>> visits.names
+    ['customer_id', 'minutes']
+    >>> visits.plus([Column("shop", "string", "where it was")])["shop"].meaning
+    'where it was'
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
-    stamp: str | None = None  # the column that dates a row of an input table
+    stamp: str | None = None
     dimensions: tuple[str, ...] = field(default=("day",))
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns, in order."""
+        """Names of the columns, in order."""
         return [column.name for column in self.columns]
 
     @property
     def renamed(self) -> dict[str, str]:
-        """What earlier versions called a column, to what it is called now."""
+        """Former name of each renamed column, with its name now."""
         return {column.formerly: column.name for column in self.columns if column.formerly}
 
     def __getitem__(self, name: str) -> Column:
@@ -80,15 +109,43 @@ class Table:
         raise KeyError(f"{self.name} has no column {name}")
 
     def schema(self) -> pa.Schema:
-        """The Arrow schema of one partition."""
+        """Return the Arrow schema of one partition.
+
+        Returns
+        -------
+        pa.Schema
+            One field per column.
+        """
         return pa.schema([pa.field(column.name, ARROW[column.type]) for column in self.columns])
 
     def empty(self) -> pa.Table:
-        """No rows of one partition."""
+        """Return one partition without rows.
+
+        Returns
+        -------
+        pa.Table
+            An empty table with `schema`.
+        """
         return self.schema().empty_table()
 
     def plus(self, columns: Iterable[Column]) -> Table:
-        """The same table with a project's own columns behind the declared ones."""
+        """Append a project's own columns to the declared ones.
+
+        Parameters
+        ----------
+        columns : iterable of Column
+            The additional columns.
+
+        Returns
+        -------
+        Table
+            The same table with more columns.
+
+        Raises
+        ------
+        ValueError
+            If a name is already in use or given twice.
+        """
         extra = tuple(columns)
         names = [column.name for column in extra]
         taken = {name for name in names if name in self.names or names.count(name) > 1}
@@ -97,11 +154,28 @@ class Table:
         return replace(self, columns=self.columns + extra)
 
     def named(self, name: str) -> Table:
-        """The same columns under another name."""
+        """Rename the table.
+
+        Parameters
+        ----------
+        name : str
+            The new name.
+
+        Returns
+        -------
+        Table
+            The same columns under the new name.
+        """
         return replace(self, name=name)
 
     def empty_days(self) -> pa.Table:
-        """No rows, with the `day` column that per-customer tables carry between steps."""
+        """Return no rows, with the `day` column that per-customer tables carry between steps.
+
+        Returns
+        -------
+        pa.Table
+            An empty table with `schema` and `day`.
+        """
         return self.schema().append(pa.field("day", pa.date32())).empty_table()
 
     def filled(self, rows: pa.Table) -> pa.Table:
@@ -134,7 +208,17 @@ class Table:
         return pa.table(columns).cast(schema)
 
     def conform(self, table: pa.Table) -> pa.Table:
-        """Order and cast `table` to the declared columns. Columns that are not declared are dropped.
+        """Order and cast `table` to the declared columns, and drop all others.
+
+        Parameters
+        ----------
+        table : pa.Table
+            Rows with at least the declared columns.
+
+        Returns
+        -------
+        pa.Table
+            The same rows with `schema`.
 
         Raises
         ------

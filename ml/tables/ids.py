@@ -1,4 +1,4 @@
-"""Ids that are none: what programs and people write where nobody is known, and what spreadsheets make of long numbers.
+"""Ids that identify nobody: placeholders that programs and people write, and long numbers that spreadsheets rounded.
 
 Belongs here: the words and their SQL, which the profile of delivered data and the rules about rows share. Does not
 belong here: when they are looked for (see `ml.profile`), and what becomes of their rows (see `expectations`).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 CUSTOMER = "customer_id"
-# In small letters, without blanks around them.
+# In lower case, without blanks around them.
 PLACEHOLDERS = (
     "null", "(null)", "none", "nil", "nan", "na", "n/a", "#n/a", "n.a.", "n/v", "undefined", "unknown", "(unknown)",
     "unbekannt", "inconnu", "desconocido", "not set", "(not set)", "not available", "(blank)", "blank", "empty",
@@ -29,17 +29,17 @@ def _text(value: str) -> str:
 
 
 def bare(id_: str) -> str:
-    """SQL of an id in small letters without blanks around it."""
+    """SQL of an id in lower case without blanks around it."""
     return f"lower(trim({id_}))"
 
 
 def is_placeholder(id_: str) -> str:
-    """SQL: whether an id is a word for nobody."""
+    """SQL: whether an id is a placeholder."""
     return f"{bare(id_)} IN ({', '.join(map(_text, PLACEHOLDERS))})"
 
 
 def is_zero(id_: str) -> str:
-    """SQL: whether an id is nothing but zeros, which may be somebody where ids are counted from 0."""
+    """SQL: whether an id is nothing but zeros, which may be a real id where ids start at 0."""
     return f"regexp_matches({id_}, {_text(_ZERO)})"
 
 
@@ -49,10 +49,10 @@ def is_negative(id_: str) -> str:
 
 
 def is_rounded(id_: str) -> str:
-    """SQL: whether an id is a number in scientific notation: spreadsheets write long ones so, and lose digits."""
+    """SQL: whether an id is in scientific notation, as spreadsheets write long numbers, losing digits."""
     return f"regexp_matches({id_}, {_text(_ROUNDED)})"
 
 
 def without_blanks(id_: str) -> str:
-    """SQL of an id in which every kind of blank is one plain blank, with none around."""
+    """SQL of an id with every run of blanks replaced by one space, and none at its ends."""
     return f"trim(regexp_replace({id_}, {_text(_BLANKS)}, ' ', 'g'))"

@@ -1,4 +1,4 @@
-"""What a business brings: the input tables.
+"""What a business delivers: the input tables.
 
 Belongs here: the columns a source may deliver. Does not belong here: how a source names them (see the project file).
 """
@@ -18,8 +18,8 @@ TRANSACTIONS = Table(
         _c("transaction_id", "string", "unique per line, where the business has one"),
         _c("order_id", "string", "the basket or order the line belongs to"),
         _c("product_id", "string", "what was bought"),
-        _c("category", "string", "what kind of thing it is"),
-        _c("discount", "double", "what the customer was spared; at least 0", "currency"),
+        _c("category", "string", "the kind of product"),
+        _c("discount", "double", "discount given on the line; at least 0", "currency"),
         _c("quantity", "double", "units"),
         _c("margin", "double", "gross margin of the line", "currency"),
     ),
@@ -27,14 +27,14 @@ TRANSACTIONS = Table(
 )
 CUSTOMERS = Table(
     "customers",
-    "what is known of a customer beside what they do; one row per delivery, the newest holds",
+    "what is known about a customer besides their behaviour; one row per delivery, the newest counts",
     (CUSTOMER_ID, _c("registered_at", "timestamp", "when the customer registered", "UTC")),
     key=("customer_id",),
     stamp="registered_at",
 )
 EVENTS = Table(
     "events",
-    "what customers do beside buying: visits, views, redemptions, sessions",
+    "what customers do besides buying: visits, views, redemptions, sessions",
     (
         CUSTOMER_ID,
         _c("occurred_at", "timestamp", "when it happened", "UTC", required=True),
@@ -44,7 +44,7 @@ EVENTS = Table(
         _c("device", "string", "device class"),
         _c("os", "string", "operating system"),
         _c("browser", "string", "browser"),
-        _c("channel", "string", "where it came through"),
+        _c("channel", "string", "the channel it came through"),
         _c("referrer", "string", "where the customer came from"),
         _c("campaign", "string", "the campaign it is attributed to"),
     ),
@@ -59,7 +59,7 @@ EXPOSURES = Table(
         _c(
             "action",
             "string",
-            "which action; `control`, however spelt, is left alone on purpose",
+            "the action; `control`, in any spelling, for customers left alone on purpose",
             required=True,
         ),
         _c("campaign_id", "string", "the campaign it belongs to"),
@@ -67,12 +67,14 @@ EXPOSURES = Table(
         _c(
             "propensity",
             "double",
-            "chance with which the row's own arm was assigned: the action, or control",
+            "probability that the row's own arm was assigned: the action, or control",
             "0 to 1",
         ),
-        _c("propensities", "string", 'chance of each arm, as JSON: `{"coupon": 0.4, "call": 0.2, "control": 0.4}`'),
+        _c(
+            "propensities", "string", 'probability of each arm, as JSON: `{"coupon": 0.4, "call": 0.2, "control": 0.4}`'
+        ),
         _c("cost", "double", "what it cost", "currency"),
-        _c("is_holdout", "boolean", "kept back on purpose"),
+        _c("is_holdout", "boolean", "held out on purpose"),
         _c("randomised", "boolean", "whether chance alone chose the action"),
     ),
     stamp="exposed_at",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ml.actions import Action, ActionPolicy, exposure_outcomes, maturity
-from ml.tables import CONTROL, arm_of, is_control, may_be_control
+from ml.tables import CONTROL, arm_of, is_control
+from ml.tables.arms import may_be_control
 from tests.ml.action_worlds import ENGINE, START, Log, day, facts_of, spending
 
 SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
