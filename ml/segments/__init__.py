@@ -5,14 +5,12 @@ here: stages (`ml.lifecycle`), how customers move between groups (`ml.journeys`)
 """
 
 from ml.segments.assignment import History, assign, days_before, history_columns
-from ml.segments.audiences import audiences, check_audiences
-from ml.segments.cuts import Past
+from ml.segments.audiences import audiences
 from ml.segments.fitting import fit_layers
-from ml.segments.identity import Event, lineage, matched_letters
 from ml.segments.inputs import layer_inputs
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels
-from ml.segments.micro_segments import micro_segment_id, micro_segments, places_of, prefixes
+from ml.segments.micro_segments import micro_segment_id, micro_segments, prefixes
 from ml.segments.names import Names
 from ml.segments.profiles import profiles
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
@@ -29,9 +27,8 @@ from ml.segments.specs import (
 from ml.segments.training import train
 
 __all__ = [
-    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "Event", "History", "LayerModel", "LayerModels",
-    "LayerRule", "LayerSpec", "Names", "Past", "SegmentSpec", "apply_means", "assign", "audiences",
-    "check_audiences", "days_before", "fit_layers", "history_columns", "input_columns", "layer_inputs", "lineage",
-    "matched_letters", "micro_segment_id", "micro_segments", "places_of", "prefixes",
-    "profiles", "r2", "shrunken_means", "train", "unknown_features",
+    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "History", "LayerModel", "LayerModels", "LayerRule",
+    "LayerSpec", "Names", "SegmentSpec", "apply_means", "assign", "audiences", "days_before", "fit_layers",
+    "history_columns", "input_columns", "layer_inputs", "micro_segment_id", "micro_segments", "prefixes", "profiles",
+    "r2", "shrunken_means", "train", "unknown_features",
 ]  # fmt: skip

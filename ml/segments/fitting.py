@@ -24,7 +24,7 @@ import ml.segments.preparation as preparation
 import ml.segments.structure as structure
 from ml.engine import in_memory
 from ml.reasons import Reason
-from ml.segments.cuts import Past, StagePast, is_better, judged
+from ml.segments.cuts import PastOutcomes, StageOutcomes, choose_cut, is_better
 from ml.segments.identity import lineage, matched_letters, new_letters
 from ml.segments.inputs import in_order
 from ml.segments.layer_model import LayerModel, rule_places
@@ -32,56 +32,90 @@ from ml.segments.layers import LayerModels, kept_as_it_is
 from ml.segments.naming import with_names
 from ml.segments.reasons import Code, Drift
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
-from ml.segments.structure import APART, SEPARATION, STABLE, Point
+from ml.segments.structure import MIN_CENTRE_DISTANCE, MIN_SEPARATION, MIN_STABILITY_ARI, Point
 from ml.segments.unknown import are_many, has_unknown, place_of_unknown, unknown_rows, with_unknown, without_unknown
 
 OTHERS = "others"
-DRAWN = "_drawn"  # when each row is drawn, which stays true of a part of the rows
+DRAW_RANK = "_draw_rank"  # column with the order in which rows are drawn, which also orders any subset of them
 CANDIDATE_ROWS = 10_000  # customers on whom candidate cuts are made before the chosen one is fitted to all
-MUCH_BETTER = 1.2  # times the separation in force: another number of natural clusters must reach it
-DRIFT = 0.05  # log-likelihood per customer by which a refit must explain today better than the clusters in force
+MIN_SEPARATION_RATIO = 1.2  # of the separation in force, which a larger number of natural clusters must exceed
+MIN_DRIFT_GAIN = 0.05  # log-likelihood per customer by which a refit must beat the clusters in force
 
 
 def fit_layers(
-    inputs: pa.Table, spec: SegmentSpec, incumbent: LayerModels | None = None, past: Past | None = None
+    inputs: pa.Table, spec: SegmentSpec, incumbent: LayerModels | None = None, past: PastOutcomes | None = None
 ) -> LayerModels:
     """Fit every layer in every stage on one day's inputs.
 
     Parameters
     ----------
-    inputs : `layer_inputs` of a single day (or a sample of it)
-    incumbent : the layers in force, whose clusters are continued
-    past : what followed on earlier days; without it no cut can be shown to pay, and only natural clusters, and numbers
-        of clusters that the project file fixes, are made
+    inputs : pyarrow.Table
+        `layer_inputs` of a single day, or of a sample of it.
+    spec : SegmentSpec
+        Layers to fit, and limits.
+    incumbent : LayerModels, optional
+        The layers in force, whose clusters are continued.
+    past : PastOutcomes, optional
+        What followed on earlier days. Without it no cut can be shown to pay, so only natural clusters, and numbers of
+        clusters that the project file fixes, are made.
+
+    Returns
+    -------
+    LayerModels
+        One model per stage and layer that applies.
+
+    Raises
+    ------
+    ValueError
+        If there are no customers.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> spend = [5.0, 6, 7, 8, 9, 10, 500, 550, 600, 650, 700, 750]
+    >>> inputs = pa.table(
+    ...     {
+    ...         "customer_id": [f"c{number:02d}" for number in range(12)],
+    ...         "day": [date(2024, 3, 1)] * 12,
+    ...         "stage": ["active"] * 12,
+    ...         "sub_stage": ["steady"] * 12,
+    ...         "spend_90d": spend,
+    ...     }
+    ... )
+    >>> spec = SegmentSpec((LayerSpec("value", ("spend_90d",), method="quantiles", k=2),), min_cluster_customers=5)
+    >>> (value,) = fit_layers(inputs, spec).models
+    >>> value.letters, value.names, value.sizes
+    (('B', 'A'), ('low spend', 'high spend'), (6, 6))
     """
     if not inputs.num_rows:
         raise ValueError("no customers to fit layers on")
     inputs = in_order(inputs)
     columns = [name for name in inputs.column_names if name not in ("customer_id", "day", *STAGE_COLUMNS)]
-    on_before = set() if incumbent is None else {layer.name for layer in incumbent.live}
-    off = tuple(x.name for x in spec.layers if x.name not in on_before and not has_data(inputs, x, columns))
+    earlier_layers = set() if incumbent is None else {layer.name for layer in incumbent.live}
+    off = tuple(x.name for x in spec.layers if x.name not in earlier_layers and not has_data(inputs, x, columns))
     stages = pc.unique(inputs["stage"]).to_pylist()
-    if incumbent is not None:  # a stage that is empty today keeps what it had
+    if incumbent is not None:  # a stage that is empty today keeps its clusters
         stages += [model.stage for model in incumbent.models]
     models = []
     for stage in sorted(set(stages)):
-        part = inputs.filter(pc.equal(inputs["stage"], stage))
-        part = part.append_column(DRAWN, pa.array(np.argsort(drawn(part))))  # once for all layers
-        behind = past.of(stage) if past is not None else None
+        rows = inputs.filter(pc.equal(inputs["stage"], stage))
+        rows = rows.append_column(DRAW_RANK, pa.array(np.argsort(draw_order(rows))))  # once for all layers
+        stage_outcomes = past.of(stage) if past is not None else None
         for layer in spec.layers:
             if layer.applies_to(stage) and layer.name not in off:
-                before = incumbent.find(stage, layer.name) if incumbent is not None else None
-                used = incumbent.letters_used(stage, layer.name) if incumbent is not None else ()
-                fitted = fit_layer(part, stage, layer, layer.present(columns), spec, before, used, behind)
+                in_force = incumbent.find(stage, layer.name) if incumbent is not None else None
+                letters_used = incumbent.letters_used(stage, layer.name) if incumbent is not None else ()
+                features = layer.present(columns)
+                fitted = fit_layer(rows, stage, layer, features, spec, in_force, letters_used, stage_outcomes)
                 models.append(fitted)
-                if behind is not None and len(fitted.letters) > 1:
-                    behind = behind.split(fitted.assign(behind.inputs))
-    lost = _no_longer_cut(incumbent, models)
-    return LayerModels(spec.layers, tuple(models), pc.max(inputs["day"]).as_py(), off, lost)
+                if stage_outcomes is not None and len(fitted.letters) > 1:
+                    stage_outcomes = stage_outcomes.split(fitted.assign(stage_outcomes.inputs))
+    letters_before = _no_longer_cut(incumbent, models)
+    return LayerModels(spec.layers, tuple(models), pc.max(inputs["day"]).as_py(), off, letters_before)
 
 
 def has_data(inputs: pa.Table, layer: LayerSpec, columns: Sequence[str]) -> bool:
-    """Whether any feature of the layer differs between customers at all; rules can always be asked."""
+    """Whether any feature of the layer differs between customers; a layer of rules always has data."""
     return layer.method == "rules" or any(_differs(inputs[name]) for name in layer.present(columns))
 
 
@@ -96,12 +130,13 @@ def _differs(column: pa.ChunkedArray) -> bool:
 def _no_longer_cut(
     incumbent: LayerModels | None, models: Sequence[LayerModel]
 ) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Letters of every stage and layer that was cut before and is not now."""
     if incumbent is None:
         return ()
-    now = {(model.stage, model.layer.name) for model in models}
-    before = {(stage, name): used for stage, name, used in incumbent.letters_before}
-    before |= {(model.stage, model.layer.name): model.letters_used for model in incumbent.models}
-    return tuple((stage, name, used) for (stage, name), used in sorted(before.items()) if (stage, name) not in now)
+    fitted = {(model.stage, model.layer.name) for model in models}
+    letters = {(stage, name): used for stage, name, used in incumbent.letters_before}
+    letters |= {(model.stage, model.layer.name): model.letters_used for model in incumbent.models}
+    return tuple((stage, name, used) for (stage, name), used in sorted(letters.items()) if (stage, name) not in fitted)
 
 
 def fit_layer(
@@ -110,102 +145,126 @@ def fit_layer(
     layer: LayerSpec,
     features: Sequence[str],
     spec: SegmentSpec,
-    before: LayerModel | None,
+    incumbent: LayerModel | None,
     letters_used: Sequence[str] = (),
-    past: StagePast | None = None,
+    past: StageOutcomes | None = None,
 ) -> LayerModel:
-    """Fit one layer in one stage and carry on the letters of the clusters in force.
+    """Fit one layer in one stage, and carry on the letters of the clusters in force.
 
-    A cluster of fewer than `min_cluster_customers` is not made; one that is continued may shrink to half of that, so
-    that a stage near the limit does not gain and lose it every week.
+    No cluster of fewer than `min_cluster_customers` is made. One that is continued may shrink to half of that, so that
+    a stage near the limit does not gain and lose it every week.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Inputs of the stage's customers.
+    stage : str
+        Name of the stage.
+    layer : LayerSpec
+        Settings of the layer.
+    features : Sequence of str
+        The layer's features among the columns of `table`.
+    spec : SegmentSpec
+        Limits of the fit.
+    incumbent : LayerModel or None
+        The layer in force in this stage.
+    letters_used : Sequence of str
+        Every letter ever given to a cluster of the layer in this stage.
+    past : StageOutcomes, optional
+        What followed on earlier days, split by the layers before this one.
+
+    Returns
+    -------
+    LayerModel
+        With letters, names, evidence and events.
     """
-    if before is not None and table.num_rows == 0:
-        return replace(kept_as_it_is(before), layer=layer)
+    if incumbent is not None and table.num_rows == 0:
+        return replace(kept_as_it_is(incumbent), layer=layer)
     if layer.method != "rules":
-        looked_at = features[:1] if layer.method == "quantiles" else features
-        unknown = unknown_rows(table, looked_at)
-        if are_many(unknown, spec.min_cluster_customers, before):
-            return _beside_unknown(table, unknown, stage, layer, looked_at, spec, before, letters_used, past)
-    fitted = _clusters(table, stage, layer, features, spec, without_unknown(before), letters_used, past)
-    return _finished(fitted, table, before)
+        used = features[:1] if layer.method == "quantiles" else features
+        unknown = unknown_rows(table, used)
+        if are_many(unknown, spec.min_cluster_customers, incumbent):
+            return _fit_with_unknown(table, unknown, stage, layer, used, spec, incumbent, letters_used, past)
+    fitted = _fit_clusters(table, stage, layer, features, spec, without_unknown(incumbent), letters_used, past)
+    return _finish(fitted, table, incumbent)
 
 
-def _finished(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
-    """A layer's clusters with letters, names and days; those of rules have their letters."""
-    lettered = fitted if fitted.rules else _with_letters(fitted, table, before)
-    return _dated(with_names(lettered, table), table, before)
+def _finish(fitted: LayerModel, table: pa.Table, incumbent: LayerModel | None) -> LayerModel:
+    """Add letters, names and days to a layer's clusters; those of rules have their letters already."""
+    lettered = fitted if fitted.rules else _with_letters(fitted, table, incumbent)
+    return _with_days(with_names(lettered, table), table, incumbent)
 
 
-def _beside_unknown(
+def _fit_with_unknown(
     table: pa.Table,
     unknown: np.ndarray,
     stage: str,
     layer: LayerSpec,
     features: Sequence[str],
     spec: SegmentSpec,
-    before: LayerModel | None,
+    incumbent: LayerModel | None,
     letters_used: Sequence[str],
-    past: StagePast | None,
+    past: StageOutcomes | None,
 ) -> LayerModel:
-    """Clusters of those of whom something is known, and one of the others."""
+    """Fit clusters among customers of whom something is known, and add one of the others."""
     known = table.filter(pa.array(~unknown))
-    behind = None if past is None else past.at(~unknown_rows(past.inputs, features))
-    found = _clusters(known, stage, layer, features, spec, without_unknown(before), letters_used, behind)
-    columns = found.columns or preparation.fit(_first(known, structure.ROWS), features)
-    return _finished(with_unknown(found, columns, features, unknown), table, before)
+    past_of_known = None if past is None else past.select(~unknown_rows(past.inputs, features))
+    fitted = _fit_clusters(known, stage, layer, features, spec, without_unknown(incumbent), letters_used, past_of_known)
+    columns = fitted.columns or preparation.fit(_draw(known, structure.MAX_ROWS), features)
+    return _finish(with_unknown(fitted, columns, features, unknown), table, incumbent)
 
 
-def _clusters(
+def _fit_clusters(
     table: pa.Table,
     stage: str,
     layer: LayerSpec,
     features: Sequence[str],
     spec: SegmentSpec,
-    before: LayerModel | None,
+    incumbent: LayerModel | None,
     letters_used: Sequence[str],
-    past: StagePast | None,
+    past: StageOutcomes | None,
 ) -> LayerModel:
-    """The clusters of some rows, without letters and names."""
-    columns = preparation.fit(_first(table, structure.ROWS), features)
-    if before is not None and preparation.still_fit(before.columns, columns, table):
-        columns = before.columns  # the units of the clusters in force: only then can both be held against each other
+    """Fit clusters without letters and names."""
+    columns = preparation.fit(_draw(table, structure.MAX_ROWS), features)
+    if incumbent is not None and preparation.is_still_valid(incumbent.columns, columns, table):
+        columns = incumbent.columns  # only in the same units can both be compared
     bare = LayerModel(stage, layer, columns, letters_used=tuple(letters_used))
     if layer.method == "rules":
-        return _fit_rules(bare, table, before)
-    room = _Room(spec.min_cluster_customers, table.num_rows)
+        return _fit_rules(bare, table, incumbent)
+    limits = _SizeLimits(spec.min_cluster_customers, table.num_rows)
     if not columns:
-        fitted = _one(bare, table, Reason(Code.ALL_ALIKE))
-    elif room.clusters < 2:
-        figures = {"customers": table.num_rows, "needed": 2 * room.smallest}
-        fitted = _one(bare, table, Reason(Code.TOO_FEW, figures))
+        fitted = _single_cluster(bare, table, Reason(Code.ALL_ALIKE))
+    elif limits.max_clusters < 2:
+        figures = {"customers": table.num_rows, "needed": 2 * limits.min_size}
+        fitted = _single_cluster(bare, table, Reason(Code.TOO_FEW, figures))
     elif layer.method == "quantiles" and not isinstance(columns[0], preparation.Numeric):
-        fitted = _one(bare, table, Reason(Code.NOT_A_NUMBER, {"feature": columns[0].feature}))
+        fitted = _single_cluster(bare, table, Reason(Code.NOT_A_NUMBER, {"feature": columns[0].feature}))
     elif layer.method == "quantiles":
-        fitted = _fit_quantiles(bare, table, room.smallest)
+        fitted = _fit_quantiles(bare, table, limits.min_size)
     elif layer.k == "auto":
-        fitted = _fit_auto(bare, table, before, past, room)
+        fitted = _fit_auto(bare, table, incumbent, past, limits)
     else:
-        fitted = _fit_fixed(bare, table, before, room)
+        fitted = _fit_fixed(bare, table, incumbent, limits)
     return fitted
 
 
 @dataclass(frozen=True)
-class _Room:
+class _SizeLimits:
     """How many customers there are, and how many a cluster must have."""
 
-    smallest: int
+    min_size: int
     customers: int
 
     @property
-    def clusters(self) -> int:
-        return self.customers // self.smallest
+    def max_clusters(self) -> int:
+        return self.customers // self.min_size
 
-    def least(self, customers: int) -> int:
-        """The same share among fewer."""
-        return max(5, -(-self.smallest * customers // self.customers))
+    def min_size_among(self, customers: int) -> int:
+        """The same share of fewer customers."""
+        return max(5, -(-self.min_size * customers // self.customers))
 
 
-def _one(model: LayerModel, table: pa.Table, reason: Reason, curve: tuple[Point, ...] = ()) -> LayerModel:
+def _single_cluster(model: LayerModel, table: pa.Table, reason: Reason, curve: tuple[Point, ...] = ()) -> LayerModel:
     return replace(model, letters=("A",), sizes=(table.num_rows,), kind="one", reason=reason, curve=curve)
 
 
@@ -213,258 +272,289 @@ def _one(model: LayerModel, table: pa.Table, reason: Reason, curve: tuple[Point,
 
 
 def _fit_auto(
-    model: LayerModel, table: pa.Table, before: LayerModel | None, past: StagePast | None, room: _Room
+    model: LayerModel, table: pa.Table, incumbent: LayerModel | None, past: StageOutcomes | None, limits: _SizeLimits
 ) -> LayerModel:
-    """Natural clusters where there are some, else the cut that pays, else one cluster."""
+    """Natural clusters if there are any, else the cut that pays, else one cluster."""
     data = _matrix(model.columns, table)
-    most = min(model.layer.most, room.clusters)
-    order = _order(table)
-    some = data[np.sort(order[: structure.ROWS])]
-    least = room.least(len(some))
-    seen = structure.natural_clusters(some, _blocks(model.columns), most, least)
-    k, curve = seen.k, seen.curve
-    if before is not None and before.kind == "natural":
-        k = _held(k, len(before.letters), curve)
+    max_clusters = min(model.layer.most, limits.max_clusters)
+    order = _draw_order(table)
+    sample = data[np.sort(order[: structure.MAX_ROWS])]
+    min_size = limits.min_size_among(len(sample))
+    natural = structure.natural_clusters(sample, _blocks(model.columns), max_clusters, min_size)
+    k, curve = natural.k, natural.curve
+    if incumbent is not None and incumbent.kind == "natural":
+        k = _kept_number(k, len(incumbent.letters), curve)
     if k > 1:
-        fitted = _natural(model, table, data, k, before, seen, some, room)
-        if (fitted is None or fitted.drift) and k != seen.k > 1:  # what is held does not fit any more either
-            fitted = _natural(model, table, data, seen.k, before, seen, some, room) or fitted
+        fitted = _fit_natural(model, table, data, k, incumbent, natural, sample, limits)
+        if (fitted is None or fitted.drift) and k != natural.k > 1:  # the number in force no longer fits either
+            fitted = _fit_natural(model, table, data, natural.k, incumbent, natural, sample, limits) or fitted
         if fitted is not None:
             return fitted
-    if past is None or not past.can_judge(2 * room.smallest):
-        why = Reason(Code.TOO_LITTLE_HISTORY)
-        if before is not None and before.kind == "cut":
-            return _anchored_cut(model, table, data, before, curve, room) or _one(model, table, why, curve)
-        return _one(model, table, why, curve)
-    return _cut(model, table, data, order, before, past, curve, room)
+    if past is None or not past.can_judge(2 * limits.min_size):
+        reason = Reason(Code.TOO_LITTLE_HISTORY)
+        if incumbent is not None and incumbent.kind == "cut":
+            fitted = _refit_cut(model, table, data, incumbent, curve, limits)
+            if fitted is not None:
+                return fitted
+        return _single_cluster(model, table, reason, curve)
+    return _fit_cut(model, table, data, order, incumbent, past, curve, limits)
 
 
-def _held(k: int, had: int, curve: Sequence[Point]) -> int:
-    """A number of natural clusters in force is held to a lower bar than a new one."""
-    point = next((one for one in curve if one.k == had), None)
-    if k == had or point is None or point.separation is None or point.stability is None or point.apart is None:
+def _kept_number(k: int, incumbent_k: int, curve: Sequence[Point]) -> int:
+    """Prefer the number of natural clusters in force, which has lower thresholds to pass than a new one."""
+    point = next((point for point in curve if point.k == incumbent_k), None)
+    if (
+        k == incumbent_k
+        or point is None
+        or point.separation is None
+        or point.stability is None
+        or point.centre_distance is None
+    ):
         return k
-    other = next((one.separation or 0.0 for one in curve if one.k == k), 0.0)
-    still = (point.separation / SEPARATION, 1 / 2), (point.stability / STABLE, 0.8), (point.apart / APART, 0.8)
-    at_most = point.separation * (MUCH_BETTER if k > had else 1)  # fewer clusters must only not explain more
-    return had if all(found >= asked for found, asked in still) and other < at_most else k
+    separation = next((point.separation or 0.0 for point in curve if point.k == k), 0.0)
+    ratios = (
+        (point.separation / MIN_SEPARATION, 1 / 2),
+        (point.stability / MIN_STABILITY_ARI, 0.8),
+        (point.centre_distance / MIN_CENTRE_DISTANCE, 0.8),
+    )
+    max_separation = point.separation * (MIN_SEPARATION_RATIO if k > incumbent_k else 1)
+    return incumbent_k if all(ratio >= min_ratio for ratio, min_ratio in ratios) and separation < max_separation else k
 
 
-def _natural(
+def _fit_natural(
     model: LayerModel,
     table: pa.Table,
     data: np.ndarray,
     k: int,
-    before: LayerModel | None,
-    seen: structure.Structure,
-    some: np.ndarray,
-    room: _Room,
+    incumbent: LayerModel | None,
+    natural: structure.Structure,
+    sample: np.ndarray,
+    limits: _SizeLimits,
 ) -> LayerModel | None:
-    is_anchored = before is not None and before.kind == "natural" and len(before.letters) == k
-    floor = mixture.least_variance(some)
-    start = _members(data, before, table) if is_anchored and before is not None else None
-    if start is None:  # the clusters of those whom the structure test looked at, in all columns
-        start = mixture.of_labels(some, seen.labels[k], k, floor)
-    found = mixture.expectation_maximisation(data, start, floor)
-    place = found.labels(data)
-    sizes = np.bincount(place, minlength=k)
-    if sizes.min() < max(1, room.smallest // 2 if is_anchored else room.smallest):
+    is_anchored = incumbent is not None and incumbent.kind == "natural" and len(incumbent.letters) == k
+    floor = mixture.min_variance(sample)
+    start = _mixture_in_force(data, incumbent, table) if is_anchored and incumbent is not None else None
+    if start is None:  # the clusters of the sample that was tested, in all columns
+        start = mixture.mixture_from_labels(sample, natural.labels[k], k, floor)
+    fitted = mixture.expectation_maximisation(data, start, floor)
+    clusters = fitted.labels(data)
+    sizes = np.bincount(clusters, minlength=k)
+    if sizes.min() < max(1, limits.min_size // 2 if is_anchored else limits.min_size):
         return None
-    point = next(one for one in seen.curve if one.k == k)
+    point = next(point for point in natural.curve if point.k == k)
     figures = {
-        "clusters": k, "separation": point.separation or 0.0, "separation_asked": SEPARATION,
+        "clusters": k, "separation": point.separation or 0.0, "separation_asked": MIN_SEPARATION,
         "stability": point.stability or 0.0,
     }  # fmt: skip
-    fitted = _with_centres(model, data, place, found.centres, np.sqrt(found.variance))
-    shares = tuple(float(x) for x in found.shares)
-    fitted = replace(fitted, kind="natural", reason=Reason(Code.NATURAL, figures), curve=seen.curve, shares=shares)
-    return replace(fitted, drift=_drift(data, fitted, before) if before is not None else None)
+    layer = _with_centres(model, data, clusters, fitted.centres, np.sqrt(fitted.variance))
+    shares = tuple(float(x) for x in fitted.shares)
+    layer = replace(layer, kind="natural", reason=Reason(Code.NATURAL, figures), curve=natural.curve, shares=shares)
+    return replace(layer, drift=_drift(data, layer, incumbent) if incumbent is not None else None)
 
 
-def _members(data: np.ndarray, before: LayerModel, table: pa.Table) -> mixture.Mixture | None:
-    """The clusters in force on today's data, in today's units: their members' means, their spread and shares."""
-    place = before.assign(table)
-    sizes = np.bincount(place, minlength=len(before.letters))
+def _mixture_in_force(data: np.ndarray, incumbent: LayerModel, table: pa.Table) -> mixture.Mixture | None:
+    """The clusters in force on today's data and in its units: means of their members, common variance and shares."""
+    clusters = incumbent.assign(table)
+    sizes = np.bincount(clusters, minlength=len(incumbent.letters))
     return (
-        mixture.of_labels(data, place, len(sizes), mixture.least_variance(data))
+        mixture.mixture_from_labels(data, clusters, len(sizes), mixture.min_variance(data))
         if len(sizes) > 1 and sizes.min()
         else None
     )
 
 
-def _drift(data: np.ndarray, fitted: LayerModel, before: LayerModel) -> Reason | None:
+def _drift(data: np.ndarray, fitted: LayerModel, incumbent: LayerModel) -> Reason | None:
     """Why the clusters in force are wrong today, if they are."""
     k = len(fitted.letters)
-    if before.kind != "natural":  # nothing in force is wrong: clusters that have appeared must win the contest
+    if incumbent.kind != "natural":  # nothing in force is wrong: new natural clusters must win the contest
         return None
-    if len(before.letters) != k:
-        return Reason(Drift.OTHER_NUMBER, {"before": len(before.letters), "clusters": k})
-    if before.columns is not fitted.columns:
+    if len(incumbent.letters) != k:
+        return Reason(Drift.OTHER_NUMBER, {"before": len(incumbent.letters), "clusters": k})
+    if incumbent.columns is not fitted.columns:
         return None
-    told = [mixture.log_likelihood(data, _mixture(one)).mean() for one in (fitted, before)]
-    numbers = k * data.shape[1] + k
-    if told[0] - told[1] < max(DRIFT, 2.5 * numbers / len(data)):
+    fits = [mixture.log_likelihood(data, _mixture(layer)).mean() for layer in (fitted, incumbent)]
+    n_parameters = k * data.shape[1] + k
+    if fits[0] - fits[1] < max(MIN_DRIFT_GAIN, 2.5 * n_parameters / len(data)):
         return None
-    return Reason(Drift.MOVED, {"gain": float(told[0] - told[1])})
+    return Reason(Drift.MOVED, {"gain": float(fits[0] - fits[1])})
 
 
 def _mixture(model: LayerModel) -> mixture.Mixture:
     return mixture.Mixture(np.array(model.centres), np.array(model.spread) ** 2, np.array(model.shares), -np.inf)
 
 
-def _cut(
+def _fit_cut(
     model: LayerModel,
     table: pa.Table,
     data: np.ndarray,
     order: np.ndarray,
-    before: LayerModel | None,
-    past: StagePast,
+    incumbent: LayerModel | None,
+    past: StageOutcomes,
     curve: tuple[Point, ...],
-    room: _Room,
+    limits: _SizeLimits,
 ) -> LayerModel:
-    """The fewest clusters that tell most of what a cut can tell of what came next."""
-    some = data[np.sort(order[:CANDIDATE_ROWS])]
-    behind = _matrix(model.columns, past.inputs)
-    had = len(before.letters) if before is not None and before.kind == "cut" else 1
-    centres: dict[int, np.ndarray] = {}
-    points = len(np.unique(some, axis=0))
-    for k in range(2, min(model.layer.most, room.clusters, points) + 1):
-        start = _members(data, before, table) if before is not None and k == had else None
-        found = mixture.k_means(some, k) if start is None else mixture.k_means(data, start.centres)
-        if np.bincount(mixture.nearest(some, found), minlength=k).min() >= room.least(len(some)) // (
-            1 if k != had else 2
-        ):
-            centres[k] = found
-    k, gains, falls = judged(past, {k: mixture.nearest(behind, found) for k, found in centres.items()})
-    merged = {one.k: one for one in gains}
-    if had in merged and k != had:
-        still = max(merged[had].gain_spend or 0.0, merged[had].gain_stage or 0.0) > 0
-        if still and not (k > 1 and is_better(falls, k, had)):
-            k = had  # no other number of clusters tells more than the one in force, beyond chance
+    """Fit the smallest number of clusters that explains nearly as much of what follows as any."""
+    incumbent_k = len(incumbent.letters) if incumbent is not None and incumbent.kind == "cut" else 1
+    candidates = _candidate_cuts(model, table, data, order, incumbent, incumbent_k, limits)
+    past_data = _matrix(model.columns, past.inputs)
+    k, gains, falls = choose_cut(past, {k: mixture.nearest(past_data, centres) for k, centres in candidates.items()})
+    by_k = {point.k: point for point in gains}
+    if incumbent_k in by_k and k != incumbent_k:
+        is_paying = max(by_k[incumbent_k].gain_spend or 0.0, by_k[incumbent_k].gain_stage or 0.0) > 0
+        if is_paying and not (k > 1 and is_better(falls, k, incumbent_k)):
+            k = incumbent_k  # no other number of clusters is significantly better than the one in force
     curve = tuple(
-        replace(one, gain_spend=merged[one.k].gain_spend, gain_stage=merged[one.k].gain_stage)
-        if one.k in merged
-        else one
-        for one in curve
-    ) + tuple(one for one in gains if one.k not in {other.k for other in curve})
+        replace(point, gain_spend=by_k[point.k].gain_spend, gain_stage=by_k[point.k].gain_stage)
+        if point.k in by_k
+        else point
+        for point in curve
+    ) + tuple(point for point in gains if point.k not in {other.k for other in curve})
     if k == 1:
-        best = max((max(one.gain_spend or 0.0, one.gain_stage or 0.0) for one in gains), default=0.0)
-        return _one(model, table, Reason(Code.NO_CUT_PAYS, {"best": float(best)}), curve)
-    found = mixture.k_means(data, centres[k])
-    place = mixture.nearest(data, found)
-    sizes = np.bincount(place, minlength=k)
-    if sizes.min() < max(1, room.smallest // 2):
-        return _one(model, table, Reason(Code.CUT_LEAVES_FEW, {"clusters": k, "least": int(sizes.min())}), curve)
-    gain = merged[k]
+        best = max((max(point.gain_spend or 0.0, point.gain_stage or 0.0) for point in gains), default=0.0)
+        return _single_cluster(model, table, Reason(Code.NO_CUT_PAYS, {"best": float(best)}), curve)
+    centres = mixture.k_means(data, candidates[k])
+    clusters = mixture.nearest(data, centres)
+    smallest = int(np.bincount(clusters, minlength=k).min())
+    if smallest < max(1, limits.min_size // 2):
+        return _single_cluster(model, table, Reason(Code.CUT_LEAVES_FEW, {"clusters": k, "least": smallest}), curve)
+    gain = by_k[k]
     figures = {"clusters": k, "gain_spend": gain.gain_spend or 0.0, "gain_stage": gain.gain_stage or 0.0}
     reason = Reason(Code.CUT_PAYS, figures)
-    fitted = replace(_with_centres(model, data, place, found), kind="cut", reason=reason, curve=curve)
-    return replace(fitted, drift=_emptied(before, table, room))
+    fitted = replace(_with_centres(model, data, clusters, centres), kind="cut", reason=reason, curve=curve)
+    return replace(fitted, drift=_emptied_cluster(incumbent, table, limits))
 
 
-def _emptied(before: LayerModel | None, table: pa.Table, room: _Room) -> Reason | None:
-    """Why a cut in force is no cut any more: a cluster has nearly nobody left."""
-    if before is None or len(before.centres) < 2:
+def _candidate_cuts(
+    model: LayerModel,
+    table: pa.Table,
+    data: np.ndarray,
+    order: np.ndarray,
+    incumbent: LayerModel | None,
+    incumbent_k: int,
+    limits: _SizeLimits,
+) -> dict[int, np.ndarray]:
+    """Centres for each number of clusters that leaves no cluster too small; the number in force starts from its own."""
+    sample = data[np.sort(order[:CANDIDATE_ROWS])]
+    candidates: dict[int, np.ndarray] = {}
+    n_distinct = len(np.unique(sample, axis=0))
+    for k in range(2, min(model.layer.most, limits.max_clusters, n_distinct) + 1):
+        start = _mixture_in_force(data, incumbent, table) if incumbent is not None and k == incumbent_k else None
+        centres = mixture.k_means(sample, k) if start is None else mixture.k_means(data, start.centres)
+        min_size = limits.min_size_among(len(sample)) // (1 if k != incumbent_k else 2)
+        if np.bincount(mixture.nearest(sample, centres), minlength=k).min() >= min_size:
+            candidates[k] = centres
+    return candidates
+
+
+def _emptied_cluster(incumbent: LayerModel | None, table: pa.Table, limits: _SizeLimits) -> Reason | None:
+    """Why a cut in force is wrong today: one of its clusters has lost nearly all customers."""
+    if incumbent is None or len(incumbent.centres) < 2:
         return None
-    sizes = np.bincount(before.assign(table), minlength=len(before.letters))
-    least = int(np.argmin(sizes))
-    if sizes[least] >= max(1, room.smallest // 2):
+    sizes = np.bincount(incumbent.assign(table), minlength=len(incumbent.letters))
+    smallest = int(np.argmin(sizes))
+    if sizes[smallest] >= max(1, limits.min_size // 2):
         return None
-    return Reason(Drift.EMPTIED, {"cluster": before.letters[least], "customers": int(sizes[least])})
+    return Reason(Drift.EMPTIED, {"cluster": incumbent.letters[smallest], "customers": int(sizes[smallest])})
 
 
-def _anchored_cut(
-    model: LayerModel, table: pa.Table, data: np.ndarray, before: LayerModel, curve: tuple[Point, ...], room: _Room
+def _refit_cut(
+    model: LayerModel,
+    table: pa.Table,
+    data: np.ndarray,
+    incumbent: LayerModel,
+    curve: tuple[Point, ...],
+    limits: _SizeLimits,
 ) -> LayerModel | None:
-    """The cut in force on today's customers; nothing if it does not fit them any more."""
-    start = _members(data, before, table)
+    """The cut in force, refitted to today's customers; None if a cluster has become too small."""
+    start = _mixture_in_force(data, incumbent, table)
     if start is None:
         return None
-    found = mixture.k_means(data, start.centres)
-    place = mixture.nearest(data, found)
-    if np.bincount(place, minlength=len(found)).min() < max(1, room.smallest // 2):
+    centres = mixture.k_means(data, start.centres)
+    clusters = mixture.nearest(data, centres)
+    if np.bincount(clusters, minlength=len(centres)).min() < max(1, limits.min_size // 2):
         return None
-    fitted = _with_centres(model, data, place, found)
-    return replace(fitted, kind="cut", reason=_inherited(before.reason), curve=before.curve or curve)
+    fitted = _with_centres(model, data, clusters, centres)
+    return replace(fitted, kind="cut", reason=_inherited_reason(incumbent.reason), curve=incumbent.curve or curve)
 
 
-def _inherited(reason: Reason) -> Reason:
-    """The reason of the clusters in force, where there is too little history to find it again."""
+def _inherited_reason(reason: Reason) -> Reason:
+    """The reason of the clusters in force, where there is too little history to establish it again."""
     return reason if reason.code == Code.INHERITED else Reason(Code.INHERITED, {"reason": reason.stored()})
 
 
 # ── the project's own numbers of clusters ─────────────────────────────────────────────────────────────────────────
 
 
-def _fit_fixed(model: LayerModel, table: pa.Table, before: LayerModel | None, room: _Room) -> LayerModel:
-    """As many clusters as the project file says, or as customers allow."""
+def _fit_fixed(model: LayerModel, table: pa.Table, incumbent: LayerModel | None, limits: _SizeLimits) -> LayerModel:
+    """As many clusters as the project file asks for, or as customers allow."""
     data = _matrix(model.columns, table)
-    most = max(1, min(model.layer.most, room.clusters, len(np.unique(data, axis=0))))
-    asked = {"asked": model.layer.most}
+    max_clusters = max(1, min(model.layer.most, limits.max_clusters, len(np.unique(data, axis=0))))
+    figures = {"asked": model.layer.most}
 
     def reason(k: int) -> Reason:
         if k == model.layer.most:
-            return Reason(Code.ASKED_FOR, asked)
-        return Reason(Code.FEWER_THAN_ASKED, {**asked, "clusters": k, "smallest": room.smallest})
+            return Reason(Code.ASKED_FOR, figures)
+        return Reason(Code.FEWER_THAN_ASKED, {**figures, "clusters": k, "smallest": limits.min_size})
 
-    if before is not None and len(before.centres) == most:
-        start = _members(data, before, table)
+    if incumbent is not None and len(incumbent.centres) == max_clusters:
+        start = _mixture_in_force(data, incumbent, table)
         if start is not None:
             centres = mixture.k_means(data, start.centres)
-            place = mixture.nearest(data, centres)
-            if np.bincount(place, minlength=most).min() >= max(1, room.smallest // 2):
-                fitted = replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason(most))
-                return replace(fitted, drift=_emptied(before, table, room))
-    some = data[np.sort(_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
+            clusters = mixture.nearest(data, centres)
+            if np.bincount(clusters, minlength=max_clusters).min() >= max(1, limits.min_size // 2):
+                fitted = _with_centres(model, data, clusters, centres)
+                fitted = replace(fitted, kind="fixed", reason=reason(max_clusters))
+                return replace(fitted, drift=_emptied_cluster(incumbent, table, limits))
+    sample = data[np.sort(_draw_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
     if model.layer.most == 1:
-        return _one(model, table, reason(1))
-    for k in range(min(most, len(np.unique(some, axis=0))), 1, -1):
-        centres = mixture.k_means(data, mixture.k_means(some, k))
-        place = mixture.nearest(data, centres)
-        if np.bincount(place, minlength=k).min() >= room.smallest:
-            return replace(_with_centres(model, data, place, centres), kind="fixed", reason=reason(k))
-    return _one(model, table, Reason(Code.NONE_OF_THOSE_ASKED, {**asked, "smallest": room.smallest}))
+        return _single_cluster(model, table, reason(1))
+    for k in range(min(max_clusters, len(np.unique(sample, axis=0))), 1, -1):
+        centres = mixture.k_means(data, mixture.k_means(sample, k))
+        clusters = mixture.nearest(data, centres)
+        if np.bincount(clusters, minlength=k).min() >= limits.min_size:
+            return replace(_with_centres(model, data, clusters, centres), kind="fixed", reason=reason(k))
+    return _single_cluster(model, table, Reason(Code.NONE_OF_THOSE_ASKED, {**figures, "smallest": limits.min_size}))
 
 
-def _fit_quantiles(model: LayerModel, table: pa.Table, smallest: int) -> LayerModel:
-    asked = None if isinstance(model.layer.k, str) else model.layer.k
+def _fit_quantiles(model: LayerModel, table: pa.Table, min_size: int) -> LayerModel:
+    k = None if isinstance(model.layer.k, str) else model.layer.k
     values = np.sort(preparation.transform(model.columns, table)[0])
-    for parts in range(min(model.layer.most, len(values) // smallest), 1, -1):
-        cuts = np.unique(np.quantile(values, [number / parts for number in range(1, parts)]))
+    for n_quantiles in range(min(model.layer.most, len(values) // min_size), 1, -1):
+        cuts = np.unique(np.quantile(values, [number / n_quantiles for number in range(1, n_quantiles)]))
         cuts = cuts[cuts > values[0]]
         sizes = np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)
-        if len(cuts) and sizes.min() >= smallest:
+        if len(cuts) and sizes.min() >= min_size:
             return replace(
                 model,
                 cuts=tuple(float(cut) for cut in cuts),
                 letters=tuple("?" * len(sizes)),
                 sizes=tuple(int(size) for size in sizes),
                 kind="fixed",
-                reason=Reason(Code.QUANTILES, {"feature": model.columns[0].feature, "asked": asked}),
+                reason=Reason(Code.QUANTILES, {"feature": model.columns[0].feature, "asked": k}),
             )
-    return _one(model, table, Reason(Code.QUANTILES_TOO_SMALL, {"asked": asked, "smallest": smallest}))
+    return _single_cluster(model, table, Reason(Code.QUANTILES_TOO_SMALL, {"asked": k, "smallest": min_size}))
 
 
-def _fit_rules(model: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
+def _fit_rules(model: LayerModel, table: pa.Table, incumbent: LayerModel | None) -> LayerModel:
     """A rule keeps its letter as long as it keeps its name."""
-    given = dict(zip(before.names, before.letters, strict=True)) if before is not None and before.rules else {}
+    in_force = incumbent if incumbent is not None and incumbent.rules else None
+    letter_of = dict(zip(in_force.names, in_force.letters, strict=True)) if in_force is not None else {}
     names = [*(rule.name for rule in model.layer.rules), OTHERS]
-    used = list(model.letters_used)
-    fresh = iter(new_letters(sum(name not in given for name in names), used))
-    letters = [given.get(name) or next(fresh) for name in names]
-    places = rule_places(model.layer.rules, table)
-    old_letters = list(given.values()) if before is not None and before.rules else []
-    old = before.assign(table) if before is not None and before.rules else np.full(table.num_rows, -1)
+    letters_used = list(model.letters_used)
+    unused = iter(new_letters(sum(name not in letter_of for name in names), letters_used))
+    letters = [letter_of.get(name) or next(unused) for name in names]
+    clusters = rule_places(model.layer.rules, table)
+    old_clusters = in_force.assign(table) if in_force is not None else np.full(table.num_rows, -1)
     return replace(
         model,
         rules=model.layer.rules,
         letters=tuple(letters),
         names=tuple(names),
-        letters_used=tuple(dict.fromkeys([*used, *letters])),
-        sizes=tuple(int(size) for size in np.bincount(places, minlength=len(names))),
+        letters_used=tuple(dict.fromkeys([*letters_used, *letters])),
+        sizes=tuple(int(size) for size in np.bincount(clusters, minlength=len(names))),
         kind="rules",
         reason=Reason(Code.RULES),
-        events=lineage(old, old_letters, places, letters),
+        events=lineage(old_clusters, list(letter_of.values()), clusters, letters),
     )
 
 
@@ -477,77 +567,77 @@ def _matrix(columns: Sequence[preparation.Column], table: pa.Table) -> np.ndarra
 
 def _blocks(columns: Sequence[preparation.Column]) -> list[int]:
     """How many prepared columns each feature has."""
-    return [one.width for one in columns]
+    return [column.width for column in columns]
 
 
-def _order(table: pa.Table) -> np.ndarray:
-    return np.argsort(table[DRAWN].to_numpy()) if DRAWN in table.column_names else drawn(table)
+def _draw_order(table: pa.Table) -> np.ndarray:
+    return np.argsort(table[DRAW_RANK].to_numpy()) if DRAW_RANK in table.column_names else draw_order(table)
 
 
-def _first(table: pa.Table, most: int) -> pa.Table:
-    """At most so many rows, the first that would be drawn: a larger sample of customers has the same ones."""
-    if table.num_rows <= most:
+def _draw(table: pa.Table, max_rows: int) -> pa.Table:
+    """The first rows that would be drawn, so that a larger sample contains the same customers."""
+    if table.num_rows <= max_rows:
         return table
-    return table.take(pa.array(np.sort(_order(table)[:most])))
+    return table.take(pa.array(np.sort(_draw_order(table)[:max_rows])))
 
 
-def drawn(table: pa.Table) -> np.ndarray:
-    """The rows by the hash that `ml.sampling` draws by: of a sample and of all, the first are the same customers."""
+def draw_order(table: pa.Table) -> np.ndarray:
+    """Rows in the order of the hash that `ml.sampling` draws by, so that samples and all customers begin alike."""
     if "customer_id" not in table.column_names:
         return np.random.default_rng(0).permutation(table.num_rows)
-    numbered = table.select(["customer_id"]).append_column("row_place", pa.array(np.arange(table.num_rows)))
+    rows = table.select(["customer_id"]).append_column("row_place", pa.array(np.arange(table.num_rows)))
     query = "SELECT row_place FROM people ORDER BY SHA256(CONCAT('0/', customer_id)), customer_id, row_place"
-    found: np.ndarray = in_memory().query(query, people=numbered)["row_place"].to_numpy()
-    return found
+    order: np.ndarray = in_memory().query(query, people=rows)["row_place"].to_numpy()
+    return order
 
 
 def _with_centres(
-    model: LayerModel, data: np.ndarray, place: np.ndarray, centres: np.ndarray, spread: np.ndarray | None = None
+    model: LayerModel, data: np.ndarray, clusters: np.ndarray, centres: np.ndarray, spread: np.ndarray | None = None
 ) -> LayerModel:
-    """Centres with their spread: one per column, or where none is given one for all, which k-means is about."""
-    away = data - centres[place]
+    """Add centres and their spread: per column, or one for all columns if none is given, as k-means assumes."""
+    deviations = data - centres[clusters]
     if spread is None:
-        spread = np.full(data.shape[1], max(float(np.sqrt((away**2).mean())), 1e-6))
+        spread = np.full(data.shape[1], max(float(np.sqrt((deviations**2).mean())), 1e-6))
     return replace(
         model,
         centres=tuple(tuple(float(x) for x in centre) for centre in centres),
         spread=tuple(float(x) for x in spread),
-        sharpness=_sharpness(away),
+        sharpness=_sharpness(deviations),
         letters=tuple("?" * len(centres)),
-        sizes=tuple(int(size) for size in np.bincount(place, minlength=len(centres))),
+        sizes=tuple(int(size) for size in np.bincount(clusters, minlength=len(centres))),
     )
 
 
-def _sharpness(away: np.ndarray) -> float:
-    """Effective dimensions per column: (Σλ)² / Σλ² of the correlations inside clusters."""
-    width = away.shape[1]
-    varies = away.std(axis=0) > 1e-9
+def _sharpness(deviations: np.ndarray) -> float:
+    """Effective dimensions per column: (Σλ)² / Σλ² of the correlations within clusters, over their number."""
+    width = deviations.shape[1]
+    varies = deviations.std(axis=0) > 1e-9
     if varies.sum() < 2:
         return 1 / max(width, 1) if varies.sum() else 1.0
-    correlation = np.corrcoef(away[:, varies], rowvar=False)
+    correlation = np.corrcoef(deviations[:, varies], rowvar=False)
     return float(varies.sum() ** 2 / (correlation**2).sum() / width)
 
 
-def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
-    """Letters of the clusters in force by shared customers; on a first fit by falling mean of the first feature."""
+def _with_letters(fitted: LayerModel, table: pa.Table, incumbent: LayerModel | None) -> LayerModel:
+    """Carry letters on by shared customers; on a first fit give them by falling mean of the first feature."""
     count = len(fitted.letters)
     old_letters: tuple[str, ...] = ()
-    old = np.full(table.num_rows, -1)
-    if before is not None and not before.rules and table.num_rows:
-        old, old_letters = _old_places(before, table), before.letters
-    place = fitted.assign(table)
-    is_free = "A" in old_letters or "A" not in fitted.letters_used  # and not the letter of a cluster that is gone
+    old_clusters = np.full(table.num_rows, -1)
+    if incumbent is not None and not incumbent.rules and table.num_rows:
+        old_clusters, old_letters = _clusters_in_force(incumbent, table), incumbent.letters
+    clusters = fitted.assign(table)
+    is_free = "A" in old_letters or "A" not in fitted.letters_used  # not the letter of a cluster that is gone
     if count == 1 and is_free:
         letters = ["A"]
     else:
-        letters = matched_letters(old, old_letters, place, count) if old_letters else [""] * count
-        missing = [number for number in _canonical(fitted, table, place) if not letters[number]]
-        fresh = new_letters(len(missing), fitted.letters_used)
-        for number, given in zip(missing, fresh, strict=True):
-            letters[number] = given
-    events = lineage(old, old_letters, place, letters)
-    used = tuple(dict.fromkeys([*fitted.letters_used, *sorted(letters, key=lambda x: (len(x), x))]))
-    fitted = replace(fitted, letters=tuple(letters), letters_used=used, events=events)
+        letters = matched_letters(old_clusters, old_letters, clusters, count) if old_letters else [""] * count
+        missing = [number for number in _by_first_feature(fitted, table, clusters) if not letters[number]]
+        unused = new_letters(len(missing), fitted.letters_used)
+        for number, letter in zip(missing, unused, strict=True):
+            letters[number] = letter
+    events = lineage(old_clusters, old_letters, clusters, letters)
+    letters_used = tuple(dict.fromkeys([*fitted.letters_used, *sorted(letters, key=lambda x: (len(x), x))]))
+    fitted = replace(fitted, letters=tuple(letters), letters_used=letters_used, events=events)
     if fitted.cuts or count == 1:
         return fitted
     order = sorted(range(count), key=lambda number: (len(letters[number]), letters[number]))
@@ -560,40 +650,40 @@ def _with_letters(fitted: LayerModel, table: pa.Table, before: LayerModel | None
     )
 
 
-def _dated(fitted: LayerModel, table: pa.Table, before: LayerModel | None) -> LayerModel:
-    """Each letter with the day of the fit that gave it."""
-    given: dict[str, str] = {}
-    if before is not None:
-        given = dict(zip(before.letters, before.since or [""] * len(before.letters), strict=True))
+def _with_days(fitted: LayerModel, table: pa.Table, incumbent: LayerModel | None) -> LayerModel:
+    """Add to each letter the day of the fit that gave it."""
+    since: dict[str, str] = {}
+    if incumbent is not None:
+        since = dict(zip(incumbent.letters, incumbent.since or [""] * len(incumbent.letters), strict=True))
     is_dated = "day" in table.column_names and table.num_rows
     today = str(pc.max(table["day"]).as_py()) if is_dated else ""
-    return replace(fitted, since=tuple(given.get(letter, today) for letter in fitted.letters))
+    return replace(fitted, since=tuple(since.get(letter, today) for letter in fitted.letters))
 
 
-def _old_places(before: LayerModel, table: pa.Table) -> np.ndarray:
-    """The clusters in force on today's rows; −1 for those who lie outside of all natural clusters."""
-    distances = before.distances(table)
-    place = before.places_at(distances)
-    if before.kind == "natural":
-        width = before.sharpness * len(before.centres[0])
-        place = np.where(distances.min(axis=1) > _outside(width), -1, place)
-    return place
+def _clusters_in_force(incumbent: LayerModel, table: pa.Table) -> np.ndarray:
+    """Today's rows under the clusters in force; −1 outside all natural clusters."""
+    distances = incumbent.distances(table)
+    clusters = incumbent.places_at(distances)
+    if incumbent.kind == "natural":
+        dimensions = incumbent.sharpness * len(incumbent.centres[0])
+        clusters = np.where(distances.min(axis=1) > _chi_square_quantile(dimensions), -1, clusters)
+    return clusters
 
 
-def _outside(dimensions: float) -> float:
-    """Squared distance that one in a thousand exceeds (chi-square, Wilson & Hilferty 1931)."""
+def _chi_square_quantile(dimensions: float) -> float:
+    """Squared distance that one in a thousand exceeds (Wilson & Hilferty 1931)."""
     third = 2 / (9 * dimensions)
     return float(dimensions * (1 - third + 3.09 * third**0.5) ** 3)
 
 
-def _canonical(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[int]:
-    """Cluster numbers by falling mean of the first feature, the first prepared column."""
+def _by_first_feature(fitted: LayerModel, table: pa.Table, clusters: np.ndarray) -> list[int]:
+    """Cluster numbers by falling mean of the first prepared column."""
     if not fitted.columns:
         return list(range(len(fitted.letters)))
     first = preparation.transform(fitted.columns[:1], table)[0]
-    last = place_of_unknown(fitted) if has_unknown(fitted) else -1  # who nothing is known of comes last
+    unknown = place_of_unknown(fitted) if has_unknown(fitted) else -1  # comes last
     means = [
-        float(np.mean(first[place == number])) if (place == number).any() and number != last else -np.inf
+        float(np.mean(first[clusters == number])) if (clusters == number).any() and number != unknown else -np.inf
         for number in range(len(fitted.letters))
     ]
     return sorted(range(len(means)), key=lambda number: (-means[number], number))

@@ -213,7 +213,7 @@ class LayerModel:
             centres=tuple(tuple(centre) for centre in stored["centres"]),
             rules=tuple(LayerRule(**rule) for rule in stored["rules"]),
             evidence=tuple(tuple(Difference(**one) for one in found) for found in stored["evidence"]),
-            curve=tuple(Point(**point) for point in stored["curve"]),
+            curve=tuple(Point.from_json(point) for point in stored["curve"]),
             events=tuple(Event.from_json(event) for event in stored["events"]),
             sharpness=stored["sharpness"],
             kind=stored["kind"],

@@ -37,16 +37,16 @@ def differences(fitted: LayerModel, table: pa.Table, place: np.ndarray) -> list[
     found: list[list[Difference]] = [[] for _ in range(count)]
     sizes = np.bincount(place, minlength=count)
     for column in fitted.columns:
-        for feature, value, prepared, raw in _spoken(column, table):
-            spread = float(np.std(prepared))
+        for feature, value, prepare, raw in _spoken(column, table):
+            spread = float(np.std(prepare))
             if spread <= 1e-12:
                 continue
             known = ~np.isnan(raw)
             filled = np.where(known, raw, 0.0)
-            means = np.bincount(place, prepared, minlength=count) / np.maximum(sizes, 1)
+            means = np.bincount(place, prepare, minlength=count) / np.maximum(sizes, 1)
             counted = np.bincount(place, known, minlength=count)
             raws = np.bincount(place, filled, minlength=count) / np.maximum(counted, 1)
-            everywhere, overall = float(prepared.mean()), float(filled.sum() / max(known.sum(), 1))
+            everywhere, overall = float(prepare.mean()), float(filled.sum() / max(known.sum(), 1))
             for number in np.flatnonzero(sizes):
                 away = (float(means[number]) - everywhere) / spread
                 texts = _nearest_words(column, float(raws[number]), overall) if not value else ("", "")
@@ -70,14 +70,14 @@ def _spoken(column: preparation.Column, table: pa.Table) -> list[tuple[str, str,
         return [(column.name, UNKNOWN, is_unknown, is_unknown)]
     if isinstance(column, preparation.Numeric):
         raw = column.raw(table)
-        said = [(column.feature, "", replace(column, apart=False).prepared(raw), raw)]
-        if column.apart:
+        said = [(column.feature, "", replace(column, separates_missing=False).prepare(raw), raw)]
+        if column.separates_missing:
             is_unknown = np.isnan(raw).astype(float)
             said.append((column.feature, UNKNOWN, is_unknown, is_unknown))
         return said
     code = column.codes(table)
-    prepared = column.transform(table)
+    prepare = column.transform(table)
     return [
-        (column.feature, value, prepared[number], np.where(code < 0, np.nan, (code == number).astype(float)))
+        (column.feature, value, prepare[number], np.where(code < 0, np.nan, (code == number).astype(float)))
         for number, value in enumerate(column.vocabulary)
     ]

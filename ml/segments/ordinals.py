@@ -1,7 +1,6 @@
 """Words that hold numbers, in the order of these numbers: "Under 15K", "15-24K", "250K+".
 
-Belongs here: telling such words from others, and their order. Does not belong here: what becomes of them (see
-`preparation`).
+Belongs here: recognising such words, and their order. Does not belong here: how they are used (see `preparation`).
 """
 
 from __future__ import annotations
@@ -10,50 +9,50 @@ import math
 import re
 from collections.abc import Iterable
 
-MOST_STEPS = 30
-UNKNOWN = re.compile(r"(?:none\s*/\s*)?(?:unknown|n/?a|missing|not stated|other|null|\?|-)?", re.IGNORECASE)
-NOTHING = re.compile(r"none|no|nobody|zero", re.IGNORECASE)
+MAX_STEPS = 30
+UNKNOWN_WORDS = re.compile(r"(?:none\s*/\s*)?(?:unknown|n/?a|missing|not stated|other|null|\?|-)?", re.IGNORECASE)
+ZERO_WORDS = re.compile(r"none|no|nobody|zero", re.IGNORECASE)
 _NUMBER = r"[$€£]?\s*(\d[\d,.' ]*?)\s*([kKmM])?"
 _UNIT = r"(?:\s*(?:years?|yrs?|days?|weeks?|months?|persons?|people|kids?|children|%))?"
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:-|–|to|bis)\s*{_NUMBER}{_UNIT}", re.IGNORECASE)
 _BELOW = re.compile(rf"(?:under|below|less than|up to|<=?)\s*{_NUMBER}{_UNIT}", re.IGNORECASE)
 _ABOVE = re.compile(rf"(?:over|above|more than|>=?)\s*{_NUMBER}{_UNIT}", re.IGNORECASE)
 _PLUS = re.compile(rf"{_NUMBER}\s*(?:\+|or more|and over|and above){_UNIT}", re.IGNORECASE)
-_ONE = re.compile(rf"{_NUMBER}{_UNIT}", re.IGNORECASE)
+_EXACT = re.compile(rf"{_NUMBER}{_UNIT}", re.IGNORECASE)
 
 
-def in_order(words: Iterable[str]) -> tuple[str, ...]:
-    """The words by their numbers, or nothing if they are not such words.
+def order_words(words: Iterable[str]) -> tuple[str, ...]:
+    """The words sorted by their numbers, or nothing if they are not such words.
 
-    At least two must hold numbers, and all of the others must say that nothing is known ("Unknown"), which leaves them
-    out, or that there is none ("None"), which counts as 0. More than 30 steps are no scale but codes.
+    At least two must hold numbers. Each of the others must mean that nothing is known ("Unknown"), which leaves it out,
+    or that there is none ("None"), which counts as 0. More than 30 steps are codes, not a scale.
     """
-    bounds: dict[str, tuple[float, float]] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     for word in words:
         text = word.strip()
-        found = _bounds(text)
-        if found is not None and not any(math.isnan(end) for end in found):
-            bounds[word] = found
-        elif NOTHING.fullmatch(text):
-            bounds[word] = (0.0, 0.0)
-        elif not UNKNOWN.fullmatch(text):
+        interval = _interval(text)
+        if interval is not None and not any(math.isnan(end) for end in interval):
+            intervals[word] = interval
+        elif ZERO_WORDS.fullmatch(text):
+            intervals[word] = (0.0, 0.0)
+        elif not UNKNOWN_WORDS.fullmatch(text):
             return ()
-    if not 2 <= len(set(bounds.values())) <= MOST_STEPS or len(set(bounds.values())) < len(bounds):
+    if not 2 <= len(set(intervals.values())) <= MAX_STEPS or len(set(intervals.values())) < len(intervals):
         return ()
-    return tuple(sorted(bounds, key=lambda word: (*bounds[word], word)))
+    return tuple(sorted(intervals, key=lambda word: (*intervals[word], word)))
 
 
-def _bounds(text: str) -> tuple[float, float] | None:
-    """Lower and upper end: what stands below a number begins under it, what stands above has no end."""
-    if found := _RANGE.fullmatch(text):
-        low, low_unit, high, high_unit = found.groups()
+def _interval(text: str) -> tuple[float, float] | None:
+    """Lower and upper end: "below" has no lower end, "above" no upper one."""
+    if match := _RANGE.fullmatch(text):
+        low, low_unit, high, high_unit = match.groups()
         return _value(low, low_unit or high_unit), _value(high, high_unit)
-    if found := _BELOW.fullmatch(text):
-        return -math.inf, _value(*found.groups())
-    if found := _ABOVE.fullmatch(text) or _PLUS.fullmatch(text):
-        return _value(*found.groups()), math.inf
-    if found := _ONE.fullmatch(text):
-        value = _value(*found.groups())
+    if match := _BELOW.fullmatch(text):
+        return -math.inf, _value(*match.groups())
+    if match := _ABOVE.fullmatch(text) or _PLUS.fullmatch(text):
+        return _value(*match.groups()), math.inf
+    if match := _EXACT.fullmatch(text):
+        value = _value(*match.groups())
         return value, value
     return None
 

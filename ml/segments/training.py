@@ -22,7 +22,7 @@ from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.sampling import sample_customers
 from ml.segments.assignment import primary_strings
-from ml.segments.cuts import Past
+from ml.segments.cuts import PastOutcomes
 from ml.segments.figures import all_figures
 from ml.segments.fitting import fit_layers
 from ml.segments.inputs import columns_of, in_order
@@ -206,7 +206,7 @@ class _Contest:
     """Two days that have matured, on which groups are judged; `past` is None if history is too short for that."""
 
     layers: tuple[LayerSpec, ...]
-    past: Past | None
+    past: PastOutcomes | None
     seed: int = 0
 
     def strings(self, inputs: pa.Table, layers: LayerModels) -> pa.ChunkedArray:
@@ -217,7 +217,7 @@ class _Contest:
         """R² of log spend and spend by micro-segment means, out of time; nothing if history is too short."""
         if self.past is None:
             return {}
-        later = ~self.past.is_first
+        later = ~self.past.is_earlier
         found = {}
         for who, layers in contest.items():
             score = {
@@ -233,7 +233,7 @@ class _Contest:
         if self.past is None:
             return np.zeros(0)
         text = np.array(self.strings(self.past.inputs, layers).to_pylist(), dtype=str)
-        first = self.past.is_first
+        first = self.past.is_earlier
         return apply_means(shrunken_means(text[first], outcome[first]), text[~first])
 
     def gain(self, refit: LayerModels, incumbent: LayerModels) -> Gain:
@@ -243,7 +243,7 @@ class _Contest:
         say, but not for all the others.
         """
         assert self.past is not None
-        first = self.past.is_first
+        first = self.past.is_earlier
         outcome = limited(self.past.log_spend, self.past.log_spend[first])
         told = [self.told(layers, outcome) for layers in (incumbent, refit)]
         return explained_gain(outcome[~first], *told, seed=self.seed)
@@ -266,7 +266,7 @@ def explained_gain(actual: np.ndarray, incumbent: np.ndarray, refit: np.ndarray,
     return bootstrap(np.column_stack(terms), more, seed=seed)
 
 
-def _past(facts: CustomerHistory, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> Past | None:
+def _past(facts: CustomerHistory, inputs: pa.Table, as_of: date, spec: SegmentSpec) -> PastOutcomes | None:
     """What followed on the two evaluation days of `as_of`; nothing if too few customers were known."""
     learn, apply = evaluation_days(as_of, spec.outcome_window_days)
     past = inputs.filter(pc.is_in(inputs["day"], pa.array([learn, apply], pa.date32())))
@@ -275,7 +275,7 @@ def _past(facts: CustomerHistory, inputs: pa.Table, as_of: date, spec: SegmentSp
         return None
     pairs = past.select(["customer_id", "day"])
     spend = facts.outcomes(pairs, spec.outcome_window_days, until=as_of)["spend"].to_numpy()
-    return Past(past, first, spend, _next_stages(past, inputs, spec.outcome_window_days))
+    return PastOutcomes(past, first, spend, _next_stages(past, inputs, spec.outcome_window_days))
 
 
 def _next_stages(past: pa.Table, inputs: pa.Table, window_days: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ml.reasons import Reason
 from ml.segments.layer_model import LayerModel
-from ml.segments.preparation import FAR, Column, Numeric, Unknown
+from ml.segments.preparation import MISSING_GAP_SD, Column, Numeric, Unknown
 from ml.segments.reasons import Code, among_known
 from ml.segments.specs import is_attribute
 
@@ -46,7 +46,7 @@ def are_many(unknown: np.ndarray, smallest: int, before: LayerModel | None) -> b
 def has_unknown(model: LayerModel) -> bool:
     """Whether a layer has a cluster of the unknown."""
     if model.cuts:
-        return isinstance(model.columns[0], Numeric) and model.columns[0].apart
+        return isinstance(model.columns[0], Numeric) and model.columns[0].separates_missing
     return bool(model.columns) and isinstance(model.columns[-1], Unknown)
 
 
@@ -75,7 +75,9 @@ def without_unknown(model: LayerModel | None) -> LayerModel | None:
         reason=among_known(model.reason),
     )
     if model.cuts:
-        return replace(model, columns=(_numeric(model, apart=False), *model.columns[1:]), cuts=model.cuts[1:])
+        return replace(
+            model, columns=(_numeric(model, separates_missing=False), *model.columns[1:]), cuts=model.cuts[1:]
+        )
     if len(model.letters) == 1:
         return replace(model, kind="one", columns=model.columns[:-1], centres=(), spread=(), shares=())
     return replace(
@@ -104,11 +106,11 @@ def with_unknown(
     }  # fmt: skip
     reason = Reason(Code.UNKNOWN_APART, figures)
     if fitted.cuts:
-        first = _numeric(fitted, apart=True)
+        first = _numeric(fitted, separates_missing=True)
         return replace(
             fitted,
             columns=(first, *fitted.columns[1:]),
-            cuts=(first.place_of_missing + FAR / 2, *fitted.cuts),
+            cuts=(first.missing_position + MISSING_GAP_SD / 2, *fitted.cuts),
             letters=("?",) * (len(fitted.letters) + 1),
             sizes=(count, *fitted.sizes),
             reason=reason,
@@ -121,7 +123,7 @@ def with_unknown(
         fitted,
         columns=(*columns, Unknown(tuple(features))),
         centres=(*((*centre, 0.0) for centre in centres), (*filled, 1.0)),
-        spread=(*(fitted.spread or (1.0,) * width), 1 / (2 * FAR)),
+        spread=(*(fitted.spread or (1.0,) * width), 1 / (2 * MISSING_GAP_SD)),
         sharpness=fitted.sharpness if fitted.centres else 1.0,
         shares=tuple(shares),
         letters=("?",) * (len(centres) + 1),
@@ -131,11 +133,11 @@ def with_unknown(
     )
 
 
-def _numeric(model: LayerModel, *, apart: bool) -> Numeric:
+def _numeric(model: LayerModel, *, separates_missing: bool) -> Numeric:
     """The number that quantiles are of."""
     column = model.columns[0]
     assert isinstance(column, Numeric)
-    return replace(column, apart=apart)
+    return replace(column, separates_missing=separates_missing)
 
 
 def _filled(columns: Sequence[Column], width: int) -> tuple[float, ...]:

@@ -47,10 +47,10 @@ from ml.segments import (
     days_before,
     fit_layers,
     layer_inputs,
-    matched_letters,
     micro_segments,
     profiles,
 )
+from ml.segments.identity import matched_letters
 from ml.simulate.business import BusinessSpec, block, facts_of
 from ml.value import ValueSpec
 

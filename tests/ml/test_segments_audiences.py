@@ -14,7 +14,8 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.rules import RuleError
-from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, check_audiences, profiles
+from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, profiles
+from ml.segments.audiences import check_audiences
 from ml.segments.audiences import spelt_out
 
 ENGINE = DuckDB()

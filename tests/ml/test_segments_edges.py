@@ -68,17 +68,17 @@ SCALES = [
 @pytest.mark.parametrize("scale", SCALES)
 @given(data=st.data())
 def test_words_are_ordered_by_their_numbers_however_they_are_met(scale: tuple[str, ...], data: st.DataObject) -> None:
-    assert ordinals.in_order(data.draw(st.permutations(scale))) == scale
+    assert ordinals.order_words(data.draw(st.permutations(scale))) == scale
 
 
 @pytest.mark.parametrize("words", [("Renter", "Homeowner"), ("A1", "A2"), ("1 Adult Kids", "2 Adults"), ("x",), ()])
 def test_other_words_have_no_order(words: tuple[str, ...]) -> None:
-    assert ordinals.in_order(words) == ()
+    assert ordinals.order_words(words) == ()
 
 
 def test_unknown_is_missing_and_codes_are_no_scale() -> None:
-    assert ordinals.in_order(["2", "Unknown", "1", "N/A"]) == ("1", "2")
-    assert ordinals.in_order([f"{90000 + i}" for i in range(40)]) == ()
+    assert ordinals.order_words(["2", "Unknown", "1", "N/A"]) == ("1", "2")
+    assert ordinals.order_words([f"{90000 + i}" for i in range(40)]) == ()
 
 
 def test_ordinal_column_is_prepared_as_one_number_and_comes_back_from_json() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.reasons import Reason
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lineage, matched_letters
+from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
+from ml.segments.identity import lineage, matched_letters
 from ml.segments.reasons import Code
 from ml.segments.training import with_parts, with_settings
 
