@@ -181,8 +181,8 @@ class _Part:
 
     def bound(self, distances: np.ndarray) -> np.ndarray:
         """The squared distance up to which each row stays in a cluster that it was in."""
-        odds = self.fitted.odds
-        result: np.ndarray = (distances + (odds - odds.min())).min(axis=1) + self.reach
+        share_offsets = self.fitted.share_offsets
+        result: np.ndarray = (distances + (share_offsets - share_offsets.min())).min(axis=1) + self.reach
         return result
 
 
@@ -193,7 +193,7 @@ def _placed(inputs: pa.Table, model: Layers, history: History | None) -> list[_P
             if layer.applies_to(stage) and layer.name not in model.off:
                 fitted = model.of(stage, layer)
                 distances = fitted.distances(data)
-                parts.append(_Part(layer, position, fitted, here, distances, fitted.places_at(distances)))
+                parts.append(_Part(layer, position, fitted, here, distances, fitted.clusters_at(distances)))
     if history is None or not parts:
         return parts
     unclear = {number: rows for number, part in enumerate(parts) if len(rows := part.unclear())}

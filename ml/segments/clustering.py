@@ -24,7 +24,7 @@ from ml.engine import in_memory
 from ml.reasons import Reason
 from ml.segments.cuts import StageOutcomes, choose_cut, is_better
 from ml.segments.identity import lineage, new_letters
-from ml.segments.layer_model import LayerModel, rule_places
+from ml.segments.layer_model import LayerModel, rule_clusters
 from ml.segments.reasons import Code, Drift
 from ml.segments.specs import LayerSpec, SegmentSpec
 from ml.segments.structure import MIN_CENTRE_DISTANCE, MIN_SEPARATION, MIN_STABILITY_ARI, Point
@@ -365,7 +365,7 @@ def _fit_rules(model: LayerModel, table: pa.Table, incumbent: LayerModel | None)
     letters_used = list(model.letters_used)
     unused = iter(new_letters(sum(name not in letter_of for name in names), letters_used))
     letters = [letter_of.get(name) or next(unused) for name in names]
-    clusters = rule_places(model.layer.rules, table)
+    clusters = rule_clusters(model.layer.rules, table)
     old_clusters = in_force.assign(table) if in_force is not None else np.full(table.num_rows, -1)
     return replace(
         model,

@@ -24,10 +24,17 @@ from ml.segments.cuts import PastOutcomes, StageOutcomes
 from ml.segments.identity import lineage, matched_letters, new_letters
 from ml.segments.inputs import in_order
 from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels, kept_as_it_is
+from ml.segments.layers import LayerModels, continued
 from ml.segments.naming import with_names
 from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
-from ml.segments.unknown import are_many, has_unknown, place_of_unknown, unknown_rows, with_unknown, without_unknown
+from ml.segments.unknown import (
+    add_unknown_cluster,
+    are_enough,
+    has_unknown_cluster,
+    remove_unknown_cluster,
+    unknown_cluster,
+    unknown_rows,
+)
 
 
 def fit_layers(
@@ -167,13 +174,13 @@ def fit_layer(
         With letters, names, evidence and events.
     """
     if incumbent is not None and table.num_rows == 0:
-        return replace(kept_as_it_is(incumbent), layer=layer)
+        return replace(continued(incumbent), layer=layer)
     if layer.method != "rules":
         used = features[:1] if layer.method == "quantiles" else features
         unknown = unknown_rows(table, used)
-        if are_many(unknown, spec.min_cluster_customers, incumbent):
+        if are_enough(unknown, spec.min_cluster_customers, incumbent):
             return _fit_with_unknown(table, unknown, stage, layer, used, spec, incumbent, letters_used, past)
-    fitted = fit_clusters(table, stage, layer, features, spec, without_unknown(incumbent), letters_used, past)
+    fitted = fit_clusters(table, stage, layer, features, spec, remove_unknown_cluster(incumbent), letters_used, past)
     return _finish(fitted, table, incumbent)
 
 
@@ -197,9 +204,11 @@ def _fit_with_unknown(
     """Fit clusters among customers of whom something is known, and add one of the others."""
     known = table.filter(pa.array(~unknown))
     past_of_known = None if past is None else past.select(~unknown_rows(past.inputs, features))
-    fitted = fit_clusters(known, stage, layer, features, spec, without_unknown(incumbent), letters_used, past_of_known)
+    fitted = fit_clusters(
+        known, stage, layer, features, spec, remove_unknown_cluster(incumbent), letters_used, past_of_known
+    )
     columns = fitted.columns or preparation.fit(draw(known, structure.MAX_ROWS), features)
-    return _finish(with_unknown(fitted, columns, features, unknown), table, incumbent)
+    return _finish(add_unknown_cluster(fitted, columns, features, unknown), table, incumbent)
 
 
 def _with_letters(fitted: LayerModel, table: pa.Table, incumbent: LayerModel | None) -> LayerModel:
@@ -247,7 +256,7 @@ def _with_days(fitted: LayerModel, table: pa.Table, incumbent: LayerModel | None
 def _clusters_in_force(incumbent: LayerModel, table: pa.Table) -> np.ndarray:
     """Today's rows under the clusters in force; −1 outside all natural clusters."""
     distances = incumbent.distances(table)
-    clusters = incumbent.places_at(distances)
+    clusters = incumbent.clusters_at(distances)
     if incumbent.kind == "natural":
         dimensions = incumbent.sharpness * len(incumbent.centres[0])
         clusters = np.where(distances.min(axis=1) > _chi_square_quantile(dimensions), -1, clusters)
@@ -265,7 +274,7 @@ def _by_first_feature(fitted: LayerModel, table: pa.Table, clusters: np.ndarray)
     if not fitted.columns:
         return list(range(len(fitted.letters)))
     first = preparation.transform(fitted.columns[:1], table)[0]
-    unknown = place_of_unknown(fitted) if has_unknown(fitted) else -1  # comes last
+    unknown = unknown_cluster(fitted) if has_unknown_cluster(fitted) else -1  # comes last
     means = [
         float(np.mean(first[clusters == number])) if (clusters == number).any() and number != unknown else -np.inf
         for number in range(len(fitted.letters))

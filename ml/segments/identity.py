@@ -1,11 +1,11 @@
 """Letters: how clusters keep their identity from one fit to the next.
 
-Belongs here: handing out letters, carrying them on by shared customers, and what became of each cluster; all of it on
-arrays of labels, whatever made them. Does not belong here: the clusters (see `fitting`).
+Belongs here: assigning letters, carrying them on by shared customers, and what became of each cluster; all of it on
+arrays of labels, however they were made. Does not belong here: the clusters (see `clustering`).
 
-Both fits label the same customers. A pair continues if the assignment that keeps most customers under their letter
-(Hungarian algorithm) pairs it, and at least a third of all who are in either are in both. What is left over was born,
-split off, merged or retired, by where most of its customers are.
+Both fits label the same customers. A pair of clusters continues if the assignment that keeps most customers under their
+letter (Hungarian algorithm) pairs it, and at least a third of the customers of either are in both. The others were
+born, split off, merged or retired, by where most of their customers are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-CONTINUES = 1 / 3  # least share of those in either who are in both
-MOST_OF = 0.5  # share of a cluster that must come from, or go to, one other
-NOWHERE = -1  # label of a customer who was in none of the old clusters
+MIN_OVERLAP = 1 / 3  # share of the customers of either cluster who are in both
+MIN_ORIGIN_SHARE = 0.5  # share of a cluster that must come from, or go to, one other
 
 Fate = Literal["first", "continued", "born", "split", "merged", "retired"]
 
@@ -33,14 +32,20 @@ class Event:
 
     Parameters
     ----------
-    event : ``first`` (nothing before), ``continued``, ``born`` (mostly of customers of no single old cluster),
-        ``split`` (mostly of one old cluster's customers, which may go on), ``merged`` (gone, mostly into `other`),
-        ``retired`` (gone, its customers scattered or left)
-    letter : of the cluster
-    other : for ``split`` the old cluster it came from, for ``merged`` the one it went into
-    customers_before, customers : of the same snapshot, under the old fit and under the new one
-    retained_share : share of the old cluster's customers who are in the new one; for ``split`` of the parent's
-    inherited_share : share of the new cluster's customers who were in the old one
+    event : str
+        ``first`` (nothing before), ``continued``, ``born`` (mostly of customers of no single old cluster), ``split``
+        (mostly of one old cluster's customers, which may continue), ``merged`` (gone, mostly into `other`), ``retired``
+        (gone, its customers scattered or lost).
+    letter : str
+        Letter of the cluster.
+    other : str
+        For ``split`` the old cluster it came from, for ``merged`` the one it went into.
+    customers_before, customers : int
+        Customers of the same snapshot in the cluster under the old fit and under the new one.
+    retained_share : float
+        Share of the old cluster's customers who are in the new one, 0 to 1; for ``split``, of the parent's.
+    inherited_share : float
+        Share of the new cluster's customers who were in the old one, 0 to 1.
     """
 
     event: Fate
@@ -53,7 +58,7 @@ class Event:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From the JSON of a model, earlier versions' among it."""
+        """Restore an event from the JSON of a model, of this version or an earlier one."""
         return cls(**{_RENAMED.get(name, name): value for name, value in stored.items()})
 
 
@@ -69,17 +74,17 @@ def letter(number: int) -> str:
 
 def new_letters(count: int, used: Sequence[str]) -> list[str]:
     """The first `count` letters that were never used."""
-    found: list[str] = []
+    letters: list[str] = []
     number = 0
-    while len(found) < count:
+    while len(letters) < count:
         if letter(number) not in used:
-            found.append(letter(number))
+            letters.append(letter(number))
         number += 1
-    return found
+    return letters
 
 
 def shared_customers(old: np.ndarray, new: np.ndarray, before: int, after: int) -> np.ndarray:
-    """How many customers each pair of an old and a new cluster shares, shape (before, after)."""
+    """Count the customers that each pair of an old and a new cluster shares. Shape (before, after)."""
     shared = np.zeros((before, after))
     inside = (old >= 0) & (new >= 0)
     np.add.at(shared, (old[inside], new[inside]), 1)
@@ -87,17 +92,32 @@ def shared_customers(old: np.ndarray, new: np.ndarray, before: int, after: int) 
 
 
 def matched_letters(old: np.ndarray, old_letters: Sequence[str], new: np.ndarray, count: int) -> list[str]:
-    """For each of `count` new clusters the letter of the old one it continues, or an empty text.
+    """Carry letters on: for each of `count` new clusters the letter of the old one it continues, or an empty text.
 
     Parameters
     ----------
-    old, new : place of each customer's cluster before and after, shape (n,); −1 of an old one is none
+    old, new : ndarray of shape (n,)
+        Each customer's cluster number before and after; −1 is none.
+    old_letters : Sequence of str
+        Letters of the old clusters.
+    count : int
+        Number of new clusters.
+
+    Returns
+    -------
+    list of str
+        One letter per new cluster.
+
+    Examples
+    --------
+    >>> matched_letters(np.array([0, 0, 1, 1]), "AB", np.array([1, 1, 0, 2]), 3)
+    ['B', 'A', '']
     """
     shared = shared_customers(old, new, len(old_letters), count)
-    found = [""] * count
-    for before, after in _pairs(shared, np.bincount(new[new >= 0], minlength=count)):
-        found[after] = old_letters[before]
-    return found
+    letters = [""] * count
+    for i, j in _pairs(shared, np.bincount(new[new >= 0], minlength=count)):
+        letters[j] = old_letters[i]
+    return letters
 
 
 def _pairs(shared: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int]]:
@@ -105,7 +125,7 @@ def _pairs(shared: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int]]:
 
     either = shared.sum(axis=1)[:, None] + sizes[None, :] - shared
     pairs = zip(*linear_sum_assignment(shared, maximize=True), strict=True)
-    return [(i, j) for i, j in pairs if shared[i, j] > 0 and shared[i, j] >= CONTINUES * either[i, j]]
+    return [(i, j) for i, j in pairs if shared[i, j] > 0 and shared[i, j] >= MIN_OVERLAP * either[i, j]]
 
 
 def lineage(
@@ -115,40 +135,64 @@ def lineage(
 
     Parameters
     ----------
-    old, new : place of each customer's cluster before and after, shape (n,); −1 of an old one is none
-    new_letters : as `matched_letters` carried them on, with letters of their own where it found none
+    old, new : ndarray of shape (n,)
+        Each customer's cluster number before and after; −1 of an old one is none.
+    old_letters : Sequence of str
+        Letters of the old clusters.
+    new_letters : Sequence of str
+        Letters of the new clusters: carried on by `matched_letters`, or new.
+
+    Returns
+    -------
+    tuple of Event
+        One per cluster.
+
+    Examples
+    --------
+    >>> events = lineage(np.array([0, 0, 1, 1]), ["A", "B"], np.array([0, 0, 0, 1]), ["A", "B"])
+    >>> [(event.letter, event.event, event.retained_share) for event in events]
+    [('A', 'continued', 1.0), ('B', 'continued', 0.5)]
     """
     shared = shared_customers(old, new, len(old_letters), len(new_letters))
-    was, now = np.bincount(old[old >= 0], minlength=len(old_letters)), np.bincount(new, minlength=len(new_letters))
-    found = []
-    for j, text in enumerate(new_letters):
-        source = int(np.argmax(shared[:, j])) if len(old_letters) else 0
-        if text in old_letters:
-            i = list(old_letters).index(text)
-            found.append(_event("continued", text, "", shared, was, now, i, j))
+    sizes_before = np.bincount(old[old >= 0], minlength=len(old_letters))
+    sizes_now = np.bincount(new, minlength=len(new_letters))
+    events = []
+    for j, letter in enumerate(new_letters):
+        origin = int(np.argmax(shared[:, j])) if len(old_letters) else 0
+        if letter in old_letters:
+            i = list(old_letters).index(letter)
+            events.append(_event("continued", letter, "", shared, sizes_before, sizes_now, i, j))
         elif not len(old_letters):
-            found.append(Event("first", text, customers=int(now[j])))
-        elif shared[source, j] >= MOST_OF * max(now[j], 1):
-            found.append(_event("split", text, old_letters[source], shared, was, now, source, j))
+            events.append(Event("first", letter, customers=int(sizes_now[j])))
+        elif shared[origin, j] >= MIN_ORIGIN_SHARE * max(sizes_now[j], 1):
+            events.append(_event("split", letter, old_letters[origin], shared, sizes_before, sizes_now, origin, j))
         else:
-            found.append(_event("born", text, "", shared, was, now, source, j))
-    for i, text in enumerate(old_letters):
-        if text not in new_letters:
-            goal = int(np.argmax(shared[i]))
-            merged = was[i] > 0 and shared[i, goal] >= MOST_OF * was[i]
-            name: Fate = "merged" if merged else "retired"
-            found.append(_event(name, text, new_letters[goal] if merged else "", shared, was, now, i, goal))
-    return tuple(sorted(found, key=lambda one: (len(one.letter), one.letter)))
+            events.append(_event("born", letter, "", shared, sizes_before, sizes_now, origin, j))
+    for i, letter in enumerate(old_letters):
+        if letter not in new_letters:
+            destination = int(np.argmax(shared[i]))
+            is_merged = sizes_before[i] > 0 and shared[i, destination] >= MIN_ORIGIN_SHARE * sizes_before[i]
+            fate: Fate = "merged" if is_merged else "retired"
+            other = new_letters[destination] if is_merged else ""
+            events.append(_event(fate, letter, other, shared, sizes_before, sizes_now, i, destination))
+    return tuple(sorted(events, key=lambda event: (len(event.letter), event.letter)))
 
 
 def _event(
-    name: Fate, text: str, other: str, shared: np.ndarray, was: np.ndarray, now: np.ndarray, i: int, j: int
+    fate: Fate,
+    letter: str,
+    other: str,
+    shared: np.ndarray,
+    sizes_before: np.ndarray,
+    sizes_now: np.ndarray,
+    i: int,
+    j: int,
 ) -> Event:
-    gone = name in ("merged", "retired")
+    is_gone = fate in ("merged", "retired")
     return Event(
-        name, text, other,
-        customers_before=0 if name in ("born", "split") else int(was[i]),
-        customers=0 if gone else int(now[j]),
-        retained_share=float(shared[i, j] / max(was[i], 1)),
-        inherited_share=float(shared[i, j] / max(now[j], 1)),
+        fate, letter, other,
+        customers_before=0 if fate in ("born", "split") else int(sizes_before[i]),
+        customers=0 if is_gone else int(sizes_now[j]),
+        retained_share=float(shared[i, j] / max(sizes_before[i], 1)),
+        inherited_share=float(shared[i, j] / max(sizes_now[j], 1)),
     )  # fmt: skip

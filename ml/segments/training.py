@@ -27,7 +27,7 @@ from ml.segments.figures import all_figures
 from ml.segments.fitting import fit_layers
 from ml.segments.inputs import columns_of, in_order
 from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels, kept_as_it_is
+from ml.segments.layers import LayerModels, continued
 from ml.segments.reasons import CHOICE_WORDS, ChoiceCode, words
 from ml.segments.shrinkage import apply_means, r2, shrunken_means
 from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
@@ -171,7 +171,7 @@ def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[Layer
     """The layers in force with some stages' layers taken from the refit; the others are as they were, to the number."""
     taken: dict[tuple[str, str], LayerModel] = {(model.stage, model.layer.name): model for model in parts}
     kept = [
-        taken.pop(key) if (key := (model.stage, model.layer.name)) in taken else kept_as_it_is(model)
+        taken.pop(key) if (key := (model.stage, model.layer.name)) in taken else continued(model)
         for model in incumbent.models
     ]
     order = {layer.name: place for place, layer in enumerate(incumbent.layers)}
@@ -182,7 +182,7 @@ def with_parts(incumbent: LayerModels, refit: LayerModels, parts: Sequence[Layer
 def with_settings(incumbent: LayerModels, spec: SegmentSpec) -> LayerModels:
     """The layers in force under new settings of who belongs to them; the clusters are as they were."""
     layers = {layer.name: layer for layer in spec.layers}
-    models = tuple(replace(kept_as_it_is(model), layer=layers[model.layer.name]) for model in incumbent.models)
+    models = tuple(replace(continued(model), layer=layers[model.layer.name]) for model in incumbent.models)
     return replace(incumbent, layers=spec.layers, models=models)
 
 

@@ -1,11 +1,11 @@
-"""Customers of whom a layer of attributes knows nothing: a group of their own where they are many.
+"""The cluster of customers of whom a layer of attributes knows nothing.
 
-Belongs here: who they are, when they are many, and putting their cluster beside those that were found among the others.
-Does not belong here: finding clusters (see `fitting`), and single gaps, which the preparation fills with the median.
+Belongs here: who they are, when they are enough for a cluster, and adding it to those of the other customers. Does not
+belong here: finding clusters (see `clustering`), and single gaps, which the preparation fills with the median.
 
-An attribute is a column that the project file takes from its customers; features of what customers do are none: that
-one is missing (no second purchase, no spend) is itself something they did. A layer is one of attributes if all of its
-features are.
+An attribute is a column that the project file takes from its customers table. What is computed from behaviour is not
+one: a missing value there (no second purchase, no spend) is itself behaviour. A layer is one of attributes if all of
+its features are.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ from ml.segments.specs import is_attribute
 
 T = TypeVar("T")
 
-MANY = 0.05  # share of a stage's customers from which those of whom nothing is known are a group of their own
-STILL = 0.5  # of that, and of the fewest customers: a group that there is stays down to here
+MIN_SHARE = 0.05  # of a stage's customers: from this share on, those of whom nothing is known get a cluster
+INCUMBENT_SLACK = 0.5  # times that, and times the smallest cluster: an existing cluster of theirs is kept down to here
 
 
 def unknown_rows(table: pa.Table, features: Sequence[str]) -> np.ndarray:
-    """Which rows lack every feature; none of them where a feature is no attribute."""
+    """Whether each row lacks every feature; False everywhere if a feature is not an attribute."""
     if not features or not all(map(is_attribute, features)):
         return np.zeros(table.num_rows, dtype=bool)
     return np.asarray(Unknown(tuple(features)).is_unknown(table))
 
 
-def are_many(unknown: np.ndarray, smallest: int, before: LayerModel | None) -> bool:
-    """Whether the unknown, and the others too, are enough for a cluster."""
+def are_enough(unknown: np.ndarray, min_size: int, incumbent: LayerModel | None) -> bool:
+    """Whether the unknown customers, and the others too, are enough for a cluster."""
     count, others = int(unknown.sum()), int((~unknown).sum())
-    slack = STILL if before is not None and has_unknown(before) else 1.0
-    return count >= max(slack * smallest, slack * MANY * len(unknown), 1) and others >= smallest
+    slack = INCUMBENT_SLACK if incumbent is not None and has_unknown_cluster(incumbent) else 1.0
+    return count >= max(slack * min_size, slack * MIN_SHARE * len(unknown), 1) and others >= min_size
 
 
-def has_unknown(model: LayerModel) -> bool:
-    """Whether a layer has a cluster of the unknown."""
+def has_unknown_cluster(model: LayerModel) -> bool:
+    """Whether a layer has a cluster of unknown customers."""
     if model.cuts:
         return isinstance(model.columns[0], Numeric) and model.columns[0].separates_missing
     return bool(model.columns) and isinstance(model.columns[-1], Unknown)
 
 
-def place_of_unknown(model: LayerModel) -> int:
-    """The number of their cluster in a layer that has one."""
+def unknown_cluster(model: LayerModel) -> int:
+    """Number of the unknown customers' cluster in a layer that has one."""
     return 0 if model.cuts else int(np.argmax([centre[-1] for centre in model.centres]))
 
 
-def without_unknown(model: LayerModel | None) -> LayerModel | None:
-    """A layer in force as it is among the others; the letters of its clusters are as they were."""
-    if model is None or not has_unknown(model):
+def remove_unknown_cluster(model: LayerModel | None) -> LayerModel | None:
+    """A layer in force as it is among the other customers; the letters of its clusters stay."""
+    if model is None or not has_unknown_cluster(model):
         return model
-    gone = place_of_unknown(model)
+    unknown = unknown_cluster(model)
 
     def others(values: tuple[T, ...]) -> tuple[T, ...]:
-        return tuple(one for number, one in enumerate(values) if number != gone) if len(values) > 1 else values
+        return tuple(value for number, value in enumerate(values) if number != unknown) if len(values) > 1 else values
 
     model = replace(
         model,
@@ -88,17 +88,21 @@ def without_unknown(model: LayerModel | None) -> LayerModel | None:
     )
 
 
-def with_unknown(
+def add_unknown_cluster(
     fitted: LayerModel, columns: Sequence[Column], features: Sequence[str], unknown: np.ndarray
 ) -> LayerModel:
-    """Clusters that were found among the others, and that of the unknown beside them, all without letters yet.
+    """Add the cluster of unknown customers to clusters that were fitted among the others, all without letters yet.
 
     Parameters
     ----------
-    fitted : of the customers of whom something is known; one cluster or several
-    columns : their preparation
-    features : of the layer
-    unknown : (customers,): who is in the new cluster
+    fitted : LayerModel
+        Fitted on the customers of whom something is known; one cluster or several.
+    columns : Sequence of Column
+        Their preparation.
+    features : Sequence of str
+        Features of the layer.
+    unknown : ndarray of shape (n,)
+        Whether each customer is in the new cluster.
     """
     count = int(unknown.sum())
     figures = {
@@ -134,18 +138,18 @@ def with_unknown(
 
 
 def _numeric(model: LayerModel, *, separates_missing: bool) -> Numeric:
-    """The number that quantiles are of."""
+    """The number that quantiles are cut from."""
     column = model.columns[0]
     assert isinstance(column, Numeric)
     return replace(column, separates_missing=separates_missing)
 
 
 def _filled(columns: Sequence[Column], width: int) -> tuple[float, ...]:
-    """Where the preparation puts a customer of whom it knows nothing."""
-    empty = pa.table({column.feature: pa.nulls(1, pa.string()) for column in columns})
+    """Prepared values of a customer of whom nothing is known."""
+    row = pa.table({column.feature: pa.nulls(1, pa.string()) for column in columns})
     numbers = {column.feature: pa.nulls(1, pa.float64()) for column in columns if type(column) is Numeric}
     for name, column in numbers.items():
-        empty = empty.set_column(empty.column_names.index(name), name, column)
-    found = [float(array[0]) for column in columns for array in column.transform(empty)]
-    assert len(found) == width
-    return tuple(found)
+        row = row.set_column(row.column_names.index(name), name, column)
+    values = [float(array[0]) for column in columns for array in column.transform(row)]
+    assert len(values) == width
+    return tuple(values)

@@ -15,8 +15,7 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.rules import RuleError
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, profiles
-from ml.segments.audiences import check_audiences
-from ml.segments.audiences import spelt_out
+from ml.segments.audiences import check_audiences, spelt_out
 
 ENGINE = DuckDB()
 DAY = date(2024, 3, 1)

@@ -33,11 +33,11 @@ DAY = date(2024, 3, 1)
 
 def stage(n: int, seed: int = 0, **columns: object) -> pa.Table:
     """n customers of one stage; columns are values, or one value for all."""
-    given_ = {
+    arrays = {
         name: values if isinstance(values, (np.ndarray, list)) else [values] * n for name, values in columns.items()
     }
     base = {"customer_id": [f"c{i:06d}" for i in range(n)], "day": pa.array([DAY] * n, pa.date32())}
-    return pa.table(base | given_ | {"stage": ["active"] * n})
+    return pa.table(base | arrays | {"stage": ["active"] * n})
 
 
 def fitted(table: pa.Table, layer: LayerSpec) -> LayerModel:
@@ -45,10 +45,10 @@ def fitted(table: pa.Table, layer: LayerSpec) -> LayerModel:
     return fit_layer(table, "active", layer, layer.present(table.column_names), SegmentSpec((layer,)), None)
 
 
-def strings(table: pa.Table, *layers: LayerSpec, smallest: int = 30) -> set[str]:
-    spec = SegmentSpec(layers, min_cluster_customers=smallest)
-    found = micro_segments(DuckDB(threads=1), table, assign(table, fit_layers(table, spec)), spec)
-    primary = found.filter(found["is_primary"])
+def strings(table: pa.Table, *layers: LayerSpec, min_size: int = 30) -> set[str]:
+    spec = SegmentSpec(layers, min_cluster_customers=min_size)
+    rows = micro_segments(DuckDB(threads=1), table, assign(table, fit_layers(table, spec)), spec)
+    primary = rows.filter(rows["is_primary"])
     assert primary["customer_id"].to_pylist() == table["customer_id"].to_pylist()
     return set(primary["micro_segment"].to_pylist())
 
@@ -143,10 +143,12 @@ def test_three_hundred_columns_fit_find_their_structure_and_explain_themselves()
     fitted = fit_layers(table, SegmentSpec((LayerSpec("wide", ("x*",)),))).models[0]
     assert fitted.kind == "natural" and len(fitted.letters) == 3
     assert time.perf_counter() - started < 20
-    place = fitted.assign(table)
-    assert sum(np.bincount(group[place == one]).max() for one in range(3)) > 0.97 * 1200
-    said = {one.feature for found in fitted.evidence for one in found}
-    assert said <= {f"x{i:03d}" for i in range(60)} and all(len(found) == 16 for found in fitted.evidence)
+    clusters = fitted.assign(table)
+    assert sum(np.bincount(group[clusters == one]).max() for one in range(3)) > 0.97 * 1200
+    features = {one.feature for differences in fitted.evidence for one in differences}
+    assert features <= {f"x{i:03d}" for i in range(60)} and all(
+        len(differences) == 16 for differences in fitted.evidence
+    )
     assert len(set(fitted.names)) == 3
 
 
@@ -174,7 +176,7 @@ def test_between_two_natural_clusters_the_larger_one_is_likelier_and_both_are_gi
 
 
 def test_whole_numbers_are_not_natural_clusters() -> None:
-    """Counts lie on few values, each of them a heap; heaps alone are no groups."""
+    """Counts have few values, each of them a point mass; point masses alone are no groups."""
     random = np.random.default_rng(1)
     pace = random.normal(0, 1, 4_000)
     table = stage(4_000, a=np.round(3 + pace + 0.5 * random.normal(0, 1, 4_000)), b=np.round(3 + pace))
@@ -189,11 +191,11 @@ def test_chances_near_one_are_spread_out() -> None:
     assert abs(prepared.mean()) < 1e-6 and abs(float((prepared**3).mean())) < 0.2
 
 
-# ── settings that cannot be meant ─────────────────────────────────────────────────────────────────────────────────
+# ── invalid settings ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
-    ("given_", "said"),
+    ("options", "message"),
     [
         ({"method": "rules"}, "has none"),
         ({"method": "rules", "rules": (LayerRule("west", "TRUE"), LayerRule("west", "FALSE"))}, "more than one rule"),
@@ -202,9 +204,9 @@ def test_chances_near_one_are_spread_out() -> None:
         ({"features": ("a",), "weekly_switch_probability": 0.0}, "weekly_switch_probability"),
     ],
 )
-def test_a_layer_that_cannot_be_cut_as_it_says_is_refused_in_a_sentence(given_: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        LayerSpec("region", **given_)
+def test_a_layer_with_contradictory_settings_is_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LayerSpec("region", **options)
 
 
 def test_quantiles_of_words_say_why_there_are_none() -> None:

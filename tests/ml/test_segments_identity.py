@@ -1,4 +1,4 @@
-"""What identity promises: letters that are carried on, never used again, and fates told for what they are."""
+"""Claims about identity: letters are carried on and never reused, and every cluster's fate is reported."""
 
 from __future__ import annotations
 
@@ -30,29 +30,32 @@ CENTRES = {"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (0.0, 6.0)}
 
 def groups(centres: dict[str, tuple[float, float]], each: int = 300, seed: int = 0, newcomers: int = 0) -> pa.Table:
     """Customers around centres; the same ones, in almost the same place, whatever the seed."""
-    own, noise = np.random.default_rng(1), np.random.default_rng(100 + seed)
-    at = np.repeat(np.array(list(centres.values())), each, axis=0) @ TURN
-    spot = at + own.normal(0, 1, at.shape) + 0.1 * noise.normal(0, 1, at.shape)
-    who = [f"{name}{i:04d}" for name in centres for i in range(each)]
+    traits, noise = np.random.default_rng(1), np.random.default_rng(100 + seed)
+    centre = np.repeat(np.array(list(centres.values())), each, axis=0) @ TURN
+    position = centre + traits.normal(0, 1, centre.shape) + 0.1 * noise.normal(0, 1, centre.shape)
+    ids = [f"{name}{i:04d}" for name in centres for i in range(each)]
     if newcomers:
-        spot = np.concatenate(
-            [spot, at[:: len(at) // newcomers] + noise.normal(0, 1, at[:: len(at) // newcomers].shape)]
+        position = np.concatenate(
+            [
+                position,
+                centre[:: len(centre) // newcomers] + noise.normal(0, 1, centre[:: len(centre) // newcomers].shape),
+            ]
         )
-        who += [f"z{seed}-{i}" for i in range(len(spot) - len(who))]
-    order = noise.permutation(len(who))
+        ids += [f"z{seed}-{i}" for i in range(len(position) - len(ids))]
+    order = noise.permutation(len(ids))
     return pa.table(
         {
-            "customer_id": np.array(who)[order],
-            "day": pa.array([DAY] * len(who), pa.date32()),
-            **{name: spot[order, column] for column, name in enumerate(FEATURES)},
-            "stage": ["active"] * len(who),
+            "customer_id": np.array(ids)[order],
+            "day": pa.array([DAY] * len(ids), pa.date32()),
+            **{name: position[order, column] for column, name in enumerate(FEATURES)},
+            "stage": ["active"] * len(ids),
         }
     )
 
 
 def letters(table: pa.Table, model: LayerModels) -> dict[str, str]:
-    found = assign(table, model).filter(assign(table, model)["is_primary"])
-    return dict(zip(found["customer_id"].to_pylist(), found["cluster"].to_pylist(), strict=True))
+    rows = assign(table, model).filter(assign(table, model)["is_primary"])
+    return dict(zip(rows["customer_id"].to_pylist(), rows["cluster"].to_pylist(), strict=True))
 
 
 def fates(model: LayerModels) -> dict[str, tuple[str, str]]:
@@ -65,13 +68,17 @@ def first() -> LayerModels:
 
 
 def test_first_fit_finds_the_groups_and_letters_fall_with_the_first_feature(first: LayerModels) -> None:
-    found = letters(groups(CENTRES), first)
+    letter_of = letters(groups(CENTRES), first)
     assert first.models[0].kind == "natural" and first.models[0].letters == ("A", "B", "C")
     pace = dict(zip(*(groups(CENTRES)[x].to_pylist() for x in ("customer_id", "pace")), strict=True))
-    means = [np.mean([pace[who] for who, given in found.items() if given == one]) for one in "ABC"]
+    means = [np.mean([pace[customer] for customer, letter in letter_of.items() if letter == one]) for one in "ABC"]
     assert means == sorted(means, reverse=True)
-    true = {name: {given for who, given in found.items() if who[0] == name} for name in CENTRES}
-    assert sum(len(given) for given in true.values()) <= 6  # a customer or two lie nearer to another group
+    letters_in_group = {
+        name: {letter for customer, letter in letter_of.items() if customer[0] == name} for name in CENTRES
+    }
+    assert (
+        sum(len(letter) for letter in letters_in_group.values()) <= 6
+    )  # a customer or two lie nearer to another group
     assert set(fates(first).values()) == {("first", "")}
 
 
@@ -83,29 +90,29 @@ def test_a_week_later_with_newcomers_other_order_and_seed_nobody_changes_cluster
     assert {fate for fate, _ in fates(refit).values()} == {"continued"} and not refit.models[0].drift
 
 
-def test_a_split_is_told_and_the_others_keep_their_letters(first: LayerModels) -> None:
+def test_a_split_is_reported_and_the_others_keep_their_letters(first: LayerModels) -> None:
     halves = groups({"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (-2.5, 6.0), "d": (2.5, 6.0)})
     refit = fit_layers(halves, SPEC, first)
     old = letters(groups(CENTRES), first)["c0000"]
-    new = {given: fate for given, fate in fates(refit).items() if fate[0] != "continued"}
+    new = {letter: fate for letter, fate in fates(refit).items() if fate[0] != "continued"}
     assert new == {"D": ("split", old)} and refit.models[0].drift
-    assert {fates(refit)[given][0] for given in "ABC"} == {"continued"}
+    assert {fates(refit)[letter][0] for letter in "ABC"} == {"continued"}
 
 
-def test_a_merge_is_told_and_its_letter_is_gone_for_good(first: LayerModels) -> None:
+def test_a_merge_is_reported_and_its_letter_is_never_used_again(first: LayerModels) -> None:
     together = groups({"a": (6.0, 0.0), "b": (0.0, 3.0), "c": (0.0, 3.0)})
     two = fit_layers(together, SPEC, first)
-    gone = [given for given, (fate, _) in fates(two).items() if fate == "merged"]
+    gone = [letter for letter, (fate, _) in fates(two).items() if fate == "merged"]
     assert len(two.models[0].letters) == 2 and len(gone) == 1
     again = fit_layers(groups(CENTRES), SPEC, two)
     assert gone[0] not in again.models[0].letters and "D" in again.models[0].letters
 
 
-def test_newcomers_of_their_own_are_a_birth_and_those_who_left_a_death(first: LayerModels) -> None:
+def test_a_cluster_of_newcomers_is_born_and_one_without_customers_is_retired(first: LayerModels) -> None:
     born = fit_layers(groups({**CENTRES, "n": (9.0, 9.0)}), SPEC, first)
     assert fates(born)["D"] == ("born", "")
     left = fit_layers(groups({name: CENTRES[name] for name in "ab"}), SPEC, first)
-    gone = [given for given, (fate, _) in fates(left).items() if fate == "retired"]
+    gone = [letter for letter, (fate, _) in fates(left).items() if fate == "retired"]
     assert gone == [letters(groups(CENTRES), first)["c0000"]]
 
 
@@ -126,7 +133,7 @@ def test_parts_that_did_not_drift_stay_to_the_last_digit(first: LayerModels) -> 
     assert mended.models[0] == refit.models[0] and mended.models[1].centres == before.models[1].centres
 
 
-def test_lineage_table_tells_every_cluster_once_and_what_is_kept_is_continued(first: LayerModels) -> None:
+def test_the_lineage_has_every_cluster_once_and_a_model_that_stays_continues_all_of_them(first: LayerModels) -> None:
     rows = first.lineage().to_pylist()
     assert [row["cluster"] for row in rows] == ["A", "B", "C"] and 300 - 9 < rows[0]["customers"] < 300 + 9
     kept = first.lineage(is_new=False)
@@ -142,10 +149,10 @@ labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, m
 @given(labels)
 def test_every_cluster_has_exactly_one_fate(pairs: list[tuple[int, int]]) -> None:
     old, new = (np.array(side) for side in zip(*pairs, strict=True))
-    given_ = matched_letters(old, "ABCD", new, 4)
-    named = [text or "WXYZ"[place] for place, text in enumerate(given_)]
-    events = lineage(old, "ABCD", new, named)
-    assert sorted(event.letter for event in events) == sorted({*"ABCD", *named})
+    carried = matched_letters(old, "ABCD", new, 4)
+    all_letters = [text or "WXYZ"[number] for number, text in enumerate(carried)]
+    events = lineage(old, "ABCD", new, all_letters)
+    assert sorted(event.letter for event in events) == sorted({*"ABCD", *all_letters})
     assert all(0 <= event.retained_share <= 1 and 0 <= event.inherited_share <= 1 for event in events)
 
 
@@ -154,7 +161,7 @@ def test_fates_do_not_depend_on_how_a_fit_numbers_its_clusters(pairs: list[tuple
     old = np.array([before for before, _ in pairs])
     one = matched_letters(old, "ABCD", old, 4)
     other = matched_letters(old, "ABCD", np.array(turned)[old], 4)
-    assert [other[turned[place]] for place in np.unique(old)] == [one[place] for place in np.unique(old)]
+    assert [other[turned[number]] for number in np.unique(old)] == [one[number] for number in np.unique(old)]
 
 
 def test_a_third_of_the_customers_is_not_the_same_cluster() -> None:
@@ -164,22 +171,22 @@ def test_a_third_of_the_customers_is_not_the_same_cluster() -> None:
     assert {event.event for event in lineage(old, "AB", scattered, "CDEFG")} >= {"retired"}
 
 
-# ── what is told of a fit ─────────────────────────────────────────────────────────────────────────────────────────
+# ── what a fit reports ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_letter_keeps_the_day_it_was_given_and_new_ones_have_their_own(first: LayerModels) -> None:
     later = groups({"a": (6.0, 0.0), "b": (0.0, 0.0), "c": (-2.5, 6.0), "d": (2.5, 6.0)})
     days = later.column_names.index("day")
     later = later.set_column(days, "day", pa.array([DAY + timedelta(7)] * len(later), pa.date32()))
-    told = {row["cluster"]: row for row in fit_layers(later, SPEC, first).lineage().to_pylist()}
-    assert {told[given]["since"] for given in "ABC"} == {DAY} and told["D"]["since"] == DAY + timedelta(7)
-    assert all(row["stability"] >= 0.75 and "against" in row["differences"] for row in told.values())
+    rows = {row["cluster"]: row for row in fit_layers(later, SPEC, first).lineage().to_pylist()}
+    assert {rows[letter]["since"] for letter in "ABC"} == {DAY} and rows["D"]["since"] == DAY + timedelta(7)
+    assert all(row["stability"] >= 0.75 and "against" in row["differences"] for row in rows.values())
 
 
 def test_a_stage_that_is_empty_this_week_keeps_its_clusters_as_they_are(first: LayerModels) -> None:
     other = groups(CENTRES)
-    place = other.column_names.index("stage")
-    refit = fit_layers(other.set_column(place, "stage", pa.array(["star"] * len(other))), SPEC, first)
+    column = other.column_names.index("stage")
+    refit = fit_layers(other.set_column(column, "stage", pa.array(["star"] * len(other))), SPEC, first)
     kept = refit.find("active", "rhythm")
     assert kept is not None and kept.centres == first.models[0].centres
     assert {event.event for event in kept.events} == {"continued"}
@@ -223,6 +230,6 @@ def test_settings_of_membership_come_into_force_without_a_new_cut(first: LayerMo
     loose = SegmentSpec(
         (replace(LAYER, weekly_switch_probability=0.3, membership_threshold=0.4),), min_cluster_customers=20
     )
-    told = with_settings(first, loose)
-    assert told.models[0].layer.weekly_switch_probability == 0.3 and told.layers == loose.layers
-    assert told.models[0].centres == first.models[0].centres
+    adapted = with_settings(first, loose)
+    assert adapted.models[0].layer.weekly_switch_probability == 0.3 and adapted.layers == loose.layers
+    assert adapted.models[0].centres == first.models[0].centres
