@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -87,7 +87,8 @@ class DuckDB:
         """Opened by the first query, under the lock: who only lists assets pays for none."""
         connection = duckdb.connect(config=self._config)
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
+        with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets, where there is no bar
+            connection.execute("SET enable_progress_bar = false")
         # DuckDB 2.0.0 rewrites SUM(…) OVER (PARTITION BY …) into a join that forgets a filter on the partition column.
         connection.execute("SET GLOBAL disabled_optimizers = 'window_self_join'")
         return connection
