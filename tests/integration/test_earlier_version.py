@@ -1,0 +1,135 @@
+"""A state folder that an earlier version made goes on: its lake, its registered models, its runs.
+
+The earlier version is the last one before columns, stored fields and settings got the names they have now. Its own code
+makes a shop, taken from the history of this repository; a copy without that history leaves these tests out.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from microseg_assets.cli.main import main
+from tests.integration.shop import FRIDAY, MONDAY, SUNDAY, WEDNESDAY, WEEK, Shop
+
+REPOSITORY = Path(__file__).parents[2]
+EARLIER = "6862747408d3c603d3f8a7570c080da97d9544ba"
+MAKE_SHOP = f"""
+from datetime import date
+from pathlib import Path
+from sys import argv
+from tests.integration.shop import Shop
+shop = Shop.new(Path(argv[1]))
+shop.run(date.fromisoformat("{MONDAY}"), date.fromisoformat("{FRIDAY}"))
+"""
+# Column by its earlier name to its name now, by table.
+RENAMED = {
+    "micro_segment_profiles": {
+        "good": "ltv_tercile_low", "better": "ltv_tercile_mid", "best": "ltv_tercile_high",
+    },
+    "cluster_lineage": {"kept": "retained_share", "came": "inherited_share"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop on Friday as the earlier version makes it."""
+    code, state = (tmp_path_factory.mktemp("earlier") / name for name in ("code", "state"))
+    archive = subprocess.run(["git", "archive", EARLIER], cwd=REPOSITORY, capture_output=True)
+    if archive.returncode:
+        pytest.skip("this copy of the repository has no history")
+    code.mkdir()
+    subprocess.run(["tar", "--extract", "--directory", str(code)], input=archive.stdout, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MICROSEG_", "DAGSTER_"))}
+    made = subprocess.run(
+        [sys.executable, "-c", MAKE_SHOP, str(state)],
+        cwd=code, env={**environment, "PYTHONPATH": str(code)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return Shop(state)
+
+
+@pytest.fixture(scope="module")
+def continued(earlier: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The same shop, continued by this version until Wednesday, with another training week."""
+    shop = earlier.copied_to(tmp_path_factory.mktemp("continued") / "state")
+    shop.run(FRIDAY + timedelta(days=1), WEDNESDAY)
+    return shop
+
+
+def test_the_lake_was_made_by_the_earlier_version(earlier: Shop) -> None:
+    for table, columns in RENAMED.items():
+        (path, *_) = (earlier.folder / "lake" / earlier.name / table).rglob("part-0.parquet")
+        names = pq.read_schema(path).names
+        assert set(columns) <= set(names) and not set(columns.values()) & set(names)
+
+
+def test_every_partition_of_the_earlier_version_is_what_this_version_makes(earlier: Shop, friday: Shop) -> None:
+    ours, theirs = friday.partitions(), earlier.partitions()
+    assert ours.keys() == theirs.keys() and len(ours) > 1_000
+    unequal = [name for name in ours if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
+    assert unequal == []
+
+
+def test_columns_are_read_by_the_names_they_have_now(earlier: Shop, friday: Shop) -> None:
+    for asset, key in (("micro_segment_profiles", FRIDAY), ("cluster_lineage", WEEK - timedelta(days=7))):
+        assert set(RENAMED[asset].values()) <= set(earlier.table(asset, key).column_names)
+        assert earlier.table(asset, key).equals(friday.table(asset, key))
+
+
+def test_days_and_weeks_made_upon_it_are_those_of_a_shop_that_this_version_made_alone(
+    continued: Shop, shop: Shop
+) -> None:
+    ours, theirs = shop.partitions(), continued.partitions()
+    assert ours.keys() == theirs.keys()
+    unequal = [name for name in ours if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
+    assert unequal == []
+    assert continued.choices(WEEK) == shop.choices(WEEK)
+    ours_registered, theirs_registered = shop.registered(), continued.registered()
+    assert {name: set(versions) for name, versions in ours_registered.items()} == {
+        name: set(versions) for name, versions in theirs_registered.items()
+    }
+    for name, versions in ours_registered.items():  # the first one of each holds the fields' earlier names
+        assert theirs_registered[name].get(2) == versions.get(2)
+
+
+def test_nothing_of_it_is_missing_or_stale_and_it_can_be_looked_at(continued: Shop) -> None:
+    with continued.here():
+        for arguments, words in (
+            (["status"], "Nothing is stale"),
+            (["show", "segments", "--day", str(FRIDAY)], "active"),
+            (["show", "movements", "--day", str(FRIDAY)], "movements"),
+            (["show", "plan", "--day", str(FRIDAY)], "plan"),
+        ):
+            result = CliRunner().invoke(main, [*arguments, "--project", str(continued.file)], catch_exceptions=False)
+            assert result.exit_code == 0 and words in result.stdout, result.output
+
+
+@pytest.mark.parametrize("family", ["value", "lifecycle", "layers", "transitions", "action-response"])
+def test_models_registered_by_it_are_served_as_before(earlier: Shop, friday: Shop, family: str) -> None:
+    import mlflow
+    import pandas as pd
+
+    answers = []
+    for shop in (earlier, friday):
+        with shop.here():
+            mlflow.set_registry_uri(shop.home.mlflow_uri)
+            mlflow.set_tracking_uri(shop.home.mlflow_uri)
+            served = mlflow.pyfunc.load_model(f"models:/{shop.name}.{family}/1")
+            answers.append(served.predict(served.input_example))
+    pd.testing.assert_frame_equal(*answers)
+
+
+def as_named_now(path: Path, partition: str) -> pa.Table:
+    """The rows of a partition under the names that columns have now."""
+    rows = pq.ParquetFile(path).read()
+    names = RENAMED.get(partition.partition("/")[0], {})
+    return rows.rename_columns([names.get(name, name) for name in rows.column_names])
