@@ -11,7 +11,8 @@ UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test evidence value-tables homogeneity moves mutations lint format clean distclean
+.PHONY: help venv demo ui test docs notebook evidence value-tables homogeneity moves mutations lint format hooks \
+  clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +28,14 @@ ui: venv ## Dagster's and MLflow's pages over the state that is there
 
 test: venv ## every test whose programs are here (ARGS="-k NAME": some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+docs: venv ## the pages of the library, from its docstrings: docs/api/_build/html
+	@rm -rf docs/api/generated docs/api/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs/api docs/api/_build/html
+	@echo "docs/api/_build/html/index.html"
+
+notebook: venv ## run docs/first_week.ipynb and store what it prints and draws
+	@$(BIN)/python -m tests.notebook
 
 evidence: venv ## the worlds that claims are tested in, beside what the design says about them
 	@$(BIN)/python -m ml.simulate.evidence
@@ -51,6 +60,9 @@ lint: venv ## style, formatting, who imports whom, types
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
+hooks: venv ## run the checks of .pre-commit-config.yaml before every commit of this clone
+	@$(BIN)/pre-commit install
+
 format: venv ## what ruff can put right by itself
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
@@ -62,7 +74,8 @@ clean: ## remove the state: lake, runs, models
 	esac
 
 distclean: clean ## remove the state, the virtual environment and the caches
-	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info
+	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info \
+	  docs/api/generated docs/api/_build
 	@echo "removed $(VENV) and the caches"
 
 # uv installs in a tenth of pip's time; pip is the way out where uv cannot work.
