@@ -8,7 +8,6 @@ production. Does not belong here: which days to train on (see each family) and w
 from ml.features.facts import (
     Attribute,
     CustomerHistory,
-    DayFacts,
     FeatureSpec,
     category_column,
     day_facts,
@@ -20,7 +19,6 @@ from ml.features.facts import (
 __all__ = [
     "Attribute",
     "CustomerHistory",
-    "DayFacts",
     "FeatureSpec",
     "category_column",
     "day_facts",

@@ -1,4 +1,8 @@
-"""Facts: what is known of customers up to a day, and the questions the chain asks of it."""
+"""Facts: what is known of customers up to a day, and the snapshots and outcomes computed from it.
+
+Belongs here: summing accepted rows by day, and every question the chain asks of the sums. Does not belong here: a
+feature's formula (see `snapshot.sql`) and where rows come from.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,22 @@ from ml.engine import Engine, Input, quoted, sql_of
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of the customers table that becomes a feature under its own name.
+    """A column of the customers table that becomes a feature under its own name.
 
     Parameters
     ----------
-    known_from : the day on which it was exported: before it nobody's is known. None where it is known from the day of
-        its row on.
+    name : str
+        Column of the customers table.
+    type : {"string", "double", "boolean"}, default "string"
+        Type of its values.
+    known_from : date, optional
+        Day on which the attribute was exported: on earlier days it is missing for everybody. None if each customer's
+        value is known from the day of its row on.
+
+    Examples
+    --------
+    >>> features_table(FeatureSpec(attributes=(Attribute("region"),))).names[-1]
+    'region'
     """
 
     name: str
@@ -35,17 +49,26 @@ class Attribute:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a project adds to the features every project has.
+    """What a project adds to the features that every project has.
 
     Parameters
     ----------
-    categories : categories whose share of the last 90 days' revenue is a feature of its own. Declared, not learnt, so
-        no later day can leak into the vocabulary.
-    attributes : columns of the customers table.
-    order_days : lines of one order's id within so many days of each other are one order, which counts on its first
-        day; 0 where an id is an order's own on one day only
-    undo_within_days : a refund of a whole order's amount by the same customer, at most so many days after it, takes the
-        order away as of the day of the refund; None: every order stays one
+    categories : tuple of str
+        Categories whose share of the last 90 days' revenue is a feature. They are declared, not learnt, so no later
+        day can leak into the vocabulary.
+    attributes : tuple of Attribute
+        Columns of the customers table that are features.
+    order_days : int, default 30
+        Lines with the same order id at most this many days apart are one order, which counts on its first day. 0 if
+        an id is reused from one day to the next.
+    undo_within_days : int, optional
+        A refund of an order's whole amount by the same customer, at most this many days later, removes the order as
+        of the day of the refund. None if no refund removes an order.
+
+    Examples
+    --------
+    >>> FeatureSpec(categories=("DAIRY",), undo_within_days=7).order_days
+    30
     """
 
     categories: tuple[str, ...] = ()
@@ -55,12 +78,44 @@ class FeatureSpec:
 
 
 def category_column(category: str) -> str:
-    """The feature that holds a category's revenue share: ``share_meat_pckgd`` for ``MEAT-PCKGD``."""
+    """Name the feature that holds a category's revenue share.
+
+    Parameters
+    ----------
+    category : str
+        Category as the transactions have it.
+
+    Returns
+    -------
+    str
+        Name of the column.
+
+    Examples
+    --------
+    >>> category_column("MEAT-PCKGD")
+    'share_meat_pckgd'
+    """
     return "share_" + re.sub(r"[^\w]+", "_", category.lower()).strip("_")
 
 
 def features_table(spec: FeatureSpec) -> tables.Table:
-    """`customer_features` with the project's own columns."""
+    """Declare `customer_features` with the project's own columns.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+        The project's categories and attributes.
+
+    Returns
+    -------
+    Table
+        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories and attributes.
+
+    Examples
+    --------
+    >>> features_table(FeatureSpec(categories=("DAIRY",))).names[-1]
+    'share_dairy'
+    """
     shares = [
         tables.Column(category_column(name), "double", f"share of {name} in the last 90 days' revenue", "0 to 1")
         for name in spec.categories
@@ -74,11 +129,12 @@ def _columns(attributes: Sequence[Attribute]) -> list[tables.Column]:
 
 @dataclass(frozen=True)
 class DayFacts:
-    """What the rows of some days come to, each day by itself: the same whatever other days are there.
+    """Sums of the rows of some days, each day by itself: the same whatever other days are summed with it.
 
     Parameters
     ----------
-    customer_days, category_days, order_days : tables of their names, with their `day`
+    customer_days, category_days, order_days : pa.Table
+        Tables of these names (`ml.tables`), with their `day`.
     """
 
     customer_days: pa.Table
@@ -89,7 +145,32 @@ class DayFacts:
 def day_facts(
     engine: Engine, *, transactions: Input, customers: Input, events: Input, exposures: Input, balances: Input
 ) -> DayFacts:
-    """Sum accepted rows up, day by day. Every input has a `day` column."""
+    """Sum accepted rows, day by day.
+
+    Parameters
+    ----------
+    engine : Engine
+        Runs the queries.
+    transactions, customers, events, exposures, balances : Input
+        Accepted rows of the input tables of these names (`ml.tables.INPUTS`), with their `day`.
+
+    Returns
+    -------
+    DayFacts
+        Tables `customer_days`, `category_days` and `order_days`, with their `day`.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    >>> line = {"customer_id": "a", "day": date(2024, 1, 2), "order_id": "1"}
+    >>> inputs["transactions"] = pa.Table.from_pylist(
+    ...     [line | {"amount": 30.0}, line | {"amount": 12.5}], inputs["transactions"].schema
+    ... )
+    >>> day_facts(DuckDB(threads=1), **inputs).customer_days.select(["orders", "lines", "amount"]).to_pylist()
+    [{'orders': 1, 'lines': 2, 'amount': 42.5}]
+    """
     actions = engine.query("SELECT DISTINCT action FROM exposures", exposures=exposures)["action"].to_pylist()
     days = engine.query(
         sql_of("ml.features", "customer_days"),
@@ -105,23 +186,66 @@ def day_facts(
 
 
 def repeated_orders(engine: Engine, order_days: Input, within: int) -> pa.Table:
-    """`customer_id`, `day` and `repeated`: how many orders of a day are later parts of one counted before.
+    """Count the orders of each day that are later parts of an order counted before.
 
     Parameters
     ----------
-    order_days : of the whole history up to the last day that is asked for
-    within : days between two parts of one order, at most
+    engine : Engine
+        Runs the query.
+    order_days : Input
+        Table `order_days` of the whole history up to the last day of interest, with its `day`.
+    within : int
+        Most days between two parts of one order (`FeatureSpec.order_days`).
+
+    Returns
+    -------
+    pa.Table
+        Columns customer_id, day and repeated (a count).
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> parts = pa.table(
+    ...     {"customer_id": ["a", "a"], "day": [date(2024, 1, 2), date(2024, 1, 5)], "order_number": [17, 17]}
+    ... )
+    >>> repeated_orders(DuckDB(threads=1), parts, within=30).to_pylist()
+    [{'customer_id': 'a', 'day': datetime.date(2024, 1, 5), 'repeated': 1}]
     """
     return engine.query(sql_of("ml.features", "repeated_orders"), {"order_days": within}, order_days=order_days)
 
 
 def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa.Table | None:
-    """`customer_id`, `day`, `undone_on`, `orders`, `amount`: orders that a refund took away, and when that was known.
+    """Match each refund of a whole order with the order it undoes.
 
     Parameters
     ----------
-    transactions : accepted rows of the whole history up to the last day that is asked for
-    within : days between an order and its refund, at most; None where no refund undoes an order
+    engine : Engine
+        Runs the query.
+    transactions : Input
+        Accepted rows of the whole history up to the last day of interest, with their `day`.
+    within : int or None
+        Most days between an order and its refund (`FeatureSpec.undo_within_days`). None if no refund undoes an order.
+
+    Returns
+    -------
+    pa.Table or None
+        Columns customer_id, day (of the order), undone_on (day of the refund), orders and amount (currency). None
+        where `within` is None.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from ml.engine import DuckDB
+    >>> stamps = [datetime(2024, 1, 2, 10), datetime(2024, 1, 4, 9)]
+    >>> transactions = pa.table(
+    ...     {
+    ...         "customer_id": ["a", "a"], "day": [stamp.date() for stamp in stamps], "occurred_at": stamps,
+    ...         "order_id": ["1", "2"], "amount": [80.0, -80.0],
+    ...     }
+    ... )
+    >>> undone_orders(DuckDB(threads=1), transactions, within=7).select(["orders", "amount", "undone_on"]).to_pylist()
+    [{'orders': 1, 'amount': 80.0, 'undone_on': datetime.date(2024, 1, 4)}]
     """
     if within is None:
         return None
@@ -130,14 +254,52 @@ def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa
 
 @dataclass(frozen=True)
 class CustomerHistory:
-    """Customer days, category days and attribute deliveries, none of them later than the day they were read for.
+    """What customers did, by day, and the features and outcomes that follow from it.
 
-    Each input is anything the engine reads; all have a `day` column beside their declared ones.
+    A history holds nothing later than the day it was read for. A snapshot looks back from its day and an outcome looks
+    ahead from it, so no feature can see the future, whatever else the history holds.
 
     Parameters
     ----------
-    repeated_orders : what `customer_days` counts too often (see the function); None where it counts each order once
-    undone_orders : orders that refunds took away, and when (see the function); None where they all stay
+    engine : Engine
+        Runs the queries.
+    spec : FeatureSpec
+        The project's categories and attributes, and what counts as one order.
+    customer_days : Input
+        Table `customer_days` with its `day`: one row per customer and day on which anything happened.
+    category_days : Input
+        Table `category_days` with its `day`: net revenue per customer, day and category.
+    customers : Input
+        Deliveries of the customers table: customer_id, day of the delivery, and the attributes of `spec`.
+    repeated_orders : Input, optional
+        Orders that `customer_days` counts more than once (`repeated_orders`). None if it counts each order once.
+    undone_orders : pa.Table, optional
+        Orders that refunds undo, and when (`undone_orders`). None if no refund undoes an order.
+
+    Examples
+    --------
+    Two customers with three orders between them, as of 22 January: the third order has not happened yet.
+
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> orders = [
+    ...     {"customer_id": "anna", "day": date(2024, 1, 2), "order_id": "1", "amount": 30.0},
+    ...     {"customer_id": "ben", "day": date(2024, 1, 20), "order_id": "2", "amount": 12.0},
+    ...     {"customer_id": "anna", "day": date(2024, 1, 25), "order_id": "3", "amount": 50.0},
+    ... ]
+    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    >>> inputs["transactions"] = pa.Table.from_pylist(orders, inputs["transactions"].schema)
+    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), **inputs)
+    >>> snapshot = history.snapshot_of(date(2024, 1, 22))
+    >>> snapshot.select(["customer_id", "recency_days", "orders", "spend"]).to_pylist()
+    [{'customer_id': 'anna', 'recency_days': 20, 'orders': 1, 'spend': 30.0},
+     {'customer_id': 'ben', 'recency_days': 2, 'orders': 1, 'spend': 12.0}]
+
+    What they spent in the week that followed:
+
+    >>> pairs = history.known([date(2024, 1, 22)])
+    >>> history.outcomes(pairs, 7, until=date(2024, 1, 31))["spend"].to_pylist()
+    [50.0, 0.0]
     """
 
     engine: Engine
@@ -160,29 +322,29 @@ class CustomerHistory:
         exposures: Input | None = None,
         balances: Input | None = None,
     ) -> CustomerHistory:
-        """Sum accepted rows of a whole history up to facts.
+        """Sum the accepted rows of a whole history.
 
         Parameters
         ----------
         engine : Engine
             Runs the queries.
         spec : FeatureSpec
-            What the project adds to the features.
+            The project's categories and attributes, and what counts as one order.
         transactions : Input
-            Rows with the columns of the contract and a `day` column (`Table.filled` makes both).
+            Accepted rows of `transactions`, with the columns of the contract and a `day` (`Table.filled` makes both).
         customers, events, exposures, balances : Input, optional
-            The same of the other input tables; None where the business has no such table.
+            Accepted rows of the other input tables. None if the business has no such table.
 
         Returns
         -------
         CustomerHistory
-            The facts of every day.
+            The history, in which each order counts once.
         """
         customers = tables.CUSTOMERS.plus(_columns(spec.attributes)).empty_days() if customers is None else customers
         events = tables.EVENTS.empty_days() if events is None else events
         exposures = tables.EXPOSURES.empty_days() if exposures is None else exposures
         balances = tables.BALANCES.empty_days() if balances is None else balances
-        found = day_facts(
+        facts = day_facts(
             engine,
             transactions=transactions,
             customers=customers,
@@ -190,18 +352,29 @@ class CustomerHistory:
             exposures=exposures,
             balances=balances,
         )
-        repeated = repeated_orders(engine, found.order_days, spec.order_days)
-        days = found.customer_days
+        repeated = repeated_orders(engine, facts.order_days, spec.order_days)
+        days = facts.customer_days
         if repeated.num_rows:
             once = sql_of("ml.features", "orders_once")
             days = engine.query(once, customer_days=days, repeated_orders=repeated).cast(days.schema)
         names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
         undone = undone_orders(engine, transactions, spec.undo_within_days)
-        return cls(engine, spec, days, found.category_days, attributes, undone_orders=undone)
+        return cls(engine, spec, days, facts.category_days, attributes, undone_orders=undone)
 
     def until(self, day: date) -> CustomerHistory:
-        """The same facts without anything after `day`."""
+        """Leave out everything after a day.
+
+        Parameters
+        ----------
+        day : date
+            Last day to keep.
+
+        Returns
+        -------
+        CustomerHistory
+            The history up to the end of `day`.
+        """
 
         def cut(table: Input) -> pa.Table:
             return self.engine.query("SELECT * FROM facts WHERE day <= $day", {"day": day}, facts=table)
@@ -214,7 +387,13 @@ class CustomerHistory:
         )
 
     def fingerprint(self) -> str:
-        """A short digest of the facts: changes when any day's counts or sums do, whatever machine or row order."""
+        """Digest the history: the digest changes when any day's counts or sums do, and not with the order of rows.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits, the same on every machine.
+        """
         rows = self.engine.query(
             """
             SELECT day, COUNT(*) AS customers, SUM(lines) AS lines, SUM(orders) AS orders, SUM(events) AS events,
@@ -226,7 +405,20 @@ class CustomerHistory:
         return hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()[:16]
 
     def known(self, days: Sequence[date]) -> pa.Table:
-        """Pairs (customer_id, day) of every customer known on each of `days`."""
+        """List the customers known on each of some days.
+
+        A customer is known from the first day on which anything is recorded of it.
+
+        Parameters
+        ----------
+        days : sequence of date
+            Days to look at.
+
+        Returns
+        -------
+        pa.Table
+            Columns customer_id and day, ordered by day and customer: pairs for `snapshot` and `outcomes`.
+        """
         return self.engine.query(
             """
             WITH known AS (SELECT customer_id, MIN(day) AS known_since FROM customer_days GROUP BY customer_id)
@@ -239,15 +431,23 @@ class CustomerHistory:
         )
 
     def snapshot(self, pairs: pa.Table) -> pa.Table:
-        """The features of each pair, as of the end of its day.
+        """Compute the features of each pair of customer and day, as of the end of the day.
 
         Parameters
         ----------
-        pairs : customer_id, day; each customer known on its day, no pair twice
+        pairs : pa.Table
+            Columns customer_id and day: each customer known on its day, no pair twice.
 
         Returns
         -------
-        One row per pair, ordered by day and customer: customer_id, day, and the columns of `features_table(spec)`.
+        pa.Table
+            One row per pair, ordered by day and customer: customer_id, day, and the other columns of
+            `features_table(spec)`.
+
+        Raises
+        ------
+        ValueError
+            If the project adds features, and a pair is given twice or its customer is not known on its day.
         """
         if self.undone_orders is not None and self.undone_orders.num_rows and pairs.num_rows:
             days = sorted(pc.unique(pairs["day"]).to_pylist())
@@ -257,32 +457,30 @@ class CustomerHistory:
                 [whole._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
             )
         repeated = _NONE_REPEATED.empty_table() if self.repeated_orders is None else self.repeated_orders
-        tables_in = {
+        inputs = {
             "pairs": pairs,
             "customer_days": self.customer_days,
             "category_days": self.category_days,
             "repeated_orders": repeated,
         }
-        features = self.engine.query(sql_of("ml.features", "snapshot"), **tables_in)
+        features = self.engine.query(sql_of("ml.features", "snapshot"), **inputs)
         if self.spec.categories:
             shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
-            features = _beside(features, shares)
+            features = _with_columns_of(features, shares)
         if self.spec.attributes:
             attributes = self.engine.query(
                 _attributes(self.spec.attributes).sql("duckdb"),
                 pairs=pairs,
                 customers=self.customers,
             )
-            features = _beside(features, attributes)
-        wanted = features_table(self.spec)
-        order = ["customer_id", "day", *wanted.names[1:]]
-        types = pa.schema(
-            [wanted.schema().field("customer_id"), pa.field("day", pa.date32()), *list(wanted.schema())[1:]]
-        )
-        return features.select(order).cast(types)
+            features = _with_columns_of(features, attributes)
+        table = features_table(self.spec)
+        customer_id, *others = table.schema()
+        schema = pa.schema([customer_id, pa.field("day", pa.date32()), *others])
+        return features.select(schema.names).cast(schema)
 
     def _as_known(self, day: date) -> CustomerHistory:
-        """The facts up to `day` without the orders that refunds had taken away by its end."""
+        """The history up to `day`, without the orders that refunds had undone by its end."""
         known = self.engine.query(
             sql_of("ml.features", "without_undone"),
             {"as_of": day},
@@ -292,16 +490,41 @@ class CustomerHistory:
         return replace(self, customer_days=known, repeated_orders=None, undone_orders=None)
 
     def snapshot_of(self, *days: date) -> pa.Table:
-        """The snapshot of every customer known on each of `days`."""
+        """Compute the features of every customer known on each of some days.
+
+        Parameters
+        ----------
+        *days : date
+            Days to look at.
+
+        Returns
+        -------
+        pa.Table
+            As `snapshot` of the pairs of `known`.
+        """
         return self.snapshot(self.known(days))
 
     def outcomes(self, pairs: pa.Table, window_days: int, *, until: date) -> pa.Table:
-        """Spend and orders of each pair's customer in the `window_days` days after the pair's day.
+        """Sum what each pair's customer spent and ordered in the days after the pair's day.
+
+        Parameters
+        ----------
+        pairs : pa.Table
+            Columns customer_id and day.
+        window_days : int
+            Days after the pair's day that count.
+        until : date
+            Last day that the history covers.
+
+        Returns
+        -------
+        pa.Table
+            Columns customer_id, day, spend (currency) and orders, ordered by day and customer.
 
         Raises
         ------
         ValueError
-            If a window has not closed by the end of `until`: an unmatured label is never a label.
+            If a window is still open at the end of `until`: its label would be incomplete.
         """
         if pairs.num_rows and (until - pc.max(pairs["day"]).as_py()).days < window_days:
             raise ValueError(f"outcomes over {window_days} days are not complete by {until} for every pair")
@@ -314,7 +537,7 @@ class CustomerHistory:
 
 
 def _each_once(engine: Engine, customer_days: Input, repeated_orders: Input | None) -> Input:
-    """The facts in which an order that is delivered in parts counts once: what is taken away later is one of these."""
+    """Customer days in which an order that is delivered in parts counts once."""
     if repeated_orders is None:
         return customer_days
     once = sql_of("ml.features", "orders_once")
@@ -326,8 +549,8 @@ _NONE_REPEATED = pa.schema(
 )  # a schema, not a table: making a table loads pandas, which importing the code location must not
 
 
-def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
-    """Put the columns of `right` beside `left`; both are ordered by day and customer and have one row per pair."""
+def _with_columns_of(left: pa.Table, right: pa.Table) -> pa.Table:
+    """Append the columns of `right` to `left`; both are ordered by day and customer and have one row per pair."""
     if left.num_rows != right.num_rows:
         raise ValueError("a pair is given twice, or its customer was not yet known on its day")
     for name in right.column_names:
@@ -378,7 +601,7 @@ def _attributes(attributes: Sequence[Attribute]) -> exp.Select:
 
 
 def _as_known(attribute: Attribute) -> exp.Expr:
-    """The attribute on days on which it was known."""
+    """The attribute, missing on days before it was exported."""
     column = exp.column(attribute.name, quoted=True)
     if attribute.known_from is None:
         return column

@@ -1,7 +1,7 @@
 """Features in plain words: what each is called, and how a value of it is written, with its unit.
 
 Belongs here: labels and units of features and value columns, for everything that shows a figure to a person. Does not
-belong here: what is high or low (see `ml.segments.names`), and currencies: money is a number, the page says in what.
+belong here: what is high or low (see `ml.segments.names`), and currencies: an amount is a bare number here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,23 @@ _NEVER = {
 
 
 def label(feature: str) -> str:
-    """What a feature is called: ``spend in 90 days``; of one that nobody has named, its own name made readable."""
+    """Label a feature in plain words.
+
+    Parameters
+    ----------
+    feature : str
+        Column of the snapshot or of the value table, or any other name.
+
+    Returns
+    -------
+    str
+        The label; the name itself, made readable, where no label is declared.
+
+    Examples
+    --------
+    >>> label("spend_90d"), label("share_baby_food"), label("shoe_size")
+    ('spend in 90 days', 'share of baby food', 'shoe size')
+    """
     if feature in _PHRASES:
         return _PHRASES[feature][0]
     if feature.startswith("share_"):
@@ -81,14 +97,48 @@ def label(feature: str) -> str:
 
 
 def unit(feature: str) -> Unit:
-    """The unit of a feature's values; a plain number where nobody has said."""
+    """Look up the unit of a feature's values.
+
+    Parameters
+    ----------
+    feature : str
+        Column of the snapshot or of the value table, or any other name.
+
+    Returns
+    -------
+    {"count", "money", "days", "ago", "share", "number", "text"}
+        The unit; "number" where none is declared.
+
+    Examples
+    --------
+    >>> unit("spend_90d"), unit("share_baby_food"), unit("shoe_size")
+    ('money', 'share', 'number')
+    """
     if feature in _PHRASES:
         return _PHRASES[feature][1]
     return "share" if feature.startswith("share_") else "number"
 
 
 def figure(feature: str, value: Any) -> str:
-    """A value of a feature with its unit: ``42 days ago``, ``38%``, ``1,360``; small means keep their decimals."""
+    """Write a value of a feature with its unit.
+
+    Parameters
+    ----------
+    feature : str
+        Column of the snapshot or of the value table, or any other name.
+    value : object
+        Value of the feature; None or not finite where it is unknown.
+
+    Returns
+    -------
+    str
+        The value as text. Small numbers keep their decimals.
+
+    Examples
+    --------
+    >>> figure("recency_days", 42), figure("discount_share_90d", 0.38), figure("spend_90d", 1360.4)
+    ('42 days ago', '38%', '1,360')
+    """
     if isinstance(value, Decimal):
         value = float(value)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -110,7 +160,25 @@ def figure(feature: str, value: Any) -> str:
 
 
 def phrase(feature: str, value: Any) -> str:
-    """Label and value: ``last purchase 42 days ago``, ``spend in 90 days 412``, ``no purchase yet``."""
+    """Write a feature's label and value.
+
+    Parameters
+    ----------
+    feature : str
+        Column of the snapshot or of the value table, or any other name.
+    value : object
+        Value of the feature; None where it is missing.
+
+    Returns
+    -------
+    str
+        Label and value, or one phrase for a value that stands for "never".
+
+    Examples
+    --------
+    >>> phrase("recency_days", 42), phrase("recency_days", None)
+    ('last purchase 42 days ago', 'no purchase yet')
+    """
     if value is None and feature in _NEVER:
         return _NEVER[feature]
     if value == 0 and feature == "comeback_gap_days":

@@ -83,7 +83,7 @@ category_sums AS (
 ),
 category_ranks AS (
     SELECT customer_id, day, category, amount,
-           ROW_NUMBER() OVER (PARTITION BY customer_id, day ORDER BY amount DESC, category) AS place,
+           ROW_NUMBER() OVER (PARTITION BY customer_id, day ORDER BY amount DESC, category) AS category_rank,
            COUNT(*) OVER (PARTITION BY customer_id, day) AS categories,
            SUM(CASE WHEN amount > 0 THEN amount ELSE 0 END) OVER (PARTITION BY customer_id, day) AS total
     FROM category_sums
@@ -91,7 +91,7 @@ category_ranks AS (
 top_categories AS (
     SELECT customer_id, day, category, categories,
            CASE WHEN total > 0 THEN CAST(amount AS DOUBLE) / CAST(total AS DOUBLE) END AS share
-    FROM category_ranks WHERE place = 1
+    FROM category_ranks WHERE category_rank = 1
 )
 SELECT sums.customer_id AS customer_id,
        sums.day AS day,

@@ -1,4 +1,4 @@
--- Orders that a refund took away: by customer, the order's day and the day on which that was known. A refund is an order
+-- Orders that a refund undid: by customer, the order's day and the day on which that was known. A refund is an order
 -- whose lines add up to less than nothing; it undoes the newest order of the same customer and amount that nothing has
 -- undone yet, at most so many days after it. Orders and refunds of one amount are brackets: what a refund closes is the
 -- last order that opened at its depth. What comes after a day never changes what was known on it.

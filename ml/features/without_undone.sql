@@ -1,5 +1,5 @@
--- The facts as they were known on a day: orders that a refund had taken away by then are no orders, and neither they nor
--- their refunds are spend. What was refunded stays told.
+-- The facts as they were known on a day: orders that a refund had undone by then do not count, and neither they nor their
+-- refunds are spend. The sum of refunds keeps them.
 WITH known AS (SELECT customer_id, day, undone_on, orders, amount FROM undone_orders WHERE undone_on <= $as_of),
 changes AS (
     SELECT customer_id, day, orders, -CAST(amount AS DECIMAL(18, 4)) AS amount FROM known

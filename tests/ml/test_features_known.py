@@ -32,8 +32,8 @@ def facts(spec: FeatureSpec, lines: list[dict[str, Any]], people: list[dict[str,
 
 def line(id_: str, day: int, amount: float = 10.0, *, hour: int = 12, order: str | None = None) -> dict[str, Any]:
     on = FIRST + timedelta(days=day)
-    at = datetime(on.year, on.month, on.day, hour)
-    return {"customer_id": id_, "occurred_at": at, "amount": amount, "order_id": order, "day": on}
+    stamp = datetime(on.year, on.month, on.day, hour)
+    return {"customer_id": id_, "occurred_at": stamp, "amount": amount, "order_id": order, "day": on}
 
 
 def test_an_attribute_is_known_from_the_day_of_its_export_on_unless_it_is_timeless() -> None:
@@ -74,7 +74,7 @@ def test_an_order_that_comes_in_five_parts_is_one_and_makes_no_rhythm() -> None:
 
 @pytest.mark.parametrize(("within", "orders"), [(30, 2), (50, 1), (0, 2)])
 def test_an_id_that_comes_again_much_later_is_an_order_of_its_own(within: int, orders: int) -> None:
-    """Tills count their receipts anew."""
+    """Tills start to number their receipts from 1 again."""
     lines = [line("a", 0, order="17"), line("a", 45, order="17")]
     assert known(lines, 60, FeatureSpec(order_days=within))["orders"] == orders
 
@@ -112,19 +112,19 @@ def test_facts_day_by_day_give_what_facts_of_the_whole_history_do(
     drawn: list[tuple[str, int, int, str | None]],
 ) -> None:
     """As the lake holds them: each day by itself, with the parts of orders looked up over the days so far."""
-    day_by_day_is_the_whole(drawn, FeatureSpec())
+    assert_day_by_day_is_the_whole(drawn, FeatureSpec())
 
 
 @settings(max_examples=25, deadline=None)
 @given(LINES)
 @example([("a", 1, 10, "A"), ("a", 5, 20, "A"), ("a", 8, -20, None)])
-def test_they_do_so_where_a_refund_takes_a_later_part_of_an_order_away(
+def test_facts_day_by_day_do_so_where_a_refund_undoes_a_later_part_of_an_order(
     drawn: list[tuple[str, int, int, str | None]],
 ) -> None:
-    day_by_day_is_the_whole(drawn, FeatureSpec(undo_within_days=7))
+    assert_day_by_day_is_the_whole(drawn, FeatureSpec(undo_within_days=7))
 
 
-def day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]], spec: FeatureSpec) -> None:
+def assert_day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]], spec: FeatureSpec) -> None:
     lines = [line(id_, on, float(amount), order=order) for id_, on, amount, order in drawn]
     whole = facts(spec, lines)
     empty = {
@@ -142,8 +142,8 @@ def day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]], spec:
         for day in days
     ]
     customer_days = pa.concat_tables([one.customer_days for one in each])
-    found = CustomerHistory(
+    day_by_day = CustomerHistory(
         ENGINE, spec, customer_days, pa.concat_tables([one.category_days for one in each]), whole.customers,
         repeated_orders(ENGINE, pa.concat_tables([one.order_days for one in each]), 30), whole.undone_orders,
     )  # fmt: skip
-    assert found.snapshot_of(*days) == whole.snapshot_of(*days)
+    assert day_by_day.snapshot_of(*days) == whole.snapshot_of(*days)

@@ -1,4 +1,4 @@
-"""Claims about refunds that undo an order: it is none as of the day that this is known, and was one until then."""
+"""Claims about refunds that undo an order: it counts until the day of the refund, and no longer from then on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ml.value import ValueSpec, baseline
 
 ENGINE = DuckDB(threads=1)
 LAST = date(2024, 12, 31)
-Line = tuple[datetime, float, str]  # stamp, amount, order
+OrderLine = tuple[datetime, float, str]  # stamp, amount, order
 
 
-def facts_of(lines: Sequence[Line], within: int | None) -> CustomerHistory:
+def facts_of(lines: Sequence[OrderLine], within: int | None) -> CustomerHistory:
     """Facts of one customer's lines; every order is an invoice of its own."""
 
     def table(name: str, columns: dict[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
@@ -44,22 +44,22 @@ def facts_of(lines: Sequence[Line], within: int | None) -> CustomerHistory:
     return CustomerHistory.from_rows(ENGINE, FeatureSpec(undo_within_days=within), **inputs)
 
 
-def on(day: date, *lines: Line, within: int | None = 7) -> dict[str, Any]:
+def on(day: date, *lines: OrderLine, within: int | None = 7) -> dict[str, Any]:
     row: dict[str, Any] = facts_of(lines, within).snapshot_of(day).to_pylist()[0]
     return row
 
 
-def stage(day: date, *lines: Line, within: int | None = 7) -> tuple[str, str]:
+def stage(day: date, *lines: OrderLine, within: int | None = 7) -> tuple[str, str]:
     features = facts_of(lines, within).snapshot_of(day)
     row = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, LifecycleSpec()).to_pylist()[0]
     return row["stage"], row["sub_stage"]
 
 
-def at(back: int, minute: int = 0) -> datetime:
+def stamp_of(back: int, minute: int = 0) -> datetime:
     return datetime.combine(LAST - timedelta(days=back), datetime.min.time()) + timedelta(hours=10, minutes=minute)
 
 
-BIG = (at(3), 168_469.60, "541431"), (at(3, 12), -168_469.60, "C541433")
+BIG = (stamp_of(3), 168_469.60, "541431"), (stamp_of(3, 12), -168_469.60, "C541433")
 
 
 def test_an_order_that_is_cancelled_in_full_12_minutes_later_under_another_invoice_is_none() -> None:
@@ -75,31 +75,31 @@ def test_without_the_setting_every_order_stays_one() -> None:
 
 
 def test_an_earlier_order_stays_what_the_customer_is_known_by() -> None:
-    row = on(LAST, (at(60), 20.0, "1"), *BIG)
+    row = on(LAST, (stamp_of(60), 20.0, "1"), *BIG)
     assert (row["orders"], row["recency_days"], row["tenure_days"], row["spend"]) == (1, 60, 60, 20.0)
 
 
 def test_it_is_an_order_until_the_day_that_takes_it_away() -> None:
-    lines = (at(20), 50.0, "1"), (at(15), -50.0, "2")
+    lines = (stamp_of(20), 50.0, "1"), (stamp_of(15), -50.0, "2")
     known = {back: on(LAST - timedelta(days=back), *lines)["orders"] for back in (20, 16, 15, 0)}
     assert known == {20: 1, 16: 1, 15: 0, 0: 0}
 
 
 def test_a_refund_too_late_or_of_another_amount_undoes_nothing() -> None:
-    assert on(LAST, (at(20), 50.0, "1"), (at(12), -50.0, "2"))["orders"] == 1
-    assert on(LAST, (at(20), 50.0, "1"), (at(19), -49.99, "2"))["orders"] == 1
-    assert on(LAST, (at(19), 50.0, "1"), (at(20), -50.0, "2"))["orders"] == 1, "a refund before the order"
+    assert on(LAST, (stamp_of(20), 50.0, "1"), (stamp_of(12), -50.0, "2"))["orders"] == 1
+    assert on(LAST, (stamp_of(20), 50.0, "1"), (stamp_of(19), -49.99, "2"))["orders"] == 1
+    assert on(LAST, (stamp_of(19), 50.0, "1"), (stamp_of(20), -50.0, "2"))["orders"] == 1, "a refund before the order"
 
 
 def test_of_two_equal_orders_one_refund_takes_the_newer() -> None:
-    row = on(LAST, (at(30), 50.0, "1"), (at(20), 50.0, "2"), (at(19), -50.0, "3"))
+    row = on(LAST, (stamp_of(30), 50.0, "1"), (stamp_of(20), 50.0, "2"), (stamp_of(19), -50.0, "3"))
     assert (row["orders"], row["recency_days"], row["spend"]) == (1, 30, 50.0)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 25), st.sampled_from([-10, 10, -20, 20])), min_size=1, max_size=9))
 def test_refunds_undo_what_matching_them_one_by_one_undoes(steps: list[tuple[int, int]]) -> None:
-    lines = [(at(back, number), float(amount), str(number)) for number, (back, amount) in enumerate(steps)]
+    lines = [(stamp_of(back, number), float(amount), str(number)) for number, (back, amount) in enumerate(steps)]
     open_: dict[float, list[datetime]] = {}
     undone = 0
     for stamp, amount, _ in sorted(lines):
@@ -119,7 +119,7 @@ def test_refunds_undo_what_matching_them_one_by_one_undoes(steps: list[tuple[int
 def test_what_comes_later_changes_no_earlier_day_and_several_days_are_as_each_alone(
     before: list[tuple[int, int]], after: list[tuple[int, int]]
 ) -> None:
-    lines = [(at(back, n), float(amount), str(n)) for n, (back, amount) in enumerate([*before, *after])]
+    lines = [(stamp_of(back, n), float(amount), str(n)) for n, (back, amount) in enumerate([*before, *after])]
     day = LAST - timedelta(days=5)
     assert on(day, *lines) == on(day, *lines[: len(before)])
     facts = facts_of(lines, 7)
