@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, Self, TypeAlias
 
 Vocabulary: TypeAlias = Mapping[str, Callable[..., str]]  # code to what puts its figures in words
@@ -69,6 +70,39 @@ class Reason:
         """The same three columns of a row."""
         columns = {"reason_code": str(self.code), "reason_parameters": as_json(self.parameters)} if self.code else {}
         return {"reason": self.words(vocabulary), "reason_code": None, "reason_parameters": None} | columns
+
+
+def stored_as(**keys: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Decorate a renderer whose parameters have other names than the figures of its code have where they are stored.
+
+    Parameters
+    ----------
+    **keys : str
+        Key of the figure in stored reasons, by the renderer's parameter.
+
+    Returns
+    -------
+    callable
+        The decorator. The decorated renderer takes a figure under either name.
+
+    Examples
+    --------
+    >>> @stored_as(days="held")
+    ... def late(*, days: int) -> str:
+    ...     return f"{days} days late"
+    >>> late(held=3)
+    '3 days late'
+    """
+    names = {key: name for name, key in keys.items()}
+
+    def decorate(renderer: Callable[..., str]) -> Callable[..., str]:
+        @wraps(renderer)
+        def by_stored_keys(**figures: Any) -> str:
+            return renderer(**{names.get(key, key): value for key, value in figures.items()})
+
+        return by_stored_keys
+
+    return decorate
 
 
 def as_json(parameters: Mapping[str, Any]) -> str:

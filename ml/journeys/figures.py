@@ -1,4 +1,4 @@
-"""Pictures of a transition model: its stages' rows, and how well each kind of model foretells.
+"""Pictures of a transition model: its stages' rows, and how well each kind of model predicts.
 
 Belongs here: drawing. Does not belong here: computing.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def transitions(model: TransitionModel) -> Figure:
-    """Heat map of the stages' rows, with the customers counted behind each."""
+    """Draw a heat map of the stages' rows, with the customers counted behind each."""
     from matplotlib.figure import Figure
 
     matrix, size = model.stage_matrix, len(model.stages)
@@ -43,16 +43,16 @@ def transitions(model: TransitionModel) -> Figure:
     return figure
 
 
-def losses(found: Mapping[str, float], step_days: int) -> Figure:
-    """Bars of holdout log-loss, best first."""
+def losses(log_losses: Mapping[str, float], step_days: int) -> Figure:
+    """Draw the holdout log-loss of each kind of model as bars, the best at the top."""
     from matplotlib.figure import Figure
 
-    ordered = sorted(found.items(), key=lambda item: -item[1])
+    ordered = sorted(log_losses.items(), key=lambda item: -item[1])
     figure = Figure(figsize=(8, 0.9 + 0.5 * len(ordered)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh([name.replace("_", "-") for name, _ in ordered], [value for _, value in ordered], color="#4477aa")
     axes.bar_label(bars, fmt="%.4f", padding=3)
     axes.margins(x=0.15)
     axes.set_xlabel("log-loss, nats per customer (lower is better)")
-    axes.set_title(f"Foretelling the stage {step_days} days later: newest {step_days} days, held out")
+    axes.set_title(f"Predicting the stage {step_days} days later: newest {step_days} days, held out")
     return figure

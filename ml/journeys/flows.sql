@@ -19,10 +19,10 @@ flows AS (
 ranked AS (
     SELECT day, level, from_group, to_group, cause, customers,
            ROW_NUMBER() OVER (PARTITION BY day, level
-                              ORDER BY customers DESC, from_group NULLS FIRST, to_group, cause) AS place
+                              ORDER BY customers DESC, from_group NULLS FIRST, to_group, cause) AS flow_rank
     FROM flows
 )
 SELECT day, level, from_group, to_group, cause, customers
 FROM ranked
-WHERE place <= $top
-ORDER BY day, level DESC, place
+WHERE flow_rank <= $top
+ORDER BY day, level DESC, flow_rank

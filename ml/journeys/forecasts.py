@@ -35,26 +35,43 @@ def forecast(
     model: TransitionModel | None,
     horizons: Sequence[int] | None = None,
 ) -> pa.Table:
-    """The chance of each stage at each horizon, for every customer.
+    """Predict the probability of each stage at each horizon, for every customer.
 
     Parameters
     ----------
-    micro_segments : customer_id, day, micro_segment: primary rows, of one day or several
-    model : the transition model in force; None gives an empty table
-    horizons : days ahead, multiples of the model's step; the model's own by default
+    engine : Engine
+        Runs the query.
+    micro_segments : Input
+        Columns customer_id, day and micro_segment: one row per customer and day, of one day or several.
+    model : TransitionModel or None
+        The transition model in force. None gives an empty table.
+    horizons : sequence of int, optional
+        Days ahead, multiples of the model's step. The model's own by default.
 
     Returns
     -------
-    The columns of `journey_forecasts` and `day`; ordered by day, customer, horizon and stage. The probabilities of a
-    customer and horizon add up to 1.
+    pa.Table
+        The columns of `journey_forecasts` and `day`, ordered by day, customer, horizon and stage. The probabilities
+        of a customer and horizon add up to 1.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> from ml.journeys import TransitionModel
+    >>> model = TransitionModel(("active", "churn"), {"active": (90, 10), "churn": (5, 45)}, horizons=(7,))
+    >>> today = pa.table({"customer_id": ["a"], "day": [date(2024, 6, 1)], "micro_segment": ["active/value.A"]})
+    >>> rows = forecast(DuckDB(threads=1), today, model).select(["horizon_days", "stage", "probability"]).to_pylist()
+    >>> [(row["stage"], round(row["probability"], 2)) for row in rows]
+    [('active', 0.9), ('churn', 0.1)]
     """
     schema = tables.JOURNEY_FORECASTS.schema().append(pa.field("day", pa.date32()))
     if model is None:
         return schema.empty_table()
-    found = engine.query(
+    distinct = engine.query(
         "SELECT DISTINCT micro_segment FROM micro_segments ORDER BY micro_segment", micro_segments=micro_segments
     )
-    strings = found["micro_segment"].to_pylist()
+    strings = distinct["micro_segment"].to_pylist()
     parts = [
         pa.table(
             {
@@ -72,19 +89,23 @@ def forecast(
 
 
 def markov_value(transitions: ArrayLike, rewards: ArrayLike, discount_rate: float) -> NDArray[Any]:
-    """Expected present value of a customer who is in each state now, over an endless horizon.
+    """Value customers by the state they are in now: the expected present value over an infinite horizon.
 
-    ``V = (I − P / (1 + d))⁻¹ R``: the reward of the state the customer is in is due at once, later ones discounted.
+    ``V = (I − P / (1 + d))⁻¹ R``: the reward of the current state is due at once, later rewards are discounted.
 
     Parameters
     ----------
-    transitions : P, (states, states): row i holds the chances of the next state; rows add up to 1
-    rewards : R, (states,): reward of one period in the state, net of what it costs, currency
-    discount_rate : d, per period, above 0
+    transitions : array_like of shape (n_states, n_states)
+        P: row i holds the probabilities of the state after state i. Rows add up to 1.
+    rewards : array_like of shape (n_states,)
+        R: reward of one period in the state, net of its cost, in currency.
+    discount_rate : float
+        Discount rate d per period, above 0.
 
     Returns
     -------
-    (states,), currency
+    ndarray of shape (n_states,)
+        Value of a customer in each state, in currency.
 
     Raises
     ------
@@ -93,7 +114,8 @@ def markov_value(transitions: ArrayLike, rewards: ArrayLike, discount_rate: floa
 
     References
     ----------
-    Pfeifer & Carraway (2000), Modeling customer relationships as Markov chains, Journal of Interactive Marketing 14(2).
+    .. [1] Pfeifer, P. E., & Carraway, R. L. (2000). Modeling customer relationships as Markov chains. Journal of
+       Interactive Marketing, 14(2), 43-55.
 
     Examples
     --------

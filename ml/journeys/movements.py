@@ -37,44 +37,70 @@ def movements(
     rule_stages: tuple[str, ...] = ("new", "reengaged"),
     rule_exits: tuple[str, ...] = ("active", "star"),
 ) -> pa.Table:
-    """Where each customer known today was yesterday, and what moved it.
+    """Compare today's groups with yesterday's, and find the cause of each movement.
 
     Parameters
     ----------
-    today : customer_id, day, stage, micro_segment_id: primary rows of one day
-    yesterday : customer_id, stage, micro_segment_id as published the day before; None before the first day, and then
-        everybody is an entry
-    restated : yesterday recomputed under today's models, same columns; None if no model changed since
-    inputs_today : customer_id, recency_days of today; without it no movement is put down to a rule
-    rule_stages : stages that end by the passing of time alone
-    rule_exits : the stages a customer then falls into
+    engine : Engine
+        Runs the queries.
+    today : Input
+        Columns customer_id, day, stage and micro_segment_id: one row per customer, of one day.
+    yesterday : Input or None
+        Columns customer_id, stage and micro_segment_id, as published the day before. None on the first day, on which
+        everybody is an entry.
+    restated : Input or None
+        Yesterday recomputed under today's models, with the same columns. None if no model has changed since.
+    inputs_today : Input, optional
+        Columns customer_id and recency_days of today. Without it no movement is attributed to a rule.
+    rule_stages : tuple of str
+        Stages that end by the passing of time alone.
+    rule_exits : tuple of str
+        Stages that customers enter then.
 
     Returns
     -------
-    The columns of `movements` and `day`, a row per customer of today, ordered by customer. `cause` is
+    pa.Table
+        The columns of `movements` and `day`, one row per customer of today, ordered by customer. `cause` is
 
-    - ``entry``: not there yesterday;
-    - missing: same stage and micro-segment as published yesterday;
-    - ``model``: new models alone put the customer where it is today;
-    - ``behaviour``: the models leave the customer where it was, today differs;
-    - ``both``: the models move it, and what it did moves it again;
-    - ``rule``: like behaviour, but the customer bought nothing today and its stage ended by the calendar.
+        - ``entry``: not known yesterday;
+        - missing: same stage and micro-segment as published yesterday;
+        - ``model``: only the change of models moved the customer;
+        - ``behaviour``: the models leave the customer where it was, its behaviour moved it;
+        - ``both``: the models moved it, and its behaviour moved it again;
+        - ``rule``: like behaviour, but the customer bought nothing today and its stage ended by the calendar.
 
     Raises
     ------
     ValueError
-        If `today` holds several days, a customer has two rows, one of yesterday's is gone, or `restated` lacks one.
+        If `today` holds several days, a customer has two rows, or a customer of yesterday is missing in `today` or
+        in `restated`.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> yesterday = pa.table({"customer_id": ["a", "b"], "stage": ["new", "active"], "micro_segment_id": ["1", "2"]})
+    >>> today = pa.table(
+    ...     {
+    ...         "customer_id": ["a", "b", "c"], "day": [date(2024, 6, 2)] * 3,
+    ...         "stage": ["active", "active", "new"], "micro_segment_id": ["2", "2", "1"],
+    ...     }
+    ... )
+    >>> movements(DuckDB(threads=1), today, yesterday, None).select(["customer_id", "cause"]).to_pylist()
+    [{'customer_id': 'a', 'cause': 'behaviour'},
+     {'customer_id': 'b', 'cause': None},
+     {'customer_id': 'c', 'cause': 'entry'}]
     """
     before = _GROUP.empty_table() if yesterday is None else yesterday
     again = before if restated is None else restated
-    given = {"today": today, "yesterday": before, "restated": again}
-    _reconcile(engine, given)
+    groups = {"today": today, "yesterday": before, "restated": again}
+    _check_reconciled(engine, groups)
     purchases = inputs_today
     if purchases is None:
         purchases = pa.table({"customer_id": pa.array([], pa.string()), "recency_days": pa.array([], pa.int64())})
     moved = engine.query(
         sql_of("ml.journeys", "movements"),
-        **given,
+        **groups,
         purchases=purchases,
         rule_stages=pa.table({"stage": pa.array(rule_stages, pa.string())}),
         rule_exits=pa.table({"stage": pa.array(rule_exits, pa.string())}),
@@ -82,40 +108,63 @@ def movements(
     return moved.cast(tables.MOVEMENTS.schema().append(_DAY))
 
 
-def _reconcile(engine: Engine, given: Mapping[str, Input]) -> None:
-    found = engine.query(sql_of("ml.journeys", "movement_counts"), **given).to_pylist()[0]
+def _check_reconciled(engine: Engine, groups: Mapping[str, Input]) -> None:
+    counts = engine.query(sql_of("ml.journeys", "movement_counts"), **groups).to_pylist()[0]
     for name in ("today", "yesterday", "restated"):
-        if found[f"twice_{name}"]:
+        if counts[f"twice_{name}"]:
             raise ValueError(
-                f"{name} has {found[f'twice_{name}']} rows too many: movements need one primary row per customer"
+                f"{name} has {counts[f'twice_{name}']} rows too many: movements need one primary row per customer"
             )
-    if found["days"] > 1:
-        raise ValueError(f"today holds {found['days']} days: movements are computed for one day at a time")
-    if found["vanished"]:
+    if counts["days"] > 1:
+        raise ValueError(f"today holds {counts['days']} days: movements are computed for one day at a time")
+    if counts["vanished"]:
         raise ValueError(
-            f"{found['vanished']} customers of yesterday are missing today (first: {found['first_vanished']}): who is "
-            "known stays known, so today was computed on other data; recompute yesterday's micro-segments, then today's"
+            f"{counts['vanished']} customers of yesterday are missing today (first: {counts['first_vanished']}): a "
+            "known customer stays known, so today was computed on other data; recompute yesterday's micro-segments, "
+            "then today's"
         )
-    if found["not_restated"]:
+    if counts["not_restated"]:
         raise ValueError(
-            f"{found['not_restated']} customers of yesterday are missing in its restatement: restate every customer "
+            f"{counts['not_restated']} customers of yesterday are missing in its restatement: restate every customer "
             "that was known yesterday, from the same facts"
         )
 
 
 def summary(engine: Engine, movements: Input, names: Mapping[str, str] | None = None, *, top: int = 20) -> pa.Table:
-    """The biggest flows between stages and between micro-segments.
+    """Sum movements up to the largest flows between stages and between micro-segments.
 
     Parameters
     ----------
-    movements : what `movements` returned, of one day or several
-    names : micro-segment id (not its string) to a name; an id without one is shown as it is
-    top : flows kept per day and level
+    engine : Engine
+        Runs the query.
+    movements : Input
+        Result of `movements`, of one day or several.
+    names : mapping of str to str, optional
+        Micro-segment id (not its string) to a name. An id without a name stands for itself.
+    top : int, default 20
+        Flows per day and level.
 
     Returns
     -------
-    day, level (`stage` or `micro_segment`), from_group (missing on entry), to_group, cause, customers; per day stages
-    first, then by customers, most first.
+    pa.Table
+        Columns day, level (`stage` or `micro_segment`), from_group (missing on entry), to_group, cause and customers.
+        Per day, flows between stages come first, and larger flows before smaller ones.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> today = pa.table(
+    ...     {
+    ...         "customer_id": ["a", "b"], "day": [date(2024, 6, 2)] * 2,
+    ...         "stage": ["new", "new"], "micro_segment_id": ["1", "1"],
+    ...     }
+    ... )
+    >>> moved = movements(DuckDB(threads=1), today, None, None)
+    >>> flows = summary(DuckDB(threads=1), moved, {"1": "newcomers"})
+    >>> flows.select(["level", "to_group", "cause", "customers"]).to_pylist()
+    [{'level': 'stage', 'to_group': 'new', 'cause': 'entry', 'customers': 2},
+     {'level': 'micro_segment', 'to_group': 'newcomers', 'cause': 'entry', 'customers': 2}]
     """
     known = names or {}
     flows = engine.query(
@@ -133,15 +182,29 @@ def summary(engine: Engine, movements: Input, names: Mapping[str, str] | None = 
 
 
 def path(engine: Engine, stages: Input) -> pa.Table:
-    """The ordered stages each customer has been through, with dwell times.
+    """List the stages that each customer has been through, with dwell times.
 
     Parameters
     ----------
-    stages : customer_id, day, stage: a row per customer and observed day
+    engine : Engine
+        Runs the query.
+    stages : Input
+        Columns customer_id, day and stage: one row per customer and observed day.
 
     Returns
     -------
-    customer_id, place (1 is the first spell observed), stage, since (date), dwell_days, is_current; ordered by customer
-    and place. A spell lasts until the next one is first observed; the last one until the last observed day.
+    pa.Table
+        Columns customer_id, position (1 is the first spell observed), stage, since (date), dwell_days and is_current,
+        ordered by customer and position. A spell lasts until the next one is first observed, the last one until the
+        last observed day.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> days = [date(2024, 6, day) for day in (1, 2, 3)]
+    >>> stages = pa.table({"customer_id": ["a"] * 3, "day": days, "stage": ["new", "new", "active"]})
+    >>> path(DuckDB(threads=1), stages).select(["position", "stage", "dwell_days"]).to_pylist()
+    [{'position': 1, 'stage': 'new', 'dwell_days': 2}, {'position': 2, 'stage': 'active', 'dwell_days': 1}]
     """
     return engine.query(sql_of("ml.journeys", "path"), stages=stages)

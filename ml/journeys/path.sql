@@ -8,17 +8,17 @@ WITH steps AS (
 ),
 starts AS (
     SELECT customer_id, stage, last_day, day AS since,
-           ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY day) AS place,
+           ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY day) AS position,
            LEAD(day) OVER (PARTITION BY customer_id ORDER BY day) AS next_since
     FROM steps
     WHERE stage_before IS DISTINCT FROM stage
 )
 SELECT customer_id,
-       CAST(place AS BIGINT) AS place,
+       CAST(position AS BIGINT) AS position,
        stage,
        since,
        CAST(CASE WHEN next_since IS NULL THEN DATE_DIFF('day', since, last_day) + 1
                  ELSE DATE_DIFF('day', since, next_since) END AS BIGINT) AS dwell_days,
        next_since IS NULL AS is_current
 FROM starts
-ORDER BY customer_id, place
+ORDER BY customer_id, position

@@ -8,18 +8,20 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ml.choice import vocabulary_of
+from ml.reasons import stored_as
 
 
 class ChoiceCode(StrEnum):
-    """Beside what all families may say (see `ml.choice.Code`)."""
+    """Kinds of reason that only this family has (see `ml.choice.Code` for those of all families)."""
 
     TOO_FEW_TRANSITIONS = "too_few_transitions"
     MICRO_SEGMENTS_EXPLAIN_MORE = "micro_segments_explain_more"
     STAGES_ALONE = "stages_alone"
 
 
-def _too_few_transitions(*, seen: int, held: int, needed: int, step_days: int) -> str:
-    return f"{seen} transitions before the newest {step_days} days and {held} in them: {needed} and 1 are needed"
+@stored_as(newest="held")
+def _too_few_transitions(*, seen: int, newest: int, needed: int, step_days: int) -> str:
+    return f"{seen} transitions before the newest {step_days} days and {newest} in them: {needed} and 1 are needed"
 
 
 def _micro_segments_explain_more(*, gain: float, gain_low: float, gain_high: float) -> str:

@@ -26,7 +26,7 @@ from ml.journeys.transitions import (
     TransitionSpec,
     fit,
     log_loss,
-    surprise,
+    negative_log_likelihood,
     transition_counts,
 )
 from ml.reasons import Reason
@@ -45,21 +45,52 @@ if TYPE_CHECKING:
 def train(
     facts: CustomerHistory, as_of: date, spec: TransitionSpec, incumbent: TransitionModel | None, *, models: Models
 ) -> FitResult:
-    """Count the transitions of the last weeks as today's models see them, and compare with the model in force.
+    """Fit the transition model on the last weeks, and decide whether it replaces the model in force.
 
-    Every week is restated under `models`, so a refit of theirs never looks like a customer's move. The newest step,
-    `as_of` − 7 → `as_of`, is held out: a twin fitted on the steps before it stands for the challenger, which itself is
-    fitted on all of them. The incumbent was fitted at least a week ago and has not seen that step either.
+    Every week is restated under `models`, so a refit of one of them never looks like a customer's movement. The newest
+    step, `as_of` − 7 → `as_of`, is held out: a backtest fit on the steps before it stands for the challenger, which
+    itself is fitted on all steps. The incumbent was fitted at least a week ago and has not seen that step either.
 
-    Micro-segments are used if the twin tells the holdout better with them than without, beyond chance (95 % interval of
-    a bootstrap over customers); otherwise the stage's row is all that is used. A challenger takes over if its log-loss
-    is lower than the incumbent's by `spec.margin` and beyond chance.
+    Micro-segments are used if the backtest fit predicts the holdout better with them than without, beyond chance (95 %
+    interval of a bootstrap over customers); otherwise only the stages' rows are used. A challenger replaces the
+    incumbent if its log-loss is lower by `spec.margin` and beyond chance.
 
     Parameters
     ----------
-    facts : cut at the end of `as_of`
-    as_of : last day of the training week
-    models : value, lifecycle and layer models in force, with their specs
+    facts : CustomerHistory
+        What is known at the end of `as_of`, and nothing later.
+    as_of : date
+        Last day of the training week.
+    spec : TransitionSpec
+        Settings of the family.
+    incumbent : TransitionModel or None
+        The model in force, if there is one.
+    models : Models
+        Value, lifecycle and layer models in force, with their specs (`ml.restate`).
+
+    Returns
+    -------
+    FitResult
+        This week's fit and the decision about it. ``model=None`` where there are fewer than `spec.min_customers`
+        transitions before the newest step, or none in it.
+
+    Examples
+    --------
+    A history in which nobody is known yet:
+
+    >>> from datetime import date
+    >>> from ml import tables
+    >>> from ml.engine import DuckDB
+    >>> from ml.features import CustomerHistory, FeatureSpec
+    >>> from ml.lifecycle import LifecycleSpec
+    >>> from ml.restate import Models, Specs
+    >>> from ml.segments import SegmentSpec
+    >>> from ml.value import ValueSpec
+    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), **inputs)
+    >>> models = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
+    >>> train(history, date(2024, 6, 2), TransitionSpec(), None, models=models).decision
+    'none'
     """
     days = [as_of - timedelta(days=spec.step_days * back) for back in range(spec.weeks, -1, -1)]
     first = facts.engine.query("SELECT MIN(day) AS day FROM days", days=facts.customer_days)["day"][0].as_py()
@@ -80,45 +111,46 @@ def train_on_states(
     incumbent: TransitionModel | None,
     stages: Iterable[str],
 ) -> FitResult:
-    """`train` from states that are restated already: customer_id, day, stage, micro_segment, a step apart."""
+    """Do what `train` does, from restated states: customer_id, day, stage and micro_segment, a step apart."""
     stages = tuple(stages)
     metric = f"log_loss_{spec.step_days}d"
     cells = transition_counts(engine, states, spec.step_days)
     newest = as_of - timedelta(days=spec.step_days)
     past, holdout = cells.filter(pc.less(cells["day"], newest)), cells.filter(pc.equal(cells["day"], newest))
-    seen, held = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
-    if not held or seen < spec.min_customers:
-        counts = {"seen": seen, "held": held, "needed": spec.min_customers, "step_days": spec.step_days}
+    seen, newest_seen = (pc.sum(part["customers"]).as_py() or 0 for part in (past, holdout))
+    if not newest_seen or seen < spec.min_customers:
+        counts = {"seen": seen, "held": newest_seen, "needed": spec.min_customers, "step_days": spec.step_days}
         waiting = decide_without_data(Reason(ChoiceCode.TOO_FEW_TRANSITIONS, counts), incumbent is not None)
-        counted = {"transitions": float(seen + held)}
+        counted = {"transitions": float(seen + newest_seen)}
         return FitResult.without_fit(waiting, CHOICE_WORDS, metric, metrics=counted, params=asdict(spec))
 
-    twin = fit(past, stages, spec)
-    losses, gain, gain_elsewhere = _compare(twin, holdout, spec)
+    backtest_fit = fit(past, stages, spec)
+    losses, gain, gain_elsewhere = _compare(backtest_fit, holdout, spec)
     detail: Detail = "micro_segment" if gain.is_significantly_better else "stage"
-    challenger, standing, over = losses[f"order 1, {detail}"], None, None
+    challenger_loss, incumbent_loss, gain_over_incumbent = losses[f"order 1, {detail}"], None, None
     if incumbent is None:
-        verdict = decide_first_fit(metric, challenger)
+        verdict = decide_first_fit(metric, challenger_loss)
     else:
-        verdict, standing, over = _contest(replace(twin, detail=detail), incumbent, holdout, metric, spec)
+        backtest_fit = replace(backtest_fit, detail=detail)
+        verdict, incumbent_loss, gain_over_incumbent = _contest(backtest_fit, incumbent, holdout, metric, spec)
     model = fit(cells, stages, spec, detail)
     metrics = (
         _metrics(metric, detail, losses, gain, gain_elsewhere)
-        | (over.metrics("choice_gain") if over else {})
+        | (gain_over_incumbent.metrics("choice_gain") if gain_over_incumbent else {})
         | {
-            "transitions": float(seen + held),
-            "holdout_customers": float(held),
+            "transitions": float(seen + newest_seen),
+            "holdout_customers": float(newest_seen),
             "micro_segments": float(len(model.counts)),
         }
     )
     for horizon in spec.horizons:
         if horizon > spec.step_days:
-            metrics |= _far(engine, states, cells, as_of, horizon, stages, spec, detail)
+            metrics |= _longer_horizon(engine, states, cells, as_of, horizon, stages, spec, detail)
     return FitResult(
         model=model,
         metric=metric,
-        challenger_score=challenger,
-        incumbent_score=standing,
+        challenger_score=challenger_loss,
+        incumbent_score=incumbent_loss,
         metrics=metrics,
         params=asdict(spec) | {"detail": detail},
         figures={
@@ -126,20 +158,23 @@ def train_on_states(
             "log_loss": partial(figures.losses, losses, spec.step_days),
         },
         example=_example(model),
-        **verdict.with_remarks([_about(detail, gain)]).fields(CHOICE_WORDS),
+        **verdict.with_remarks([_detail_reason(detail, gain)]).fields(CHOICE_WORDS),
     )
 
 
 def _contest(
-    twin: TransitionModel, incumbent: TransitionModel, holdout: pa.Table, metric: str, spec: TransitionSpec
+    backtest_fit: TransitionModel, incumbent: TransitionModel, holdout: pa.Table, metric: str, spec: TransitionSpec
 ) -> tuple[Verdict, float, Gain]:
-    """The decision between a twin and the incumbent on the newest step; the incumbent's log-loss; the gain over it."""
+    """The decision on the newest step, the incumbent's log-loss, and the gain of the backtest fit over it."""
     texts = holdout["micro_segment"].to_pylist()
-    found = [surprise(holdout, one.stages, one.probabilities(texts, spec.step_days)) for one in (twin, incumbent)]
+    challenger, standing = (
+        negative_log_likelihood(holdout, model.stages, model.probabilities(texts, spec.step_days))
+        for model in (backtest_fit, incumbent)
+    )
     counts = holdout["customers"].to_numpy()
-    mine, theirs = (float(counts @ one / counts.sum()) for one in found)
-    gain = paired_gain(found[1], found[0], counts=counts, seed=spec.seed)
-    return decide(metric, mine, theirs, gain, margin=spec.margin), theirs, gain
+    challenger_loss, incumbent_loss = (float(counts @ loss / counts.sum()) for loss in (challenger, standing))
+    gain = paired_gain(standing, challenger, counts=counts, seed=spec.seed)
+    return decide(metric, challenger_loss, incumbent_loss, gain, margin=spec.margin), incumbent_loss, gain
 
 
 def _metrics(
@@ -156,41 +191,45 @@ def _metrics(
     }
 
 
-def _compare(twin: TransitionModel, holdout: pa.Table, spec: TransitionSpec) -> tuple[dict[str, float], Gain, float]:
+def _compare(
+    backtest_fit: TransitionModel, holdout: pa.Table, spec: TransitionSpec
+) -> tuple[dict[str, float], Gain, float]:
     """Log-loss of each kind of model on the holdout, and what micro-segments add to stages.
 
     What they add is in nats a customer, with a 95 % interval, and once more without customers in a rule's stage.
     """
     texts = holdout["micro_segment"].to_pylist()
-    place = {stage: number for number, stage in enumerate(twin.stages)}
-    origins = [place.get(text.split("/")[0], -1) for text in texts]
+    row_of = {stage: row for row, stage in enumerate(backtest_fit.stages)}
+    origins = [row_of.get(text.split("/")[0], -1) for text in texts]
 
     def by_stage(matrix: NDArray[Any]) -> NDArray[Any]:
-        return np.array([matrix[origin] if origin >= 0 else twin.marginal for origin in origins])
+        return np.array([matrix[origin] if origin >= 0 else backtest_fit.marginal for origin in origins])
 
     rows = {
-        "order 1, micro_segment": twin.probabilities(texts, spec.step_days),
-        "order 1, stage": by_stage(twin.stage_matrix),
-        "stay": by_stage(twin.staying),
-        "order 0": np.tile(twin.marginal, (len(texts), 1)),
+        "order 1, micro_segment": backtest_fit.probabilities(texts, spec.step_days),
+        "order 1, stage": by_stage(backtest_fit.stage_matrix),
+        "stay": by_stage(backtest_fit.staying),
+        "order 0": np.tile(backtest_fit.marginal, (len(texts), 1)),
     }
-    losses = {name: log_loss(holdout, twin.stages, chances) for name, chances in rows.items()}
-    better = surprise(holdout, twin.stages, rows["order 1, stage"]) - surprise(
-        holdout, twin.stages, rows["order 1, micro_segment"]
+    losses = {name: log_loss(holdout, backtest_fit.stages, probabilities) for name, probabilities in rows.items()}
+    with_stage, with_micro_segment = (
+        negative_log_likelihood(holdout, backtest_fit.stages, rows[f"order 1, {detail}"])
+        for detail in ("stage", "micro_segment")
     )
+    gains = with_stage - with_micro_segment
     weights = holdout["customers"].to_numpy()
-    terms = np.column_stack([better, np.ones(len(better))])
+    terms = np.column_stack([gains, np.ones(len(gains))])
     gain = bootstrap(terms, _mean, counts=weights, seed=spec.seed, draws=spec.bootstraps)
     free = weights * np.array([text.split("/")[0] not in spec.rule_stages for text in texts])
-    return losses, gain, float(free @ better / max(1, free.sum()))
+    return losses, gain, float(free @ gains / max(1, free.sum()))
 
 
 def _mean(sums: NDArray[Any]) -> NDArray[Any]:
-    """The mean per customer of sums over as many customers as the second column says."""
+    """Sums of gains in the first column over numbers of customers in the second."""
     return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 
-def _far(
+def _longer_horizon(
     engine: Engine,
     states: Input,
     cells: pa.Table,
@@ -200,25 +239,26 @@ def _far(
     spec: TransitionSpec,
     detail: Detail,
 ) -> dict[str, float]:
-    """Log-loss of a longer horizon, foretold by a model that knew nothing after the start of it."""
+    """Log-loss of a longer horizon, predicted by a fit on nothing after the start of the horizon."""
     start = as_of - timedelta(days=horizon)
-    before = cells.filter(pc.less_equal(cells["day"], start - timedelta(days=spec.step_days)))
-    far = transition_counts(engine, states, horizon)
-    far = far.filter(pc.equal(far["day"], start))
-    if not before.num_rows or not far.num_rows:
+    past = cells.filter(pc.less_equal(cells["day"], start - timedelta(days=spec.step_days)))
+    holdout = transition_counts(engine, states, horizon)
+    holdout = holdout.filter(pc.equal(holdout["day"], start))
+    if not past.num_rows or not holdout.num_rows:
         return {}
-    early = fit(before, stages, spec, detail)
-    texts = far["micro_segment"].to_pylist()
-    place = {stage: number for number, stage in enumerate(early.stages)}
-    staying = np.linalg.matrix_power(early.staying, horizon // spec.step_days)
-    stay = np.array([staying[place[s]] if (s := text.split("/")[0]) in place else early.marginal for text in texts])
+    backtest_fit = fit(past, stages, spec, detail)
+    texts = holdout["micro_segment"].to_pylist()
+    row_of = {stage: row for row, stage in enumerate(backtest_fit.stages)}
+    staying = np.linalg.matrix_power(backtest_fit.staying, horizon // spec.step_days)
+    origins = [row_of.get(text.split("/")[0]) for text in texts]
+    stay = np.array([backtest_fit.marginal if origin is None else staying[origin] for origin in origins])
     return {
-        f"log_loss_{horizon}d": log_loss(far, early.stages, early.probabilities(texts, horizon)),
-        f"log_loss_{horizon}d_stay": log_loss(far, early.stages, stay),
+        f"log_loss_{horizon}d": log_loss(holdout, backtest_fit.stages, backtest_fit.probabilities(texts, horizon)),
+        f"log_loss_{horizon}d_stay": log_loss(holdout, backtest_fit.stages, stay),
     }
 
 
-def _about(detail: Detail, gain: Gain) -> Reason:
+def _detail_reason(detail: Detail, gain: Gain) -> Reason:
     """Why micro-segments are used, or not."""
     code = ChoiceCode.MICRO_SEGMENTS_EXPLAIN_MORE if detail == "micro_segment" else ChoiceCode.STAGES_ALONE
     return Reason(code, {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high})

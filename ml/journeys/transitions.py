@@ -1,7 +1,7 @@
-"""The transition model: the chance that a customer of a micro-segment is in a stage a week, or four, from now.
+"""The transition model: the probability that a customer of a micro-segment is in a stage one or four weeks from now.
 
-Belongs here: counting transitions between snapshots, shrinking them up the string's prefixes, and the log-loss of what
-is foretold. Does not belong here: the weekly fit (`ml.journeys.training`) and writing forecasts for customers
+Belongs here: counting transitions between snapshots, shrinking them up the string's prefixes, and the log-loss of
+predictions. Does not belong here: the weekly fit (`ml.journeys.training`) and writing forecasts for customers
 (`ml.journeys.forecasts`).
 """
 
@@ -30,20 +30,42 @@ Detail = Literal["micro_segment", "stage"]
 
 @dataclass(frozen=True)
 class TransitionSpec:
-    """How transitions are learnt.
+    """Settings of the transition model.
 
     Parameters
     ----------
-    weeks : steps of history that are counted
-    step_days : the clock of the chain
-    horizons : days ahead that are forecast; multiples of `step_days`
-    prior_strength : how many transitions a prefix counts for when the next longer string is estimated
-    stage_prior_strength : the same for everybody's transitions when a stage's are estimated
-    margin : share by which a new fit must beat last week's on the newest week's log-loss
-    min_customers : transitions below which there is no model
-    max_rows : rows of history read at most; above it a fixed sample of the customers is taken
-    rule_stages : stages that end by the calendar; what micro-segments add is also reported without them
-    bootstraps, seed : for the interval of what micro-segments add to stages, and the sample
+    weeks : int, default 12
+        Steps of history that are counted.
+    step_days : int, default 7
+        Length of a step, in days.
+    horizons : tuple of int, default (7, 28)
+        Days ahead that are forecast; multiples of `step_days`.
+    prior_strength : float, default 100.0
+        Weight of a prefix, in transitions, when the next longer string is estimated.
+    stage_prior_strength : float, default 10.0
+        Weight of all customers' transitions, in transitions, when a stage's row is estimated.
+    margin : float, default 0.005
+        Share by which a new fit must beat last week's log-loss on the newest step.
+    min_customers : int, default 200
+        Fewest transitions before the newest step for which a model is fitted.
+    max_rows : int, default 1_000_000
+        Most rows of history that are read. Above it, a fixed sample of the customers is drawn.
+    rule_stages : tuple of str, default ("new", "reengaged")
+        Stages that end by the calendar. What micro-segments add is also reported without them.
+    bootstraps : int, default 500
+        Draws for the interval of what micro-segments add to stages.
+    seed : int, default 0
+        Seed of the bootstrap and of the sample.
+
+    Raises
+    ------
+    ValueError
+        If a span or a strength is not positive, or a horizon is not a multiple of the step.
+
+    Examples
+    --------
+    >>> TransitionSpec(weeks=26, horizons=(7, 14)).step_days
+    7
     """
 
     weeks: int = 12
@@ -75,17 +97,38 @@ def _steps(horizon: int, step_days: int) -> int:
 
 @dataclass(frozen=True)
 class TransitionModel:
-    """A Markov chain of order 1 over stages whose first step knows the micro-segment.
+    """A first-order Markov chain over stages whose first step depends on the micro-segment.
 
     A micro-segment's row is its own counts plus `prior_strength` times the row of its prefix, and so on up to the
-    stage's row, which is drawn to everybody's: stay with the overall chance of staying, else go where others are. So a
-    micro-segment nobody has seen takes the row of its longest known prefix. Later steps follow the stages' rows.
+    stage's row, which is shrunk to that of all customers: stay with the overall probability of staying, else go where
+    others go. A micro-segment without counts takes the row of its longest known prefix. Later steps follow the
+    stages' rows.
 
     Parameters
     ----------
-    stages : in the order of every row
-    counts : micro-segment to the customers that went to each stage
-    detail : `stage` if micro-segments did not tell more than their stage when this was fitted
+    stages : tuple of str
+        Stages, in the order of every row and column.
+    counts : mapping of str to tuple of int
+        Micro-segment to the number of customers that went to each stage, each of shape (n_stages,).
+    step_days : int, default 7
+        Length of a step, in days.
+    horizons : tuple of int, default (7, 28)
+        Days ahead that `predict` forecasts.
+    prior_strength : float, default 100.0
+        Weight of a prefix, in transitions, when the next longer string is estimated.
+    stage_prior_strength : float, default 10.0
+        Weight of all customers' transitions, in transitions, when a stage's row is estimated.
+    detail : {"micro_segment", "stage"}, default "micro_segment"
+        Whether the first step depends on the micro-segment, or on its stage alone.
+
+    Examples
+    --------
+    >>> counts = {"active/value.A": (760, 40), "active/value.B": (140, 60), "churn": (10, 190)}
+    >>> model = TransitionModel(("active", "churn"), counts)
+    >>> model.row("active/value.A").round(2).tolist()
+    [0.94, 0.06]
+    >>> model.probabilities(["active/value.A", "active/value.B"], horizon_days=28).round(2).tolist()
+    [[0.71, 0.29], [0.6, 0.4]]
     """
 
     stages: tuple[str, ...]
@@ -98,7 +141,7 @@ class TransitionModel:
 
     @cached_property
     def _sums(self) -> dict[str, NDArray[Any]]:
-        """Counts of every string and every prefix of one."""
+        """Counts of every string and of every prefix."""
         sums: dict[str, NDArray[Any]] = {}
         for text in sorted(self.counts):
             for prefix in prefixes(text):
@@ -107,20 +150,20 @@ class TransitionModel:
 
     @cached_property
     def totals(self) -> NDArray[Any]:
-        """Stage-to-stage counts, (stages, stages)."""
-        nothing = np.zeros(len(self.stages))
-        return np.array([self._sums.get(stage, nothing) for stage in self.stages]).reshape(-1, len(self.stages))
+        """Transitions counted between stages, of shape (n_stages, n_stages)."""
+        zeros = np.zeros(len(self.stages))
+        return np.array([self._sums.get(stage, zeros) for stage in self.stages]).reshape(-1, len(self.stages))
 
     @cached_property
     def marginal(self) -> NDArray[Any]:
-        """Where a customer is next, whoever it is, (stages,): order 0."""
+        """Probability of each stage one step ahead, whatever the stage now, of shape (n_stages,): order 0."""
         arrivals = self.totals.sum(axis=0) + 0.5
         result: NDArray[Any] = arrivals / arrivals.sum()
         return result
 
     @cached_property
     def staying(self) -> NDArray[Any]:
-        """The same chance of staying for every stage, else where others are, (stages, stages)."""
+        """Transition matrix with one probability of staying for all stages, of shape (n_stages, n_stages)."""
         size = len(self.stages)
         if size == 1:
             return np.ones((1, 1))
@@ -131,7 +174,7 @@ class TransitionModel:
 
     @cached_property
     def stage_matrix(self) -> NDArray[Any]:
-        """P, (stages, stages): the chance to be in the column's stage one step after the row's."""
+        """Transition matrix: the probability of the column's stage one step after the row's, (n_stages, n_stages)."""
         strength = self.stage_prior_strength
         result: NDArray[Any] = (self.totals + strength * self.staying) / (
             self.totals.sum(axis=1, keepdims=True) + strength
@@ -139,7 +182,18 @@ class TransitionModel:
         return result
 
     def row(self, micro_segment: str) -> NDArray[Any]:
-        """The chance of each stage one step from now, (stages,); adds up to 1."""
+        """Predict the probability of each stage one step ahead.
+
+        Parameters
+        ----------
+        micro_segment : str
+            String of the micro-segment, such as ``active/value.B``, or a stage.
+
+        Returns
+        -------
+        ndarray of shape (n_stages,)
+            Probabilities, which add up to 1.
+        """
         stage, *longer = prefixes(micro_segment)
         if stage not in self.stages:
             return self.marginal
@@ -152,7 +206,19 @@ class TransitionModel:
         return row
 
     def probabilities(self, micro_segments: Sequence[str], horizon_days: int) -> NDArray[Any]:
-        """The chance of each stage `horizon_days` from now, (micro-segments, stages); rows add up to 1.
+        """Predict the probability of each stage some days ahead.
+
+        Parameters
+        ----------
+        micro_segments : sequence of str
+            Strings of micro-segments, or stages.
+        horizon_days : int
+            Days ahead, a multiple of the model's step.
+
+        Returns
+        -------
+        ndarray of shape (n_micro_segments, n_stages)
+            Probabilities; each row adds up to 1.
 
         Raises
         ------
@@ -164,7 +230,17 @@ class TransitionModel:
         return np.array([rows[text] for text in micro_segments]).reshape(-1, len(self.stages))
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
-        """A column ``{stage}_{horizon}d`` for each stage and horizon, from `micro_segment` or, without it, `stage`.
+        """Predict the probability of each stage at each of the model's horizons.
+
+        Parameters
+        ----------
+        features : pd.DataFrame of shape (n_customers, n_columns)
+            Column `micro_segment` or, without it, `stage`.
+
+        Returns
+        -------
+        pd.DataFrame of shape (n_customers, n_stages * n_horizons)
+            Columns ``{stage}_{horizon}d``, with the index of `features`.
 
         Raises
         ------
@@ -188,11 +264,30 @@ class TransitionModel:
         return pd.DataFrame(columns, index=features.index)
 
     def save(self, folder: Path) -> None:
+        """Write the model as JSON.
+
+        Parameters
+        ----------
+        folder : Path
+            Existing folder.
+        """
         content = asdict(self) | {"counts": {text: self.counts[text] for text in sorted(self.counts)}}
         (folder / "transitions.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder given to `save`.
+
+        Returns
+        -------
+        TransitionModel
+            The model, which predicts as the saved one does.
+        """
         content = json.loads((folder / "transitions.json").read_text(encoding="utf-8"))
         content["counts"] = {text: tuple(counts) for text, counts in content["counts"].items()}
         return cls(**content | {"stages": tuple(content["stages"]), "horizons": tuple(content["horizons"])})
@@ -205,15 +300,26 @@ def fit(
 
     Parameters
     ----------
-    cells : micro_segment, to_stage, customers; a cell may stand several times
-    stages : the known stages, in order; stages met only in `cells` follow them
+    cells : pa.Table
+        Columns micro_segment, to_stage and customers. Rows of the same cell are added up.
+    stages : sequence of str
+        Known stages, in order. Stages that only `cells` has follow them.
+    spec : TransitionSpec
+        Step, horizons and prior strengths.
+    detail : {"micro_segment", "stage"}, default "micro_segment"
+        Whether the model's first step depends on the micro-segment.
+
+    Returns
+    -------
+    TransitionModel
+        The fitted model.
     """
-    known = list(dict.fromkeys([*stages, *sorted(_met(cells))]))
-    place = {stage: number for number, stage in enumerate(known)}
+    known = list(dict.fromkeys([*stages, *sorted(_stages_in(cells))]))
+    column_of = {stage: column for column, stage in enumerate(known)}
     counts: dict[str, list[int]] = {}
     for cell in cells.to_pylist():
         row = counts.setdefault(cell["micro_segment"], [0] * len(known))
-        row[place[cell["to_stage"]]] += cell["customers"]
+        row[column_of[cell["to_stage"]]] += cell["customers"]
     return TransitionModel(
         tuple(known),
         {text: tuple(counts[text]) for text in sorted(counts)},
@@ -225,40 +331,55 @@ def fit(
     )
 
 
-def _met(cells: pa.Table) -> set[str]:
+def _stages_in(cells: pa.Table) -> set[str]:
     return set(cells["to_stage"].to_pylist()) | {text.split("/")[0] for text in cells["micro_segment"].to_pylist()}
 
 
 def transition_counts(engine: Engine, states: Input, step_days: int) -> pa.Table:
-    """Customers per day of departure, micro-segment and the stage `step_days` later.
+    """Count customers by day of departure, micro-segment and the stage one step later.
 
     Parameters
     ----------
-    states : customer_id, day, stage, micro_segment: a row per customer and day
+    engine : Engine
+        Runs the query.
+    states : Input
+        Columns customer_id, day, stage and micro_segment: one row per customer and day.
+    step_days : int
+        Length of a step, in days.
 
     Returns
     -------
-    day, micro_segment, to_stage, customers
+    pa.Table
+        Columns day, micro_segment, to_stage and customers.
     """
     return engine.query(sql_of("ml.journeys", "transition_counts"), {"step": step_days}, states=states)
 
 
 def log_loss(cells: pa.Table, stages: Sequence[str], rows: NDArray[Any]) -> float:
-    """Mean negative log chance of what happened, in nats per customer.
+    """Average the negative log likelihood of the transitions counted, in nats per customer.
 
     Parameters
     ----------
-    cells : micro_segment, to_stage, customers
-    rows : (cells, stages): the chances foretold for each cell's micro-segment
+    cells : pa.Table
+        Columns micro_segment, to_stage and customers.
+    stages : sequence of str
+        Stages, in the order of the columns of `rows`.
+    rows : ndarray of shape (n_cells, n_stages)
+        Probabilities predicted for each cell's micro-segment.
+
+    Returns
+    -------
+    float
+        Mean negative log likelihood.
     """
     weights = cells["customers"].to_numpy()
-    return float(weights @ surprise(cells, stages, rows) / weights.sum())
+    return float(weights @ negative_log_likelihood(cells, stages, rows) / weights.sum())
 
 
-def surprise(cells: pa.Table, stages: Sequence[str], rows: NDArray[Any]) -> NDArray[Any]:
-    """Negative log chance of what happened in each cell, (cells,), as `log_loss` takes it."""
-    place = {stage: number for number, stage in enumerate(stages)}
-    happened = np.array([place.get(stage, -1) for stage in cells["to_stage"].to_pylist()], dtype=int)
-    chances = np.where(happened >= 0, rows[np.arange(len(happened)), happened], 0.0)
-    result: NDArray[Any] = -np.log(np.clip(chances, 1e-6, 1.0))
+def negative_log_likelihood(cells: pa.Table, stages: Sequence[str], rows: NDArray[Any]) -> NDArray[Any]:
+    """Negative log likelihood of a customer of each cell, of shape (n_cells,); parameters as in `log_loss`."""
+    column_of = {stage: column for column, stage in enumerate(stages)}
+    columns = np.array([column_of.get(stage, -1) for stage in cells["to_stage"].to_pylist()], dtype=int)
+    probabilities = np.where(columns >= 0, rows[np.arange(len(columns)), columns], 0.0)
+    result: NDArray[Any] = -np.log(np.clip(probabilities, 1e-6, 1.0))
     return result
