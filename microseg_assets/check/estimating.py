@@ -1,7 +1,7 @@
 """Windows as training would read them, before anything runs: what `check` says of `churn_after` and `new_for`.
 
 Belongs here: which purchases they are read from, and when they cannot be. Does not belong here: reading a window from
-purchases (see `ml.lifecycle.windows`), and how it is told (see `check.report`).
+purchases (see `ml.lifecycle`), and how it is told (see `check.report`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
     rows : day to rows of transactions; nothing where the source cannot be read
     """
     from ml.engine import in_memory
-    from ml.lifecycle.windows import windows_of
+    from ml.lifecycle import windows_of
 
     spec = project.lifecycle
     first = {"churn_after": spec.first_churn_after, "new_for": spec.first_new_for}
@@ -67,7 +67,7 @@ def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
         return presets
     found = windows_of(in_memory(), purchases, as_of, spec, None)
     read = set()
-    if found.curve is not None and found.curve.reach >= 0:
+    if found.curve is not None and found.curve.longest_observed >= 0:
         read.add("churn_after")
     if found.newcomers is not None and found.newcomers.split() is not None:
         read.add("new_for")

@@ -213,7 +213,7 @@ def _joined(comparisons: Sequence[Comparison], currency: str) -> str:
 def said(one: Comparison, currency: str) -> str:
     """A comparison in words, with figure and threshold: ``last purchase 88 days ago, more than 51 days``."""
     is_column = one.left.replace("_", "").isalnum()
-    operator = one.as_it_is
+    operator = one.true_operator
     if operator in (MISSING, KNOWN):
         return phrase(one.left, None) if operator == MISSING else f"{label(one.left)} is known"
     if not operator:

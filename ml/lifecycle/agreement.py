@@ -13,9 +13,9 @@ import pyarrow as pa
 from ml.engine import Engine
 
 _COUNTS = """
-SELECT found.stage AS found, truth.stage AS truth, COUNT(*) AS n
-FROM found JOIN truth ON truth.customer_id = found.customer_id AND truth.day = found.day
-GROUP BY found.stage, truth.stage
+SELECT assigned.stage AS assigned, truth.stage AS truth, COUNT(*) AS n
+FROM assigned JOIN truth ON truth.customer_id = assigned.customer_id AND truth.day = assigned.day
+GROUP BY assigned.stage, truth.stage
 """
 
 
@@ -25,10 +25,14 @@ class Agreement:
 
     Parameters
     ----------
-    stage : its name; "all" for customers of any stage
-    customers : how many are truly in it
-    recall : share of them that were found to be
-    precision : share of those found to be that truly are
+    stage : str
+        Name of the stage; "all" for customers of any stage.
+    customers : int
+        Customers who are truly in it.
+    recall : float
+        Share of these who were assigned to it.
+    precision : float
+        Share of the customers assigned to it who are truly in it.
     """
 
     stage: str
@@ -43,25 +47,32 @@ class Agreement:
         return 2 * self.recall * self.precision / both if both else 0.0
 
 
-def agreement(engine: Engine, found: pa.Table, truth: pa.Table, stages: Sequence[str]) -> list[Agreement]:
-    """Set the stages that were found beside the true ones.
+def agreement(engine: Engine, assigned: pa.Table, truth: pa.Table, stages: Sequence[str]) -> list[Agreement]:
+    """Compare assigned stages with the true ones.
 
     Parameters
     ----------
-    found, truth : customer_id, day, stage; rows that only one of them has do not count
-    stages : names, in the order of the answer
+    engine : Engine
+        Runs the query.
+    assigned, truth : pa.Table
+        Columns customer_id, day and stage. Rows that only one of the tables has do not count.
+    stages : sequence of str
+        Names, in the order of the result.
 
     Returns
     -------
-    One entry per stage, and "all" as the last, whose recall and precision are both the share of rows that agree.
+    list of Agreement
+        One entry per stage, and "all" as the last, whose recall and precision are both the share of rows that agree.
     """
-    counts = {(r["found"], r["truth"]): r["n"] for r in engine.query(_COUNTS, found=found, truth=truth).to_pylist()}
+    rows = engine.query(_COUNTS, assigned=assigned, truth=truth).to_pylist()
+    counts = {(row["assigned"], row["truth"]): row["n"] for row in rows}
     entries = []
     for stage in stages:
-        right = counts.get((stage, stage), 0)
-        true = sum(n for (_, of), n in counts.items() if of == stage)
-        said = sum(n for (as_, _), n in counts.items() if as_ == stage)
-        entries.append(Agreement(stage, true, right / true if true else 0.0, right / said if said else 0.0))
-    everybody = sum(counts.values())
-    share = sum(n for (as_, of), n in counts.items() if as_ == of) / everybody if everybody else 0.0
-    return [*entries, Agreement("all", everybody, share, share)]
+        both = counts.get((stage, stage), 0)
+        n_true = sum(n for (_, true), n in counts.items() if true == stage)
+        n_assigned = sum(n for (assigned_stage, _), n in counts.items() if assigned_stage == stage)
+        recall, precision = both / n_true if n_true else 0.0, both / n_assigned if n_assigned else 0.0
+        entries.append(Agreement(stage, n_true, recall, precision))
+    total = sum(counts.values())
+    share = sum(n for (assigned_stage, true), n in counts.items() if assigned_stage == true) / total if total else 0.0
+    return [*entries, Agreement("all", total, share, share)]

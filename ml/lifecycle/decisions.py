@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from ml.choice import Code, vocabulary_of
-from ml.reasons import Vocabulary
+from ml.reasons import Vocabulary, stored_as
 
 
 class ChoiceCode(StrEnum):
-    """Beside those of `ml.choice.Code`, of which this family has figures of its own."""
+    """Kinds of reason that only this family has (see `ml.choice.Code` for those of all families)."""
 
     TOO_FEW_BUYERS = "too_few_buyers"
     RULES_CHANGED = "rules_changed"
@@ -24,7 +24,7 @@ class ChoiceCode(StrEnum):
 
 
 class WindowCode(StrEnum):
-    """Why a window that was estimated is as long as it is."""
+    """Kinds of reason why an estimated window is as long as it is."""
 
     CHURN_UNWATCHED = "churn_unwatched"
     CHURN_BEYOND_HISTORY = "churn_beyond_history"
@@ -64,7 +64,7 @@ def _rules_changed(*, star_cut: float | None) -> str:
 
 def _other_measure_of_new(*, measure: MeasureOfNew, star_cut: float | None) -> str:
     what = "the first purchase" if measure == "first_purchase" else "the forecast LTV"
-    return f"new customers are now told apart by {what}; {_cut(star_cut)}"
+    return f"new customers are now distinguished by {what}; {_cut(star_cut)}"
 
 
 def _drift(*, away: float, asked: float, tolerance: float, star_cut: float | None, **_: float) -> str:
@@ -90,8 +90,11 @@ def _churn_unwatched(*, days: int, within: int) -> str:
     return f"churn after {days} days, as before: too few silences have been watched for {within} days"
 
 
-def _churn_beyond_history(*, days: int, reach: int, chance: float, threshold: float, within: int) -> str:
-    still = f"of those silent for {reach} days, the longest silence that enough were watched in, {chance:.0%}"
+@stored_as(longest_observed="reach")
+def _churn_beyond_history(*, days: int, longest_observed: int, chance: float, threshold: float, within: int) -> str:
+    still = (
+        f"of those silent for {longest_observed} days, the longest silence that enough were watched in, {chance:.0%}"
+    )
     return f"churn after {days} days: {still} return within {within} days, not yet fewer than {threshold:.0%}"
 
 

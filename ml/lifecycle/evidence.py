@@ -1,11 +1,12 @@
-"""`python -m ml.lifecycle.evidence`: windows and stages set beside the truth of simulated businesses.
+"""`python -m ml.lifecycle.evidence`: windows and stages compared with the truth of simulated businesses.
 
-Belongs here: the true silence–return curve, read from a business that goes on until the silences of its first year have
-ended, and the comparison with what the first year alone tells. Does not belong here: the businesses (`ml.simulate`).
+Belongs here: the true silence–return curve, of a business that goes on until the silences of its first year have ended,
+and the comparison with what is estimated from the first year alone. Does not belong here: the businesses
+(`ml.simulate`).
 
 Three kinds of business: the two presets, and subscriptions, whose customers pay every 30 days or so. There the chance
 of a return is small right after a payment and near certain before the next, so that the first silence after which it
-lies under a threshold would be none at all.
+lies below a threshold would be none at all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory
 from ml.lifecycle.agreement import Agreement, agreement
 from ml.lifecycle.model import assign_stages
-from ml.lifecycle.spec import CHANCE_LEFT, LifecycleSpec
+from ml.lifecycle.spec import CHURN_THRESHOLD_SHARE, LifecycleSpec
 from ml.lifecycle.training import train
 from ml.lifecycle.windows import windows_of
 from ml.value.spec import ValueSpec, baseline
@@ -42,11 +43,23 @@ TRUTH_YEARS, TRUTH_CUSTOMERS, TRUTH_SEEDS = 3, 20_000, range(1_000, 1_004)
 
 
 def purchases(kind: Kind, customers: int, seed: int, *, years: int = 1) -> tuple[Array, Array]:
-    """Customer and day number of every purchase day of a business, whose customers come in its first year.
+    """Simulate the purchase days of a business whose customers first buy in its first year.
+
+    Parameters
+    ----------
+    kind : {"retail", "gaming", "subscription"}
+        Kind of business.
+    customers : int
+        Number of customers.
+    seed : int
+        Seed of the simulation.
+    years : int, default 1
+        Years that are simulated.
 
     Returns
     -------
-    Two arrays, by customer and day.
+    tuple of ndarray of shape (n_purchase_days,)
+        Numbers of the customer and of the day, ordered by both.
     """
     random = np.random.default_rng([seed, KINDS.index(kind)])
     drawn = _payments(customers, years, random) if kind == "subscription" else _orders(kind, customers, years, random)
@@ -87,10 +100,22 @@ def _payments(customers: int, years: int, random: Any) -> tuple[Array, Array]:
 
 
 def true_window(kind: Kind, within_days: int = 28) -> tuple[int, float]:
-    """The silence from which on the true chance of a return stays under a fifth of its highest, and that threshold.
+    """Find the silence after which the true chance of a return stays below a fifth of its highest.
 
-    Of the silences that begin in the first year of many customers, all of which are followed for two more years, the
-    chance after s days is the share of those longer than s that end by s + `within_days`.
+    The silences that begin in the first year are followed for two more years. The chance after s days is the share of
+    those longer than s that end by s + `within_days`.
+
+    Parameters
+    ----------
+    kind : {"retail", "gaming", "subscription"}
+        Kind of business.
+    within_days : int, default 28
+        Length of the outcome window in days.
+
+    Returns
+    -------
+    tuple of int and float
+        Days of silence, and the threshold.
     """
     ended = np.zeros(YEAR * TRUTH_YEARS + 1)
     for seed in TRUTH_SEEDS:
@@ -101,12 +126,12 @@ def true_window(kind: Kind, within_days: int = 28) -> tuple[int, float]:
     longer = ended.sum() - np.cumsum(ended)
     silence = np.arange(366)
     chance = 1 - longer[silence + within_days] / longer[silence]
-    threshold = CHANCE_LEFT * float(chance.max())
+    threshold = CHURN_THRESHOLD_SHARE * float(chance.max())
     return int(np.flatnonzero(chance >= threshold)[-1]) + 1, threshold
 
 
-def found_window(kind: Kind, customers: int, seed: int) -> int:
-    """What `churn_after_days: auto` makes of the first year of a business."""
+def estimated_window(kind: Kind, customers: int, seed: int) -> int:
+    """Days of silence that `churn_after_days: auto` estimates from the first year of a business."""
     customer, day = purchases(kind, customers, seed)
     table = pa.table(
         {
@@ -120,39 +145,53 @@ def found_window(kind: Kind, customers: int, seed: int) -> int:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Agreement of one stage under windows that were found, and under the true ones."""
+class StageAgreement:
+    """Agreement of one stage with the truth, under estimated windows and under the true ones."""
 
     kind: str
-    found: Agreement
+    estimated: Agreement
     ceiling: Agreement
 
 
-def beside_ceiling(kind: Preset, customers: int, seed: int, true: int, spec: LifecycleSpec) -> list[Beside]:
-    """Stages on the last day of the first year, under `auto` windows and under the true ones, against the latent ones.
+def agreement_by_stage(kind: Preset, customers: int, seed: int, true: int, spec: LifecycleSpec) -> list[StageAgreement]:
+    """Compare stages with the latent ones on the last day of the first year, under `auto` and under the true windows.
 
-    Both under the baseline of value, so that they differ in nothing but windows. A stage that nobody is in is left out.
+    Both use the baseline of value, so that they differ in their windows alone.
 
     Parameters
     ----------
-    true : the true churn window (`true_window`)
+    kind : {"retail", "gaming"}
+        Kind of business.
+    customers : int
+        Number of customers.
+    seed : int
+        Seed of the simulation.
+    true : int
+        The true churn window in days (`true_window`).
+    spec : LifecycleSpec
+        Settings, with `auto` windows.
+
+    Returns
+    -------
+    list of StageAgreement
+        One entry per stage that has customers, and one for all stages.
     """
     engine = DuckDB(threads=1)
     facts, truth = business(engine, kind, customers, seed)
     value_spec = ValueSpec()
     features = facts.snapshot_of(END)
     value = baseline(features, value_spec)
-    answers = []
-    for asked in (spec, replace(spec, churn_after_days=true, new_for_days=NEW_FOR)):
-        training = train(facts, END, asked, None, value_model=None, value_spec=value_spec)
-        staged = assign_stages(engine, features, value, training.model, asked)  # type: ignore[arg-type]
-        answers.append(agreement(engine, staged, truth, spec.stage_names()))
-    beside = [Beside(kind, found, ceiling) for found, ceiling in zip(*answers, strict=True)]
-    return [one for one in beside if one.found.customers or one.ceiling.customers]
+    agreements = []
+    for settings in (spec, replace(spec, churn_after_days=true, new_for_days=NEW_FOR)):
+        training = train(facts, END, settings, None, value_model=None, value_spec=value_spec)
+        stages = assign_stages(engine, features, value, training.model, settings)  # type: ignore[arg-type]
+        agreements.append(agreement(engine, stages, truth, spec.stage_names()))
+    pairs = [StageAgreement(kind, *pair) for pair in zip(*agreements, strict=True)]
+    return [pair for pair in pairs if pair.estimated.customers or pair.ceiling.customers]
 
 
 def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[CustomerHistory, pa.Table]:
-    """The facts of a preset's first year, and the latent stage of each customer on its last day."""
+    """History of a preset's first year, and the latent stage of each customer on its last day."""
     from ml.simulate.business import BusinessSpec, block, facts_of
 
     drawn = block(BusinessSpec(preset=kind, customers=customers, days=YEAR, start=START.isoformat(), seed=seed), 0)
@@ -166,26 +205,27 @@ def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[C
 
 
 def report(customers: int = 5_000, seeds: int = 5) -> Iterator[str]:
-    """The lines of both comparisons, as they are made."""
+    """Yield the lines of both comparisons as they are made."""
     true = {kind: true_window(kind) for kind in KINDS}
     yield f"churn_after_days: auto, one year of {customers:,} customers, {seeds} draws"
     for kind, (days, threshold) in true.items():
-        found = [found_window(kind, customers, seed) for seed in range(seeds)]
-        worst = max(abs(one / days - 1) for one in found)
+        windows = [estimated_window(kind, customers, seed) for seed in range(seeds)]
+        worst = max(abs(window / days - 1) for window in windows)
         yield (
-            f"  {kind:13} the true chance falls under {threshold:.1%} after {days} days; "
-            f"found {', '.join(map(str, found))}: {worst:.1%} off at most"
+            f"  {kind:13} the true chance falls below {threshold:.1%} after {days} days; "
+            f"estimated {', '.join(map(str, windows))}: {worst:.1%} off at most"
         )
-    yield "agreement with the latent stages (F1; of all, the share that agrees): auto, true windows, one over the other"
+    yield "agreement with the latent stages (F1; of all, the share that agrees): auto, true windows, their ratio"
     for preset in PRESETS:
-        asked = LifecycleSpec(business=preset)
-        runs = [beside_ceiling(preset, customers, seed, true[preset][0], asked) for seed in range(seeds)]
-        for stage in zip(*runs, strict=True):
-            found_f1, ceiling_f1 = (np.mean([getattr(one, part).f1 for one in stage]) for part in ("found", "ceiling"))
-            least = min(one.found.f1 / one.ceiling.f1 for one in stage)
+        spec = LifecycleSpec(business=preset)
+        runs = [agreement_by_stage(preset, customers, seed, true[preset][0], spec) for seed in range(seeds)]
+        for pairs in zip(*runs, strict=True):
+            estimated = np.mean([pair.estimated.f1 for pair in pairs])
+            ceiling = np.mean([pair.ceiling.f1 for pair in pairs])
+            lowest = min(pair.estimated.f1 / pair.ceiling.f1 for pair in pairs)
             yield (
-                f"  {preset:8}{stage[0].found.stage:11}{found_f1:.3f}  {ceiling_f1:.3f}  {found_f1 / ceiling_f1:7.1%}"
-                f"  (least {least:.1%})"
+                f"  {preset:8}{pairs[0].estimated.stage:11}{estimated:.3f}  {ceiling:.3f}  {estimated / ceiling:7.1%}"
+                f"  (lowest {lowest:.1%})"
             )
 
 

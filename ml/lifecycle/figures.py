@@ -1,4 +1,4 @@
-"""Pictures of a lifecycle fit: the stages now and over time, and what the windows and the cut were read from.
+"""Pictures of a lifecycle fit: the stages now and over time, and the estimates behind the windows and the cut.
 
 Belongs here: drawing. Does not belong here: computing.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stage_shares(counts: Mapping[str, int], as_of: date) -> Figure:
-    """Customers in each stage."""
+    """Draw the customers of each stage as bars."""
     from matplotlib.figure import Figure
 
     total = sum(counts.values()) or 1
@@ -34,7 +34,7 @@ def stage_shares(counts: Mapping[str, int], as_of: date) -> Figure:
 
 
 def ltv_with_cut(ltv: np.ndarray, cut: float | None, as_of: date) -> Figure:
-    """How LTV is spread over active customers, and where the stars begin."""
+    """Draw the distribution of LTV over active customers, and the cut of the stars."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -45,17 +45,17 @@ def ltv_with_cut(ltv: np.ndarray, cut: float | None, as_of: date) -> Figure:
         axes.axvline(cut, color="#c0392b", label=f"stars from {cut:,.0f} on ({(ltv >= cut).mean():.1%})")
         axes.legend(frameon=False)
     axes.set(title=f"LTV of {ltv.size:,} active customers on {as_of}")
-    axes.set(xlabel="LTV (currency; the top 0.5 % stand in the last bar)", ylabel="customers")
+    axes.set(xlabel="LTV (currency; the last bar holds the top 0.5 %)", ylabel="customers")
     return figure
 
 
 def silence_return(curve: ReturnCurve, threshold: float, window: int, as_of: date) -> Figure:
-    """The curve that the churn window was read from."""
+    """Draw the silence–return curve and the churn window."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    days = np.arange(curve.reach + 1)
+    days = np.arange(curve.longest_observed + 1)
     chance, error = curve.chance[: len(days)] * 100, curve.error[: len(days)] * 196
     axes.fill_between(
         days, np.clip(chance - error, 0, 100), np.clip(chance + error, 0, 100), color="#1b6ca8", alpha=0.2
@@ -72,7 +72,7 @@ def silence_return(curve: ReturnCurve, threshold: float, window: int, as_of: dat
 
 
 def newcomers(rates: NewcomerRates, window: int, as_of: date) -> Figure:
-    """How newcomers buy again week by week, and until when they are new."""
+    """Draw how often newcomers buy by week, and until when they are new."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -87,7 +87,7 @@ def newcomers(rates: NewcomerRates, window: int, as_of: date) -> Figure:
 
 
 def shares_over_time(counts: Mapping[date, Mapping[str, int]]) -> Figure:
-    """Stage shares week by week, under today's rules and thresholds."""
+    """Draw stage shares by week, under today's rules and thresholds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")

@@ -1,7 +1,7 @@
-"""Why a customer is in its stage: which rule holds, which do not, and the figures that each was held against.
+"""Why a customer is in its stage: which rules hold and which do not, with the comparisons that decide it.
 
-Belongs here: taking rules apart into comparisons and evaluating them for one customer. Does not belong here: the words
-in which a comparison is told (see `microseg_assets.cli.customer`), and applying rules to everybody (see `stages`).
+Belongs here: splitting rules into comparisons and evaluating them for one customer. Does not belong here: the words of
+a comparison (see `microseg_assets.cli.customer`), and applying rules to everybody (see `stages`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ class Comparison:
 
     Parameters
     ----------
-    left : the expression that is compared, mostly a column
-    operator : ``>``, ``>=``, ``<``, ``<=``, ``=``, ``<>``, `MISSING`, `KNOWN`; empty for any other condition, which
-        `left` then is
-    right : what it is compared with: a number, a column, or a parameter without its ``$``
-    value, threshold : what both sides are for the customer; None where unknown
-    holds : whether the comparison is true; None where it cannot be told
+    left : str
+        Expression that is compared, mostly a column.
+    operator : str
+        One of ``>``, ``>=``, ``<``, ``<=``, ``=``, ``<>``, `MISSING` and `KNOWN`; empty for any other condition, which
+        `left` then is.
+    right : str
+        What `left` is compared with: a number, a column, or a parameter without its ``$``.
+    value, threshold : object
+        Values of both sides for the customer; None where unknown.
+    holds : bool or None
+        Whether the comparison is true; None where that is unknown.
     """
 
     left: str
@@ -44,8 +49,8 @@ class Comparison:
     holds: bool | None
 
     @property
-    def as_it_is(self) -> str:
-        """The operator that is true of the customer: the written one, or its opposite."""
+    def true_operator(self) -> str:
+        """Operator that is true of the customer: the rule's, or its opposite."""
         return self.operator if self.holds else _OPPOSITE.get(self.operator, self.operator)
 
     @property
@@ -58,7 +63,14 @@ class Comparison:
 class Verdict:
     """A rule, whether it holds for the customer, and the comparisons that decide it.
 
-    `comparisons` : those that agree with `holds`: of a rule that holds the true ones, of one that does not the others
+    Parameters
+    ----------
+    rule : str
+        Name of the stage or sub-stage.
+    holds : bool
+        Whether the rule holds.
+    comparisons : tuple of Comparison
+        The true comparisons of a rule that holds; the others of a rule that does not.
     """
 
     rule: str
@@ -72,27 +84,42 @@ def verdicts(
     rules: Sequence[StageRule | SubStageRule],
     parameters: Mapping[str, float | int | None],
 ) -> list[Verdict]:
-    """What each rule says of one customer, up to and including the first that holds.
+    """Evaluate rules for one customer, up to and including the first that holds.
 
     Parameters
     ----------
-    customer : column to value: the customer's features and value columns
-    rules : stage rules in their order, or the sub-stage rules of one stage
-    parameters : what stands behind each ``$name``
+    engine : Engine
+        Runs the queries.
+    customer : mapping of str to object
+        The customer's features and value columns.
+    rules : sequence of StageRule or SubStageRule
+        Stage rules in order, or the sub-stage rules of one stage.
+    parameters : mapping of str to float
+        Value of each ``$name`` of a rule; None while unknown.
 
     Returns
     -------
-    One entry per rule, in order. The last one is the rule that put the customer where it is, if any holds.
+    list of Verdict
+        One entry per rule, in order. The last one is the rule that decides, if any holds.
+
+    Examples
+    --------
+    >>> from ml.engine import DuckDB
+    >>> rules = [StageRule("churn", "recency_days > $churn_after"), StageRule("active", "true")]
+    >>> churn, active = verdicts(DuckDB(threads=1), {"recency_days": 12}, rules, {"churn_after": 60})
+    >>> comparison = churn.comparisons[0]
+    >>> comparison.left, comparison.true_operator, comparison.threshold, active.holds
+    ('recency_days', '<=', 60, True)
     """
     row = pa.Table.from_pylist([{name: value for name, value in customer.items() if value is not None}])
     known = {name.lower() for name in row.column_names}
-    found = []
+    result = []
     for rule in rules:
-        one = _verdict(engine, row, known, rule, parameters)
-        found.append(one)
-        if one.holds:
+        verdict = _verdict(engine, row, known, rule, parameters)
+        result.append(verdict)
+        if verdict.holds:
             break
-    return found
+    return result
 
 
 def _verdict(
@@ -105,7 +132,7 @@ def _verdict(
     tree = parse_scalar(rule.when, None, (*PARAMETERS, *CUTS))
 
     def filled(node: exp.Expr) -> exp.Expr:
-        """A column that the customer has no value of is NULL, and so is a parameter that is not known yet."""
+        """A column without a value is NULL, and so is a parameter that is not known yet."""
         if isinstance(node, exp.Placeholder):
             value = parameters.get(node.name)
             return exp.null() if value is None else exp.convert(value)
@@ -114,18 +141,20 @@ def _verdict(
         return node
 
     atoms = list(_atoms(tree))
-    asked: list[exp.Expr] = [tree]
+    expressions: list[exp.Expr] = [tree]
     for atom in atoms:
-        asked += [atom, atom.this, atom.expression] if isinstance(atom, _SIDES) else [atom, exp.null(), exp.null()]
-    query = exp.select(*(exp.alias_(one.copy().transform(filled), f"c{n}") for n, one in enumerate(asked)))
+        expressions += (
+            [atom, atom.this, atom.expression] if isinstance(atom, _SIDES) else [atom, exp.null(), exp.null()]
+        )
+    query = exp.select(*(exp.alias_(e.copy().transform(filled), f"c{number}") for number, e in enumerate(expressions)))
     values = list(engine.query(query.from_("customer").sql("duckdb"), customer=row).to_pylist()[0].values())
     holds = bool(values[0])
-    comparisons = [_comparison(atom, *values[1 + 3 * place : 4 + 3 * place]) for place, atom in enumerate(atoms)]
-    return Verdict(rule.name, holds, tuple(one for one in comparisons if bool(one.holds) == holds))
+    comparisons = [_comparison(atom, *values[1 + 3 * n : 4 + 3 * n]) for n, atom in enumerate(atoms)]
+    return Verdict(rule.name, holds, tuple(c for c in comparisons if bool(c.holds) == holds))
 
 
 def _atoms(tree: exp.Expr) -> Iterator[exp.Expr]:
-    """The conditions that AND, OR and brackets put together; a constant is none."""
+    """The conditions that AND, OR and brackets combine, without constants."""
     tree = tree.unnest()
     if isinstance(tree, exp.And | exp.Or):
         yield from _atoms(tree.this)

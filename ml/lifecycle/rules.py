@@ -28,10 +28,22 @@ CUTS = (
 
 @dataclass(frozen=True)
 class StageRule:
-    """A stage, the predicate that puts a customer into it, and what to do about such customers.
+    """A stage, the predicate that puts a customer into it, and the treatment it suggests.
 
-    `when` may use the snapshot's columns, ltv, p_alive, expected_orders and expected_spend, and the parameters
-    ``$new_for``, ``$churn_after`` (days) and ``$star_cut`` (currency; NULL while unknown).
+    Parameters
+    ----------
+    name : str
+        Name of the stage.
+    when : str
+        SQL predicate. It may use the snapshot's columns, ltv, p_alive, expected_orders and expected_spend, and the
+        parameters ``$new_for``, ``$churn_after`` (days) and ``$star_cut`` (currency; NULL while unknown).
+    treatment : str, optional
+        Suggested treatment of the stage's customers.
+
+    Examples
+    --------
+    >>> StageRule("churn", "recency_days > $churn_after", "Win back while it still pays").name
+    'churn'
     """
 
     name: str
@@ -41,7 +53,24 @@ class StageRule:
 
 @dataclass(frozen=True)
 class SubStageRule:
-    """A finer state inside a stage. `when` may also use the cuts of `CUTS`; where none holds it is the stage's name."""
+    """A finer state inside a stage; a customer for whom no rule holds has the stage's name as its sub-stage.
+
+    Parameters
+    ----------
+    stage : str
+        Stage it belongs to.
+    name : str
+        Name of the sub-stage.
+    when : str
+        SQL predicate, as that of a `StageRule`; it may also use the parameters of `CUTS`.
+    treatment : str, optional
+        Suggested treatment of the sub-stage's customers.
+
+    Examples
+    --------
+    >>> SubStageRule("new", "one-time-only", "purchase_days = 1").stage
+    'new'
+    """
 
     stage: str
     name: str
@@ -81,7 +110,7 @@ def check_sub_stages(rules: Sequence[SubStageRule], stages: Collection[str]) -> 
 
 
 def predicate(when: str, owner: str, parameters: Collection[str], columns: Collection[str] | None = None) -> exp.Expr:
-    """Parse a rule; the error says whose rule it is."""
+    """Parse a rule; an error names its owner."""
     try:
         return parse_scalar(when, columns, parameters)
     except RuleError as error:

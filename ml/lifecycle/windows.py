@@ -1,6 +1,6 @@
-"""The windows of the stages: days, or what the data say where the project file says `auto`.
+"""The windows of the stages: the project file's days, or days estimated from the data where the file says `auto`.
 
-Belongs here: turning what was measured into days that stay put while nothing changes. Does not belong here: the
+Belongs here: turning measurements into days that stay the same while nothing changes. Does not belong here: the
 measuring (see `silences` and `newcomers`).
 """
 
@@ -14,23 +14,36 @@ from ml.lifecycle.decisions import WindowCode
 from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.newcomers import NewcomerRates, newcomer_rates
 from ml.lifecycle.silences import ReturnCurve, return_curve
-from ml.lifecycle.spec import CHANCE_LEFT, LONGEST, SHORTEST, LifecycleSpec
+from ml.lifecycle.spec import CHURN_THRESHOLD_SHARE, MAX_CHURN_AFTER, MIN_CHURN_AFTER, LifecycleSpec
 from ml.reasons import Reason
 
-AS_GOOD = 0.95  # a window of newcomers stays while it explains this much of what the best one would
-LENGTHEN = 1.05  # a window known to be too short is lengthened when the data reach this much further
+MIN_EXPLAINED_SHARE = 0.95  # of what the best window of newcomers explains, for the incumbent to stay
+MIN_LENGTHENING = 1.05  # of a churn window known to be too short: less is not worth a move
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of a week, why they are what they are, and what they were read from.
+    """The windows of a week, the reasons for them, and the estimates behind them.
 
     Parameters
     ----------
-    new_for, churn_after : days
-    reasons : one per window that was estimated
-    curve, newcomers : what was measured; None for a window that the project file fixes
-    threshold : the chance of a return that the curve was held against
+    new_for : int
+        Days since the first purchase for which a customer is new.
+    churn_after : int
+        Days of silence after which a customer has churned.
+    reasons : tuple of Reason
+        One per window that was estimated.
+    curve : ReturnCurve, optional
+        The silence–return curve; None if the project file fixes `churn_after`.
+    threshold : float, optional
+        Chance of a return, 0 to 1, below which a customer has churned.
+    newcomers : NewcomerRates, optional
+        How newcomers buy; None if the project file fixes `new_for`.
+
+    Examples
+    --------
+    >>> Windows(new_for=28, churn_after=60).reasons
+    ()
     """
 
     new_for: int
@@ -44,17 +57,41 @@ class Windows:
 def windows_of(
     engine: Engine, customer_days: Input, as_of: date, spec: LifecycleSpec, incumbent: LifecycleModel | None
 ) -> Windows:
-    """The windows of the week that ends on `as_of`.
+    """Estimate the windows of the week that ends on `as_of`.
 
-    Last week's window stays while the data do not speak against it, the newcomers' while it explains their rates nearly
-    as well as the best, or as well as chance can tell. The churn window stays while the chance of a return after it is
-    not significantly off the threshold, and else goes just as far as the nearest silence of which that is true: drift
-    is followed in small steps.
+    Last week's windows stay while the data are compatible with them. The window of newcomers stays while it explains
+    their rates nearly as well as the best one, or not significantly worse. The churn window stays while the chance of
+    a return after it is not significantly off the threshold. Otherwise it moves only to the nearest silence of which
+    that is true, so that drift is followed in small steps.
 
     Parameters
     ----------
-    customer_days : facts per customer and day, up to `as_of`
-    incumbent : last week's model, if there is one
+    engine : Engine
+        Runs the queries.
+    customer_days : Input
+        Table `customer_days` with its `day`, up to `as_of`. The columns customer_id, day and orders are enough.
+    as_of : date
+        Last day of what is known.
+    spec : LifecycleSpec
+        Settings of the family. Windows that it fixes are not estimated.
+    incumbent : LifecycleModel or None
+        Last week's model, if there is one.
+
+    Returns
+    -------
+    Windows
+        The windows, with their reasons.
+
+    Examples
+    --------
+    Two customers are too few for an estimate, so the preset stays:
+
+    >>> import pyarrow as pa
+    >>> from ml.engine import DuckDB
+    >>> days = pa.table({"customer_id": ["a", "b"], "day": [date(2024, 1, 5), date(2024, 2, 1)], "orders": [1, 1]})
+    >>> windows = windows_of(DuckDB(threads=1), days, date(2024, 3, 3), LifecycleSpec(new_for_days=14), None)
+    >>> windows.new_for, windows.churn_after, str(windows.reasons[0].code)
+    (14, 60, 'churn_unwatched')
     """
     reasons, curve, newcomers = [], None, None
     new_for, churn_after = spec.first_new_for, spec.first_churn_after
@@ -74,45 +111,75 @@ def windows_of(
 
 
 def threshold_of(curve: ReturnCurve, spec: LifecycleSpec) -> float:
-    """The chance of a return below which a customer has churned."""
+    """Chance of a return below which a customer has churned."""
     if isinstance(spec.churn_return_chance, str):
-        return CHANCE_LEFT * curve.highest
+        return CHURN_THRESHOLD_SHARE * curve.highest
     return spec.churn_return_chance
 
 
 def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, preset: int) -> tuple[int, Reason]:
-    """Days of silence after which a customer has churned, with the reason.
+    """Choose the days of silence after which a customer has churned.
 
-    The shortest silence after which the chance of returning stays under the threshold. Where the data do not reach so
-    far, the window is at least as long as they do: a shorter one is known to be too short.
+    That is the shortest silence after which the chance of a return stays below the threshold. If it is not known up to
+    there, the window is at least the longest silence observed: a shorter one is known to be too short.
 
     Parameters
     ----------
-    threshold : chance of a return within the curve's window
-    incumbent, preset : last week's window, and the one that holds before there is any
+    curve : ReturnCurve
+        The silence–return curve.
+    threshold : float
+        Chance of a return within the curve's outcome window, 0 to 1.
+    incumbent : int or None
+        Last week's window in days, if there is one.
+    preset : int
+        Window in days that applies before there is any.
+
+    Returns
+    -------
+    tuple of int and Reason
+        Days, and why.
     """
     before = preset if incumbent is None else incumbent
     asked = {"threshold": threshold, "within": curve.within_days}
-    if curve.reach < 0:
+    if curve.longest_observed < 0:
         return before, Reason(WindowCode.CHURN_UNWATCHED, {"days": before, "within": curve.within_days})
-    found = curve.crossing(threshold)
-    if found is None:
-        is_known_too_short = curve.is_off(before, threshold) and curve.reach > LENGTHEN * before
-        days = min(max(before, curve.reach), LONGEST) if is_known_too_short or incumbent is None else before
-        chance = float(curve.fitted[curve.reach])
-        figures = {"days": int(days), "reach": int(curve.reach), "chance": chance, **asked}
+    crossing = curve.crossing(threshold)
+    if crossing is None:
+        is_known_too_short = curve.is_off(before, threshold) and curve.longest_observed > MIN_LENGTHENING * before
+        days = (
+            min(max(before, curve.longest_observed), MAX_CHURN_AFTER)
+            if is_known_too_short or incumbent is None
+            else before
+        )
+        chance = float(curve.fitted[curve.longest_observed])
+        figures = {"days": int(days), "reach": int(curve.longest_observed), "chance": chance, **asked}
         return days, Reason(WindowCode.CHURN_BEYOND_HISTORY, figures)
-    low, high = (min(max(days, SHORTEST), LONGEST) for days in curve.interval(threshold))
+    low, high = (min(max(days, MIN_CHURN_AFTER), MAX_CHURN_AFTER) for days in curve.interval(threshold))
     fitting = {"low": int(low), "high": int(high), **asked}
-    if incumbent is not None and low <= min(incumbent, curve.reach) <= high:
+    if incumbent is not None and low <= min(incumbent, curve.longest_observed) <= high:
         return incumbent, Reason(WindowCode.CHURN_UNCHANGED, {"days": incumbent, **fitting})
-    days = min(max(found if incumbent is None else incumbent, low), high)
-    chance = float(curve.fitted[min(days, curve.reach)])
+    days = min(max(crossing if incumbent is None else incumbent, low), high)
+    chance = float(curve.fitted[min(days, curve.longest_observed)])
     return days, Reason(WindowCode.CHURN_ESTIMATED, {"days": int(days), "chance": chance, **fitting})
 
 
 def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tuple[int, Reason]:
-    """Days since the first purchase for which a customer is new, with the reason."""
+    """Choose the days since the first purchase for which a customer is new.
+
+    Parameters
+    ----------
+    rates : NewcomerRates
+        How newcomers buy.
+    incumbent : int or None
+        Last week's window in days, if there is one.
+    preset : int
+        Window in days that applies before there is any.
+
+    Returns
+    -------
+    tuple of int and Reason
+        Days, and why.
+    """
     before = preset if incumbent is None else incumbent
     split = rates.split()
     if split is None:
@@ -120,8 +187,8 @@ def new_window(rates: NewcomerRates, incumbent: int | None, preset: int) -> tupl
         return before, Reason(code, {"days": before})
     weeks = before // 7
     is_split = incumbent is not None and before % 7 == 0 and 1 <= weeks <= len(rates.explained)
-    is_as_good = is_split and rates.explained[weeks - 1] >= AS_GOOD * rates.explained[split - 1]
-    if is_as_good or (is_split and not rates.is_surely_better(split, weeks)):
+    is_nearly_best = is_split and rates.explained[weeks - 1] >= MIN_EXPLAINED_SHARE * rates.explained[split - 1]
+    if is_nearly_best or (is_split and not rates.is_significantly_better(split, weeks)):
         return before, Reason(WindowCode.NEW_UNCHANGED, {"days": before})
     figures = {"days": int(7 * split), "distance": float(rates.distance[split - 1])}
     return 7 * split, Reason(WindowCode.NEW_ESTIMATED, figures)

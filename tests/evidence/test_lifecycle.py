@@ -17,9 +17,9 @@ from ml.lifecycle.evidence import (
     PRESETS,
     Kind,
     Preset,
-    beside_ceiling,
+    agreement_by_stage,
     business,
-    found_window,
+    estimated_window,
     true_window,
 )
 from ml.value import ValueSpec
@@ -32,15 +32,15 @@ truth = cache(true_window)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_churn_window_lies_where_the_true_chance_of_a_return_crosses_the_threshold(kind: Kind) -> None:
     true, _ = truth(kind)
-    found = [found_window(kind, 4_000, seed) for seed in SEEDS[:5]]
-    assert found == pytest.approx([true] * len(found), rel=0.15)
+    windows = [estimated_window(kind, 4_000, seed) for seed in SEEDS[:5]]
+    assert windows == pytest.approx([true] * len(windows), rel=0.15)
 
 
 @pytest.mark.parametrize("kind", PRESETS)
 def test_stages_agree_with_the_truth_as_well_as_under_the_true_windows(kind: Preset) -> None:
-    for one in beside_ceiling(kind, 5_000, 0, truth(kind)[0], replace(SPEC, business=kind)):
-        assert one.found.f1 >= 0.97 * one.ceiling.f1, one
-        assert one.ceiling.customers > 100, one
+    for stage in agreement_by_stage(kind, 5_000, 0, truth(kind)[0], replace(SPEC, business=kind)):
+        assert stage.estimated.f1 >= 0.97 * stage.ceiling.f1, stage
+        assert stage.ceiling.customers > 100, stage
 
 
 @pytest.mark.parametrize("kind", PRESETS)

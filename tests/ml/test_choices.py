@@ -16,7 +16,7 @@ from ml.features import CustomerHistory
 from ml.journeys.transitions import TransitionSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
-from ml.lifecycle.cuts import change_of_half, share_of_half
+from ml.lifecycle.cuts import change_of_share_holding_half, share_holding_half
 from ml.reasons import Reason
 from ml.statistics import Gain, bootstrap, paired_gain, ranking_terms
 from ml.value import ValueModel, ValueSpec, train
@@ -292,15 +292,17 @@ def test_three_customers_turn_no_decision_about_effects(moved: float) -> None:
 
 def test_a_share_of_stars_that_three_customers_have_changed_is_not_sure_to_have_changed() -> None:
     ltv = np.exp(np.random.default_rng(0).normal(0, 1, 400))
-    before = share_of_half(ltv)
+    before = share_holding_half(ltv)
     assert before is not None
     three = np.argsort(-ltv)[:3]
     raised = ltv.copy()
     raised[three] *= 6
-    moved = change_of_half(raised, before)
+    moved = change_of_share_holding_half(raised, before)
     assert moved.mean < -0.02
     assert not moved.is_significantly_worse
-    assert change_of_half(np.exp(np.random.default_rng(1).normal(0, 1.6, 4_000)), before).is_significantly_worse
+    assert change_of_share_holding_half(
+        np.exp(np.random.default_rng(1).normal(0, 1.6, 4_000)), before
+    ).is_significantly_worse
 
 
 def test_contests_know_the_same_customers_whatever_the_seed_of_the_fit() -> None:

@@ -21,18 +21,18 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec, features_table
 from ml.lifecycle import (
     CUTS,
-    PRESET_SUB_STAGES,
     LifecycleModel,
     LifecycleSpec,
     StageRule,
     SubStageRule,
     assign_stages,
     continue_spells,
-    cut_for_share,
-    freeze,
     train,
 )
+from ml.lifecycle.cuts import cut_for_share
 from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode
+from ml.lifecycle.presets import PRESET_SUB_STAGES
+from ml.lifecycle.training import freeze
 from ml.rules import RuleError
 from ml.value import ValueSpec, baseline
 from tests.ml.vocabularies import is_said_by_its_figures
@@ -59,7 +59,7 @@ def customer(**known: Any) -> dict[str, Any]:
 
 def tables_of(*customers: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
     """Snapshot and value of hand-made customers."""
-    rows = [{"customer_id": f"c{place:03d}", **row} for place, row in enumerate(customers)]
+    rows = [{"customer_id": f"c{number:03d}", **row} for number, row in enumerate(customers)]
     schema = pa.schema([*features_table(FeatureSpec()).schema(), pa.field("day", pa.date32())])
     features = pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema})
     value = pa.table(
@@ -75,8 +75,8 @@ def tables_of(*customers: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
 def staged(
     *customers: dict[str, Any], model: LifecycleModel | None = CUT, spec: LifecycleSpec = SPEC
 ) -> list[tuple[str, str]]:
-    found = assign_stages(ENGINE, *tables_of(*customers), model, spec)
-    return list(zip(found["stage"].to_pylist(), found["sub_stage"].to_pylist(), strict=True))
+    stages = assign_stages(ENGINE, *tables_of(*customers), model, spec)
+    return list(zip(stages["stage"].to_pylist(), stages["sub_stage"].to_pylist(), strict=True))
 
 
 PROSPECT = customer(tenure_days=None, recency_days=None, purchase_days=0, mean_gap_days=None, ltv=0.0)
@@ -117,23 +117,23 @@ def test_who_plays_without_paying_is_fun_in_gaming() -> None:
 
 
 def test_without_a_model_nobody_is_a_star_and_no_cut_holds() -> None:
-    found = staged(
+    stages = staged(
         customer(ltv=1e9), customer(tenure_days=3, ltv=1e9), customer(orders_90d=99, spend_90d=1e6), model=None
     )
-    assert found == [("active", "steady"), ("new", "settling"), ("active", "steady")]
+    assert stages == [("active", "steady"), ("new", "settling"), ("active", "steady")]
 
 
 def test_without_a_model_the_top_tenth_of_first_purchases_has_high_potential() -> None:
     """Of the new customers of the day; what others bought first does not count."""
-    people = [customer(tenure_days=5, first_day_spend=float(place), ltv=0.0) for place in range(30)]
-    found = staged(*people, *[customer(first_day_spend=1e6)] * 50, model=None)
-    assert [sub for stage, sub in found[:30]] == ["settling"] * 27 + ["high-potential"] * 3
+    people = [customer(tenure_days=5, first_day_spend=float(spend), ltv=0.0) for spend in range(30)]
+    stages = staged(*people, *[customer(first_day_spend=1e6)] * 50, model=None)
+    assert [sub for stage, sub in stages[:30]] == ["settling"] * 27 + ["high-potential"] * 3
 
 
 def test_without_a_model_a_day_alone_has_the_same_sub_stages_as_in_a_week() -> None:
     people = [
-        customer(day=DAY + timedelta(days=place % 3), tenure_days=5, first_day_spend=float(place))
-        for place in range(90)
+        customer(day=DAY + timedelta(days=number % 3), tenure_days=5, first_day_spend=float(number))
+        for number in range(90)
     ]
     people += [customer(day=DAY + timedelta(days=3))]
     features, value = tables_of(*people)
@@ -164,16 +164,16 @@ anybody = st.fixed_dictionaries({
 @given(st.lists(anybody, max_size=30), st.sampled_from(["retail", "gaming"]), st.booleans())
 def test_every_customer_has_exactly_one_stage(people: list[dict[str, Any]], business: Any, has_model: bool) -> None:
     spec = LifecycleSpec(business=business)
-    found = staged(*(customer(**known) for known in people), model=CUT if has_model else None, spec=spec)
-    assert len(found) == len(people)
+    stages = staged(*(customer(**known) for known in people), model=CUT if has_model else None, spec=spec)
+    assert len(stages) == len(people)
     allowed = {(name, name) for name in spec.stage_names()} | {(rule.stage, rule.name) for rule in PRESET_SUB_STAGES}
-    assert set(found) <= allowed
+    assert set(stages) <= allowed
 
 
 def test_who_has_no_value_yet_still_has_a_stage() -> None:
     features, value = tables_of(customer(), customer())
-    found = assign_stages(ENGINE, features, value.slice(0, 1), CUT, SPEC)
-    assert found["stage"].to_pylist() == ["active", "active"]
+    stages = assign_stages(ENGINE, features, value.slice(0, 1), CUT, SPEC)
+    assert stages["stage"].to_pylist() == ["active", "active"]
 
 
 def test_a_day_alone_has_the_same_stages_as_in_a_week() -> None:
@@ -218,7 +218,7 @@ def test_a_projects_own_stages_replace_the_preset() -> None:
         ({"business": "bank"}, "business is 'bank'"),
     ],
 )
-def test_a_mistake_in_the_stages_is_told_clearly(settings_: dict[str, Any], says: str) -> None:
+def test_a_mistake_in_the_stages_is_reported_clearly(settings_: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         LifecycleSpec(**settings_)
 
@@ -277,8 +277,8 @@ def test_a_spell_carries_on_until_the_stage_changes() -> None:
 @given(st.lists(st.sampled_from(["new", "active", "star"]), min_size=1, max_size=8))
 def test_a_spell_is_as_long_as_its_run_of_equal_stages(path: list[str]) -> None:
     yesterday: pa.Table | None = None
-    for place, stage in enumerate(path):
-        yesterday = continue_spells(ENGINE, stages_of(DAY + timedelta(days=place), a=stage), yesterday)
+    for number, stage in enumerate(path):
+        yesterday = continue_spells(ENGINE, stages_of(DAY + timedelta(days=number), a=stage), yesterday)
     assert yesterday is not None
     run = next((k for k, stage in enumerate(reversed(path)) if stage != path[-1]), len(path))
     before = path[-1 - run] if run < len(path) else None
@@ -294,13 +294,13 @@ def test_a_spell_is_as_long_as_its_run_of_equal_stages(path: list[str]) -> None:
 def shop(customers: int, *, scale: float = 1.0, growing: float = 0.0) -> CustomerHistory:
     """Weekly buyers; basket sizes are spread evenly, and from day 120 on those of `growing` of them are tenfold."""
     rows = []
-    for who in range(customers):
-        for day in range(who % 7, 200, 7):
-            grown = 10.0 if day >= 120 and who < growing * customers else 1.0
-            rows.append((f"c{who:04d}", DAY + timedelta(days=day), round(scale * (1 + who) * grown, 2)))
-    names, at, amounts = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    for number in range(customers):
+        for day in range(number % 7, 200, 7):
+            growth = 10.0 if day >= 120 and number < growing * customers else 1.0
+            rows.append((f"c{number:04d}", DAY + timedelta(days=day), round(scale * (1 + number) * growth, 2)))
+    names, days, amounts = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
     schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])
-    known = {"customer_id": names, "day": at, "amount": amounts, "orders": [1] * len(rows), "lines": [1] * len(rows)}
+    known = {"customer_id": names, "day": days, "amount": amounts, "orders": [1] * len(rows), "lines": [1] * len(rows)}
     filled = {"events": 0, "exposures": 0, "items": 1.0, "refunds": 0.0, "discount": 0.0, "is_registered": False}
     columns = {f.name: pa.array(known.get(f.name, [filled.get(f.name)] * len(rows)), f.type) for f in schema}
     nothing = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
@@ -324,8 +324,8 @@ def test_the_first_fit_makes_a_tenth_of_the_active_stars() -> None:
     assert training.metrics["share_star"] == pytest.approx(0.1, abs=0.005)
     assert training.model.parameters().keys() >= set(CUTS)
     features = facts.snapshot_of(EARLY)
-    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), training.model, SPEC)
-    assert Counter(found["stage"].to_pylist()) == {"star": 30, "active": 270}
+    stages = assign_stages(ENGINE, features, baseline(features, ValueSpec()), training.model, SPEC)
+    assert Counter(stages["stage"].to_pylist()) == {"star": 30, "active": 270}
 
 
 def test_refit_on_unchanged_behaviour_keeps_the_cut() -> None:
@@ -336,7 +336,7 @@ def test_refit_on_unchanged_behaviour_keeps_the_cut() -> None:
     assert training.incumbent_score <= SPEC.star_tolerance
 
 
-def test_a_cut_that_no_longer_finds_a_tenth_is_frozen_anew() -> None:
+def test_a_cut_that_no_longer_separates_a_tenth_is_frozen_again() -> None:
     facts = shop(300, growing=0.4)
     first = week(facts, EARLY).model
     training = week(facts, LATE, incumbent=first)
@@ -366,7 +366,7 @@ def test_changed_windows_leave_the_cuts_where_they_are() -> None:
     assert training.metrics["moved_by_refit"] == 0.0
 
 
-def test_new_customers_are_told_apart_by_the_first_purchase_until_a_model_forecasts_their_ltv() -> None:
+def test_new_customers_are_distinguished_by_the_first_purchase_until_a_model_forecasts_their_ltv() -> None:
     facts = shop(300)
     features = facts.snapshot_of(DAY + timedelta(days=20))
     value = baseline(features, ValueSpec())
@@ -376,8 +376,8 @@ def test_new_customers_are_told_apart_by_the_first_purchase_until_a_model_foreca
     after = freeze(ENGINE, features, value, SPEC, open_model, has_forecast=True)
     assert after.new_first_spend_cut is None and after.new_ltv_cut is not None
     for model in (before, after):
-        found = Counter(assign_stages(ENGINE, features, value, model, SPEC)["sub_stage"].to_pylist())
-        assert found == {"high-potential": 30, "settling": 270}
+        sub_stages = Counter(assign_stages(ENGINE, features, value, model, SPEC)["sub_stage"].to_pylist())
+        assert sub_stages == {"high-potential": 30, "settling": 270}
     training = week(facts, DAY + timedelta(days=20), incumbent=after)
     assert training.decision == "challenger"
     assert training.reason_code == ChoiceCode.OTHER_MEASURE_OF_NEW

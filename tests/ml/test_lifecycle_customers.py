@@ -29,9 +29,9 @@ Row = tuple[str, date, float]
 def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> CustomerHistory:
     """Facts of transactions at noon; other input tables as columns."""
 
-    def table(name: str, given: Mapping[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
+    def table(name: str, values: Mapping[str, Sequence[Any]], days: Sequence[date]) -> pa.Table:
         schema = tables.INPUTS[name].schema()
-        columns = {f.name: pa.array(given.get(f.name, [None] * len(days)), f.type) for f in schema}
+        columns = {f.name: pa.array(values.get(f.name, [None] * len(days)), f.type) for f in schema}
         return pa.table(columns).append_column("day", pa.array(days, pa.date32()))
 
     days = [day for _, day, _ in rows]
@@ -48,8 +48,8 @@ def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> Cust
 
 def stages(facts: CustomerHistory, day: date, model: LifecycleModel | None = None) -> dict[str, tuple[str, str]]:
     features = facts.until(day).snapshot_of(day)
-    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), model, SPEC)
-    return {row["customer_id"]: (row["stage"], row["sub_stage"]) for row in found.to_pylist()}
+    rows = assign_stages(ENGINE, features, baseline(features, ValueSpec()), model, SPEC).to_pylist()
+    return {row["customer_id"]: (row["stage"], row["sub_stage"]) for row in rows}
 
 
 def ago(days: int) -> date:
@@ -102,10 +102,9 @@ def test_who_brought_no_sale_or_gave_all_back_is_called_so(
     """Never a prospect, and never advised to be won for the first, or onboarded for the second purchase."""
     other: list[Row] = [("z", ago(5), 500.0)] if expected[1] == "one-time-only" else []
     facts = facts_of([*(("a", ago(back), amount) for back, amount in rows), *other])
-    found = stages(facts, LAST)["a"]
-    assert found == expected
-    if found[1] != "one-time-only":
-        treatment = SPEC.treatments()["/".join(found)]
+    assert stages(facts, LAST)["a"] == expected
+    if expected[1] != "one-time-only":
+        treatment = SPEC.treatments()["/".join(expected)]
         assert treatment
         assert "first purchase" not in treatment and "second purchase" not in treatment
 
@@ -128,8 +127,8 @@ def test_in_a_game_things_for_nothing_are_fun_and_who_was_only_paid_back_is_not(
     facts = facts_of([("a", ago(10), 0.0), ("b", ago(10), -5.0)])
     features = facts.snapshot_of(LAST)
     gaming = LifecycleSpec(business="gaming")
-    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, gaming)
-    assert list(zip(found["stage"].to_pylist(), found["sub_stage"].to_pylist(), strict=True)) == [
+    assigned = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, gaming)
+    assert list(zip(assigned["stage"].to_pylist(), assigned["sub_stage"].to_pylist(), strict=True)) == [
         ("fun", "fun"),
         ("no-sale", "refund-only"),
     ]
@@ -165,11 +164,11 @@ def test_a_business_without_customers_has_no_stages_and_says_why_there_is_no_mod
     assert lacking(training) == Reason(ChoiceCode.TOO_FEW_BUYERS, {"buyers": 0, "needed": 200})
 
 
-def test_thirty_customers_are_staged_by_the_preset_and_told_why() -> None:
+def test_thirty_customers_are_staged_by_the_preset_and_the_fit_says_why() -> None:
     facts = facts_of([(f"c{i:02d}", ago(i * 3), 5.0 + i) for i in range(30)])
-    found = stages(facts, LAST)
-    assert len(found) == 30
-    assert {stage for stage, _ in found.values()} == {"new", "active", "churn"}
+    assigned = stages(facts, LAST)
+    assert len(assigned) == 30
+    assert {stage for stage, _ in assigned.values()} == {"new", "active", "churn"}
     training = train(facts, LAST, SPEC, None, value_model=None, value_spec=ValueSpec())
     assert training.reason == "not enough customers: 30 have ever bought, 200 are asked for"
 
@@ -192,10 +191,10 @@ def test_spells_are_counted_from_the_first_day_on() -> None:
     )
     spells: list[tuple[str, int, str | None, int, str]] = []
     yesterday = None
-    features = facts.snapshot_of(*(FIRST + timedelta(days=place) for place in range(365)))
-    found = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, SPEC)
-    for place in range(365):
-        yesterday = continue_spells(ENGINE, found.slice(place, 1), yesterday)
+    features = facts.snapshot_of(*(FIRST + timedelta(days=number) for number in range(365)))
+    assigned = assign_stages(ENGINE, features, baseline(features, ValueSpec()), None, SPEC)
+    for number in range(365):
+        yesterday = continue_spells(ENGINE, assigned.slice(number, 1), yesterday)
         row = yesterday.to_pylist()[0]
         since = (row["stage_since"] - FIRST).days
         entry = (row["stage"], since, row["previous_stage"], row["earlier_spells"], row["path"])

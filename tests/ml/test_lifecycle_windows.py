@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
-from ml.lifecycle import LifecycleModel, LifecycleSpec, churn_window, new_window, newcomer_rates, return_curve
-from ml.lifecycle.cuts import Array, share_of_half
+from ml.lifecycle import LifecycleModel, LifecycleSpec, share_shift, windows_of
+from ml.lifecycle.cuts import Array, share_holding_half
 from ml.lifecycle.decisions import WindowCode
-from ml.lifecycle.history import SHIFTED, share_shift
-from ml.lifecycle.silences import SUPPORT, ReturnCurve
-from ml.lifecycle.windows import threshold_of, windows_of
+from ml.lifecycle.history import SHIFT_THRESHOLD
+from ml.lifecycle.newcomers import newcomer_rates
+from ml.lifecycle.silences import MIN_SILENCES, ReturnCurve, return_curve
+from ml.lifecycle.windows import churn_window, new_window, threshold_of
 from ml.reasons import Reason
 
 START = date(2024, 1, 1)
@@ -46,14 +47,14 @@ def curve_of(histories: Sequence[Sequence[int]], last: int, within: int = 28, **
 def random_histories(seed: int, customers: int, last: int, *, gap: float = 20.0) -> list[list[int]]:
     """Customers with gaps of their own, some of whom stop."""
     random = np.random.default_rng(seed)
-    found = []
+    histories = []
     for _ in range(customers):
         days = [int(random.integers(0, last // 2))]
         mean = gap * random.gamma(2.0, 0.5) + 1
         while days[-1] <= last and random.random() > 0.15:
             days.append(days[-1] + 1 + int(random.exponential(mean)))
-        found.append([day for day in days if day <= last])
-    return found
+        histories.append([day for day in days if day <= last])
+    return histories
 
 
 # ── the silence–return curve ──────────────────────────────────────────────────────────────────────────────────────
@@ -75,7 +76,7 @@ def test_the_curve_is_the_product_of_the_days_survived_unlike_a_count_of_ended_g
                 back[day - before[-1]] += day in days
     for silence in range(60):
         ahead = slice(silence + 1, silence + 15)
-        if watched[ahead].min() >= SUPPORT:
+        if watched[ahead].min() >= MIN_SILENCES:
             expected = 1 - np.prod(1 - back[ahead] / watched[ahead])
             assert curve.chance[silence] == pytest.approx(expected)
             assert curve.at_risk[silence] == watched[silence + 1]
@@ -128,8 +129,8 @@ def test_a_habit_of_long_ago_no_longer_counts() -> None:
 
 
 def test_nobody_and_thirty_customers_have_no_curve() -> None:
-    assert curve_of([], 100).reach == -1
-    assert curve_of(random_histories(0, 30, 100), 100).reach < 14
+    assert curve_of([], 100).longest_observed == -1
+    assert curve_of(random_histories(0, 30, 100), 100).longest_observed < 14
 
 
 # ── the churn window ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,13 +257,13 @@ def test_a_word_that_is_not_auto_is_refused(key: str) -> None:
 def test_stars_are_the_fewest_who_hold_half_of_the_value(spread: float, share: float) -> None:
     """Of a lognormal law with SD s, half lies above the quantile 1 − Φ(−s)."""
     ltv = np.exp(spread * np.random.default_rng(0).standard_normal(200_000))
-    assert share_of_half(ltv) == pytest.approx(share, abs=0.002)
+    assert share_holding_half(ltv) == pytest.approx(share, abs=0.002)
 
 
 def test_without_value_there_is_no_share_of_it() -> None:
-    assert share_of_half(np.zeros(10)) is None
-    assert share_of_half(np.array([])) is None
-    assert share_of_half(np.array([-5.0, np.nan])) is None
+    assert share_holding_half(np.zeros(10)) is None
+    assert share_holding_half(np.array([])) is None
+    assert share_holding_half(np.array([-5.0, np.nan])) is None
 
 
 # ── shares of stages against the weeks before ─────────────────────────────────────────────────────────────────────
@@ -273,7 +274,7 @@ USUAL = {"active": 700, "churn": 200, "new": 100}
 def test_shares_as_they_were_are_in_line_and_a_landslide_is_not() -> None:
     assert not share_shift({"active": 690, "churn": 215, "new": 95}, [USUAL] * 4).is_large
     gone = share_shift({"active": 300, "churn": 650, "new": 50}, [USUAL] * 4)
-    assert gone.index is not None and gone.is_large and gone.index > SHIFTED
+    assert gone.index is not None and gone.is_large and gone.index > SHIFT_THRESHOLD
     assert str(gone) == "churn: 65.0% of customers, 20.0% in the 4 weeks before"
 
 
