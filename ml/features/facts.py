@@ -161,13 +161,11 @@ def day_facts(
 
     Examples
     --------
-    >>> from datetime import date
+    >>> from datetime import datetime
     >>> from ml.engine import DuckDB
+    >>> lines = {"customer_id": ["a", "a"], "occurred_at": [datetime(2024, 1, 2, 12)] * 2, "amount": [30.0, 12.5]}
     >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
-    >>> line = {"customer_id": "a", "day": date(2024, 1, 2), "order_id": "1"}
-    >>> inputs["transactions"] = pa.Table.from_pylist(
-    ...     [line | {"amount": 30.0}, line | {"amount": 12.5}], inputs["transactions"].schema
-    ... )
+    >>> inputs["transactions"] = tables.TRANSACTIONS.filled(pa.table(lines))
     >>> day_facts(DuckDB(threads=1), **inputs).customer_days.select(["orders", "lines", "amount"]).to_pylist()
     [{'orders': 1, 'lines': 2, 'amount': 42.5}]
     """
@@ -280,16 +278,17 @@ class CustomerHistory:
     --------
     Two customers with three orders between them, as of 22 January: the third order has not happened yet.
 
-    >>> from datetime import date
+    >>> from datetime import date, datetime
     >>> from ml.engine import DuckDB
-    >>> orders = [
-    ...     {"customer_id": "anna", "day": date(2024, 1, 2), "order_id": "1", "amount": 30.0},
-    ...     {"customer_id": "ben", "day": date(2024, 1, 20), "order_id": "2", "amount": 12.0},
-    ...     {"customer_id": "anna", "day": date(2024, 1, 25), "order_id": "3", "amount": 50.0},
-    ... ]
-    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
-    >>> inputs["transactions"] = pa.Table.from_pylist(orders, inputs["transactions"].schema)
-    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), **inputs)
+    >>> orders = pa.table(
+    ...     {
+    ...         "customer_id": ["anna", "ben", "anna"],
+    ...         "occurred_at": [datetime(2024, 1, 2), datetime(2024, 1, 20), datetime(2024, 1, 25)],
+    ...         "amount": [30.0, 12.0, 50.0],
+    ...     }
+    ... )
+    >>> transactions = tables.TRANSACTIONS.filled(orders)
+    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), transactions=transactions)
     >>> snapshot = history.snapshot_of(date(2024, 1, 22))
     >>> snapshot.select(["customer_id", "recency_days", "orders", "spend"]).to_pylist()
     [{'customer_id': 'anna', 'recency_days': 20, 'orders': 1, 'spend': 30.0},

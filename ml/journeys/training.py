@@ -86,8 +86,8 @@ def train(
     >>> from ml.restate import Models, Specs
     >>> from ml.segments import SegmentSpec
     >>> from ml.value import ValueSpec
-    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
-    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), **inputs)
+    >>> nothing = tables.TRANSACTIONS.empty_days()
+    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), transactions=nothing)
     >>> models = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
     >>> train(history, date(2024, 6, 2), TransitionSpec(), None, models=models).decision
     'none'

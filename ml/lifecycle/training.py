@@ -74,7 +74,7 @@ def train(
         Last day of the training week.
     spec : LifecycleSpec
         Settings of the family.
-    incumbent : LifecycleModel or None
+    incumbent : LifecycleModel, optional
         The model in force, if there is one.
     value_model : ValueModel or None
         The value model in force. None uses the baseline.
@@ -95,11 +95,9 @@ def train(
     >>> from ml import tables
     >>> from ml.engine import DuckDB
     >>> from ml.features import CustomerHistory, FeatureSpec
-    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
-    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), **inputs)
-    >>> result = train(
-    ...     history, date(2024, 6, 2), LifecycleSpec(), None, value_model=None, value_spec=ValueSpec()
-    ... )
+    >>> nothing = tables.TRANSACTIONS.empty_days()
+    >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), transactions=nothing)
+    >>> result = train(history, date(2024, 6, 2), LifecycleSpec(), value_model=None, value_spec=ValueSpec())
     >>> result.decision, result.reason
     ('none', 'not enough customers: 0 have ever bought, 200 are asked for')
     """
