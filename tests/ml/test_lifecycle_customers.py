@@ -36,7 +36,7 @@ def facts_of(rows: Sequence[Row], **others: Mapping[str, Sequence[Any]]) -> Cust
 
     days = [day for _, day, _ in rows]
     bought: dict[str, Sequence[Any]] = {
-        "customer_id": [who for who, _, _ in rows],
+        "customer_id": [customer for customer, _, _ in rows],
         "occurred_at": [datetime.combine(day, time(12)) for day in days],
         "amount": [amount for *_, amount in rows],
     }

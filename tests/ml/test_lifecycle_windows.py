@@ -1,4 +1,4 @@
-"""Claims about windows read from the data: what a silence means, when newcomers settle, what moves nobody."""
+"""Claims about estimated windows: what a silence means, when newcomers settle, what moves nobody."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.lifecycle import LifecycleModel, LifecycleSpec, share_shift, windows_of
 from ml.lifecycle.cuts import Array, share_holding_half
-from ml.lifecycle.decisions import WindowCode
+from ml.lifecycle.decisions import WINDOW_WORDS, WindowCode
 from ml.lifecycle.history import SHIFT_THRESHOLD
 from ml.lifecycle.newcomers import newcomer_rates
 from ml.lifecycle.silences import MIN_SILENCES, ReturnCurve, return_curve
@@ -28,7 +28,9 @@ ENGINE = DuckDB(threads=1)
 
 def bought(histories: Sequence[Sequence[int]]) -> pa.Table:
     """Customer days of customers who bought on these day numbers."""
-    pairs = [(f"c{who:05d}", START + timedelta(days=int(day))) for who, days in enumerate(histories) for day in days]
+    pairs = [
+        (f"c{number:05d}", START + timedelta(days=int(day))) for number, days in enumerate(histories) for day in days
+    ]
     names, days = (list(column) for column in zip(*pairs, strict=True)) if pairs else ([], [])
     return pa.table(
         {
@@ -120,8 +122,8 @@ def test_a_subscriber_who_is_not_yet_due_has_not_churned() -> None:
 
 def test_a_habit_of_long_ago_no_longer_counts() -> None:
     """Weekly buyers who have turned to every sixth week: the last months alone are read, not the years before."""
-    weekly = [list(range(who % 7, 700, 7)) for who in range(200)]
-    seldom = [list(range(700 + who % 42, 1000, 42)) for who in range(200)]
+    weekly = [list(range(number % 7, 700, 7)) for number in range(200)]
+    seldom = [list(range(700 + number % 42, 1000, 42)) for number in range(200)]
     both = [a + b for a, b in zip(weekly, seldom, strict=True)]
     recent = curve_of(both, 999, history_days=200)
     assert recent.chance[1] == pytest.approx(0.0, abs=1e-9)
@@ -145,7 +147,7 @@ def drawn(chance: Sequence[float] | Array, error: float = 0.01) -> ReturnCurve:
 FALLING = np.linspace(0.9025, 0.0025, 181)  # half a point a day: below 20 % from day 141 on
 
 
-def test_the_window_is_where_the_chance_comes_to_lie_under_the_threshold() -> None:
+def test_the_window_is_where_the_chance_falls_below_the_threshold() -> None:
     days, reason = churn_window(drawn(FALLING), 0.2, None, 60)
     assert days == 141
     assert (reason.code, reason.parameters["days"]) == (WindowCode.CHURN_ESTIMATED, 141)
@@ -153,7 +155,7 @@ def test_the_window_is_where_the_chance_comes_to_lie_under_the_threshold() -> No
 
 
 @pytest.mark.parametrize(("incumbent", "days"), [(141, 141), (138, 138), (144, 144), (120, 137), (160, 144), (60, 137)])
-def test_a_window_stays_while_the_data_do_not_speak_against_it(incumbent: int, days: int) -> None:
+def test_a_window_stays_while_the_data_are_compatible_with_it(incumbent: int, days: int) -> None:
     """Two hundredths of standard error either way are some days; whoever is off goes to the nearest that fit."""
     assert churn_window(drawn(FALLING), 0.2, incumbent, 60)[0] == days
 
@@ -169,12 +171,13 @@ def test_the_threshold_asks_for_less_where_hardly_anybody_comes_back_soon() -> N
     assert threshold_of(drawn([0.25, 0.1]), LifecycleSpec(churn_return_chance=0.15)) == 0.15
 
 
-def test_where_the_data_do_not_reach_far_enough_the_window_is_at_least_as_long_as_they_do() -> None:
+def test_a_window_beyond_the_history_is_at_least_as_long_as_the_longest_silence_observed() -> None:
     days, reason = churn_window(drawn(np.full(100, 0.6)), 0.2, None, 60)
     assert days == 99
     assert reason.code == WindowCode.CHURN_BEYOND_HISTORY
     figures = [reason.parameters[name] for name in ("days", "reach", "chance", "threshold", "within")]
     assert figures == pytest.approx([99, 99, 0.6, 0.2, 28])
+    assert "of those silent for 99 days" in reason.words(WINDOW_WORDS), "the stored key is `reach`"
     assert churn_window(drawn(np.full(40, 0.6)), 0.2, None, 60)[0] == 60
     assert churn_window(drawn(np.full(100, 0.6)), 0.2, 97, 60)[0] == 97, "a few days are not worth a move"
     assert churn_window(drawn(np.full(100, 0.6)), 0.2, 150, 60)[0] == 150
@@ -228,7 +231,7 @@ def test_a_window_for_newcomers_stays_while_it_describes_them_nearly_as_well() -
     assert new_window(rates, 70, 28)[0] == 28
 
 
-def test_too_few_newcomers_or_weeks_keep_what_is_there() -> None:
+def test_too_few_newcomers_or_weeks_keep_the_window() -> None:
     few = newcomer_rates(ENGINE, newcomers(4, at_first=1.6, customers=30), START + timedelta(days=363))
     assert new_window(few, None, 28)[0] == 28
     assert new_window(few, 14, 28)[0] == 14
