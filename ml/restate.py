@@ -16,7 +16,7 @@ from ml.engine import Engine
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages
 from ml.segments import History, LayerModels, SegmentSpec, history_columns, layer_inputs
 from ml.segments.assignment import primary_strings
-from ml.segments.inputs import in_order
+from ml.segments.inputs import sort_inputs
 from ml.value import ValueModel, ValueSpec, apply
 from ml.value import inputs_of as value_inputs
 from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
@@ -111,7 +111,7 @@ def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:
 
 def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:
     """`restate` from `layer_inputs` on: only the layers and strings are computed."""
-    inputs = in_order(inputs)
+    inputs = sort_inputs(inputs)
     strings = primary_strings(inputs, models.layers, models.specs.segments.layers, history)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
     first = {name: inputs[name] for name in ("customer_id", "day", "stage")}

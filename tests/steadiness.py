@@ -35,7 +35,7 @@ from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.restate import Models, Specs, restate
 from ml.segments import training as layer_training
-from ml.segments.inputs import in_order
+from ml.segments.inputs import sort_inputs
 from ml.segments.layers import LayerModels
 from ml.value import ValueModel, ValueSpec
 from ml.value import training as value_training
@@ -206,7 +206,7 @@ class LayerWeek:
         assert isinstance(refit, LayerModels)
         first, later = layer_training.evaluation_days(as_of, spec.outcome_window_days)
         pairs = facts.known([first, later])
-        inputs = in_order(models.inputs_of(facts.engine, facts.snapshot(pairs)))
+        inputs = sort_inputs(models.inputs_of(facts.engine, facts.snapshot(pairs)))
         spend = facts.outcomes(inputs.select(["customer_id", "day"]), spec.outcome_window_days, until=as_of)["spend"]
         contest = layer_training._Contest(spec.layers, None)
         texts = [np.array(contest.strings(inputs, one).to_pylist(), dtype=str) for one in (incumbent, refit)]
@@ -233,7 +233,10 @@ class LayerWeek:
     def decision(self, who: np.ndarray) -> str:
         """What is decided among some customers, group means learnt anew."""
         taught = self.outcomes[who, 0]
-        actual, taught = layer_training.limited(self.outcomes[who, 1], taught), layer_training.limited(taught, taught)
+        actual, taught = (
+            layer_training.winsorised(self.outcomes[who, 1], taught),
+            layer_training.winsorised(taught, taught),
+        )
         told = [
             segments.apply_means(segments.shrunken_means(first[who], taught), later[who])
             for first, later in zip(self.texts, self.texts_later, strict=True)

@@ -249,7 +249,7 @@ def _features(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
             lost = (
                 f" (without {', '.join(name for name in used if name not in known)})" if len(live) < len(used) else ""
             )
-            yield from _wrapped(f"{layer.name:13} at most {layer.most}, by {', '.join(_folded(live))}{lost}")
+            yield from _wrapped(f"{layer.name:13} at most {layer.max_clusters}, by {', '.join(_folded(live))}{lost}")
         else:
             yield f"  {layer.name:13} off: nothing of it is delivered"
     audiences = ", ".join(audience.name for audience in project.audiences)

@@ -14,7 +14,7 @@ from ml import tables
 from ml.lifecycle import CUTS, PARAMETERS
 from ml.rules import RuleError, bind, nearest
 from ml.segments import DEFAULT_AUDIENCES, input_columns, unknown_features
-from ml.segments.audiences import MEDIAN, spelt_out
+from ml.segments.audiences import MEDIAN, expand_patterns
 
 Problem = tuple[Location, str]  # the key, and what is wrong with it
 
@@ -64,7 +64,7 @@ def _invalid_expressions(project: Project, columns: Sequence[str]) -> Iterator[P
     for i, audience in enumerate(own_audiences):
         location = ("audiences", i, "when")
         try:
-            rules += [(location, spec.when, types, medians) for spec in spelt_out((audience,), columns)]
+            rules += [(location, spec.when, types, medians) for spec in expand_patterns((audience,), columns)]
         except RuleError as error:
             yield location, str(error)
     for i, row_rule in enumerate(project.validation.rules):

@@ -12,7 +12,7 @@ from ml.report.data import AtlasData, Row, total
 from ml.report.effects import Scale, leaf_effects
 from ml.report.plan import Planned
 from ml.report.words import MISSING, amount, is_known, listed, number, plural, share, width
-from ml.segments.names import in_words, stage_name, taken_apart
+from ml.segments.names import join_words, split_name, stage_name
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _sub_stages(facts: AtlasData, stage: str) -> list[Row]:
 
 
 def _figures(facts: AtlasData, leaf: Row, most: float) -> Row:
-    stage, words = taken_apart(leaf["name"])
+    stage, words = split_name(leaf["name"])
     is_of_stage = words and stage == stage_name(leaf["stage"])  # said above it
     kpis = [
         f"{share(leaf['conversion'])} bought",
@@ -107,7 +107,7 @@ def _figures(facts: AtlasData, leaf: Row, most: float) -> Row:
     if is_known(leaf["events_per_customer"]) and leaf["events_per_customer"] >= 0.05:
         kpis.append(f"{number(leaf['events_per_customer'], 1)} events each")
     return {
-        "name": in_words(words) if is_of_stage else leaf["name"],
+        "name": join_words(words) if is_of_stage else leaf["name"],
         "string": leaf["micro_segment"],
         "customers": number(leaf["customers"]),
         "revenue_each": amount(leaf["revenue_per_customer"]),

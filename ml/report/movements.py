@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from ml.report.data import AtlasData, Row, summed
 from ml.report.words import day_of, full_day, listed, number, plural, share, width
-from ml.segments.names import in_words, joined, taken_apart
+from ml.segments.names import join_name, join_words, split_name
 
 Pair: TypeAlias = "tuple[str | None, str]"  # from where to where; from nowhere on entry
 Causes: TypeAlias = "Counter[str]"  # customers by cause
@@ -152,14 +152,14 @@ def _apart(old: str, new: str) -> tuple[str, str, str]:
 
     ``Active: low spend · rising`` and ``Active: low spend · fading`` are ``Active: low spend``, ``rising``, ``fading``.
     """
-    (old_stage, before), (stage, after) = taken_apart(old), taken_apart(new)
+    (old_stage, before), (stage, after) = split_name(old), split_name(new)
     if stage != old_stage or not (before and after):
         return "", old, new
     same = [one == other for one, other in zip(before, after, strict=False)]
     if len(before) != len(after) or all(same) or not any(same):
-        return stage, in_words(before), in_words(after)
+        return stage, join_words(before), join_words(after)
     common = [word for word, shared in zip(after, same, strict=True) if shared]
     old, new = (
-        in_words([word for word, shared in zip(words, same, strict=True) if not shared]) for words in (before, after)
+        join_words([word for word, shared in zip(words, same, strict=True) if not shared]) for words in (before, after)
     )
-    return joined(stage, common), old, new
+    return join_name(stage, common), old, new

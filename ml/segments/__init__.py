@@ -4,7 +4,7 @@ Belongs here: cutting customers into groups that keep their identity, naming the
 here: stages (`ml.lifecycle`), how customers move between groups (`ml.journeys`), and what groups tell (`ml.evidence`).
 """
 
-from ml.segments.assignment import History, assign, days_before, history_columns
+from ml.segments.assignment import History, assign, history_columns, lookback_days
 from ml.segments.audiences import audiences
 from ml.segments.fitting import fit_layers
 from ml.segments.inputs import layer_inputs
@@ -27,8 +27,30 @@ from ml.segments.specs import (
 from ml.segments.training import train
 
 __all__ = [
-    "DEFAULT_AUDIENCES", "DEFAULT_LAYERS", "AudienceSpec", "History", "LayerModel", "LayerModels", "LayerRule",
-    "LayerSpec", "Names", "SegmentSpec", "apply_means", "assign", "audiences", "days_before", "fit_layers",
-    "history_columns", "input_columns", "layer_inputs", "micro_segment_id", "micro_segments", "prefixes", "profiles",
-    "r2", "shrunken_means", "train", "unknown_features",
+    "DEFAULT_AUDIENCES",
+    "DEFAULT_LAYERS",
+    "AudienceSpec",
+    "History",
+    "LayerModel",
+    "LayerModels",
+    "LayerRule",
+    "LayerSpec",
+    "Names",
+    "SegmentSpec",
+    "apply_means",
+    "assign",
+    "audiences",
+    "fit_layers",
+    "history_columns",
+    "input_columns",
+    "layer_inputs",
+    "lookback_days",
+    "micro_segment_id",
+    "micro_segments",
+    "prefixes",
+    "profiles",
+    "r2",
+    "shrunken_means",
+    "train",
+    "unknown_features",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Audiences: rule segments with multiple membership, beside the string.
+"""Audiences: rule segments with multiple membership, not part of the string.
 
-Belongs here: turning predicates into one statement, and one predicate over many columns into many. Does not belong
-here: what a predicate may contain (see `ml.rules`).
+Belongs here: turning predicates into one statement, and expanding patterns. Does not belong here: what a predicate may
+contain (see `ml.rules`).
 """
 
 from __future__ import annotations
@@ -21,70 +21,85 @@ MEDIAN = "median_"
 _PATTERN = re.compile(r"\b([A-Za-z]\w*_)\*")
 
 
-def spelt_out(specs: Sequence[AudienceSpec], columns: Collection[str]) -> tuple[AudienceSpec, ...]:
-    """The audiences with patterns replaced by one audience per column.
+def expand_patterns(specs: Sequence[AudienceSpec], columns: Collection[str]) -> tuple[AudienceSpec, ...]:
+    """Replace each audience with a pattern by one audience per matching column.
 
     ``share_*`` in a predicate stands for every column that begins with ``share_``, the same one throughout the
-    predicate (also in ``$median_share_*``); ``*`` in the name and the description is what follows. A predicate with a
-    pattern that no column fits is left out: the project has nothing of that kind.
+    predicate (also in ``$median_share_*``). ``*`` in the name and the description is the rest of the column's name. A
+    predicate whose pattern matches no column is left out: the project has no such data.
 
     Raises
     ------
     RuleError
-        If a predicate has two different patterns, or the audience's name has no place for what the pattern stands for.
+        If a predicate has two different patterns, or the audience's name has no * for the rest of the column's name.
     """
-    found: list[AudienceSpec] = []
+    expanded: list[AudienceSpec] = []
     for spec in specs:
         patterns = {pattern.removeprefix(MEDIAN) for pattern in _PATTERN.findall(spec.when)}
         if not patterns:
-            found.append(spec)
+            expanded.append(spec)
             continue
         if len(patterns) > 1 or "*" not in spec.name:
-            spoken = ", ".join(sorted(f"{one}*" for one in patterns))
+            listed = ", ".join(sorted(f"{one}*" for one in patterns))
             raise rules.RuleError(
-                f"{spec.when!r} speaks of {spoken}: write one pattern, and a * in the audience's name where what it "
-                "stands for belongs"
+                f"{spec.when!r} has the patterns {listed}: use one pattern only, and put a * in the audience's name "
+                "where its replacement belongs"
             )
         stem = patterns.pop()
         for column in (name for name in columns if name.startswith(stem) and name != stem):
-            rest = column.removeprefix(stem)
-            found.append(
+            suffix = column.removeprefix(stem)
+            expanded.append(
                 replace(
                     spec,
-                    name=spec.name.replace("*", rest),
+                    name=spec.name.replace("*", suffix),
                     when=spec.when.replace(f"{stem}*", column),
-                    description=spec.description.replace("*", rest.replace("_", " ")),
+                    description=spec.description.replace("*", suffix.replace("_", " ")),
                 )
             )
-    return tuple(found)
+    return tuple(expanded)
 
 
 def check_audiences(specs: Sequence[AudienceSpec], columns: Collection[str]) -> None:
     """Raise `ml.rules.RuleError` for the first predicate that is not a pure expression over `columns`."""
-    for spec in spelt_out(specs, columns):
+    for spec in expand_patterns(specs, columns):
         _predicate(spec, columns)
 
 
 def audiences(engine: Engine, inputs: pa.Table, specs: Sequence[AudienceSpec]) -> pa.Table:
-    """Who is in which audience, in one statement.
+    """Find the members of all audiences in one statement.
 
     Parameters
     ----------
-    inputs : `layer_inputs`, of any days
-    specs : a predicate that is missing (NULL) for a customer does not hold. ``$median_<column>`` is the median of the
-        column over the day's customers where it is known. Patterns are spelt out (`spelt_out`)
+    engine : Engine
+        Runs the statement.
+    inputs : pyarrow.Table
+        `layer_inputs`, of any days.
+    specs : Sequence of AudienceSpec
+        A predicate that is NULL for a customer does not hold. ``$median_<column>`` is the median of the column's known
+        values over the day's customers. Patterns are expanded (`expand_patterns`).
 
     Returns
     -------
-    customer_id, day and the columns of `audiences`, by day, customer and audience.
+    pyarrow.Table
+        customer_id, day and the columns of `audiences`, by day, customer and audience.
 
     Raises
     ------
     RuleError
-        If a predicate uses a column that `inputs` lacks, or anything but a pure expression.
+        If a predicate uses a column that `inputs` lacks, or is not a pure expression.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import in_memory
+    >>> days = [date(2024, 3, 1)] * 3
+    >>> inputs = pa.table({"customer_id": ["c1", "c2", "c3"], "day": days, "spend_90d": [10.0, 20.0, 90.0]})
+    >>> big = AudienceSpec("big_spenders", "spend_90d >= 2 * $median_spend_90d")
+    >>> audiences(in_memory(), inputs, [big]).select(["customer_id", "audience"]).to_pylist()
+    [{'customer_id': 'c3', 'audience': 'big_spenders'}]
     """
     schema = tables.AUDIENCES.schema().insert(1, pa.field("day", pa.date32()))
-    specs = spelt_out(specs, inputs.column_names)
+    specs = expand_patterns(specs, inputs.column_names)
     if not specs:
         return schema.empty_table()
     trees = [_predicate(spec, inputs.column_names) for spec in specs]
@@ -119,7 +134,7 @@ def _predicate(spec: AudienceSpec, columns: Collection[str]) -> exp.Expr:
 
 
 def _resolved(node: exp.Expr) -> exp.Expr:
-    """Columns are of `inputs`; a ``$median_…`` is a column of the day's medians."""
+    """Qualify columns: plain ones are of `inputs`, ``$median_…`` ones of the day's medians."""
     if isinstance(node, exp.Placeholder):
         return exp.column(node.name, "medians", quoted=True)
     if isinstance(node, exp.Column) and not node.table:

@@ -98,7 +98,7 @@ def _fit_auto(
 ) -> LayerModel:
     """Natural clusters if there are any, else the cut that pays, else one cluster."""
     data = _matrix(model.columns, table)
-    max_clusters = min(model.layer.most, limits.max_clusters)
+    max_clusters = min(model.layer.max_clusters, limits.max_clusters)
     order = _draw_order(table)
     sample = data[np.sort(order[: structure.MAX_ROWS])]
     min_size = limits.min_size_among(len(sample))
@@ -259,7 +259,7 @@ def _candidate_cuts(
     sample = data[np.sort(order[:CANDIDATE_ROWS])]
     candidates: dict[int, np.ndarray] = {}
     n_distinct = len(np.unique(sample, axis=0))
-    for k in range(2, min(model.layer.most, limits.max_clusters, n_distinct) + 1):
+    for k in range(2, min(model.layer.max_clusters, limits.max_clusters, n_distinct) + 1):
         start = _mixture_in_force(data, incumbent, table) if incumbent is not None and k == incumbent_k else None
         centres = mixture.k_means(sample, k) if start is None else mixture.k_means(data, start.centres)
         min_size = limits.min_size_among(len(sample)) // (1 if k != incumbent_k else 2)
@@ -310,11 +310,11 @@ def _inherited_reason(reason: Reason) -> Reason:
 def _fit_fixed(model: LayerModel, table: pa.Table, incumbent: LayerModel | None, limits: _SizeLimits) -> LayerModel:
     """As many clusters as the project file asks for, or as customers allow."""
     data = _matrix(model.columns, table)
-    max_clusters = max(1, min(model.layer.most, limits.max_clusters, len(np.unique(data, axis=0))))
-    figures = {"asked": model.layer.most}
+    max_clusters = max(1, min(model.layer.max_clusters, limits.max_clusters, len(np.unique(data, axis=0))))
+    figures = {"asked": model.layer.max_clusters}
 
     def reason(k: int) -> Reason:
-        if k == model.layer.most:
+        if k == model.layer.max_clusters:
             return Reason(Code.ASKED_FOR, figures)
         return Reason(Code.FEWER_THAN_ASKED, {**figures, "clusters": k, "smallest": limits.min_size})
 
@@ -328,7 +328,7 @@ def _fit_fixed(model: LayerModel, table: pa.Table, incumbent: LayerModel | None,
                 fitted = replace(fitted, kind="fixed", reason=reason(max_clusters))
                 return replace(fitted, drift=_emptied_cluster(incumbent, table, limits))
     sample = data[np.sort(_draw_order(table)[:CANDIDATE_ROWS])]  # the same customers of a larger sample: the same start
-    if model.layer.most == 1:
+    if model.layer.max_clusters == 1:
         return _single_cluster(model, table, reason(1))
     for k in range(min(max_clusters, len(np.unique(sample, axis=0))), 1, -1):
         centres = mixture.k_means(data, mixture.k_means(sample, k))
@@ -341,7 +341,7 @@ def _fit_fixed(model: LayerModel, table: pa.Table, incumbent: LayerModel | None,
 def _fit_quantiles(model: LayerModel, table: pa.Table, min_size: int) -> LayerModel:
     k = None if isinstance(model.layer.k, str) else model.layer.k
     values = np.sort(preparation.transform(model.columns, table)[0])
-    for n_quantiles in range(min(model.layer.most, len(values) // min_size), 1, -1):
+    for n_quantiles in range(min(model.layer.max_clusters, len(values) // min_size), 1, -1):
         cuts = np.unique(np.quantile(values, [number / n_quantiles for number in range(1, n_quantiles)]))
         cuts = cuts[cuts > values[0]]
         sizes = np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)

@@ -1,4 +1,4 @@
-"""Pictures of layers.
+"""Figures of layers.
 
 Belongs here: functions that draw one matplotlib figure each. Does not belong here: the numbers.
 """
@@ -20,40 +20,43 @@ if TYPE_CHECKING:
 
 
 def all_figures(models: LayerModels) -> dict[str, Callable[[], Figure]]:
-    """A heat map for each of the three largest stages that have clusters, the sizes of all clusters, the curves behind
-    their numbers, and what became of those before."""
+    """Functions that draw each figure, by name.
+
+    A heat map for each of the three largest stages with clusters, the sizes of all clusters, the curves behind their
+    numbers, and what became of the clusters before.
+    """
     customers: dict[str, int] = {}
     for model in models.models:
         if len(model.letters) > 1:
             customers[model.stage] = max(customers.get(model.stage, 0), sum(model.sizes))
     largest = sorted(customers, key=lambda stage: (-customers[stage], stage))[:3]
-    found: dict[str, Callable[[], Figure]] = {
+    figures: dict[str, Callable[[], Figure]] = {
         f"cluster_profiles_{stage}": partial(cluster_profiles, models, stage) for stage in largest
     }
-    found |= {"cluster_sizes": partial(cluster_sizes, models)} if largest else {}
+    figures |= {"cluster_sizes": partial(cluster_sizes, models)} if largest else {}
     if any(model.curve for model in models.models):
-        found["cluster_structure"] = partial(structure_curves, models)
+        figures["cluster_structure"] = partial(structure_curves, models)
     if any(event.event != "first" for model in models.models for event in model.events):
-        found["cluster_lineage"] = partial(lineage_figure, models)
-    return found
+        figures["cluster_lineage"] = partial(lineage_figure, models)
+    return figures
 
 
 def cluster_profiles(models: LayerModels, stage: str) -> Figure:
-    """Clusters × features of one stage: the cluster's mean in the stage's standard deviations, a panel per layer."""
+    """Heat map of one stage: each cluster's means in the stage's standard deviations, a panel per layer."""
     from matplotlib.figure import Figure
 
     shown = [model for model in models.models if model.stage == stage and len(model.letters) > 1]
     grids = []
     for model in shown:
         labels: dict[tuple[str, str], str] = {}
-        for found in model.evidence:
-            for one in found:
+        for differences in model.evidence:
+            for one in differences:
                 labels[one.feature, one.value] = f"{one.feature} = {one.value}" if one.value else one.feature
         grid = np.full((len(labels), len(model.letters)), np.nan)
-        for column, found in enumerate(model.evidence):
-            at = {(one.feature, one.value): one.difference for one in found}
+        for column, differences in enumerate(model.evidence):
+            difference_of = {(one.feature, one.value): one.difference for one in differences}
             for row, key in enumerate(labels):
-                grid[row, column] = at.get(key, np.nan)
+                grid[row, column] = difference_of.get(key, np.nan)
         grids.append((list(labels.values()), grid))
     heights = [max(len(labels), 2) + 3 for labels, _ in grids] or [1]
     figure = Figure(figsize=(9, 0.32 * sum(heights) + 1.2), layout="constrained")
@@ -101,7 +104,7 @@ def cluster_sizes(models: LayerModels) -> Figure:
 
 
 def structure_curves(models: LayerModels) -> Figure:
-    """For each stage and layer where numbers of clusters were tried: what each number brings, and the one taken."""
+    """For each stage and layer: what each number of clusters gains, and the number chosen."""
     from matplotlib.figure import Figure
 
     shown = [model for model in models.models if any(_brings(point) is not None for point in model.curve)][:24]
@@ -116,30 +119,30 @@ def structure_curves(models: LayerModels) -> Figure:
         panel.set_axis_off()
     for panel, model in zip(panels, shown, strict=False):
         k = np.array([point.k for point in model.curve])
-        lines = {
+        curves = {
             "C0": [point.separation for point in model.curve],
             "0.6": [point.stability for point in model.curve],
             "C1": [_gain(point) for point in model.curve],
         }
-        other = panel.twinx()
-        for color, values in lines.items():
-            drawn = np.array([np.nan if value is None else value for value in values], dtype=float)
-            (other if color == "0.6" else panel).plot(k, drawn, "o-", color=color, markersize=3, linewidth=1)
-        other.set_ylim(0, 1.05)
+        right_axis = panel.twinx()
+        for color, values in curves.items():
+            series = np.array([np.nan if value is None else value for value in values], dtype=float)
+            (right_axis if color == "0.6" else panel).plot(k, series, "o-", color=color, markersize=3, linewidth=1)
+        right_axis.set_ylim(0, 1.05)
         panel.axvline(len(model.letters), color="black", linewidth=0.8, linestyle=":")
         panel.axhline(0, color="black", linewidth=0.5)
         panel.set_title(f"{model.stage} / {model.layer.name}: {model.kind}, {len(model.letters)}", fontsize=8)
         panel.set_xlabel("clusters", fontsize=7)
         panel.set_ylabel("log-likelihood, R²", fontsize=7)
-        other.set_ylabel("adjusted Rand index", fontsize=7)
+        right_axis.set_ylabel("adjusted Rand index", fontsize=7)
         panel.tick_params(labelsize=7)
-        other.tick_params(labelsize=7)
+        right_axis.tick_params(labelsize=7)
     return figure
 
 
 def _gain(point: Point) -> float | None:
-    told = [value for value in (point.gain_spend, point.gain_stage) if value is not None]
-    return max(told, default=None)
+    gains = [value for value in (point.gain_spend, point.gain_stage) if value is not None]
+    return max(gains, default=None)
 
 
 def _brings(point: Point) -> float | None:
@@ -162,12 +165,12 @@ def lineage_figure(models: LayerModels) -> Figure:
         panel.set_title(f"{model.stage} / {model.layer.name}", fontsize=9, loc="left")
         left = [event.letter for event in model.events if event.event in ("continued", "merged", "retired")]
         right = list(model.letters)
-        place = {("left", name): -row for row, name in enumerate(left)}
-        place |= {("right", name): -row for row, name in enumerate(right)}
+        height = {("left", name): -row for row, name in enumerate(left)}
+        height |= {("right", name): -row for row, name in enumerate(right)}
         for event in model.events:
             source = event.other if event.event == "split" else event.letter
             goal = event.other if event.event == "merged" else event.letter
-            ends = [place.get(("left", source)), place.get(("right", goal))]
+            ends = [height.get(("left", source)), height.get(("right", goal))]
             known = [end for end in ends if end is not None]
             if len(known) == 2 and event.event not in ("retired", "born", "first"):
                 color = {"continued": "0.7", "split": "C1", "merged": "C3"}[event.event]
@@ -188,9 +191,9 @@ def lineage_figure(models: LayerModels) -> Figure:
                 panel.text(0.07, ends[0], " retired", ha="left", va="center", fontsize=7, color="C3")
         before = {event.letter: event.customers_before for event in model.events}
         for name in left:
-            panel.text(-0.02, place["left", name], f"{name} {before[name]:,}", ha="right", va="center", fontsize=8)
+            panel.text(-0.02, height["left", name], f"{name} {before[name]:,}", ha="right", va="center", fontsize=8)
         for name, size in zip(right, model.sizes, strict=False):
-            panel.text(1.02, place["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
+            panel.text(1.02, height["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
         panel.set_xlim(-0.35, 1.35)
         panel.set_ylim(-max(len(left), len(right)) + 0.5, 0.6)
     return figure

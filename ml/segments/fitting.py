@@ -22,7 +22,7 @@ import ml.segments.structure as structure
 from ml.segments.clustering import DRAW_RANK, draw, draw_order, fit_clusters
 from ml.segments.cuts import PastOutcomes, StageOutcomes
 from ml.segments.identity import lineage, matched_letters, new_letters
-from ml.segments.inputs import in_order
+from ml.segments.inputs import sort_inputs
 from ml.segments.layer_model import LayerModel
 from ml.segments.layers import LayerModels, continued
 from ml.segments.naming import with_names
@@ -84,7 +84,7 @@ def fit_layers(
     """
     if not inputs.num_rows:
         raise ValueError("no customers to fit layers on")
-    inputs = in_order(inputs)
+    inputs = sort_inputs(inputs)
     columns = [name for name in inputs.column_names if name not in ("customer_id", "day", *STAGE_COLUMNS)]
     earlier_layers = set() if incumbent is None else {layer.name for layer in incumbent.live}
     off = tuple(x.name for x in spec.layers if x.name not in earlier_layers and not has_data(inputs, x, columns))

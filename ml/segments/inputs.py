@@ -1,7 +1,7 @@
-"""The columns that layers, audiences and profiles look at, side by side.
+"""The columns that layers, audiences and profiles use, side by side.
 
-Belongs here: joining features, value and stage, and the columns derived from them. Does not belong here: what is made
-of them.
+Belongs here: joining features, value and stage, and the columns derived from them. Does not belong here: what uses
+them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,33 @@ from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 
 def layer_inputs(engine: Engine, features: pa.Table, value: pa.Table, stages: pa.Table) -> pa.Table:
-    """The columns that a layer, an audience or a profile may use, by day and customer.
+    """Join the columns that a layer, an audience or a profile may use, by day and customer.
 
     Parameters
     ----------
-    features, value, stages : with customer_id and day; one row per customer and day in each
+    engine : Engine
+        Runs the query.
+    features, value, stages : pyarrow.Table
+        With customer_id and day; one row per customer and day in each.
 
     Returns
     -------
-    Every column of `features`, then the derived ones (`DERIVED`), ltv, p_alive, expected_orders, expected_spend, stage,
-    sub_stage.
+    pyarrow.Table
+        Every column of `features`, then the derived ones (`DERIVED`), ltv, p_alive, expected_orders, expected_spend,
+        stage, sub_stage.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import in_memory
+    >>> keys = {"customer_id": ["c1"], "day": [date(2024, 3, 1)]}
+    >>> days = {"recency_days": [30], "mean_gap_days": [10.0]}
+    >>> features = pa.table({**keys, "spend_28d": [60.0], "spend_prev_28d": [20.0], **days})
+    >>> value = pa.table({**keys, "ltv": [90.0], "p_alive": [0.8], "expected_orders": [2.0], "expected_spend": [80.0]})
+    >>> stages = pa.table({**keys, "stage": ["active"], "sub_stage": ["rising"]})
+    >>> rows = layer_inputs(in_memory(), features, value, stages)
+    >>> rows.select(["spend_trend_28d", "overdue", "ltv", "stage"]).to_pylist()
+    [{'spend_trend_28d': 0.5, 'overdue': 1.5, 'ltv': 90.0, 'stage': 'active'}]
     """
     return engine.query(
         _inputs_sql(tuple(features.column_names)),
@@ -52,14 +69,14 @@ def _inputs_sql(features: tuple[str, ...]) -> str:
     )
 
 
-def in_order(inputs: pa.Table) -> pa.Table:
-    """By day and customer; a table that already is stays as it is."""
+def sort_inputs(inputs: pa.Table) -> pa.Table:
+    """Sort by day and customer; a table already in this order is returned as it is."""
     if inputs.num_rows > 1:
-        day, who = inputs["day"], inputs["customer_id"]
-        earlier, later = day.slice(0, len(day) - 1), day.slice(1)
+        day, customer = inputs["day"], inputs["customer_id"]
+        this_day, next_day = day.slice(0, len(day) - 1), day.slice(1)
         rising = pc.or_(
-            pc.less(earlier, later),
-            pc.and_(pc.equal(earlier, later), pc.less(who.slice(0, len(who) - 1), who.slice(1))),
+            pc.less(this_day, next_day),
+            pc.and_(pc.equal(this_day, next_day), pc.less(customer.slice(0, len(customer) - 1), customer.slice(1))),
         )
         if not pc.all(rising).as_py():
             return inputs.sort_by([("day", "ascending"), ("customer_id", "ascending")])
@@ -67,20 +84,20 @@ def in_order(inputs: pa.Table) -> pa.Table:
 
 
 def with_derived(table: pa.Table) -> pa.Table:
-    """The derived columns beside the others, where what they are made of is there."""
-    there = set(table.column_names)
-    wanted = {name: sql for name, sql in DERIVED.items() if name not in there and columns_of(sql) <= there}
-    if not wanted:
+    """Append the derived columns whose sources exist."""
+    existing = set(table.column_names)
+    missing = {name: sql for name, sql in DERIVED.items() if name not in existing and columns_of(sql) <= existing}
+    if not missing:
         return table
-    needed = sorted(set().union(*(columns_of(sql) for sql in wanted.values())))
-    found = evaluate(table.select(needed), wanted)
-    for name in wanted:
-        table = table.append_column(name, found[name])
+    needed = sorted(set().union(*(columns_of(sql) for sql in missing.values())))
+    derived = evaluate(table.select(needed), missing)
+    for name in missing:
+        table = table.append_column(name, derived[name])
     return table
 
 
 @cache
 def columns_of(sql: str) -> frozenset[str]:
-    """The columns that an expression names."""
+    """The columns that an expression uses."""
     tree: exp.Expression = exp.maybe_parse(sql, dialect="duckdb")
     return frozenset(column.name for column in tree.find_all(exp.Column))

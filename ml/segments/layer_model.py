@@ -202,7 +202,7 @@ class LayerModel:
         return self.clusters_at(self.distances(table))
 
     def memberships(self, table: pa.Table) -> np.ndarray:
-        """Weights of the likeliest cluster and of those above the threshold, 0 for the others.
+        """Compute the weights of the likeliest cluster and of those above the threshold, 0 for the others.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class LayerModel:
         return self.memberships_at(distances, self.clusters_at(distances))
 
     def memberships_at(self, distances: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-        """Weights for given primary clusters, none of which is outweighed by another cluster.
+        """Compute the weights for given primary clusters, none of which is outweighed by another cluster.
 
         A secondary cluster counts if its weight is at least the layer's threshold, as a share of its own and the
         primary's weight together, unless the customer lies in the core of its nearest cluster.

@@ -1,6 +1,6 @@
 """Words for features, and the names of clusters and micro-segments made of them.
 
-Belongs here: how a cluster's difference from its stage is said to a marketer. Does not belong here: how the differences
+Belongs here: how a cluster's difference from its stage is worded for a marketer. Does not belong here: how differences
 are measured (see `naming`).
 """
 
@@ -16,7 +16,7 @@ from ml.features.phrases import figure, label
 
 @dataclass(frozen=True)
 class Words:
-    """How a feature is spoken of: above the stage's mean, below it, near it, and at 0; `family` tells synonyms."""
+    """How a feature is worded above the stage's mean, below it, near it, and at 0; synonyms share a `family`."""
 
     high: str
     low: str
@@ -65,22 +65,22 @@ WORDS: dict[str, Words] = {
     ),
     "balance": Words("high balance", "low balance", "medium balance", "balance"),
     "ltv": Words("high lifetime value", "low lifetime value", "medium lifetime value", "spend"),
-    "p_alive": Words("surer to stay", "less sure to stay", "as sure to stay as most", "alive"),
+    "p_alive": Words("more likely to stay", "less likely to stay", "as likely to stay as most", "alive"),
     "expected_orders": Words("many orders expected", "few orders expected", "some orders expected", "frequency"),
     "expected_spend": Words("high expected spend", "low expected spend", "medium expected spend", "spend"),
 }
 ALIKE = "all alike"
-UNKNOWN = "unknown"  # the value of a feature that nobody has told
-MIDDLE = 0.4  # standard deviations; nearer to the mean than this is neither high nor low
-VERY = 1.2  # standard deviations; further from it is "very"
-GRADED = (
+UNKNOWN = "unknown"  # the value of a feature that is not known
+NEAR_MEAN_SD = 0.4  # standard deviations from the mean within which a value is neither high nor low
+VERY_SD = 1.2  # standard deviations from the mean beyond which it is "very" high or low
+GRADABLE_WORDS = (
     "high", "low", "frequent", "infrequent", "many", "few", "long", "short", "big", "small", "often", "rarely",
     "likely", "much", "little",
 )  # fmt: skip
 
 
 def words_of(feature: str) -> Words:
-    """The feature's words; for a feature nobody has named, its own name made readable."""
+    """The feature's words; for an unlisted feature, its own name made readable."""
     if feature in WORDS:
         return WORDS[feature]
     if feature.startswith("share_"):
@@ -100,23 +100,38 @@ def category_words(feature: str, value: str) -> Words:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a cluster's mean of one column lies from its stage's mean, in the stage's standard deviations."""
+    """How far a cluster's mean of one column lies from its stage's mean.
+
+    Parameters
+    ----------
+    feature : str
+        Feature of the layer.
+    value : str
+        Value of a string feature; empty for a number.
+    difference : float
+        Cluster's mean minus stage's mean, in the stage's standard deviations.
+    cluster_mean, stage_mean : float
+        In the feature's own unit; for a value of a string feature, its share.
+    cluster_text, stage_text : str
+        For words in an order, whose means are positions: the nearest word.
+    """
 
     feature: str
-    value: str  # of a string feature; empty for a number
+    value: str
     difference: float
     cluster_mean: float
     stage_mean: float
-    cluster_text: str = ""  # of words in an order, whose means are places: the word that is nearest
+    cluster_text: str = ""
     stage_text: str = ""
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the cluster is that of those of whom the feature is not known."""
+        """Whether the cluster is that of the customers whose feature is unknown."""
         return self.value == UNKNOWN and self.cluster_mean > 0.5
 
     @property
     def words(self) -> Words:
+        """The words for the feature, or for its value."""
         return category_words(self.feature, self.value) if self.value else words_of(self.feature)
 
     def __str__(self) -> str:
@@ -127,107 +142,123 @@ class Difference:
             return f"{label(self.feature)} {self.value} for {self.cluster_mean:.0%} against {self.stage_mean:.0%}"
         if self.cluster_text or self.stage_text:
             return f"{label(self.feature)} around {self.cluster_text} against {self.stage_text}"
-        here, everywhere = (figure(self.feature, mean) for mean in (self.cluster_mean, self.stage_mean))
-        return f"{label(self.feature)} {here} against {everywhere}"
+        in_cluster, in_stage = (figure(self.feature, mean) for mean in (self.cluster_mean, self.stage_mean))
+        return f"{label(self.feature)} {in_cluster} against {in_stage}"
 
     @property
     def grade(self) -> int:
-        """−2 very low, −1 low, 0 about the stage's mean, 1 high, 2 very high."""
-        size = (abs(self.difference) >= MIDDLE) + (abs(self.difference) >= VERY)
+        """−2 very low, −1 low, 0 near the stage's mean, 1 high, 2 very high."""
+        size = (abs(self.difference) >= NEAR_MEAN_SD) + (abs(self.difference) >= VERY_SD)
         return size if self.difference > 0 else -size
 
-    def said(self, grade: int) -> str:
-        """The difference in words, as great as `grade`."""
+    def phrase(self, grade: int) -> str:
+        """The words for a grade."""
         words = self.words
         if words.none and grade <= 0 and abs(self.cluster_mean) < 0.005:
             return words.none
         if grade == 0:
             return words.middle
-        phrase = words.high if grade > 0 else words.low
-        return f"very {phrase}" if abs(grade) == 2 and phrase.split(" ")[0] in GRADED else phrase
+        text = words.high if grade > 0 else words.low
+        return f"very {text}" if abs(grade) == 2 and text.split(" ")[0] in GRADABLE_WORDS else text
 
 
 def cluster_names(
     letters: Sequence[str], differences: Sequence[Sequence[Difference]], features: Sequence[str]
 ) -> tuple[str, ...]:
-    """A name for each cluster of one stage and layer, never two the same.
+    """A name for each cluster of one stage and layer, never the same name twice.
 
-    The feature that tells the clusters apart most is the layer's scale: clusters are named by their place on it ("very
-    high spend", "high spend", "low spend"). A cluster that something else sets apart far more leads with that. Clusters
-    that would share a name add what tells these apart, and as a last resort their letter. One family of words is used
-    once in a name, so that no name contradicts itself.
+    The feature that distinguishes the clusters most is the layer's scale: clusters are named by their position on it
+    ("very high spend", "high spend", "low spend"). A cluster that another feature distinguishes far more leads with
+    that one. Clusters that would share a name add what distinguishes them and, as a last resort, their letter. A name
+    uses each family of words once, so that no name contradicts itself.
 
     Parameters
     ----------
-    letters : of the clusters
-    differences : per cluster
-    features : of the layer, in its order: of two that tell about as much the earlier one is the scale
+    letters : Sequence of str
+        Letters of the clusters.
+    differences : Sequence of Sequence of Difference
+        Differences of each cluster.
+    features : Sequence of str
+        Features of the layer, in its order: of two that distinguish about equally, the earlier one is the scale.
+
+    Returns
+    -------
+    tuple of str
+        One name per cluster.
+
+    Examples
+    --------
+    >>> high, low = Difference("spend_90d", "", 1.5, 412.0, 128.0), Difference("spend_90d", "", -0.6, 80.0, 128.0)
+    >>> cluster_names(["A", "B"], [[high], [low]], ["spend_90d"])
+    ('very high spend', 'low spend')
     """
     if len(letters) <= 1:
         return tuple(ALIKE for _ in letters)
-    blank = {number: one for number, some in enumerate(differences) for one in some if one.is_unknown}
-    found = [
-        {} if number in blank else {(one.feature, one.value): one for one in some if one.value != UNKNOWN}
-        for number, some in enumerate(differences)
+    unknown = {number: one for number, of_cluster in enumerate(differences) for one in of_cluster if one.is_unknown}
+    known = [
+        {} if number in unknown else {(one.feature, one.value): one for one in of_cluster if one.value != UNKNOWN}
+        for number, of_cluster in enumerate(differences)
     ]
-    place = {feature: number for number, feature in enumerate(features)}
-    if blank and len(blank) == len(letters) - 1:
-        what = next(iter(blank.values())).feature.replace("_", " ")
-        return tuple(blank[n].words.high if n in blank else f"{what} known" for n in range(len(letters)))
-    if not any(found):
+    rank = {feature: number for number, feature in enumerate(features)}
+    if unknown and len(unknown) == len(letters) - 1:
+        what = next(iter(unknown.values())).feature.replace("_", " ")
+        return tuple(unknown[n].words.high if n in unknown else f"{what} known" for n in range(len(letters)))
+    if not any(known):
         return tuple(f"group {letter}" for letter in letters)
-    scale = max(_spreads(found, range(len(found)), place).items(), key=lambda pair: pair[1])[0]
+    scale = max(_spreads(known, range(len(known)), rank).items(), key=lambda pair: pair[1])[0]
     names: list[list[tuple[str, str]]] = [[] for _ in letters]  # per cluster its phrases and their families
-    for number, one in blank.items():
+    for number, one in unknown.items():
         names[number].append((one.words.high, one.feature))
     on_scale = []
-    for number, some in enumerate(found):
-        own = max(some.values(), key=lambda one: _weight(one, place), default=None)
-        if own is None or scale not in some:
+    for number, of_cluster in enumerate(known):
+        strongest = max(of_cluster.values(), key=lambda one: _strength(one, rank), default=None)
+        if strongest is None or scale not in of_cluster:
             continue
-        is_led = abs(some[scale].difference) < 0.5 * abs(own.difference) and abs(own.difference) >= 0.8
-        if (is_led and not (own.value and own.difference < 0)) or scale[1]:
+        is_led = (
+            abs(of_cluster[scale].difference) < 0.5 * abs(strongest.difference) and abs(strongest.difference) >= 0.8
+        )
+        if (is_led and not (strongest.value and strongest.difference < 0)) or scale[1]:
             best = max(
-                (one for one in some.values() if not (one.value and one.difference < 0)),
-                default=own,
-                key=lambda one: _weight(one, place),
+                (one for one in of_cluster.values() if not (one.value and one.difference < 0)),
+                default=strongest,
+                key=lambda one: _strength(one, rank),
             )
-            names[number].append((best.said(best.grade), best.words.family))
+            names[number].append((best.phrase(best.grade), best.words.family))
         else:
             on_scale.append(number)
-    for number, grade in _grades(on_scale, [found[number][scale].difference for number in on_scale]).items():
-        one = found[number][scale]
-        names[number].append((one.said(grade), one.words.family))
+    for number, grade in _grades(on_scale, [known[number][scale].difference for number in on_scale]).items():
+        one = known[number][scale]
+        names[number].append((one.phrase(grade), one.words.family))
     for _ in range(3):
         texts = [", ".join(phrase for phrase, _ in name) for name in names]
         groups = [[i for i, text in enumerate(texts) if text == other] for other in dict.fromkeys(texts)]
-        for group in (some for some in groups if len(some) > 1):
-            _tell_apart(group, found, names, place)
+        for group in (same for same in groups if len(same) > 1):
+            _distinguish(group, known, names, rank)
     texts = [", ".join(phrase for phrase, _ in name) for name in names]
     return tuple(
         f"{text} ({letters[i]})".strip() if texts.count(text) > 1 or not text else text for i, text in enumerate(texts)
     )
 
 
-def _weight(one: Difference, place: Mapping[str, int]) -> float:
-    """How much a difference tells, with a small advantage for the layer's earlier features."""
-    return abs(one.difference) * max(1.25 - 0.05 * place.get(one.feature, 5), 1.0)
+def _strength(difference: Difference, rank: Mapping[str, int]) -> float:
+    """How much a difference distinguishes, with a small advantage for the layer's earlier features."""
+    return abs(difference.difference) * max(1.25 - 0.05 * rank.get(difference.feature, 5), 1.0)
 
 
 def _spreads(
-    found: Sequence[Mapping[tuple[str, str], Difference]], among: Sequence[int], place: Mapping[str, int]
+    known: Sequence[Mapping[tuple[str, str], Difference]], clusters: Sequence[int], rank: Mapping[str, int]
 ) -> dict[tuple[str, str], float]:
-    """How far clusters lie apart on each thing that can be said of them."""
-    keys = dict.fromkeys(key for number in among for key in found[number])
+    """How far clusters lie apart on each feature and value."""
+    keys = dict.fromkeys(key for number in clusters for key in known[number])
     spread = {}
-    for key in sorted(keys, key=lambda pair: (place.get(pair[0], 99), pair[1])):
-        values = [found[number][key].difference for number in among if key in found[number]]
-        spread[key] = (max(values) - min(values)) * max(1.25 - 0.05 * place.get(key[0], 5), 1.0)
+    for key in sorted(keys, key=lambda pair: (rank.get(pair[0], 99), pair[1])):
+        values = [known[number][key].difference for number in clusters if key in known[number]]
+        spread[key] = (max(values) - min(values)) * max(1.25 - 0.05 * rank.get(key[0], 5), 1.0)
     return spread
 
 
 def _grades(numbers: Sequence[int], values: Sequence[float]) -> dict[int, int]:
-    """A grade for each cluster on the scale: all different, if there are words enough that are true."""
+    """A grade for each cluster on the scale: all different, if there are enough words that are true."""
     order = sorted(range(len(numbers)), key=lambda i: -values[i])
 
     def cost(grades: Sequence[int]) -> float:
@@ -243,32 +274,31 @@ def _grades(numbers: Sequence[int], values: Sequence[float]) -> dict[int, int]:
     best = min(options, key=cost, default=())
     if options and cost(best) < float("inf"):
         return {numbers[i]: grade for grade, i in zip(best, order, strict=True)}
-    plain = {numbers[i]: Difference("", "", values[i], 0.0, 0.0).grade for i in order}
-    return plain
+    return {numbers[i]: Difference("", "", values[i], 0.0, 0.0).grade for i in order}
 
 
-def _tell_apart(
+def _distinguish(
     group: Sequence[int],
-    found: Sequence[Mapping[tuple[str, str], Difference]],
+    known: Sequence[Mapping[tuple[str, str], Difference]],
     names: list[list[tuple[str, str]]],
-    place: Mapping[str, int],
+    rank: Mapping[str, int],
 ) -> None:
-    """Add to each name of the group what tells its clusters apart most, of a family not yet spoken of."""
-    said = {family for number in group for _, family in names[number]}
-    spreads = _spreads(found, group, place)
-    open_ = [key for key in spreads if all(key in found[n] and found[n][key].words.family not in said for n in group)]
-    if not open_:
+    """Add to each name of the group what distinguishes its clusters most, from a family not yet used."""
+    used = {family for number in group for _, family in names[number]}
+    spreads = _spreads(known, group, rank)
+    unused = [key for key in spreads if all(key in known[n] and known[n][key].words.family not in used for n in group)]
+    if not unused:
         return
-    key = max(open_, key=lambda one: spreads[one])
-    grades = _grades(group, [found[number][key].difference for number in group])
+    key = max(unused, key=lambda one: spreads[one])
+    grades = _grades(group, [known[number][key].difference for number in group])
     for number in group:
-        one = found[number][key]
-        names[number].append((one.said(grades[number]), one.words.family))
+        one = known[number][key]
+        names[number].append((one.phrase(grades[number]), one.words.family))
 
 
 @cache
 def _families() -> dict[str, str]:
-    """The family of each phrase that the table of words has."""
+    """The family of each phrase in the table of words."""
     return {
         phrase: words.family
         for words in WORDS.values()
@@ -286,28 +316,28 @@ def stage_name(stage: str) -> str:
 _AFTER_STAGE, _BETWEEN = ": ", " · "  # in a name of a micro-segment
 
 
-def joined(stage: str, words: Sequence[str]) -> str:
-    """The name of a micro-segment: what its stage is called, and the words of its layers.
+def join_name(stage: str, words: Sequence[str]) -> str:
+    """Join the name of a micro-segment from its stage's name and the words of its layers.
 
     Examples
     --------
-    >>> joined("Active", ["high spend", "frequent"])
+    >>> join_name("Active", ["high spend", "frequent"])
     'Active: high spend · frequent'
     """
-    return f"{stage}{_AFTER_STAGE}{in_words(words)}" if words else stage
+    return f"{stage}{_AFTER_STAGE}{join_words(words)}" if words else stage
 
 
-def in_words(words: Sequence[str]) -> str:
-    """The words of layers without a stage before them."""
+def join_words(words: Sequence[str]) -> str:
+    """Join the words of layers, without a stage."""
     return _BETWEEN.join(words)
 
 
-def taken_apart(name: str) -> tuple[str, list[str]]:
-    """What a name was joined of.
+def split_name(name: str) -> tuple[str, list[str]]:
+    """Split a name into its stage's name and the words of its layers.
 
     Examples
     --------
-    >>> taken_apart("Active: high spend · frequent")
+    >>> split_name("Active: high spend · frequent")
     ('Active', ['high spend', 'frequent'])
     """
     stage, _, rest = name.partition(_AFTER_STAGE)
@@ -315,19 +345,29 @@ def taken_apart(name: str) -> tuple[str, list[str]]:
 
 
 class Names(Mapping[str, str]):
-    """The name of any string or prefix: ``Active: high spend · frequent``. Layers with one cluster are left out.
+    """The name of any string or prefix. Layers with one cluster are left out.
 
-    It answers for every string, also one it was not told of; iterating gives the stages and their single clusters.
+    Every string has a name, also one without a listed cluster; iterating gives the stages and their single clusters.
+
+    Parameters
+    ----------
+    clusters : Mapping of tuple of str to str, optional
+        Stage and ``layer.letter`` to the cluster's name, empty where it carries no information.
+
+    Examples
+    --------
+    >>> names = Names({("active", "value.A"): "high spend", ("active", "rhythm.B"): "frequent"})
+    >>> names["active/value.A/rhythm.B"]
+    'Active: high spend · frequent'
     """
 
     def __init__(self, clusters: Mapping[tuple[str, str], str] | None = None) -> None:
-        """`clusters` : (stage, ``layer.letter``) → the cluster's name, empty where it carries no information."""
         self._clusters = dict(clusters or {})
 
     def __getitem__(self, text: str) -> str:
         stage, *parts = text.split("/")
         words = [self._clusters.get((stage, part), part) for part in parts]
-        return joined(stage_name(stage), _without_repeats([word for word in words if word]))
+        return join_name(stage_name(stage), _without_repeats([word for word in words if word]))
 
     def __iter__(self) -> Iterator[str]:
         yield from dict.fromkeys(stage for stage, _ in self._clusters)
@@ -338,12 +378,12 @@ class Names(Mapping[str, str]):
 
 
 def _without_repeats(words: Sequence[str]) -> list[str]:
-    """A layer's words without what an earlier layer spoke of already, as long as some of them are left."""
-    found, spoken = [], set[str]()
+    """Each layer's words without those of a family that an earlier layer used, unless none would be left."""
+    result, used_families = [], set[str]()
     for word in words:
         phrases = word.split(", ")
-        fresh = [phrase for phrase in phrases if _families().get(phrase, phrase) not in spoken]
-        kept = fresh or phrases
-        spoken |= {_families().get(phrase, phrase) for phrase in kept}
-        found.append(", ".join(kept))
-    return found
+        new = [phrase for phrase in phrases if _families().get(phrase, phrase) not in used_families]
+        remaining = new or phrases
+        used_families |= {_families().get(phrase, phrase) for phrase in remaining}
+        result.append(", ".join(remaining))
+    return result

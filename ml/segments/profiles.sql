@@ -4,7 +4,7 @@ WITH valued AS (
     SELECT members.day AS day, members.micro_segment AS leaf,
            inputs.orders_28d, inputs.spend_28d, inputs.events_28d, inputs.page_views_28d, inputs.ltv, inputs.p_alive,
            CASE WHEN inputs.ltv IS NOT NULL
-                THEN PERCENT_RANK() OVER (PARTITION BY members.day, inputs.ltv IS NULL ORDER BY inputs.ltv) END AS place
+                THEN PERCENT_RANK() OVER (PARTITION BY members.day, inputs.ltv IS NULL ORDER BY inputs.ltv) END AS ltv_rank
     FROM members JOIN inputs ON inputs.customer_id = members.customer_id AND inputs.day = members.day
     WHERE members.is_primary
 ),
@@ -18,9 +18,9 @@ leaves AS (
            SUM(page_views_28d) AS page_views,
            SUM(CAST(ltv AS DECIMAL(18, 4))) AS ltv,
            SUM(CAST(1 - p_alive AS DECIMAL(18, 9))) AS churning,
-           SUM(CASE WHEN place < 1.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_low,
-           SUM(CASE WHEN place >= 1.0 / 3 AND place < 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_mid,
-           SUM(CASE WHEN place >= 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_high
+           SUM(CASE WHEN ltv_rank < 1.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_low,
+           SUM(CASE WHEN ltv_rank >= 1.0 / 3 AND ltv_rank < 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_mid,
+           SUM(CASE WHEN ltv_rank >= 2.0 / 3 THEN 1 ELSE 0 END) AS ltv_tercile_high
     FROM valued
     GROUP BY day, leaf
 ),

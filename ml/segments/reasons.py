@@ -1,8 +1,7 @@
 """Why a layer has the clusters it has in a stage, and why those in force no longer fit: codes, figures, and words.
 
-Belongs here: the vocabularies (the third says why a week chose what it chose), and what can be read off a code. Does
-not belong here: when one applies (see `fitting`, `unknown`, `training`). Nothing may read a decision back out of the
-words.
+Belongs here: the vocabularies (the third is of a week's choices), and what can be read off a code. Does not belong
+here: when a code applies (see `clustering`, `unknown`, `training`). Nothing may read a decision back out of the words.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Drift(StrEnum):
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
+    """Why a week chose what it chose, besides the codes of all families (see `ml.choice.Code`)."""
 
     HISTORY_TOO_SHORT = "history_too_short"
     TOO_FEW_CUSTOMERS = "too_few_customers"
@@ -76,20 +75,20 @@ def drift_words(drift: Reason) -> str:
 
 
 def asked_for(reason: Reason) -> int | None:
-    """How many clusters the project file asks for; None if it does not say, or nothing is known of that."""
+    """How many clusters the project file asks for; None if it does not say, or if that is not recorded."""
     asked: int | None = among_known(reason).parameters.get("asked")
     return asked
 
 
 def among_known(reason: Reason) -> Reason:
-    """The reason for the clusters of those of whom something is known."""
+    """The reason for the clusters of the customers of whom something is known."""
     if reason.code != Code.UNKNOWN_APART:
         return reason
     return Reason.from_stored(reason.parameters["others"])
 
 
 def without_figures(reason: Reason) -> Reason | None:
-    """The reason without the figures that differ from layer to layer; None if they say what it is about."""
+    """The reason without the figures that differ from layer to layer; None if the figures are what matters."""
     return Reason(reason.code) if reason.code in BRIEF_WORDS else None
 
 
@@ -127,10 +126,6 @@ def _no_cut_pays(*, best: float) -> str:
 
 def _no_cut_pays_at_all() -> str:
     return "no natural clusters, and no cut surely tells what comes next"
-
-
-def _cut_leaves_few(*, clusters: int, least: int) -> str:
-    return f"a cut in {clusters} would leave {least} customers in a cluster"
 
 
 def _too_little_history() -> str:
@@ -180,20 +175,21 @@ def _rules() -> str:
 
 def _unknown_apart(*, features: Sequence[str], unknown: int, customers: int, others: Mapping[str, Any]) -> str:
     who = " and ".join(features) if len(features) < 3 else "every attribute of the layer"
-    said = f"{who} unknown for {unknown:,} of {customers:,} customers, a group of their own"
+    text = f"{who} unknown for {unknown:,} of {customers:,} customers, a group of their own"
     rest = words(Reason.from_stored(others))
-    return f"{said}; of the others: {rest}" if rest else said
+    return f"{text}; of the others: {rest}" if rest else text
 
 
 WORDS: Vocabulary = {
     Code.NATURAL: _natural, Code.CUT_PAYS: _cut_pays, Code.INHERITED: _inherited, Code.NO_CUT_PAYS: _no_cut_pays,
-    Code.CUT_LEAVES_FEW: _cut_leaves_few, Code.TOO_LITTLE_HISTORY: _too_little_history, Code.ALL_ALIKE: _all_alike,
-    Code.TOO_FEW: _too_few, Code.NOT_A_NUMBER: _not_a_number, Code.ASKED_FOR: _asked_for,
+    Code.CUT_LEAVES_FEW: "a cut in {clusters} would leave {least} customers in a cluster".format,
+    Code.TOO_LITTLE_HISTORY: _too_little_history, Code.ALL_ALIKE: _all_alike, Code.TOO_FEW: _too_few,
+    Code.NOT_A_NUMBER: _not_a_number, Code.ASKED_FOR: _asked_for,
     Code.FEWER_THAN_ASKED: _fewer_than_asked, Code.NONE_OF_THOSE_ASKED: _none_of_those_asked,
     Code.QUANTILES: _quantiles, Code.QUANTILES_TOO_SMALL: _quantiles_too_small, Code.RULES: _rules,
     Code.UNKNOWN_APART: _unknown_apart,
 }  # fmt: skip
-# Of those whose figures say nothing that a reader of several layers together must know.
+# Reasons whose figures do not matter to a reader of several layers together.
 BRIEF_WORDS: Vocabulary = {Code.NO_CUT_PAYS: _no_cut_pays_at_all}
 
 
@@ -233,9 +229,9 @@ def _layers_changed() -> str:
 
 
 def _drift(*, layers: Sequence[str], drifts: Sequence[Mapping[str, Any]]) -> str:
-    said = (drift_words(Reason.from_stored(drift)) for drift in drifts)
-    what = "; ".join(f"{place}: {why}" for place, why in zip(layers, said, strict=True))
-    return f"drift makes the clusters in force wrong in {what}. The others stay"
+    sentences = (drift_words(Reason.from_stored(drift)) for drift in drifts)
+    where = "; ".join(f"{layer}: {sentence}" for layer, sentence in zip(layers, sentences, strict=True))
+    return f"drift makes the clusters in force wrong in {where}. The others stay"
 
 
 CHOICE_WORDS = vocabulary_of(

@@ -1,6 +1,6 @@
-"""Group means shrunk up the prefix tree of the group's string.
+"""Group means, shrunk along the prefixes of the group's string.
 
-Belongs here: the estimator that judges groupings out of time. Does not belong here: which groupings are judged.
+Belongs here: the estimator that compares groupings out of time. Does not belong here: which groupings are compared.
 """
 
 from __future__ import annotations
@@ -14,23 +14,41 @@ from ml.segments.micro_segments import prefixes
 
 
 def shrunken_means(groups: Sequence[str] | np.ndarray, outcome: np.ndarray) -> dict[str, float]:
-    """The mean outcome of each group and prefix, each shrunk towards its parent's; ``""`` is everybody.
+    """Mean outcome of each group and prefix, each shrunk towards its parent's; ``""`` is everybody.
 
-    A group of n members keeps n / (n + κ) of its distance from the parent, κ = within variance over between variance of
-    the groups at its depth, both estimated by moments (one-way random effects, unbalanced; Searle, Casella & McCulloch
-    1992, §3.6). Where groups differ by no more than chance explains, κ is infinite and they take the parent's mean.
+    A group of n members keeps n / (n + κ) of its distance from the parent, where κ is the variance within groups over
+    the variance between groups of the same depth, both estimated by moments (one-way random effects, unbalanced [1]_).
+    Where groups differ by no more than chance, κ is infinite and they take the parent's mean.
 
     Parameters
     ----------
-    groups : strings such as ``active/value.B``, shape (n,)
-    outcome : shape (n,)
+    groups : Sequence of str, of shape (n,)
+        Strings such as ``active/value.B``.
+    outcome : ndarray of shape (n,)
+        Outcome of each row.
+
+    Returns
+    -------
+    dict of str to float
+        Mean of each group and prefix.
+
+    References
+    ----------
+    .. [1] Searle, S. R., Casella, G. & McCulloch, C. E. (1992). Variance Components, §3.6. Wiley.
+
+    Examples
+    --------
+    >>> groups = ["active/value.A"] * 4 + ["active/value.B"] * 4
+    >>> means = shrunken_means(groups, np.array([9.0, 11, 10, 10, 1, 3, 2, 2]))
+    >>> {group: round(mean, 2) for group, mean in means.items()}
+    {'': 6.0, 'active': 6.0, 'active/value.A': 9.98, 'active/value.B': 2.02}
     """
     outcome = np.asarray(outcome, dtype=float)
     if not len(outcome):
         return {"": 0.0}
-    leaves, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    leaves, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sums = np.stack(
-        [np.bincount(place, minlength=len(leaves)), np.bincount(place, outcome), np.bincount(place, outcome**2)], axis=1
+        [np.bincount(index, minlength=len(leaves)), np.bincount(index, outcome), np.bincount(index, outcome**2)], axis=1
     )
     by_depth: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
     for leaf, of_leaf in zip(leaves, sums, strict=True):
@@ -43,35 +61,72 @@ def shrunken_means(groups: Sequence[str] | np.ndarray, outcome: np.ndarray) -> d
 
 
 def _level(groups: Mapping[str, np.ndarray], means: Mapping[str, float]) -> dict[str, float]:
-    """The shrunken means of all groups of one depth, given those of their parents."""
+    """Shrunken means of all groups of one depth, given those of their parents."""
     names = list(groups)
     n, total, squares = np.stack([groups[name] for name in names]).T
-    parents, place = np.unique([_parent(name) for name in names], return_inverse=True)
-    parent_n = np.bincount(place, n)
-    parent_mean = (np.bincount(place, total) / parent_n)[place]
+    parents, index = np.unique([_parent(name) for name in names], return_inverse=True)
+    parent_n = np.bincount(index, n)
+    parent_mean = (np.bincount(index, total) / parent_n)[index]
     mean = total / n
-    spare = n.sum() - len(names)
-    within = max(float((squares - n * mean**2).sum()), 0.0) / spare if spare > 0 else 0.0
+    degrees_of_freedom = n.sum() - len(names)
+    within = max(float((squares - n * mean**2).sum()), 0.0) / degrees_of_freedom if degrees_of_freedom > 0 else 0.0
     between_sum = float((n * (mean - parent_mean) ** 2).sum()) - (len(names) - len(parents)) * within
-    scale = float(n.sum() - (np.bincount(place, n**2) / parent_n).sum())
+    scale = float(n.sum() - (np.bincount(index, n**2) / parent_n).sum())
     between = between_sum / scale if scale > 0 else 0.0
-    keep = n / (n + within / between) if between > 0 else np.zeros(len(names))
-    above = np.array([means[_parent(name)] for name in names])
-    return dict(zip(names, (above + keep * (mean - above)).tolist(), strict=True))
+    weight = n / (n + within / between) if between > 0 else np.zeros(len(names))
+    parent_means = np.array([means[_parent(name)] for name in names])
+    return dict(zip(names, (parent_means + weight * (mean - parent_means)).tolist(), strict=True))
 
 
 def apply_means(means: Mapping[str, float], groups: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Each group's mean; of a group that was never met, its longest prefix's."""
-    leaves, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    found = [next((means[p] for p in reversed(prefixes(str(leaf))) if p in means), means[""]) for leaf in leaves]
-    result: np.ndarray = np.array(found, dtype=float)[place] if len(leaves) else np.zeros(0)
+    """Look up each group's mean, or its longest known prefix's.
+
+    Parameters
+    ----------
+    means : Mapping of str to float
+        As `shrunken_means` returns them.
+    groups : Sequence of str, of shape (n,)
+        Strings such as ``active/value.B``.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        A mean for each row.
+
+    Examples
+    --------
+    >>> means = {"": 6.0, "active": 7.0, "active/value.A": 9.0}
+    >>> apply_means(means, ["active/value.A", "active/value.C", "new"]).tolist()
+    [9.0, 7.0, 6.0]
+    """
+    leaves, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    leaf_means = [next((means[p] for p in reversed(prefixes(str(leaf))) if p in means), means[""]) for leaf in leaves]
+    result: np.ndarray = np.array(leaf_means, dtype=float)[index] if len(leaves) else np.zeros(0)
     return result
 
 
 def r2(outcome: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of the outcome's variance that the prediction explains; NaN if the outcome does not vary."""
-    around = float(((outcome - outcome.mean()) ** 2).sum()) if len(outcome) else 0.0
-    return 1 - float(((outcome - predicted) ** 2).sum()) / around if around > 0 else float("nan")
+    """Share of the outcome's variance that a prediction explains.
+
+    Parameters
+    ----------
+    outcome : ndarray of shape (n,)
+        Observed outcome.
+    predicted : ndarray of shape (n,)
+        Its prediction.
+
+    Returns
+    -------
+    float
+        1 at best; below 0 if the prediction is worse than the mean; NaN if the outcome does not vary.
+
+    Examples
+    --------
+    >>> round(r2(np.array([1.0, 2, 3, 4]), np.array([1.5, 2, 3, 3.5])), 2)
+    0.9
+    """
+    total = float(((outcome - outcome.mean()) ** 2).sum()) if len(outcome) else 0.0
+    return 1 - float(((outcome - predicted) ** 2).sum()) / total if total > 0 else float("nan")
 
 
 def _parent(name: str) -> str:

@@ -1,7 +1,7 @@
-"""What a project may say about its segments: layers, audiences, and the limits of a fit.
+"""A project's settings of its segments: layers, audiences, and the limits of a fit.
 
-Belongs here: the typed settings, their defaults and their check against the columns there are. Does not belong here:
-how a layer is fitted (see `layers`) or what an audience's rule selects (see `audiences`).
+Belongs here: the typed settings, their defaults, and checking them against the existing columns. Does not belong here:
+how a layer is fitted (see `fitting`), or whom an audience's rule selects (see `audiences`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,20 @@ DERIVED = {
 
 @dataclass(frozen=True)
 class LayerRule:
-    """One group of a layer that is cut by rules: a name, and the SQL predicate that puts a customer into it."""
+    """One group of a layer that is cut by rules.
+
+    Parameters
+    ----------
+    name : str
+        Name of the group.
+    when : str
+        SQL predicate over `layer_inputs` that puts a customer into it.
+
+    Examples
+    --------
+    >>> LayerRule("big spenders", "spend_90d >= 500").name
+    'big spenders'
+    """
 
     name: str
     when: str
@@ -49,19 +62,40 @@ class LayerSpec:
 
     Parameters
     ----------
-    name : as it stands in the string, for example ``value`` in ``active/value.B``
-    features : columns of `layer_inputs`; ``share_*`` stands for every column that begins so; strings become one-hot
-    context : what it is about, in words
-    stages : the stages it applies to; all, if empty
-    method : ``kmeans``, ``quantiles`` of the first feature, or ordered ``rules``
-    k : how many clusters or quantiles, at most; ``auto`` asks the data: natural clusters where there are some, else a
-        cut where it pays out of time, else one cluster
-    k_max : how many clusters ``auto`` may find
-    rules : for ``rules``: the first predicate that holds wins; who fits none is in a last cluster, "others"
-    membership_threshold : weight, as a share of its own and the primary's, from which a further cluster counts as a
-        secondary one
-    weekly_switch_probability : chance a week with which a customer is taken to leave its cluster: the smaller, the more
-        firmly somebody between two clusters stays where it was; .5 damps nothing
+    name : str
+        As strings contain it, for example ``value`` in ``active/value.B``.
+    features : tuple of str
+        Columns of `layer_inputs`; ``share_*`` stands for every column that begins so; strings are one-hot encoded.
+    context : str
+        What the layer is about, in words.
+    stages : tuple of str
+        The stages it applies to; all, if empty.
+    method : str
+        ``kmeans``, ``quantiles`` of the first feature, or ordered ``rules``.
+    k : int or str
+        Largest number of clusters or quantiles. ``auto`` decides by the data: natural clusters if there are any, else a
+        cut if one pays out of time, else one cluster.
+    k_max : int
+        Largest number of clusters that ``auto`` may choose.
+    rules : tuple of LayerRule
+        For ``rules``: the first predicate that holds decides; customers for whom none holds are in a last cluster,
+        "others".
+    membership_threshold : float
+        Weight from which a further cluster counts as a secondary one, as a share of its own and the primary's, 0 to 1.
+    weekly_switch_probability : float
+        Assumed probability that a customer leaves its cluster within a week, 0 to 0.5: the smaller, the more firmly a
+        customer between two clusters stays in the earlier one. At 0.5 nothing is damped.
+
+    Raises
+    ------
+    ValueError
+        If the settings contradict each other or lie outside their range.
+
+    Examples
+    --------
+    >>> layer = LayerSpec("value", ("ltv", "share_*"), k=5, stages=("active",))
+    >>> layer.applies_to("churn"), layer.present(["ltv", "orders", "share_fuel", "share_deli"])
+    (False, ('ltv', 'share_fuel', 'share_deli'))
     """
 
     name: str
@@ -89,9 +123,9 @@ class LayerSpec:
             names = [rule.name for rule in self.rules]
             if not names:
                 raise ValueError(f"layer {self.name} is cut by rules and has none: list them as {{name, when}}")
-            if twice := sorted({name for name in names if names.count(name) > 1}):
+            if duplicates := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(
-                    f"layer {self.name} has more than one rule named {', '.join(twice)}: each is a cluster"
+                    f"layer {self.name} has more than one rule named {', '.join(duplicates)}: each is a cluster"
                 )
         elif self.rules:
             raise ValueError(f"layer {self.name} has rules, which {self.method} do not look at: set method to rules")
@@ -99,38 +133,76 @@ class LayerSpec:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
     @property
-    def most(self) -> int:
-        """Clusters at most."""
+    def max_clusters(self) -> int:
+        """Largest number of clusters."""
         return self.k_max if isinstance(self.k, str) else self.k
 
     def applies_to(self, stage: str) -> bool:
+        """Whether the layer is cut in a stage.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage.
+
+        Returns
+        -------
+        bool
+            True for every stage if none is listed.
+        """
         return not self.stages or stage in self.stages
 
     def present(self, columns: Collection[str]) -> tuple[str, ...]:
-        """The layer's features among `columns`, patterns spelt out, in order and once each."""
-        found: dict[str, None] = {}
+        """The layer's features among some columns, with patterns expanded, in order and once each.
+
+        Parameters
+        ----------
+        columns : Collection of str
+            Names of existing columns.
+
+        Returns
+        -------
+        tuple of str
+            Names of columns.
+        """
+        names: dict[str, None] = {}
         for feature in self.features:
             if "*" in feature:
                 matched = (name for name in columns if fnmatchcase(name, feature))
-                found.update(dict.fromkeys(name for name in matched if name not in ("customer_id", "day")))
+                names.update(dict.fromkeys(name for name in matched if name not in ("customer_id", "day")))
             elif feature in columns:
-                found[feature] = None
-        return tuple(found)
+                names[feature] = None
+        return tuple(names)
 
 
 @dataclass(frozen=True)
 class AudienceSpec:
-    """A rule segment: everybody for whom the SQL predicate holds. ``$median_<column>`` is the day's median."""
+    """A rule segment: every customer for whom an SQL predicate holds.
+
+    Parameters
+    ----------
+    name : str
+        Name of the audience.
+    when : str
+        Predicate over `layer_inputs`; ``$median_<column>`` is the day's median.
+    description : str
+        What these customers do, in words.
+
+    Examples
+    --------
+    >>> AudienceSpec("big_baskets", "average_order_90d >= 2 * $median_average_order_90d").name
+    'big_baskets'
+    """
 
     name: str
     when: str
     description: str = ""
 
 
-# The most telling layer first: what is learnt of a group is shrunk up its string's prefixes. Five steps of expected
-# value tell more of the next month's spend than clusters of spend, orders and value (`tests.benchmarks.homogeneity`).
-# What changes in value is news, so it holds nobody back for long. A month's trend is no trait: it turns by itself, and
-# is left to sub-stages and audiences (`tests.benchmarks.flicker`).
+# The most predictive layer comes first, because group means are shrunk along the string's prefixes. Five steps of
+# expected value explain more of the next month's spend than clusters of spend, orders and value do
+# (`tests.benchmarks.homogeneity`). A change in value is news, so that layer is hardly damped. A month's trend is not a
+# trait: it reverses by itself, and is left to sub-stages and audiences (`tests.benchmarks.flicker`).
 DEFAULT_LAYERS = (
     LayerSpec("value", ("ltv",), "what they are worth", k=5, weekly_switch_probability=0.3),
     LayerSpec("engagement", ("purchase_days_28d", "mean_gap_days", "overdue"), "the rhythm they buy in"),
@@ -193,14 +265,32 @@ class SegmentSpec:
 
     Parameters
     ----------
-    layers : in the order in which they stand in the string
-    min_cluster_customers : a cluster of fewer customers is not made
-    max_rows : customers a fit looks at, at most; a seeded sample beyond
-    margin : share by which a refit must be better, and by more than chance, before it replaces the clusters in force
-    warm_up_days : days of history before the first fit: the longest window of a feature. While windows fill, everybody
-        changes, and clusters fitted then would soon be nobody's
-    outcome_window_days : the window of the outcome that judges a refit
-    seed : of the sample and of the fits
+    layers : tuple of LayerSpec
+        In the order of the string.
+    min_cluster_customers : int
+        Smallest number of customers in a cluster.
+    max_rows : int
+        Largest number of customers in a fit; of more, a seeded sample.
+    margin : float
+        Share by which a refit must be better, and significantly so, before it replaces the clusters in force.
+    warm_up_days : int
+        Days of history before the first fit: the longest window of a feature. While windows fill, every customer
+        changes, and clusters fitted then would soon be empty.
+    outcome_window_days : int
+        Days of the outcome that decides on a refit.
+    seed : int
+        Seed of the sample and of the fits.
+
+    Raises
+    ------
+    ValueError
+        If a number lies outside its range.
+
+    Examples
+    --------
+    >>> spec = SegmentSpec(min_cluster_customers=50)
+    >>> [layer.name for layer in spec.layers]
+    ['value', 'engagement', 'predicted', 'promotion', 'affinity']
     """
 
     layers: tuple[LayerSpec, ...] = DEFAULT_LAYERS
@@ -220,21 +310,51 @@ class SegmentSpec:
 
 
 def input_columns(features: Collection[str] = ()) -> tuple[str, ...]:
-    """Every column a layer or audience may use, given the project's own feature columns (shares, attributes)."""
-    own = [*tables.CUSTOMER_FEATURES.names[1:], *features, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS]
-    return tuple(dict.fromkeys(name for name in own if name not in ("customer_id", "day")))
+    """Every column that a layer or an audience may use.
+
+    Parameters
+    ----------
+    features : Collection of str
+        The project's own feature columns (shares, attributes).
+
+    Returns
+    -------
+    tuple of str
+        Names of columns, without customer_id and day.
+
+    Examples
+    --------
+    >>> [name for name in input_columns(("share_fuel", "age")) if name in ("ltv", "share_fuel", "age", "day")]
+    ['share_fuel', 'age', 'ltv']
+    """
+    names = [*tables.CUSTOMER_FEATURES.names[1:], *features, *DERIVED, *VALUE_COLUMNS, *STAGE_COLUMNS]
+    return tuple(dict.fromkeys(name for name in names if name not in ("customer_id", "day")))
 
 
 def is_attribute(feature: str) -> bool:
-    """Whether a layer's feature is an attribute of the customers table: nothing that is computed for every project."""
+    """Whether a layer's feature is an attribute of the customers table: not computed for every project."""
     return feature not in input_columns() and not feature.startswith("share_")
 
 
 def unknown_features(spec: SegmentSpec, columns: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of layer and feature that `columns` lacks; a pattern such as ``share_*`` is never unknown.
+    """Find features that a project's layers name and that do not exist; a pattern such as ``share_*`` is never unknown.
 
-    `columns` : the project's feature columns (`ml.features.features_table(spec).names`); value, stage and derived
-    columns are known anyway.
+    Parameters
+    ----------
+    spec : SegmentSpec
+        Layers of the project.
+    columns : Collection of str
+        The project's feature columns; value, stage and derived columns always exist.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Pairs of layer and feature.
+
+    Examples
+    --------
+    >>> unknown_features(SegmentSpec((LayerSpec("style", ("ltv", "share_*", "hobby")),)), ("age",))
+    (('style', 'hobby'),)
     """
     known = set(input_columns(columns))
     return tuple(

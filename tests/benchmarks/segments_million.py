@@ -44,9 +44,9 @@ from ml.segments import (
     SegmentSpec,
     assign,
     audiences,
-    days_before,
     fit_layers,
     layer_inputs,
+    lookback_days,
     micro_segments,
     profiles,
 )
@@ -124,7 +124,7 @@ def written(
     valued = value.apply(features, models.value, specs.value, label="bench")
     stages = lifecycle.assign_stages(engine, features, valued, None, specs.lifecycle)
     inputs = layer_inputs(engine, features, valued, six_stages(stages, features))
-    for number, one in enumerate(reversed(days_before(day))):
+    for number, one in enumerate(reversed(lookback_days(day))):
         if number % 7 == 0:  # the last day of a week: everybody who was known on one of its days is in it
             rows = snapshot.conform(many(facts.until(one).snapshot_of(one), times, 1))
         lake.write(snapshot, one, rows)

@@ -15,7 +15,7 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.rules import RuleError
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, profiles
-from ml.segments.audiences import check_audiences, spelt_out
+from ml.segments.audiences import check_audiences, expand_patterns
 
 ENGINE = DuckDB()
 DAY = date(2024, 3, 1)
@@ -137,7 +137,7 @@ def test_a_rule_for_many_columns_vanishes_where_there_are_none() -> None:
 
 
 def test_a_pattern_is_the_same_column_throughout_and_names_the_audience() -> None:
-    found = spelt_out((TOP, AudienceSpec("plain", "spend > 2")), ["spend_90d", "share_fuel", "share_deli"])
+    found = expand_patterns((TOP, AudienceSpec("plain", "spend > 2")), ["spend_90d", "share_fuel", "share_deli"])
     assert [one.name for one in found] == ["top_spenders_fuel", "top_spenders_deli", "plain"]
     assert (
         found[0].when == "share_fuel >= 0.05 AND share_fuel * spend_90d >= 4 * $median_share_fuel * $median_spend_90d"
@@ -149,12 +149,12 @@ def test_a_pattern_is_the_same_column_throughout_and_names_the_audience() -> Non
 def test_two_patterns_or_a_name_without_room_are_refused_with_a_way_out(name: str) -> None:
     when = "share_* > 0.5" if name == "top" else "share_* > orders_*"
     with pytest.raises(RuleError, match="write one pattern"):
-        spelt_out((AudienceSpec(name, when),), ["share_fuel", "orders_28d"])
+        expand_patterns((AudienceSpec(name, when),), ["share_fuel", "orders_28d"])
 
 
 def test_multiplication_is_no_pattern() -> None:
     spec = AudienceSpec("x", "orders_28d * 2 > spend_28d*3")
-    assert spelt_out((spec,), ["orders_28d", "spend_28d"]) == (spec,)
+    assert expand_patterns((spec,), ["orders_28d", "spend_28d"]) == (spec,)
 
 
 def test_default_audiences_hold_on_a_bare_business_and_on_nobody() -> None:

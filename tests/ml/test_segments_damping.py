@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, days_before, fit_layers
-from ml.segments.assignment import History, _own_weekdays, primary_strings
+from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lookback_days
+from ml.segments.assignment import History, _weekday_of_customer, primary_strings
 
 FIRST, DAYS, CUSTOMERS = date(2024, 1, 1), 90, 400
 SPEC = SegmentSpec((LayerSpec("pace", ("a", "b"), k=2),))
@@ -117,7 +117,7 @@ def test_nothing_later_than_the_day_is_asked_for_and_nobody_before_it_was_known(
     table: pa.Table, model: LayerModels
 ) -> None:
     days = set(pc.unique(asked_for(table, model, 17)["day"]).to_pylist())
-    assert days == set(days_before(FIRST + timedelta(17))) & {FIRST + timedelta(n) for n in range(17)}
+    assert days == set(lookback_days(FIRST + timedelta(17))) & {FIRST + timedelta(n) for n in range(17)}
 
 
 def test_a_customer_is_looked_at_once_a_week_on_a_weekday_of_its_own(table: pa.Table, model: LayerModels) -> None:
@@ -137,14 +137,14 @@ def test_a_customer_is_looked_at_once_a_week_on_a_weekday_of_its_own(table: pa.T
 def test_every_weekday_is_that_of_a_seventh_of_the_customers_whatever_their_ids(text: str, step: int) -> None:
     """Ids that count in sevens too: with 7,000 customers a weekday has 1,000, give or take 30 (one standard error)."""
     ids = pa.array([text.format(number * step) for number in range(7_000)])
-    counts = np.bincount(_own_weekdays(ids, np.arange(7_000)), minlength=7)
+    counts = np.bincount(_weekday_of_customer(ids, np.arange(7_000)), minlength=7)
     assert len(counts) == 7 and np.abs(counts - 1000).max() < 150
 
 
 def test_the_weekday_of_a_customer_stays_what_it_is() -> None:
     """Pinned: another hash would move customers at borders without a cause."""
     ids = pa.array(["C000001", "C000002", "1228", "é"])
-    assert _own_weekdays(ids, np.arange(4)).tolist() == [0, 5, 2, 0]
+    assert _weekday_of_customer(ids, np.arange(4)).tolist() == [0, 5, 2, 0]
 
 
 def test_the_primary_cluster_is_never_outweighed(table: pa.Table, model: LayerModels) -> None:
