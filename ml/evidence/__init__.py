@@ -1,6 +1,6 @@
-"""Evidence: how much of the next month's spend micro-segments tell, against simpler and finer alternatives.
+"""Evidence: how much of next month's spend micro-segments explain, against simpler and finer alternatives.
 
-Belongs here: what needs every step of the chain to be judged, and stands above all of them. Does not belong here: the
+Belongs here: comparisons that need every step of the chain, and so stand above all of them. Does not belong here: the
 choice between a family's models (see each family's `training`).
 """
 

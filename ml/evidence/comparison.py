@@ -1,7 +1,7 @@
-"""Evidence: how much of next month's spend micro-segments tell out of time, against simpler and finer alternatives.
+"""How much of next month's spend micro-segments explain out of time, against simpler and finer alternatives.
 
-Belongs here: the comparison on the user's own data, on one day or pooled over several, under models that had not seen
-what is judged. Does not belong here: the alternatives (see `groupings`), the choice between models (see `training`).
+Belongs here: the comparison on the user's own data, on one day or pooled over several, under models that have not seen
+the outcomes. Does not belong here: the alternatives (see `groupings`), the choice between models (see `training`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml import lifecycle, segments, tables, value
-from ml.evidence.groupings import MEASURES, OURS, Judged, judged
+from ml.evidence.groupings import MEASURES, OURS, DayPredictions, predict_by_groupings
 from ml.features import CustomerHistory
 from ml.restate import Models, Specs, restate
 from ml.sampling import sample_customers
@@ -26,15 +26,22 @@ if TYPE_CHECKING:
     from ml.segments.layers import LayerModels
     from ml.value import ValueModel
 
-FAMILIES = ("value", "lifecycle", "layers")  # in the order in which one needs the other
-DRAWS = 2000  # of a bootstrap
+FAMILIES = ("value", "lifecycle", "layers")  # each needs those before it
+DRAWS = 2000  # bootstrap samples
 
 
 @dataclass(frozen=True)
 class Score:
-    """One grouping's R²: the share of the variance of next month's spend, and of log(1 + spend), that it tells.
+    """R² of one grouping: the share of the variance of next month's spend that it explains.
 
-    `groups` : on the days' average
+    Parameters
+    ----------
+    grouping : str
+        Name of the grouping.
+    groups : int
+        Number of groups, averaged over days.
+    r2_spend, r2_log_spend : float
+        R² of spend and of log(1 + spend).
     """
 
     grouping: str
@@ -44,8 +51,20 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """By how much micro-segments' R² is greater than another grouping's, with a 95 % interval over customers."""
+class R2Difference:
+    """By how much micro-segments' R² exceeds another grouping's.
+
+    Parameters
+    ----------
+    other : str
+        Name of the other grouping.
+    measure : str
+        ``r2_spend`` or ``r2_log_spend``.
+    mean : float
+        The difference.
+    low, high : float
+        95 % interval over customers.
+    """
 
     other: str
     measure: str
@@ -55,31 +74,54 @@ class Gap:
 
 
 def segment_evidence(facts: CustomerHistory, as_of: date, models: Models, seed: int = 0) -> pa.Table:
-    """Out-of-time R² of the next window's spend and log(1 + spend), per grouping (see `groupings.judged`).
+    """Out-of-time R² of the next window's spend and log(1 + spend), per grouping (see `predict_by_groupings`).
 
-    Two days, with windows that have closed by `as_of`: on the earlier one the group means (and the individual model)
-    are learnt, on the later one they are applied. The models in force at `as_of` have learnt from the window that is
-    judged, so they are not asked: those families of `models` that have a model are fitted anew on what was known at the
-    end of the later day, by the same specs. What is judged is thus the way of segmenting, as it would have been used
-    then.
+    There are two days, with windows that have closed by `as_of`: group means and the individual model are learnt on the
+    earlier day and applied on the later one. The models in force at `as_of` have seen the later window, so they are not
+    used. Those families of `models` that have a model are fitted again, with the same settings, on what was known at
+    the end of the later day. So the evidence is about the way of segmenting, as it would have been used then.
+
+    Parameters
+    ----------
+    facts : CustomerHistory
+        Accepted rows up to `as_of`.
+    as_of : date
+        Last day of the training week.
+    models : Models
+        Models in force: which families have one, and their settings.
+    seed : int
+        Seed of the sample and of random groups.
 
     Returns
     -------
-    The columns of `segment_evidence`, in a fixed order; empty if the history is too short.
+    pyarrow.Table
+        The columns of `segment_evidence`, in a fixed order; empty if the history is too short.
+
+    Examples
+    --------
+    >>> from ml.engine import in_memory
+    >>> from ml.features import FeatureSpec
+    >>> day = date(2024, 3, 1)
+    >>> days = tables.CUSTOMER_DAYS.filled(pa.table({"customer_id": ["c1", "c2"], "day": [day, day]}))
+    >>> no_categories, no_attributes = tables.CATEGORY_DAYS.empty_days(), tables.CUSTOMERS.empty_days()
+    >>> facts = CustomerHistory(in_memory(), FeatureSpec(), days, no_categories, no_attributes)
+    >>> evidence = segment_evidence(facts, day, Models())
+    >>> evidence.column_names, evidence.num_rows
+    (['grouping', 'groups', 'r2_spend', 'r2_log_spend'], 0)
     """
     window = models.specs.segments.outcome_window_days
-    learn, apply = evaluation_days(as_of, window)
+    earlier_day, later_day = evaluation_days(as_of, window)
     in_force = [family for family in FAMILIES if getattr(models, family) is not None]
-    then = fitted(facts, apply, models.specs, in_force)
-    found = judged_on(facts, apply, then, learn=learn, until=as_of, seed=seed)
-    if found is None:
+    models_then = fit_models(facts, later_day, models.specs, in_force)
+    day = predict_day(facts, later_day, models_then, earlier_day=earlier_day, until=as_of, seed=seed)
+    if day is None:
         return tables.SEGMENT_EVIDENCE.empty()
-    rows = [asdict(score) for score in pooled([found])]
+    rows = [asdict(score) for score in pooled_scores([day])]
     return tables.SEGMENT_EVIDENCE.conform(pa.Table.from_pylist(rows, schema=tables.SEGMENT_EVIDENCE.schema()))
 
 
-def fitted(facts: CustomerHistory, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
-    """Each family's first fit on what was known by `as_of`; those not in `families` have no model."""
+def fit_models(facts: CustomerHistory, as_of: date, specs: Specs, families: Collection[str] = FAMILIES) -> Models:
+    """Fit each family for the first time on what was known by `as_of`; those not in `families` have no model."""
     known = facts.until(as_of)
     models = Models(None, None, None, specs)
     if "value" in families:
@@ -89,90 +131,104 @@ def fitted(facts: CustomerHistory, as_of: date, specs: Specs, families: Collecti
     if "lifecycle" in families:
         fit = lifecycle.train(known, as_of, specs.lifecycle, None, value_model=models.value, value_spec=specs.value)
         models = replace(models, lifecycle=cast("LifecycleModel | None", fit.model))
-    return with_layers(known, as_of, models) if "layers" in families else models
+    return refit_layers(known, as_of, models) if "layers" in families else models
 
 
-def with_layers(facts: CustomerHistory, as_of: date, models: Models) -> Models:
-    """The models with a first fit of their specs' layers on what was known by `as_of`, in place of other layers."""
+def refit_layers(facts: CustomerHistory, as_of: date, models: Models) -> Models:
+    """Replace the layers by a first fit of the settings' layers on what was known by `as_of`."""
     layers = segments.train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
     return replace(models, layers=cast("LayerModels | None", layers))
 
 
-def judged_on(
+def predict_day(
     facts: CustomerHistory,
     day: date,
     models: Models,
     *,
-    learn: date,
+    earlier_day: date,
     until: date,
     seed: int = 0,
     is_damped: bool = True,
-) -> Judged | None:
-    """What each grouping, learnt on the customers of `learn`, tells of those of `day`, both under `models`.
+) -> DayPredictions | None:
+    """Predict the outcomes of `day` by each grouping, learnt on the customers of an earlier day, both under `models`.
 
     Parameters
     ----------
-    models : fitted on nothing later than `day`
-    learn : a day at least a window earlier
-    until : the day by whose end the window after `day` has closed
-    is_damped : whether customers between two clusters stay where they were, as in the published strings
+    facts : CustomerHistory
+        Accepted rows.
+    day : date
+        Day to predict.
+    models : Models
+        Fitted on nothing later than `day`.
+    earlier_day : date
+        A day at least a window earlier.
+    until : date
+        Day by whose end the window after `day` has closed.
+    seed : int
+        Seed of the sample and of random groups.
+    is_damped : bool
+        Whether customers between two clusters stay where they were, as in the published strings.
 
     Returns
     -------
-    None if fewer than twice `min_cluster_customers` customers were known on either day.
+    DayPredictions or None
+        None if fewer than twice `min_cluster_customers` customers were known on either day.
     """
     spec = models.specs.segments
-    pairs = sample_customers(facts.engine, facts.known((learn, day)), spec.max_rows, seed)
-    on_first = pairs["day"].to_numpy() == np.datetime64(learn)
-    if min(on_first.sum(), (~on_first).sum()) < 2 * spec.min_cluster_customers:
+    pairs = sample_customers(facts.engine, facts.known((earlier_day, day)), spec.max_rows, seed)
+    is_earlier = pairs["day"].to_numpy() == np.datetime64(earlier_day)
+    if min(is_earlier.sum(), (~is_earlier).sum()) < 2 * spec.min_cluster_customers:
         return None
     history = facts.snapshot if is_damped else None
     restated = restate(facts.engine, facts.snapshot(pairs), models, history)
     keys = restated.select(["customer_id", "day"])
     spend = facts.outcomes(keys, spec.outcome_window_days, until=until)["spend"].to_numpy()
-    return judged(restated, spend, restated["day"].to_numpy() == np.datetime64(learn), seed)
+    return predict_by_groupings(restated, spend, restated["day"].to_numpy() == np.datetime64(earlier_day), seed)
 
 
-def pooled(days: Sequence[Judged]) -> list[Score]:
+def pooled_scores(days: Sequence[DayPredictions]) -> list[Score]:
     """R² of each grouping over several days: 1 − Σ squared errors / Σ squares around each day's own mean."""
     scores = []
-    for grouping in days[0].told:
+    for grouping in days[0].predictions:
         r2 = {}
         for measure in MEASURES:
-            wrong = sum(float(((day.came[measure] - day.told[grouping][measure]) ** 2).sum()) for day in days)
-            around = sum(float(((day.came[measure] - day.came[measure].mean()) ** 2).sum()) for day in days)
-            r2[measure] = 1 - wrong / around if around > 0 else float("nan")
+            pairs = [(day.outcomes[measure], day.predictions[grouping][measure]) for day in days]
+            errors = sum(float(((outcome - predicted) ** 2).sum()) for outcome, predicted in pairs)
+            squares = sum(float(((outcome - outcome.mean()) ** 2).sum()) for outcome, _ in pairs)
+            r2[measure] = 1 - errors / squares if squares > 0 else float("nan")
         groups = round(sum(day.groups[grouping] for day in days) / len(days))
         scores.append(Score(grouping, groups, **r2))
     return scores
 
 
-def gaps(days: Sequence[Judged], seed: int = 0) -> list[Gap]:
+def r2_differences(days: Sequence[DayPredictions], seed: int = 0) -> list[R2Difference]:
     """Micro-segments' pooled R² minus that of each other grouping, by a paired bootstrap over customers.
 
-    A customer is drawn with all of its days, so months of the same customer do not pass for independent ones.
+    A customer is drawn with all of its days, because months of the same customer are not independent.
     """
-    everybody, place = np.unique(np.concatenate([day.customers for day in days]), return_inverse=True)
-    if not len(everybody):
+    ids, index = np.unique(np.concatenate([day.customers for day in days]), return_inverse=True)
+    if not len(ids):
         return []
-    n = len(everybody)
+    n = len(ids)
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
-    found = []
+    weights = random.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+    differences = []
     for measure in MEASURES:
-        came = [day.came[measure] for day in days]
-        around = np.bincount(place, np.concatenate([(one - one.mean()) ** 2 for one in came]), minlength=n)
+        outcomes = [day.outcomes[measure] for day in days]
+        deviations = [(outcome - outcome.mean()) ** 2 for outcome in outcomes]
+        squares = np.bincount(index, np.concatenate(deviations), minlength=n)
 
-        def wrong(grouping: str, measure: str = measure, came: list[np.ndarray] = came) -> np.ndarray:
-            errors = [(one - day.told[grouping][measure]) ** 2 for one, day in zip(came, days, strict=True)]
-            return np.bincount(place, np.concatenate(errors), minlength=n)
+        def squared_errors(grouping: str, measure: str = measure, outcomes: list[np.ndarray] = outcomes) -> np.ndarray:
+            predictions = [day.predictions[grouping][measure] for day in days]
+            errors = [(outcome - predicted) ** 2 for outcome, predicted in zip(outcomes, predictions, strict=True)]
+            return np.bincount(index, np.concatenate(errors), minlength=n)
 
-        ours = wrong(OURS)
-        for other in days[0].told:
-            if other == OURS or around.sum() <= 0:
+        own_errors = squared_errors(OURS)
+        for other in days[0].predictions:
+            if other == OURS or squares.sum() <= 0:
                 continue
-            fall = wrong(other) - ours
-            draws = (drawn @ fall) / np.maximum(drawn @ around, 1e-12)
+            fall = squared_errors(other) - own_errors
+            draws = (weights @ fall) / np.maximum(weights @ squares, 1e-12)
             low, high = np.quantile(draws, [0.025, 0.975])
-            found.append(Gap(other, measure, float(fall.sum() / around.sum()), float(low), float(high)))
-    return found
+            differences.append(R2Difference(other, measure, float(fall.sum() / squares.sum()), float(low), float(high)))
+    return differences

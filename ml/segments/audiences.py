@@ -42,7 +42,7 @@ def expand_patterns(specs: Sequence[AudienceSpec], columns: Collection[str]) -> 
         if len(patterns) > 1 or "*" not in spec.name:
             listed = ", ".join(sorted(f"{one}*" for one in patterns))
             raise rules.RuleError(
-                f"{spec.when!r} has the patterns {listed}: use one pattern only, and put a * in the audience's name "
+                f"{spec.when!r} contains {listed}: write one pattern, and put a * in the audience's name "
                 "where its replacement belongs"
             )
         stem = patterns.pop()

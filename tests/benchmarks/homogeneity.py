@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
-from ml.evidence.comparison import fitted, gaps, judged_on, pooled, with_layers
-from ml.evidence.groupings import MEASURES, OURS, Judged
+from ml.evidence.comparison import fit_models, pooled_scores, predict_day, r2_differences, refit_layers
+from ml.evidence.groupings import MEASURES, OURS, DayPredictions
 from ml.features import CustomerHistory
 from ml.restate import Models, Specs
 from tests.benchmarks.value_tables import facts_of
@@ -39,15 +39,15 @@ def week_end_before(day: date) -> date:
 
 def models_of(facts: CustomerHistory, specs: Specs, days: Sequence[date]) -> dict[date, Models]:
     """The models in force on each day."""
-    return {day: fitted(facts, week_end_before(day), specs) for day in days}
+    return {day: fit_models(facts, week_end_before(day), specs) for day in days}
 
 
-def judged_days(facts: CustomerHistory, models: Mapping[date, Models]) -> list[Judged]:
+def judged_days(facts: CustomerHistory, models: Mapping[date, Models]) -> list[DayPredictions]:
     """Each day's groupings and what came; a day with too few customers is left out."""
     found = []
     for day, in_force in models.items():
         until = day + timedelta(days=in_force.specs.segments.outcome_window_days)
-        one = judged_on(facts, day, in_force, learn=month_before(day), until=until)
+        one = predict_day(facts, day, in_force, earlier_day=month_before(day), until=until)
         if one is not None:
             found.append(one)
     return found
@@ -58,7 +58,9 @@ def with_fewer(facts: CustomerHistory, models: Mapping[date, Models], count: int
     found = {}
     for day, one in models.items():
         segments = replace(one.specs.segments, layers=one.specs.segments.layers[:count])
-        found[day] = with_layers(facts, week_end_before(day), replace(one, specs=replace(one.specs, segments=segments)))
+        found[day] = refit_layers(
+            facts, week_end_before(day), replace(one, specs=replace(one.specs, segments=segments))
+        )
     return found
 
 
@@ -66,12 +68,12 @@ def lines(specs: Specs, facts: CustomerHistory, days: Sequence[date] = DAYS) -> 
     """The table of groupings with the gaps to micro-segments, then the table of the layers one by one."""
     models = models_of(facts, specs, days)
     judged = judged_days(facts, models)
-    between = {(gap.other, gap.measure): gap for gap in gaps(judged)}
+    between = {(gap.other, gap.measure): gap for gap in r2_differences(judged)}
     yield f"Pooled over {', '.join(map(str, days))}; {sum(len(one.customers) for one in judged):,} customer days."
     yield ""
     yield "| | groups | R² spend | micro-segments more by | R² log(1 + spend) | micro-segments more by |"
     yield "|---|--:|--:|--:|--:|--:|"
-    for score in pooled(judged):
+    for score in pooled_scores(judged):
         name = f"**{score.grouping}**" if score.grouping == OURS else score.grouping
         cells = [name, f"{score.groups:,}"]
         for measure in MEASURES:
@@ -85,7 +87,7 @@ def lines(specs: Specs, facts: CustomerHistory, days: Sequence[date] = DAYS) -> 
     layers = specs.segments.layers
     for count in range(len(layers) + 1):
         fewer = judged_days(facts, with_fewer(facts, models, count))
-        score = next(one for one in pooled(fewer) if one.grouping == OURS)
+        score = next(one for one in pooled_scores(fewer) if one.grouping == OURS)
         words = "/".join(["stage", *(layer.name for layer in layers[:count])])
         yield f"| {words} | {score.groups} | {score.r2_spend:.3f} | {score.r2_log_spend:.3f} |"
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ml import lifecycle, segments, value
-from ml.evidence.comparison import fitted, judged_on, pooled
+from ml.evidence.comparison import fit_models, pooled_scores, predict_day
 from ml.evidence.groupings import OURS
 from ml.features import CustomerHistory
 from ml.restate import Models, Specs, restate
@@ -65,7 +65,7 @@ def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     """The table of flicker, undamped and damped."""
     counts = {(damped, step): np.zeros(3) for damped in (False, True) for step in (1, 7)}
     for fit in FITS:
-        models = fitted(facts, fit, specs)
+        models = fit_models(facts, fit, specs)
         days = [fit + timedelta(number) for number in range(1, FOLLOWED + 1)]
         for damped in (False, True):
             seen = strings(facts, models, days, is_damped=damped)
@@ -75,10 +75,10 @@ def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     told = {}
     for damped in (False, True):
         judged = [
-            judged_on(facts, day, models, learn=month_before(day), until=day + timedelta(28), is_damped=damped)
+            predict_day(facts, day, models, earlier_day=month_before(day), until=day + timedelta(28), is_damped=damped)
             for day, models in in_force.items()
         ]
-        told[damped] = next(one for one in pooled([one for one in judged if one]) if one.grouping == OURS)
+        told[damped] = next(one for one in pooled_scores([one for one in judged if one]) if one.grouping == OURS)
     yield f"Models frozen on {', '.join(map(str, FITS))}, {FOLLOWED} days each; R² on {len(DAYS)} firsts of a month."
     yield ""
     yield "| | undamped | damped | ratio |"
@@ -131,7 +131,7 @@ def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     total = dict.fromkeys(before, 0.0)
     for earlier, later in pairwise(weeks):
         choices, said = trained(facts, later, before["choices"], specs)
-        after = {"frozen": frozen, "choices": choices, "fresh": fitted(facts, later, specs)}
+        after = {"frozen": frozen, "choices": choices, "fresh": fit_models(facts, later, specs)}
         shares = {}
         for name, models in after.items():
             one, other = (_on(facts, which, day) for which, day in ((before[name], earlier), (models, later)))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.evidence.comparison import fitted
+from ml.evidence.comparison import fit_models
 from ml.features import CustomerHistory, FeatureSpec
 from ml.journeys import movements
 from ml.lifecycle import LifecycleSpec
@@ -64,7 +64,7 @@ def business(seed: int, customers: int = 1_500, week: tuple[float, ...] = EVENLY
 def quiet_moves(facts: CustomerHistory) -> np.ndarray:
     """By weekday, Monday first: movements by behaviour of customers who bought nothing on the day. Shape (7,)."""
     fit = START + timedelta(7 * WEEKS - 1)  # a Sunday
-    models = fitted(facts, fit, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
+    models = fit_models(facts, fit, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
     days = [fit + timedelta(number) for number in range(FOLLOWED + 1)]
     states = restate(ENGINE, facts.snapshot_of(*days), models, facts.snapshot)
     parts = {day: states.filter(pc.equal(states["day"], day)) for day in days}

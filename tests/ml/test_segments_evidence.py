@@ -1,4 +1,4 @@
-"""What micro-segments tell of next month's spend: shrinkage, the yardsticks, and that nothing judged had been seen."""
+"""Claims about the evidence: shrinkage, the alternatives, and that models have not seen the outcomes they predict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
-from ml.evidence.comparison import fitted, gaps, judged_on, pooled, segment_evidence
+from ml.evidence.comparison import fit_models, pooled_scores, predict_day, r2_differences, segment_evidence
 from ml.evidence.groupings import (
     BINS,
     INDIVIDUAL,
@@ -23,9 +23,9 @@ from ml.evidence.groupings import (
     RFM,
     RFM_LIFETIME,
     STAGES,
-    Judged,
-    acted_upon,
-    judged,
+    DayPredictions,
+    actionable_groups,
+    predict_by_groupings,
 )
 from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleSpec
@@ -40,7 +40,7 @@ AS_OF = date(2024, 1, 1) + timedelta(days=180)
 SPEC = SegmentSpec(
     (
         LayerSpec("value", ("spend_90d",), k=3),
-        LayerSpec("engagement", ("recency_days", "purchase_days_28d"), k=2),
+        LayerSpec("engagement", ("recency_days", "purchase_predicted28d"), k=2),
     ),
     min_cluster_customers=20,
 )
@@ -76,13 +76,13 @@ def test_shrinkage_up_the_tree_beats_raw_means_and_complete_pooling_on_known_mea
         for leaf in np.unique(strings):
             mine = strings == leaf
             stage = np.char.startswith(strings, leaf.split("/")[0])
-            told = {
+            predictions = {
                 "shrunk": shrunk[leaf],
                 "raw": outcome[mine].mean(),
                 "pooled": outcome.mean(),
                 "stage": outcome[stage].mean(),
             }
-            for name, value in told.items():
+            for name, value in predictions.items():
                 wrong[name].append((value - truth[leaf]) ** 2)
     error = {name: float(np.mean(values)) for name, values in wrong.items()}
     assert error["shrunk"] < 0.6 * min(error["raw"], error["pooled"], error["stage"]), error
@@ -112,61 +112,63 @@ def test_large_groups_keep_their_own_mean_and_lone_customers_take_the_prefixs() 
 @given(
     st.lists(st.sampled_from(["a/x.A/y.A", "a/x.A/y.B", "a/x.B/y.A", "b/x.A", "c"]), max_size=120), st.integers(1, 40)
 )
-def test_every_group_acted_upon_has_enough_customers_and_is_the_longest_that_has(texts: list[str], least: int) -> None:
+def test_every_actionable_group_has_enough_customers_and_is_the_longest_that_has(
+    texts: list[str], min_customers: int
+) -> None:
     strings = np.array(texts, dtype=str)
-    acted = acted_upon(strings, least)
+    groups = actionable_groups(strings, min_customers)
 
     def under(prefix: str) -> int:
         return sum(prefix in prefixes(one) for one in texts)
 
-    for string, group in zip(texts, acted.tolist(), strict=True):
+    for string, group in zip(texts, groups.tolist(), strict=True):
         if group:
-            assert group in prefixes(string) and under(group) >= least
+            assert group in prefixes(string) and under(group) >= min_customers
         longer = prefixes(string)[prefixes(string).index(group) + 1 :] if group else prefixes(string)
-        assert all(under(one) < least for one in longer)
+        assert all(under(one) < min_customers for one in longer)
 
 
 # ── pooling and intervals ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def a_day(seed: int, skill: float, customers: int = 400) -> Judged:
+def a_day(seed: int, skill: float, customers: int = 400) -> DayPredictions:
     random = np.random.default_rng(seed)
-    came = random.normal(0, 1, customers)
-    told = {
-        OURS: skill * came,
-        RFM: 0.2 * came,
-        "twin": skill * came,
+    outcomes = random.normal(0, 1, customers)
+    predictions = {
+        OURS: skill * outcomes,
+        RFM: 0.2 * outcomes,
+        "same": skill * outcomes,
     }
-    return Judged(
+    return DayPredictions(
         np.array([f"c{i:04d}" for i in range(customers)]),
-        dict.fromkeys(MEASURES, came),
-        {name: dict.fromkeys(MEASURES, value) for name, value in told.items()},
-        dict.fromkeys(told, 5),
+        dict.fromkeys(MEASURES, outcomes),
+        {name: dict.fromkeys(MEASURES, value) for name, value in predictions.items()},
+        dict.fromkeys(predictions, 5),
     )
 
 
-def test_pooled_r2_is_one_minus_all_errors_over_all_squares_around_each_days_mean() -> None:
+def test_pooled_r2_is_one_minus_all_errors_over_all_squares_around_each_predictedmean() -> None:
     days = [a_day(0, 0.5), a_day(1, 0.9, customers=100)]
-    score = next(one for one in pooled(days) if one.grouping == OURS)
-    wrong = sum(((d.came["r2_spend"] - d.told[OURS]["r2_spend"]) ** 2).sum() for d in days)
-    around = sum(((d.came["r2_spend"] - d.came["r2_spend"].mean()) ** 2).sum() for d in days)
-    assert score.r2_spend == pytest.approx(1 - wrong / around) and score.groups == 5
-    alone = next(one for one in pooled(days[:1]) if one.grouping == OURS)
-    assert alone.r2_spend == pytest.approx(r2(days[0].came["r2_spend"], days[0].told[OURS]["r2_spend"]))
+    score = next(one for one in pooled_scores(days) if one.grouping == OURS)
+    errors = sum(((d.outcomes["r2_spend"] - d.predictions[OURS]["r2_spend"]) ** 2).sum() for d in days)
+    squares = sum(((d.outcomes["r2_spend"] - d.outcomes["r2_spend"].mean()) ** 2).sum() for d in days)
+    assert score.r2_spend == pytest.approx(1 - errors / squares) and score.groups == 5
+    alone = next(one for one in pooled_scores(days[:1]) if one.grouping == OURS)
+    assert alone.r2_spend == pytest.approx(r2(days[0].outcomes["r2_spend"], days[0].predictions[OURS]["r2_spend"]))
 
 
-def test_gaps_are_sure_where_there_is_one_and_nothing_where_there_is_none() -> None:
-    found = {(gap.other, gap.measure): gap for gap in gaps([a_day(0, 0.5), a_day(1, 0.5)])}
-    better, same = found[RFM, "r2_spend"], found["twin", "r2_spend"]
-    assert 0 < better.low < better.mean < better.high
+def test_differences_are_significant_where_there_is_one_and_zero_where_there_is_none() -> None:
+    differences = {(one.other, one.measure): one for one in r2_differences([a_day(0, 0.5), a_day(1, 0.5)])}
+    positive, same = differences[RFM, "r2_spend"], differences["same", "r2_spend"]
+    assert 0 < positive.low < positive.mean < positive.high
     assert same.low == same.mean == same.high == 0
-    again = {(gap.other, gap.measure): gap for gap in gaps([a_day(0, 0.5), a_day(1, 0.5)])}
-    assert again == found
+    repeated = {(one.other, one.measure): one for one in r2_differences([a_day(0, 0.5), a_day(1, 0.5)])}
+    assert repeated == differences
 
 
 def test_months_of_the_same_customers_do_not_pass_for_independent_ones() -> None:
     once, twice = [a_day(0, 0.5)], [a_day(0, 0.5), a_day(0, 0.5)]
-    width = [next(g.high - g.low for g in gaps(days) if g.other == RFM) for days in (once, twice)]
+    width = [next(g.high - g.low for g in r2_differences(days) if g.other == RFM) for days in (once, twice)]
     assert width[1] == pytest.approx(width[0])
 
 
@@ -182,26 +184,26 @@ def slow_business(customers: int = 6_000, days: int = 700, gap: float = 240.0) -
     keep = bought[:, :days].any(axis=1)
     bought, paid = bought[keep], paid[keep]
     parts, spend = [], []
-    for at in (days, days + 28):
-        past, recent = bought[:, :at], slice(at - 90, at)
+    for end in (days, days + 28):
+        past, recent = bought[:, :end], slice(end - 90, end)
         recency = np.argmax(past[:, ::-1], axis=1)
         values = {
-            "recency_days": recency, "purchase_days": past.sum(axis=1), "spend": paid[:, :at].sum(axis=1),
+            "recency_days": recency, "purchase_days": past.sum(axis=1), "spend": paid[:, :end].sum(axis=1),
             "orders_90d": past[:, recent].sum(axis=1), "spend_90d": paid[:, recent].sum(axis=1),
         }  # fmt: skip
         ids = [f"c{number:05d}" for number in range(len(past))]
         text = np.where(recency > 365, "churn", "active")
         parts.append(pa.table({"customer_id": ids, "stage": text, "micro_segment": text, **values}))
-        spend.append(paid[:, at : at + 28].sum(axis=1))
+        spend.append(paid[:, end : end + 28].sum(axis=1))
     return pa.concat_tables(parts), np.concatenate(spend)
 
 
-def test_where_most_have_not_bought_for_90_days_a_grid_of_the_lifetime_is_the_yardstick() -> None:
+def test_where_most_have_not_bought_for_90_days_a_lifetime_grid_explains_more() -> None:
     restated, spend = slow_business()
-    first = np.arange(len(spend)) < len(spend) // 2
+    is_earlier = np.arange(len(spend)) < len(spend) // 2
     assert (restated["orders_90d"].to_numpy() == 0).mean() > 0.6
-    day = judged(restated, spend, first)
-    scores = {one.grouping: one for one in pooled([day])}
+    day = predict_by_groupings(restated, spend, is_earlier)
+    scores = {one.grouping: one for one in pooled_scores([day])}
     assert day.groups[RFM] < 25 and day.groups[RFM_LIFETIME] > 60
     assert scores[RFM_LIFETIME].r2_log_spend > max(scores[RFM].r2_log_spend, scores[STAGES].r2_log_spend)
 
@@ -214,12 +216,12 @@ def rows() -> dict[str, pa.Table]:
     from ml import tables
 
     made = simulate(SimulationSpec(customers=500, days=240, seed=2)).tables
-    found = {}
+    inputs = {}
     for name, table in tables.INPUTS.items():
         one = made.get(name, table.empty())
         stamp = table.stamp or "occurred_at"
-        found[name] = one.append_column("day", one[stamp].cast(pa.date32(), safe=False))
-    return found
+        inputs[name] = one.append_column("day", one[stamp].cast(pa.date32(), safe=False))
+    return inputs
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,7 @@ def facts(rows: dict[str, pa.Table]) -> CustomerHistory:
 
 @pytest.fixture(scope="module")
 def in_force(facts: CustomerHistory) -> Models:
-    return fitted(facts, AS_OF, Specs(ValueSpec(horizon_days=56), LifecycleSpec(), SPEC))
+    return fit_models(facts, AS_OF, Specs(ValueSpec(horizon_days=56), LifecycleSpec(), SPEC))
 
 
 @pytest.fixture(scope="module")
@@ -252,27 +254,30 @@ def test_evidence_knows_nothing_of_later_days(facts: CustomerHistory, in_force: 
 def test_models_that_are_judged_have_not_seen_the_window_that_judges_them(
     rows: dict[str, pa.Table], facts: CustomerHistory, in_force: Models
 ) -> None:
-    """Everything dated inside the window is made ten times as dear: the models that tell it stay the same."""
+    """Everything inside the window costs ten times as much: the models that predict it stay the same."""
     apply = AS_OF - timedelta(days=SPEC.outcome_window_days)
     bought = rows["transactions"]
-    dear = pc.if_else(
+    amounts = pc.if_else(
         pc.greater(bought["day"], pa.scalar(apply)), pc.multiply(bought["amount"], 10.0), bought["amount"]
     )
-    place = bought.column_names.index("amount")
+    column = bought.column_names.index("amount")
     changed = CustomerHistory.from_rows(
-        ENGINE, FeatureSpec(), **{**rows, "transactions": bought.set_column(place, "amount", dear)}
+        ENGINE, FeatureSpec(), **{**rows, "transactions": bought.set_column(column, "amount", amounts)}
     )
-    then, again = (fitted(one, apply, in_force.specs) for one in (facts, changed))
+    then, again = (fit_models(one, apply, in_force.specs) for one in (facts, changed))
     learn = apply - timedelta(days=SPEC.outcome_window_days)
-    told = [
-        judged_on(one, apply, models, learn=learn, until=AS_OF) for one, models in ((facts, then), (changed, again))
+    predicted = [
+        predict_day(one, apply, models, earlier_day=learn, until=AS_OF)
+        for one, models in ((facts, then), (changed, again))
     ]
     assert then.layers == again.layers and then.lifecycle == again.lifecycle
-    assert told[0] is not None and told[1] is not None
-    for grouping in told[0].told:
+    assert predicted[0] is not None and predicted[1] is not None
+    for grouping in predicted[0].predictions:
         for measure in MEASURES:
-            assert np.array_equal(told[0].told[grouping][measure], told[1].told[grouping][measure])
-    assert not np.allclose(told[0].came["r2_spend"], told[1].came["r2_spend"])
+            assert np.array_equal(
+                predicted[0].predictions[grouping][measure], predicted[1].predictions[grouping][measure]
+            )
+    assert not np.allclose(predicted[0].outcomes["r2_spend"], predicted[1].outcomes["r2_spend"])
 
 
 def test_evidence_does_not_ask_the_models_in_force(
