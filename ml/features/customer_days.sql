@@ -23,7 +23,7 @@ line_days AS (
     GROUP BY customer_id, day
 ),
 event_kinds AS (
-    -- What an event was is read from its type: every business has its own words for the same few things.
+    -- The kind of an event follows from its type: every business has its own words for the same few things.
     SELECT event_type,
            CASE WHEN word LIKE '%view%' OR word LIKE '%visit%' OR word LIKE '%page%' THEN 1 ELSE 0 END AS is_page_view,
            CASE WHEN (word LIKE '%cart%' OR word LIKE '%checkout%' OR word LIKE '%basket%')

@@ -20,9 +20,9 @@ MIN_STAR_SHARE, MAX_STAR_SHARE = 0.05, 0.20  # bounds of a share of stars that i
 def share_holding_half(ltv: Array) -> float | None:
     """Estimate the share of the fewest customers who hold half of all LTV.
 
-    Where value is spread evenly that would be half of the customers, of whom no fifth stands out: hence the upper
-    bound. The point of the Lorenz curve farthest from equality is no better knee: it lies where LTV is the mean, which
-    a third of the customers exceed even where value is as concentrated as in the lognormal law with SD 1.
+    Where value is spread evenly, half of the customers hold half of it and nobody stands out: hence the upper bound.
+    The point of the Lorenz curve farthest from equality is no better knee: it lies where LTV is the mean, which a third
+    of the customers exceed even where value is as concentrated as in the lognormal law with SD 1.
 
     Parameters
     ----------

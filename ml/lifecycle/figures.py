@@ -61,7 +61,7 @@ def silence_return(curve: ReturnCurve, threshold: float, window: int, as_of: dat
         days, np.clip(chance - error, 0, 100), np.clip(chance + error, 0, 100), color="#1b6ca8", alpha=0.2
     )
     axes.plot(days, chance, color="#1b6ca8", label="of those silent for so long (band: 95 %)")
-    axes.axhline(threshold * 100, color="#9aa5ad", linestyle="--", label=f"asked for: fewer than {threshold:.0%}")
+    axes.axhline(threshold * 100, color="#9aa5ad", linestyle="--", label=f"threshold: {threshold:.0%}")
     axes.axvline(window, color="#c0392b", label=f"churn after {window} days")
     axes.set(title=f"Who comes back after a silence, as known on {as_of}")
     axes.set(xlabel="days since the last purchase", ylabel=f"return within {curve.within_days} days (%)")

@@ -1,5 +1,5 @@
--- Silences: the days between a purchase day and the next, counted while they are watched, from $since to $as_of. A day
--- of silence u is watched if it falls into that span; a silence without an end is cut off at $as_of. Per group of
+-- Silences: the days between a purchase day and the next, counted while they are observed, from $since to $as_of. A day
+-- of silence u is observed if it lies in that span; a silence without an end is censored at $as_of. Per group of
 -- customers and number of days: how many silences come into view at that length, leave it, and end there in a return.
 WITH purchases AS (
     SELECT customer_days.customer_id AS customer_id, customer_days.day AS day,
@@ -15,15 +15,15 @@ silences AS (
     FROM purchases
     WHERE COALESCE(next_day, $as_of) > $since
 ),
-watched AS (
+observed AS (
     SELECT people.part AS part, silences.entered AS entered, silences.lasted AS lasted, silences.returned AS returned
     FROM silences JOIN people ON people.customer_id = silences.customer_id
     WHERE silences.entered < silences.lasted
 )
 SELECT part, days, SUM(entered) AS entered, SUM(lasted) AS lasted, SUM(returned) AS returned
 FROM (
-    SELECT part, entered AS days, 1 AS entered, 0 AS lasted, 0 AS returned FROM watched
-    UNION ALL SELECT part, lasted AS days, 0 AS entered, 1 AS lasted, returned FROM watched
+    SELECT part, entered AS days, 1 AS entered, 0 AS lasted, 0 AS returned FROM observed
+    UNION ALL SELECT part, lasted AS days, 0 AS entered, 1 AS lasted, returned FROM observed
 ) AS ends
 GROUP BY part, days
 ORDER BY part, days

@@ -140,7 +140,7 @@ def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, pr
         Days, and why.
     """
     before = preset if incumbent is None else incumbent
-    asked = {"threshold": threshold, "within": curve.within_days}
+    target = {"threshold": threshold, "within": curve.within_days}
     if curve.longest_observed < 0:
         return before, Reason(WindowCode.CHURN_UNWATCHED, {"days": before, "within": curve.within_days})
     crossing = curve.crossing(threshold)
@@ -152,10 +152,10 @@ def churn_window(curve: ReturnCurve, threshold: float, incumbent: int | None, pr
             else before
         )
         chance = float(curve.fitted[curve.longest_observed])
-        figures = {"days": int(days), "reach": int(curve.longest_observed), "chance": chance, **asked}
+        figures = {"days": int(days), "reach": int(curve.longest_observed), "chance": chance, **target}
         return days, Reason(WindowCode.CHURN_BEYOND_HISTORY, figures)
     low, high = (min(max(days, MIN_CHURN_AFTER), MAX_CHURN_AFTER) for days in curve.interval(threshold))
-    fitting = {"low": int(low), "high": int(high), **asked}
+    fitting = {"low": int(low), "high": int(high), **target}
     if incumbent is not None and low <= min(incumbent, curve.longest_observed) <= high:
         return incumbent, Reason(WindowCode.CHURN_UNCHANGED, {"days": incumbent, **fitting})
     days = min(max(crossing if incumbent is None else incumbent, low), high)
