@@ -45,6 +45,7 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("strange", "strangers"), "unknown_customers, MAX_UNKNOWN_SEGMENT_SHARE"),
 }
 ALLOWED = {  # a name that is the field's own after all
+    **dict.fromkeys(("finding", "Finding"), "an objection of an audit, or a caveat"),
     "main": "the entry point of a program",
     "line": "a line of a text, or of a receipt",
 }

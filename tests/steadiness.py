@@ -334,7 +334,7 @@ class ActionWeek:
 
     def decision(self, who: np.ndarray) -> str:
         """What is decided among some customers, cells estimated anew."""
-        per_row = ("score", "propensity", "treated", "kept", "outcome", "fold")
+        per_row = ("score", "propensity", "treated", "in_overlap", "outcome", "fold")
         drawn = replace(
             self.scores, customer=np.arange(len(who)), **{name: getattr(self.scores, name)[who] for name in per_row}
         )

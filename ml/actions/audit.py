@@ -1,11 +1,11 @@
-"""The experiment auditor: whether arms that are said to be randomised look as if chance had chosen them.
+"""The experiment audit: whether arms that are declared randomised look as if chance had assigned them.
 
 Belongs here: tests of the sample ratio and of balance, from arrays, with codes and figures. Does not belong here: which
-rows are audited (see `ml.actions.estimation`) and what an effect is worth once its audit is known.
+rows are audited (see `ml.actions.estimation`) and whether an effect may be used once its audit is known.
 
-A *sample ratio* that the stated chances do not explain says that rows are missing or were counted twice (Fabijan et
-al. 2019). It warns. *Arms that differ before the exposure* say that who is missing, or who was chosen, was no accident:
-then nothing stands on the design any more, whatever the ratio.
+A *sample ratio mismatch* means that rows are missing or were counted twice (Fabijan et al. 2019). It is a warning.
+*Arms that differ before the exposure* mean that customers were not assigned, or are not missing, at random: the design
+can then no longer be relied on, whatever the ratio.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-BALANCE_LEVEL = 0.01  # chance that a clean project, with all of its actions, is taken for one that is not randomised
-RATIO_LEVEL = 0.001  # the usual level of sample-ratio tests: below it nobody looks for another explanation
-_LEAST_VARIED = 30  # rows in which a feature differs from its most frequent value, below which it is not tested
-_LEAST_DIRECTION = 0.02  # directions with less variance than this share of a feature's own repeat what others say
-_CUSTOMERS_PER_DIRECTION = 10
-_LEAST_VARIANCE = 5.0  # of the treated in a campaign, below which it is pooled with others like it
+BALANCE_LEVEL = 0.01  # false positive rate over all actions of a project
+RATIO_LEVEL = 0.001  # the usual level of tests of the sample ratio
+_MIN_VARYING_ROWS = 30  # rows in which a feature differs from its most frequent value, below which it is not tested
+_MIN_EIGENVALUE = 0.02  # of the correlation matrix, below which a component is redundant
+_MIN_CUSTOMERS_PER_COMPONENT = 10
+_MIN_CAMPAIGN_VARIANCE = 5.0  # of the number treated in a campaign, below which it is pooled with other small ones
 
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """How many exposures each arm has, and how many the stated chances expect.
+    """The number of exposures in each arm against what the stated propensities imply.
 
     Parameters
     ----------
-    treated, control : exposures of each arm; where a sample was taken, of which it is one
-    expected : share of treated ones that the chances expect
-    p : of a chi-square test; NaN where no chance was stated
-    missing : how many rows of one arm would make up for the difference
+    treated, control : float
+        Exposures of each arm, before any sampling.
+    expected : float
+        Expected share of treated exposures, 0 to 1.
+    p : float
+        p-value of a chi-square test; NaN where no propensity was stated.
     """
 
     treated: float
@@ -51,26 +53,35 @@ class SampleRatio:
     p: float
 
     @property
-    def short(self) -> bool:
-        """Whether treated rows are those that are missing."""
+    def is_treated_short(self) -> bool:
+        """Whether treated rows are missing, not control rows."""
         return self.treated < self.expected * (self.treated + self.control)
 
     @property
     def missing(self) -> float:
+        """Rows of the short arm that would make up for the difference."""
         odds = self.expected / max(1 - self.expected, 1e-9)
-        return odds * self.control - self.treated if self.short else self.treated / max(odds, 1e-9) - self.control
+        return (
+            odds * self.control - self.treated
+            if self.is_treated_short
+            else self.treated / max(odds, 1e-9) - self.control
+        )
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Whether what was known before the exposure tells the arms apart.
+    """Balance of the arms in what was known before the exposure.
 
     Parameters
     ----------
-    p : of the joint and the largest single difference together; 1 if nothing could be tested
-    feature : position of the feature that differs most, in `features`; -1 if there is none
-    difference : its difference between the arms, treated minus control, in standard deviations of its ranks
-    features : how many were tested
+    p : float
+        p-value of the joint test and the largest single difference together; 1 if nothing could be tested.
+    feature : int
+        Column of the feature that differs most; -1 if there is none.
+    difference : float
+        Its difference between the arms, treated minus control, in standard deviations of its ranks.
+    features : int
+        Number of features tested.
     """
 
     p: float
@@ -82,17 +93,26 @@ class Balance:
 def sample_ratio(
     treated: Mask, chance: Vector, stratum: Codes, customer: Codes, weight: Vector | None = None
 ) -> SampleRatio:
-    """Compare the arms' sizes with the stated chances, overall and campaign by campaign.
+    """Test the arms' sizes against the stated propensities, overall and by campaign.
 
-    The number of treated less its expectation, squared over its variance, is chi-square, overall and as a sum over the
-    campaigns. The smaller p of the two counts, doubled.
+    The squared difference between the number treated and its expectation, over its variance, is chi-square, overall
+    and summed over the campaigns. The result is the smaller of the two p-values, doubled.
 
     Parameters
     ----------
-    treated : got the action, shape (n,)
-    chance : stated chance of the action against control, shape (n,); NaN rows are left out
-    stratum, customer : integer codes of campaign and customer, shape (n,); a customer's first exposure comes first
-    weight : how many exposures a row stands for, shape (n,); 1 by default
+    treated : ndarray of shape (n_rows,)
+        Whether the row got the action.
+    chance : ndarray of shape (n_rows,)
+        Stated propensity of the action against control; rows with NaN are left out.
+    stratum, customer : ndarray of shape (n_rows,)
+        Integer codes of campaign and customer; a customer's first exposure comes first.
+    weight : ndarray of shape (n_rows,), optional
+        Number of exposures that a row represents; 1 by default.
+
+    Returns
+    -------
+    SampleRatio
+        Sizes and p-value.
     """
     from scipy.special import chdtrc
 
@@ -103,25 +123,25 @@ def sample_ratio(
         return SampleRatio(n_1, n_0, float("nan"), float("nan"))
     expected = float(np.average(chance[known], weights=weight[known]))
     excess = (weight * (treated - np.where(known, chance, 0.0)))[known]
-    # A row that stands for many exposures varies like as many.
+    # A row that represents many exposures has their variance.
     independent = (weight * chance * (1 - chance))[known]
     person = np.unique(customer[known], return_inverse=True)[1]
     clustered = float(np.sum(np.bincount(person, weights=excess / np.sqrt(weight[known])) ** 2))
-    # With one row a customer the variance is known; where there are more, it is that of customers, if that is larger.
+    # With one row per customer the variance is known; with repeats it is the clustered one, if that is larger.
     has_repeats = int(person.max()) + 1 < len(person)
     total = max(float(independent.sum()), clustered if has_repeats else 0.0, 1e-12)
     p = float(chdtrc(1, excess.sum() ** 2 / total))
-    # Campaign by campaign, each customer counts once: one lot may have decided all of a customer's exposures.
+    # By campaign, each customer counts once: one draw may have decided all of a customer's exposures.
     first = np.unique(person, return_index=True)[1]
-    place = np.unique(stratum[known][first], return_inverse=True)[1]
-    # A sample of an arm holds as much of it in all as its weights say, but of each campaign only about so: there a row
-    # counts with the square of its weight.
+    campaign = np.unique(stratum[known][first], return_inverse=True)[1]
+    # The weights of a sample are exact for an arm as a whole but only approximate within a campaign, where a row
+    # therefore counts with the square of its weight.
     spread = independent[first]
-    sums, variance = np.bincount(place, excess[first]), np.bincount(place, weight[known][first] * spread)
-    of_rows = np.bincount(place, spread / weight[known][first])  # how normal a sum is depends on how many rows it has
-    large = of_rows >= _LEAST_VARIANCE
+    sums, variance = np.bincount(campaign, excess[first]), np.bincount(campaign, weight[known][first] * spread)
+    of_rows = np.bincount(campaign, spread / weight[known][first])  # normality depends on the number of rows
+    large = of_rows >= _MIN_CAMPAIGN_VARIANCE
     pairs = [*zip(sums[large], variance[large], strict=True)]
-    if of_rows[~large].sum() >= _LEAST_VARIANCE:
+    if of_rows[~large].sum() >= _MIN_CAMPAIGN_VARIANCE:
         pairs.append((sums[~large].sum(), variance[~large].sum()))
     if len(pairs) > 1:
         p = min(1.0, 2 * min(p, float(chdtrc(len(pairs), sum(s**2 / v for s, v in pairs)))))
@@ -129,60 +149,82 @@ def sample_ratio(
 
 
 def balance(features: Vector, treated: Mask, chance: Vector, stratum: Codes, customer: Codes) -> Balance:
-    """Test whether features known before the exposure tell the arms apart, beyond what the chances explain.
+    """Test whether features known before the exposure predict the arm, beyond what the propensities explain.
 
-    The score test of a logistic regression of the arm on the ranks of all features, with the logit of the known chance
-    as offset and an intercept per campaign, so that a mere difference in the arms' sizes is none between them. Ranks,
-    since spend has tails that no normal approximation survives. Sums are clustered by customer. The joint statistic
-    (Hotelling's T², as F) finds many small differences, the largest single one (Bonferroni) one of one kind; the
-    smaller p of the two counts, doubled.
+    The score test of a logistic regression of the arm on the ranks of all features, with the logit of the known
+    propensity as offset and an intercept per campaign, so that a mere difference in the arms' sizes does not count.
+    Ranks are used because spend is too heavy-tailed for a normal approximation. Sums are clustered by customer. The
+    joint statistic (Hotelling's T², as F) detects many small differences, the largest single one (Bonferroni) a large
+    one; the result is the smaller of the two p-values, doubled.
 
     Parameters
     ----------
-    features : shape (n, columns); NaN where missing, which is tested too
-    treated : got the action, shape (n,)
-    chance : chance of the action against control, shape (n,)
-    stratum, customer : integer codes of campaign and customer, shape (n,)
+    features : ndarray of shape (n_rows, n_columns)
+        Values before the exposure; NaN where missing, and missingness is tested too.
+    treated : ndarray of shape (n_rows,)
+        Whether the row got the action.
+    chance : ndarray of shape (n_rows,)
+        Propensity of the action against control.
+    stratum, customer : ndarray of shape (n_rows,)
+        Integer codes of campaign and customer.
+
+    Returns
+    -------
+    Balance
+        p-value and largest difference.
     """
     from scipy.special import fdtrc, ndtr
 
-    residual = treated - _shifted(chance, treated, stratum)
+    residual = treated - _recalibrated(chance, treated, stratum)
     used = np.abs(residual) > 1e-9
-    people = min(len(np.unique(customer[used & treated])), len(np.unique(customer[used & ~treated])))
+    customers = min(len(np.unique(customer[used & treated])), len(np.unique(customer[used & ~treated])))
     ranks, column = _ranks(features[used])
-    if people < _LEAST_VARIED or not len(column):
+    if customers < _MIN_VARYING_ROWS or not len(column):
         return Balance(1.0, -1, 0.0, 0)
     weight = (np.abs(residual) * (1 - np.abs(residual)))[used]
-    place = np.unique(stratum[used], return_inverse=True)[1]
-    ranks = ranks - _group_means(ranks, weight, place)[place]
-    size = np.bincount(place)[place]
+    campaign = np.unique(stratum[used], return_inverse=True)[1]
+    ranks = ranks - _group_means(ranks, weight, campaign)[campaign]
+    size = np.bincount(campaign)[campaign]
     rows = residual[used][:, None] * ranks * np.sqrt(size / np.maximum(size - 1, 1))[:, None]
     person = np.unique(customer[used], return_inverse=True)[1]
     sums = _group_sums(rows, person)
     score, covariance = (residual[used][:, None] * ranks).sum(axis=0), sums.T @ sums
-    own = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
-    z = score / own
+    standard_error = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+    z = score / standard_error
     largest = int(np.argmax(np.abs(z)))
     single = min(1.0, len(z) * 2 * float(ndtr(-abs(z[largest]))))
-    values, vectors = np.linalg.eigh(covariance / np.outer(own, own))
-    most = max(1, people // _CUSTOMERS_PER_DIRECTION)
-    kept = np.flatnonzero(values > _LEAST_DIRECTION)[::-1][:most]
-    statistic = float(np.sum((vectors[:, kept].T @ z) ** 2 / values[kept]))
-    k, g = len(kept), len(sums)
+    values, vectors = np.linalg.eigh(covariance / np.outer(standard_error, standard_error))
+    max_components = max(1, customers // _MIN_CUSTOMERS_PER_COMPONENT)
+    components = np.flatnonzero(values > _MIN_EIGENVALUE)[::-1][:max_components]
+    statistic = float(np.sum((vectors[:, components].T @ z) ** 2 / values[components]))
+    k, g = len(components), len(sums)
     joint = float(fdtrc(k, g - k, statistic * (g - k) / (k * (g - 1)))) if g > k + 1 else 1.0
     arm = treated[used]
     spread = max(float(ranks[:, largest].std()), 1e-12)
-    apart = float(ranks[arm, largest].mean() - ranks[~arm, largest].mean()) / spread
-    return Balance(min(1.0, 2 * min(joint, single)), int(column[largest]), apart, len(np.unique(column)))
+    difference = float(ranks[arm, largest].mean() - ranks[~arm, largest].mean()) / spread
+    return Balance(min(1.0, 2 * min(joint, single)), int(column[largest]), difference, len(np.unique(column)))
 
 
-def audited(ratio: SampleRatio, balanced: Balance, names: Sequence[str], action: str, actions: int) -> list[Finding]:
-    """What the tests amount to; empty for a clean experiment.
+def audit_findings(
+    ratio: SampleRatio, balanced: Balance, names: Sequence[str], action: str, actions: int
+) -> list[Finding]:
+    """List what the tests found; empty for a clean experiment.
 
     Parameters
     ----------
-    names : of the features that were tested
-    actions : how many are audited with this one: the levels hold for all of them together
+    ratio, balanced : SampleRatio, Balance
+        Results of both tests.
+    names : sequence of str
+        Names of the features that were tested.
+    action : str
+        The action.
+    actions : int
+        Number of actions audited together: the levels hold for all of them.
+
+    Returns
+    -------
+    list of Finding
+        An imbalance, which blocks the action, and a sample ratio mismatch, which does not.
     """
     findings = []
     figures: Figures
@@ -191,40 +233,38 @@ def audited(ratio: SampleRatio, balanced: Balance, names: Sequence[str], action:
                    "features": float(balanced.features)}  # fmt: skip
         findings.append(Finding("arms_unbalanced", figures))
     if ratio.p < RATIO_LEVEL / max(actions, 1):
-        short = action if ratio.short else "control"
+        short = action if ratio.is_treated_short else "control"
         figures = {"treated": ratio.treated, "control": ratio.control, "expected": ratio.expected, "p": ratio.p,
                    "missing": ratio.missing, "short": short}  # fmt: skip
         findings.append(Finding("sample_ratio_mismatch", figures, blocks=False))
     return findings
 
 
-def _shifted(chance: Vector, treated: Mask, stratum: Codes) -> Vector:
-    """The chances with their odds multiplied, stratum by stratum, until they expect the treated that there are.
+def _recalibrated(chance: Vector, treated: Mask, stratum: Codes) -> Vector:
+    """The propensities, with the odds of each stratum multiplied so that they expect the observed number treated.
 
-    Strata with one arm only expect exactly what is there: they tell nothing.
+    In strata with one arm only they equal the arm: such strata carry no information.
     """
-    place = np.unique(stratum, return_inverse=True)[1]
-    wanted, size = np.bincount(place, weights=treated), np.bincount(place)
-    one_arm = (wanted == 0) | (wanted == size)
+    code = np.unique(stratum, return_inverse=True)[1]
+    observed, size = np.bincount(code, weights=treated), np.bincount(code)
+    one_arm = (observed == 0) | (observed == size)
     logit = np.log(np.clip(chance, 1e-6, 1 - 1e-6) / np.clip(1 - chance, 1e-6, 1))
     shift = np.zeros(len(size))
     for _ in range(30):
-        p = 1 / (1 + np.exp(-(logit + shift[place])))
-        step = (wanted - np.bincount(place, weights=p)) / np.maximum(np.bincount(place, weights=p * (1 - p)), 1e-9)
+        p = 1 / (1 + np.exp(-(logit + shift[code])))
+        step = (observed - np.bincount(code, weights=p)) / np.maximum(np.bincount(code, weights=p * (1 - p)), 1e-9)
         step = np.where(one_arm, 0.0, np.clip(step, -2, 2))
         shift += step
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
-    p = 1 / (1 + np.exp(-(logit + shift[place])))
-    return np.where(one_arm[place], treated.astype(float), p)
+    p = 1 / (1 + np.exp(-(logit + shift[code])))
+    return np.where(one_arm[code], treated.astype(float), p)
 
 
 def _ranks(features: Vector) -> tuple[Vector, Codes]:
-    """Centred ranks of each feature that varies, ties averaged, and whether it is missing where that varies too.
+    """Centred ranks of each feature that varies, ties averaged, and indicators of missing values that vary.
 
-    Returns
-    -------
-    Shape (n, tested), and the position in `features` that each column is about.
+    The second array has the column of `features` that each column of the first is made of.
     """
     from scipy.stats import rankdata
 
@@ -233,13 +273,13 @@ def _ranks(features: Vector) -> tuple[Vector, Codes]:
         values = features[:, position]
         known = np.isfinite(values)
         count = int(known.sum())
-        if min(count, len(known) - count) >= _LEAST_VARIED:
+        if min(count, len(known) - count) >= _MIN_VARYING_ROWS:
             columns.append((~known).astype(float))
             positions.append(position)
-        if count < 2 * _LEAST_VARIED:
+        if count < 2 * _MIN_VARYING_ROWS:
             continue
         _, counts = np.unique(values[known], return_counts=True)
-        if count - counts.max() < _LEAST_VARIED:
+        if count - counts.max() < _MIN_VARYING_ROWS:
             continue
         column = np.zeros(len(values))
         column[known] = (rankdata(values[known]) - (count + 1) / 2) / count

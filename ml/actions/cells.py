@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one action did in one micro-segment or prefix.
+    """The effect of one action in one micro-segment or prefix.
 
     Parameters
     ----------
-    micro_segment : the string, a prefix of it, or `all`
-    rows, customers : exposures of both arms inside the overlap, and whose they are
-    treated, control : exposures of each arm
-    treated_responders, control_responders : customers of each arm with an exposure that revenue followed
-    mean, error : mean score and its clustered standard error, from this cell alone
-    effect, variance : after shrinkage and calibration
-    own : share of the estimate that is the cell's own evidence, 0 to 1
-    treated_customers, control_customers : whose the exposures of each arm are; missing in models of older versions
+    micro_segment : str
+        The string, a prefix of it, or `all`.
+    rows, customers : int
+        Exposures of both arms inside the overlap, and their customers.
+    treated, control : int
+        Exposures of each arm.
+    treated_responders, control_responders : int
+        Customers of each arm with an exposure that was followed by revenue.
+    mean, standard_error : float
+        Mean score and its standard error clustered by customer, from this cell alone, in currency.
+    effect, variance : float
+        The estimate after shrinkage and calibration, and its variance.
+    shrinkage_weight : float
+        Weight of the cell's own mean in the estimate, 0 to 1; the rest is its parent's.
+    treated_customers, control_customers : int, optional
+        Customers of each arm; missing in models of older versions.
     """
 
     micro_segment: str
@@ -45,23 +53,23 @@ class Cell:
     treated_responders: int
     control_responders: int
     mean: float
-    error: float
+    standard_error: float
     effect: float
     variance: float
-    own: float
+    shrinkage_weight: float
     treated_customers: int | None = None
     control_customers: int | None = None
 
     @property
-    def people(self) -> tuple[int, int]:
-        """Customers of each arm: evidence is counted in these, since a customer's exposures repeat each other."""
+    def customers_by_arm(self) -> tuple[int, int]:
+        """Treated and control customers: evidence is counted in these, since a customer's exposures are correlated."""
         treated = self.treated if self.treated_customers is None else self.treated_customers
         return treated, self.control if self.control_customers is None else self.control_customers
 
     def lacks(self, spec: ActionPolicy) -> Finding | None:
-        """What is missing until the cell may be acted upon; None if nothing is."""
-        treated, control = self.people
-        if treated < spec.min_treated or control < spec.min_control or not np.isfinite(self.error):
+        """The evidence that is missing before the cell may be acted upon; None if it has enough."""
+        treated, control = self.customers_by_arm
+        if treated < spec.min_treated or control < spec.min_control or not np.isfinite(self.standard_error):
             figures = (treated, control, spec.min_treated, spec.min_control)
             return Finding("too_few_customers", dict(zip(_FLOORS, map(float, figures), strict=True)))
         responders = (self.treated_responders, self.control_responders)
@@ -84,36 +92,51 @@ def parent_of(micro_segment: str) -> str:
 
 
 def branch_of(micro_segment: str) -> list[str]:
-    """`all`, the stage, … and the string itself."""
+    """Every prefix of a string from `all` to the string itself."""
     return [ALL, *prefixes(micro_segment)]
 
 
 def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionPolicy) -> dict[str, Cell]:
-    """The cells of one action, from the root down.
+    """Estimate the effect of one action in every micro-segment and prefix, from the root down.
 
     A cell that meets the evidence floors is shrunk toward its parent by empirical Bayes, with the variance between
-    sibling cells by the method of moments (DerSimonian & Laird 1986), per depth; below the floors it takes the parent's
-    estimate. Then siblings are shifted together so that, weighted by exposures, they add up to their parent: hence
-    every level of the tree adds up to the overall effect.
+    sibling cells by the method of moments [1]_, per depth; below the floors it takes the parent's estimate. Siblings
+    are then shifted together so that, weighted by exposures, they average to their parent: every level of the tree
+    adds up to the overall effect.
 
     Parameters
     ----------
-    scores : scores of the action
-    micro_segments : the string of each row, under the choices in force
+    scores : Scores
+        Scores of the action.
+    micro_segments : ndarray of shape (n_rows,)
+        The string of each row, under the choices in force.
+    spec : ActionPolicy
+        The evidence floors.
+
+    Returns
+    -------
+    dict of str to Cell
+        By string or prefix; `all` is the root.
+
+    References
+    ----------
+    .. [1] DerSimonian, R. & Laird, N. (1986). Meta-analysis in clinical trials. Controlled Clinical Trials 7, 177-188.
     """
-    rows = np.flatnonzero(scores.kept)
+    rows = np.flatnonzero(scores.in_overlap)
     levels, code = np.unique(np.asarray(micro_segments, dtype=str)[rows], return_inverse=True)
     chains = [branch_of(str(level)) for level in levels]
     root = _raw(ALL, scores, rows)
-    cells = {ALL: _settled(root, root.mean, root.error**2, 1.0)}
+    cells = {ALL: _estimated(root, root.mean, root.standard_error**2, 1.0)}
     for depth in range(1, max((len(chain) for chain in chains), default=1)):
-        names, place = np.unique([chain[depth] if len(chain) > depth else "" for chain in chains], return_inverse=True)
-        of_row = place[code]
+        names, position = np.unique(
+            [chain[depth] if len(chain) > depth else "" for chain in chains], return_inverse=True
+        )
+        of_row = position[code]
         order = np.argsort(of_row, kind="stable")
         members = np.split(rows[order], np.searchsorted(of_row[order], np.arange(1, len(names))))
-        raw = [_raw(str(name), scores, here) for name, here in zip(names, members, strict=True) if name]
+        raw = [_raw(str(name), scores, inside) for name, inside in zip(names, members, strict=True) if name]
         between = _between_variance(raw, spec)
-        _settle_children(raw, between, cells, spec)
+        _shrink_to_parents(raw, between, cells, spec)
     return cells
 
 
@@ -122,28 +145,29 @@ def _raw(name: str, scores: Scores, rows: NDArray[np.int64]) -> Cell:
     responded = scores.outcome[rows] > 0
     mean, error = scores.of(rows)
 
-    def people(side: NDArray[np.bool_]) -> int:
+    def customers(side: NDArray[np.bool_]) -> int:
         return len(np.unique(customer[side]))
 
     return Cell(
         name, len(arm), len(np.unique(customer)), int(arm.sum()), int((~arm).sum()),
-        people(arm & responded), people(~arm & responded), mean, error, mean, error**2, 0.0, people(arm), people(~arm),
+        customers(arm & responded), customers(~arm & responded), mean, error, mean, error**2, 0.0,
+        customers(arm), customers(~arm),
     )  # fmt: skip
 
 
-def _settled(cell: Cell, effect: float, variance: float, own: float) -> Cell:
-    return replace(cell, effect=float(effect), variance=float(variance), own=float(own))
+def _estimated(cell: Cell, effect: float, variance: float, weight: float) -> Cell:
+    return replace(cell, effect=float(effect), variance=float(variance), shrinkage_weight=float(weight))
 
 
 def _between_variance(raw: Iterable[Cell], spec: ActionPolicy) -> float:
-    """Variance of the true effects between siblings; 0 if the spread is what chance alone gives."""
+    """Variance of the true effects between siblings; 0 if the spread is no larger than sampling error."""
     spread, freedom, scale = 0.0, 0, 0.0
     families: dict[str, list[Cell]] = {}
     for cell in raw:
-        if cell.meets(spec) and cell.error > 0:
+        if cell.meets(spec) and cell.standard_error > 0:
             families.setdefault(parent_of(cell.micro_segment), []).append(cell)
     for family in families.values():
-        weight = np.array([1 / cell.error**2 for cell in family])
+        weight = np.array([1 / cell.standard_error**2 for cell in family])
         mean = np.array([cell.mean for cell in family])
         centre = float(np.average(mean, weights=weight))
         spread += float(np.sum(weight * (mean - centre) ** 2))
@@ -152,22 +176,22 @@ def _between_variance(raw: Iterable[Cell], spec: ActionPolicy) -> float:
     return max(0.0, (spread - freedom) / scale) if freedom and scale > 0 else 0.0
 
 
-def _settle_children(raw: Iterable[Cell], between: float, cells: dict[str, Cell], spec: ActionPolicy) -> None:
+def _shrink_to_parents(raw: Iterable[Cell], between: float, cells: dict[str, Cell], spec: ActionPolicy) -> None:
     families: dict[str, list[Cell]] = {}
     for cell in raw:
         families.setdefault(parent_of(cell.micro_segment), []).append(cell)
     for name, family in families.items():
         parent = cells[name]
-        settled = []
+        shrunk = []
         for cell in family:
-            own = between / (between + cell.error**2) if cell.meets(spec) and between > 0 else 0.0
-            effect = parent.effect + own * (cell.mean - parent.effect)
-            left = own * cell.error**2 if own else between
-            settled.append(_settled(cell, effect, left + (1 - own) ** 2 * parent.variance, own))
-        rows = sum(cell.rows for cell in settled)
-        shift = parent.effect - sum(cell.rows * cell.effect for cell in settled) / rows
-        for cell in settled:
-            cells[cell.micro_segment] = _settled(cell, cell.effect + shift, cell.variance, cell.own)
+            weight = between / (between + cell.standard_error**2) if cell.meets(spec) and between > 0 else 0.0
+            effect = parent.effect + weight * (cell.mean - parent.effect)
+            within = weight * cell.standard_error**2 if weight else between
+            shrunk.append(_estimated(cell, effect, within + (1 - weight) ** 2 * parent.variance, weight))
+        rows = sum(cell.rows for cell in shrunk)
+        shift = parent.effect - sum(cell.rows * cell.effect for cell in shrunk) / rows
+        for cell in shrunk:
+            cells[cell.micro_segment] = _estimated(cell, cell.effect + shift, cell.variance, cell.shrinkage_weight)
 
 
 def nearest(cells: Mapping[str, Cell], micro_segment: str) -> Cell:

@@ -1,4 +1,4 @@
-"""What makes an effect believable or not: placebo, balance, and the gain of treating the best predicted first.
+"""Diagnostics of an estimated effect: placebo, balance, and the gain of treating the best predicted first.
 
 Belongs here: verdicts about an estimate. Does not belong here: the estimate (see `ml.actions.learners`) and pictures
 (see `ml.actions.figures`).
@@ -19,17 +19,20 @@ Placebo = Literal["passed", "failed", "cannot tell", "not needed"]
 
 
 def placebo_verdict(effect: float, error: float, band: float) -> Placebo:
-    """Whether an effect on the time before the exposure is small enough to trust the one after it.
+    """Judge whether an effect on the time before the exposure is small enough to trust the one after it.
 
     Parameters
     ----------
-    effect, error : placebo effect and its standard error, in currency; NaN if there was none to estimate
-    band : smallest effect of interest, in currency
+    effect, error : float
+        Placebo effect and its standard error, in currency; NaN if it could not be estimated.
+    band : float
+        Smallest effect of interest, in currency.
 
     Returns
     -------
-    `passed` if the 90 % interval lies inside the band (an equivalence test: a bias that is certain but smaller than
-    anything of interest passes); `failed` if it excludes 0; else the interval is too wide: `cannot tell`.
+    {"passed", "failed", "cannot tell"}
+        `passed` if the 90 % interval lies inside the band (an equivalence test: a bias that is certain but negligible
+        passes); `failed` if it excludes 0; `cannot tell` if it is too wide for either.
     """
     if not (np.isfinite(effect) and np.isfinite(error)):
         return "cannot tell"
@@ -40,12 +43,12 @@ def placebo_verdict(effect: float, error: float, band: float) -> Placebo:
 
 
 def imbalance(features: NDArray[np.float64], scores: Scores) -> tuple[float, float]:
-    """Largest standardised mean difference between the arms over all features: as delivered, and after weighting.
+    """Largest standardised mean difference between the arms over all features, before and after weighting.
 
     Missing values are left out feature by feature; only rows inside the overlap count after weighting.
     """
     even = np.ones(len(scores.treated))
-    weight = np.where(scores.treated, 1 / scores.propensity, 1 / (1 - scores.propensity)) * scores.kept
+    weight = np.where(scores.treated, 1 / scores.propensity, 1 / (1 - scores.propensity)) * scores.in_overlap
     return _largest_difference(features, scores.treated, even), _largest_difference(features, scores.treated, weight)
 
 
@@ -72,29 +75,33 @@ SHARES = np.linspace(0, 1, 51)
 
 
 def gain(
-    guess: NDArray[np.float64],
+    prediction: NDArray[np.float64],
     score: NDArray[np.float64],
     share: NDArray[np.float64],
     weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """What treating the best predicted share brings, per row.
+    """Compute the gain of treating the best predicted share of the rows, per row.
 
-    Rows with equal predictions count as one: of a tie that is treated in part, each row is in with the same chance. So
-    a prediction that is the same for all brings what chance brings, in whatever order the rows come.
+    Ties are broken at random in expectation: where a tie is treated in part, each of its rows has the same
+    probability. A constant prediction therefore gains what random treatment does, in any order of the rows.
 
     Parameters
     ----------
-    guess, score : predicted effect and doubly robust score of each row, shape (n,)
-    share : shares of the rows to treat, shape (m,)
-    weight : how often each row counts, shape (n,); once by default
+    prediction, score : ndarray of shape (n_rows,)
+        Predicted effect and doubly robust score of each row, in currency.
+    share : ndarray of shape (n_shares,)
+        Shares of the rows to treat, 0 to 1.
+    weight : ndarray of shape (n_rows,), optional
+        How often each row counts; once by default.
 
     Returns
     -------
-    Shape (m,), in the scores' currency.
+    ndarray of shape (n_shares,)
+        In currency per row.
     """
     if not len(score):
         return np.zeros(len(share))
-    _, code = np.unique(-guess, return_inverse=True)
+    _, code = np.unique(-prediction, return_inverse=True)
     weight = np.ones(len(score)) if weight is None else weight
     sizes = np.concatenate([[0.0], np.cumsum(np.bincount(code, weights=weight))])
     sums = np.concatenate([[0.0], np.cumsum(np.bincount(code, weights=weight * score))])
@@ -102,23 +109,23 @@ def gain(
 
 
 def gain_band(
-    guess: NDArray[np.float64],
+    prediction: NDArray[np.float64],
     score: NDArray[np.float64],
     customer: NDArray[np.int64],
     share: NDArray[np.float64],
     seed: int = 0,
     draws: int = 100,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A pointwise 90 % band of `gain`: customers are drawn with all of their rows, since these repeat each other."""
+    """A pointwise 90 % bootstrap band of `gain`; customers are drawn with all of their rows, which are correlated."""
     random = np.random.default_rng(seed)
-    people, code = np.unique(customer, return_inverse=True)
-    counts = random.multinomial(len(people), np.full(len(people), 1 / max(len(people), 1)), size=draws)
-    curves = [gain(guess, score, share, drawn[code].astype(float)) for drawn in counts]
+    customers, code = np.unique(customer, return_inverse=True)
+    counts = random.multinomial(len(customers), np.full(len(customers), 1 / max(len(customers), 1)), size=draws)
+    curves = [gain(prediction, score, share, count[code].astype(float)) for count in counts]
     low, high = np.quantile(curves, [0.05, 0.95], axis=0)
     return low, high
 
 
-def qini(guess: NDArray[np.float64], score: NDArray[np.float64]) -> float:
-    """Area between the gain curve and that of treating at random; 0 for a prediction that is the same for all."""
-    curve = gain(guess, score, SHARES)
+def qini(prediction: NDArray[np.float64], score: NDArray[np.float64]) -> float:
+    """Area between the gain curve and that of random treatment; 0 for a constant prediction."""
+    curve = gain(prediction, score, SHARES)
     return float(np.trapezoid(curve - SHARES * curve[-1], SHARES))

@@ -1,7 +1,7 @@
 """The table `action_effects`: the effect of every action on every micro-segment of a day, and whose evidence it is.
 
-Belongs here: which cell speaks for a micro-segment, and the rows of the table. Does not belong here: the arithmetic of
-cells (see `ml.actions.cells`) and what the plan makes of the effects.
+Belongs here: which cell a micro-segment takes its effect from, and the rows of the table. Does not belong here: the
+arithmetic of cells (see `ml.actions.cells`) and how the plan uses the effects.
 """
 
 from __future__ import annotations
@@ -30,24 +30,39 @@ GROUP BY day, micro_segment ORDER BY day, micro_segment
 
 
 def effects(engine: Engine, micro_segments: Input, model: ActionResponseModel | None, spec: ActionPolicy) -> pa.Table:
-    """The effect of every action on every micro-segment of each day, on each prefix, and on `all`.
+    """Look up the effect of every action on every micro-segment of each day, on each prefix, and on `all`.
 
     A micro-segment or prefix with fewer members than `spec.min_cell_customers`, or without exposures, takes the
-    estimate of the longest prefix that has both. `evidence_level` says whose evidence an effect stands on: `own`,
-    `parent`, or `unsupported`: observational without a passed placebo, arms that cannot be compared, or an action below
-    the evidence floors; `reason_code` and `reason` say which. An unsupported effect is shown and never acted upon. An
-    action that could not be estimated has one row, for `all`, without an effect. The minimum detectable effect is what
-    the evidence would show at 5 % (one-sided) in four of five cases. `treated` and `control` count the cell's own
-    exposures inside the overlap.
+    estimate of the longest prefix that has both. `evidence_level` is `own`, `parent`, or `unsupported`: observational
+    without a passed placebo, arms that cannot be compared, or an action below the evidence floors; `reason_code` and
+    `reason` give the cause. An unsupported effect is shown and never acted upon. An action that could not be estimated
+    has one row, for `all`, without an effect. The minimum detectable effect is the one that the evidence would detect
+    at the 5 % level (one-sided) with 80 % power. `treated` and `control` count the cell's own exposures inside the
+    overlap.
 
     Parameters
     ----------
-    micro_segments : primary rows: day, micro_segment; one row per customer and day
-    model : None gives an empty table
+    engine : Engine
+        Counts the members of each micro-segment.
+    micro_segments : Input
+        Primary rows of `micro_segments`: day, micro_segment; one row per customer and day.
+    model : ActionResponseModel, optional
+        The model in force; None gives an empty table.
+    spec : ActionPolicy
+        The evidence floors.
 
     Returns
     -------
-    Columns of `tables.ACTION_EFFECTS` and `day`.
+    pa.Table
+        Columns of `tables.ACTION_EFFECTS` and `day`.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> members = pa.table({"day": [date(2024, 1, 1)], "micro_segment": ["active/value.A"]})
+    >>> effects(DuckDB(), members, None, ActionPolicy()).num_rows
+    0
     """
     schema = tables.ACTION_EFFECTS.schema().append(pa.field("day", pa.date32()))
     if model is None:
@@ -77,26 +92,26 @@ def _effect(
     source = name
     while source != ALL and (members[source] < spec.min_cell_customers or source not in cells):
         source = parent_of(source)
-    cell, here = cells[source], cells.get(name)
-    own = source == name and (name == ALL or (cell.meets(spec) and cell.own >= 0.5))
+    cell, own_cell = cells[source], cells.get(name)
+    is_own = source == name and (name == ALL or (cell.meets(spec) and cell.shrinkage_weight >= 0.5))
     ground = source
     while ground != ALL and not cells[ground].meets(spec):
         ground = parent_of(ground)
-    half = Z90 * float(np.sqrt(cell.variance))
+    half_width = Z90 * float(np.sqrt(cell.variance))
     finding = evidence.finding(cells[ALL], spec)
     return {
         "micro_segment_id": micro_segment_id(name),
         "micro_segment": name,
         "action": action,
         "effect": cell.effect,
-        "ci_low": cell.effect - half,
-        "ci_high": cell.effect + half,
-        "treated": here.treated if here else 0,
-        "control": here.control if here else 0,
-        "evidence_level": ("own" if own else "parent") if evidence.supported(cells[ALL], spec) else "unsupported",
+        "ci_low": cell.effect - half_width,
+        "ci_high": cell.effect + half_width,
+        "treated": own_cell.treated if own_cell else 0,
+        "control": own_cell.control if own_cell else 0,
+        "evidence_level": ("own" if is_own else "parent") if evidence.supported(cells[ALL], spec) else "unsupported",
         "design": evidence.design,
         "placebo": evidence.placebo,
-        "minimum_detectable_effect": (Z90 + POWER80) * cells[ground].error,
+        "minimum_detectable_effect": (Z90 + POWER80) * cells[ground].standard_error,
         **(finding.as_columns(action) if finding else {}),
         "day": day,
     }

@@ -1,8 +1,8 @@
--- Matured exposures and those they can be compared with, one row per customer, campaign and day. Nothing dated after
--- $as_of is looked at. `arms` says what each value of `action` means; rows whose arm nobody can tell take no part.
--- Randomised campaigns bring their own controls. For the others, controls are customers who were known the day before
--- and whom no action had reached within the window before. Which other exposures each row has is counted, in both arms
--- alike: who is compared is decided by that count, and by the same rule for treated and control.
+-- Matured exposures and their controls, one row per customer, campaign and day. Nothing dated after $as_of is used.
+-- `arms` maps each value of `action` to its arm; rows with an ambiguous arm are left out.
+-- Randomised campaigns have their own controls. For the others, controls are customers who were known the day before
+-- and had no exposure within the window before. The other exposures of each row are counted in both arms: the same
+-- rule then decides, for treated and control alike, which rows are compared.
 WITH known AS (
     SELECT customer_id, MIN(day) AS known_since FROM customer_days WHERE day <= $as_of GROUP BY customer_id
 ),
@@ -23,46 +23,46 @@ delivered_ranks AS (
            ROW_NUMBER() OVER (
                PARTITION BY customer_id, exposed_on, campaign_id
                ORDER BY CASE WHEN action = 'control' THEN 1 ELSE 0 END, exposed_at, action, propensity
-           ) AS place
+           ) AS delivery_rank
     FROM delivered
     WHERE (design = 'randomised' AND DATE_DIFF('day', exposed_on, $as_of) >= $window - 1)
        OR (action <> 'control' AND DATE_DIFF('day', exposed_on, $as_of) >= $window)
 ),
 once AS (
     SELECT customer_id, exposed_on, campaign_id, action, design, propensity, propensities
-    FROM delivered_ranks WHERE place = 1
+    FROM delivered_ranks WHERE delivery_rank = 1
 ),
 waves AS (
     SELECT DISTINCT campaign_id, exposed_on FROM once WHERE design = 'observational'
 ),
--- A campaign that went out within a few days is one sending: whoever gets it on another of its days is no control of it.
+-- A campaign that went out within a few days is one sending: a customer who got it on any of its days is not a control.
 sendings AS (
     SELECT campaign_id FROM touches GROUP BY campaign_id
     HAVING DATE_DIFF('day', MIN(exposed_on), MAX(exposed_on)) <= $sending
 ),
--- A bounded, random set of customers is considered as controls: the same ones for all campaigns.
+-- A random sample of customers, the same for all campaigns, may be controls.
 pool_ranks AS (
     SELECT customer_id, known_since,
-           ROW_NUMBER() OVER (ORDER BY MD5(CONCAT($seed, '|pool|', customer_id)), customer_id) AS place
+           ROW_NUMBER() OVER (ORDER BY MD5(CONCAT($seed, '|pool|', customer_id)), customer_id) AS seed_rank
     FROM known
 ),
--- Chance picks a customer's one wave of a campaign before anybody looks at whether the customer was left alone then: a
--- choice among quiet waves would prefer those that later exposures follow.
+-- A customer's one wave of a campaign is drawn before its other exposures are looked at: a draw among the waves without
+-- any would favour those that are followed by later exposures.
 wave_ranks AS (
     SELECT pool_ranks.customer_id AS customer_id, waves.exposed_on AS exposed_on, waves.campaign_id AS campaign_id,
            ROW_NUMBER() OVER (
                PARTITION BY pool_ranks.customer_id, waves.campaign_id
                ORDER BY MD5(CONCAT($seed, '|', pool_ranks.customer_id, '|', waves.campaign_id, '|',
                                    CAST(waves.exposed_on AS VARCHAR)))
-           ) AS place
+           ) AS wave_rank
     FROM waves JOIN pool_ranks ON pool_ranks.known_since < waves.exposed_on
-    WHERE pool_ranks.place <= $max_rows
+    WHERE pool_ranks.seed_rank <= $max_rows
 ),
 controls AS (
     SELECT wave_ranks.customer_id AS customer_id, wave_ranks.exposed_on AS exposed_on,
            wave_ranks.campaign_id AS campaign_id
     FROM wave_ranks
-    WHERE wave_ranks.place = 1
+    WHERE wave_ranks.wave_rank = 1
       AND NOT EXISTS (
           SELECT 1 FROM touches
           WHERE touches.customer_id = wave_ranks.customer_id
@@ -83,16 +83,16 @@ eligible AS (
     SELECT arms_of.customer_id AS customer_id, arms_of.exposed_on AS exposed_on, arms_of.campaign_id AS campaign_id,
            arms_of.action AS action, arms_of.design AS design, arms_of.propensity AS propensity,
            arms_of.propensities AS propensities,
-           -- The day whose snapshot the placebo uses, if history reaches that far back and the customer was known.
+           -- Whether history covers the placebo window and the customer was known before it.
            CASE WHEN DATE_DIFF('day', $start, arms_of.exposed_on) > $window
                  AND DATE_DIFF('day', known.known_since, arms_of.exposed_on) > $window
                 THEN TRUE ELSE FALSE END AS has_placebo,
-           -- By customer, so that a sample holds all exposures of a customer and the same customers in each arm.
+           -- By customer, so that a sample has all exposures of a customer and the same customers in each arm.
            ROW_NUMBER() OVER (
                PARTITION BY arms_of.action, arms_of.design
                ORDER BY MD5(CONCAT($seed, '|', arms_of.customer_id)),
                         arms_of.customer_id, arms_of.campaign_id, arms_of.exposed_on
-           ) AS place,
+           ) AS seed_rank,
            COUNT(*) OVER (PARTITION BY arms_of.action, arms_of.design) AS arm_rows
     FROM arms_of JOIN known ON known.customer_id = arms_of.customer_id AND known.known_since < arms_of.exposed_on
     WHERE arms_of.exposed_on > $start
@@ -100,7 +100,7 @@ eligible AS (
 sampled AS (
     SELECT customer_id, exposed_on, campaign_id, action, design, propensity, propensities, has_placebo,
            CASE WHEN arm_rows > $max_rows THEN CAST($max_rows AS DOUBLE) / arm_rows ELSE 1.0 END AS sampled_share
-    FROM eligible WHERE place <= $max_rows
+    FROM eligible WHERE seed_rank <= $max_rows
 ),
 others AS (
     SELECT sampled.customer_id AS customer_id, sampled.exposed_on AS exposed_on, sampled.campaign_id AS campaign_id,

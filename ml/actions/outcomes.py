@@ -1,7 +1,7 @@
 """Exposures whose outcome is complete, and the customers they are compared with.
 
-Belongs here: who counts as treated, who as control, and what followed. Does not belong here: what the action did (see
-`ml.actions.response`).
+Belongs here: who counts as treated or control, and the outcome. Does not belong here: the effect of the action (see
+`ml.actions.estimation`).
 """
 
 from __future__ import annotations
@@ -33,36 +33,65 @@ SELECT DISTINCT customer_id, CAST(exposed_on - CAST($lag AS INTEGER) AS DATE) AS
 WHERE has_placebo OR NOT $placebo_only
 ORDER BY day, customer_id
 """
-_SENDING_DAYS = 7  # a campaign whose exposures lie this close together is one sending
+_SENDING_DAYS = 7  # a campaign whose exposures lie within so many days is one sending
 
 
 def exposure_outcomes(
     facts: CustomerHistory, exposures: pa.Table, as_of: date, spec: ActionPolicy, *, start: date
 ) -> pa.Table:
-    """Matured exposures and controls with what they bought afterwards, and before.
+    """Collect matured exposures and their controls, with net revenue after and before the exposure.
 
     The features of an exposure on day e are those of e − 1, its outcome is the net revenue of e … e + window − 1, its
     placebo outcome that of e − window … e − 1. A row exists only if the outcome is complete by `as_of` and the customer
     was known on e − 1.
 
-    *Randomised* exposures come as delivered, control and holdout rows included. *Observational* ones are joined by
-    controls: customers known on e − 1 whom no action reached on e or within the window before; one row per customer and
-    campaign, a seeded sample of at most `spec.max_rows`. How often another exposure reached a customer within the
-    window before and after is counted in both arms, and who is compared follows from that (`estimation.is_compared`).
-    Because it must be known on both sides, an observational exposure matures one day later than its outcome.
+    *Randomised* exposures are used as delivered, including control and holdout rows. *Observational* ones get controls:
+    customers known on e − 1 without an exposure on e or within the window before; one row per customer and campaign, a
+    seeded sample of at most `spec.max_rows`. Other exposures within the window before and after are counted in both
+    arms, and decide who is compared (`designs.is_compared`). As the day after the window must be known for that, an
+    observational exposure matures one day later than its outcome.
 
-    An arm with more than `spec.max_rows` exposures is sampled by customer; `sampled_share` says how much of it is here.
+    An arm with more than `spec.max_rows` exposures is sampled by customer; `sampled_share` is the sampled fraction.
 
     Parameters
     ----------
-    facts : customer days up to `as_of` or beyond; nothing after `as_of` is used
-    exposures : columns of `tables.EXPOSURES` and `day`; missing optional columns count as empty
-    as_of : last day that may be known
-    start : first day of history; a placebo window that reaches before it is missing
+    facts : CustomerHistory
+        Customer days up to `as_of` or beyond; nothing after `as_of` is used.
+    exposures : pa.Table
+        Columns of `tables.EXPOSURES` and `day`; missing optional columns count as empty.
+    as_of : date
+        Last day that may be used.
+    spec : ActionPolicy
+        Length of the window, and size of samples.
+    start : date
+        First day of history; a placebo window that begins before it is missing.
 
     Returns
     -------
-    Columns of `tables.EXPOSURE_OUTCOMES`, ordered by day, campaign and customer.
+    pa.Table
+        Columns of `tables.EXPOSURE_OUTCOMES`, ordered by day, campaign and customer.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml.engine import DuckDB
+    >>> from ml.features import FeatureSpec
+    >>> rows = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    >>> rows["customers"] = pa.table({"customer_id": ["ann", "bob"], "day": [date(2024, 1, 1)] * 2})
+    >>> log = pa.table(
+    ...     {
+    ...         "customer_id": ["ann", "bob"],
+    ...         "day": [date(2024, 1, 9)] * 2,
+    ...         "action": ["mail", "control"],
+    ...         "campaign_id": ["spring"] * 2,
+    ...         "randomised": [True, True],
+    ...     }
+    ... )
+    >>> history = CustomerHistory.from_rows(DuckDB(), FeatureSpec(), **rows)
+    >>> outcomes = exposure_outcomes(history, log, date(2024, 2, 29), ActionPolicy(), start=date(2024, 1, 1))
+    >>> outcomes.select(["customer_id", "action", "design", "outcome"]).to_pylist()
+    [{'customer_id': 'ann', 'action': 'mail', 'design': 'randomised', 'outcome': 0.0},
+     {'customer_id': 'bob', 'action': 'control', 'design': 'randomised', 'outcome': 0.0}]
     """
     window, exposures = spec.outcome_window_days, _complete(exposures)
     declared = [action.name for action in spec.actions]
@@ -93,7 +122,7 @@ def exposure_outcomes(
 
 
 def _complete(exposures: pa.Table) -> pa.Table:
-    """Add the declared columns that a source does not bring, empty."""
+    """Add the declared columns that are missing, empty."""
     for column in tables.EXPOSURES.columns:
         if column.name not in exposures.column_names:
             exposures = exposures.append_column(column.name, pa.nulls(exposures.num_rows, tables.ARROW[column.type]))

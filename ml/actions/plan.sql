@@ -1,6 +1,6 @@
--- Who gets what in this cycle. Every customer of each day has exactly one row.
--- `offers` says what the micro-segment deserves: an action that clears its cost, or nothing and why.
--- The hash is compared as text: eight hex digits order like the number they write.
+-- Who gets which action in this cycle. Every customer of each day has exactly one row.
+-- `offers` has an action that clears its cost for each micro-segment, or none and the reason.
+-- The hash is compared as text: eight hex digits sort like the number they represent.
 WITH hashed AS (
     SELECT micro_segments.customer_id AS customer_id, micro_segments.day AS day,
            micro_segments.micro_segment_id AS micro_segment_id, micro_segments.stage AS stage,
@@ -17,17 +17,17 @@ offered AS (
     SELECT drawn.customer_id AS customer_id, drawn.day AS day, drawn.micro_segment_id AS micro_segment_id,
            drawn.stage AS stage, drawn.cycle AS cycle, drawn.is_drawn AS is_drawn, drawn.turn AS turn,
            offers.action AS action, offers.cost AS cost, offers.value AS value, offers.ci_low AS ci_low,
-           offers.capacity AS capacity, offers.place AS place, offers.reason_code AS reason_code,
+           offers.capacity AS capacity, offers.priority AS priority, offers.reason_code AS reason_code,
            offers.reason_parameters AS reason_parameters, offers.action_parameters AS action_parameters,
            offers.action IS NOT NULL AND NOT drawn.is_drawn AS is_candidate
     FROM drawn JOIN offers ON offers.day = drawn.day AND offers.micro_segment_id = drawn.micro_segment_id
         AND offers.stage = drawn.stage
 ),
--- Best value per cost first; inside a micro-segment chance decides who is served before capacity or budget end.
+-- Highest value per cost first; within a micro-segment the order is random.
 in_capacity AS (
     SELECT *,
            is_candidate AND (capacity IS NULL OR COUNT(CASE WHEN is_candidate THEN 1 END) OVER (
-               PARTITION BY day, cycle, action ORDER BY place, turn, customer_id
+               PARTITION BY day, cycle, action ORDER BY priority, turn, customer_id
                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
            ) <= capacity) AS has_capacity
     FROM offered
@@ -35,7 +35,7 @@ in_capacity AS (
 in_budget AS (
     SELECT *,
            has_capacity AND ($budget IS NULL OR SUM(CASE WHEN has_capacity THEN CAST(cost AS DECIMAL(18, 4)) ELSE 0 END) OVER (
-               PARTITION BY day, cycle ORDER BY place, turn, customer_id
+               PARTITION BY day, cycle ORDER BY priority, turn, customer_id
                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
            ) <= CAST($budget AS DECIMAL(18, 4))) AS is_served
     FROM in_capacity
@@ -47,9 +47,9 @@ shares AS (
            SUM(CASE WHEN is_candidate THEN 1 ELSE 0 END) OVER (PARTITION BY day, micro_segment_id, stage) AS candidates
     FROM in_budget
 ),
--- Nobody is held out from nothing: where none of a micro-segment is served, those whom the hash draws are not held out.
--- (Where it draws all of them there is nobody to serve, and they are held out from what is offered.)
-held AS (
+-- Where nobody of a micro-segment is served, nobody is held out.
+-- (If the hash draws all of them, they are held out from what is offered.)
+with_holdout AS (
     SELECT *, action IS NOT NULL AND (served > 0 OR candidates = 0) AS has_holdout FROM shares
 )
 SELECT customer_id, day, micro_segment_id,
@@ -69,5 +69,5 @@ SELECT customer_id, day, micro_segment_id,
        CASE WHEN is_drawn AND has_holdout THEN CONCAT('{"cycle": ', CAST(cycle AS VARCHAR), '}')
             WHEN is_served OR action IS NULL THEN reason_parameters
             ELSE action_parameters END AS reason_parameters
-FROM held
+FROM with_holdout
 ORDER BY day, customer_id

@@ -1,7 +1,7 @@
-"""Why an effect is not acted upon, why a week chose its effects, and what else must be known: codes, figures, words.
+"""Why an effect is not acted upon, why a week chose its effects, and caveats: codes, figures and sentences.
 
-Belongs here: the codes, and the one place that makes a sentence of each. Does not belong here: when one applies (see
-`ml.actions.audit`, `diagnostics`, `maturity`, `training`). Nothing may read a decision back out of the words.
+Belongs here: the codes, and the sentence of each. Does not belong here: when one applies (see `ml.actions.audit`,
+`diagnostics`, `maturity`, `training`). No decision may be read from a sentence.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ FINDINGS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was found out about the evidence of an action.
+    """An objection to the evidence about an action, or a caveat.
 
     Parameters
     ----------
-    code : a key of `FINDINGS`; stays the same
-    figures : what stands in its sentence
-    blocks : whether the action's effects must not be acted upon because of it
+    code : str
+        A key of `FINDINGS`; codes never change.
+    figures : mapping of str to float or str
+        The figures of its sentence.
+    blocks : bool, default True
+        Whether it forbids acting upon the action's effects.
     """
 
     code: str
@@ -63,20 +66,20 @@ class Finding:
         return FINDINGS[self.code].format(action=action, **self.figures)
 
     def reason(self, action: str) -> Reason:
-        """The same as a reason of `CHOICE_WORDS`."""
+        """The finding as a reason of `CHOICE_WORDS`."""
         return Reason(self.code, {**self.figures, "action": action})
 
     def as_columns(self, action: str) -> dict[str, str | None]:
-        """The columns of `action_effects` that say so."""
+        """The finding as columns of `action_effects`."""
         return self.reason(action).as_columns(CHOICE_WORDS)
 
     def stored(self) -> dict[str, Any]:
-        """What goes into JSON."""
+        """The finding as JSON."""
         return {"code": self.code, "figures": dict(self.figures), "blocks": self.blocks}
 
 
 class PlanCode(StrEnum):
-    """Why a customer gets what it gets, beside the findings that speak against an effect; `plan.sql` gives some."""
+    """Why a customer gets an action or none, besides findings; `plan.sql` assigns some of these."""
 
     HELD_OUT = "held_out"
     PLANNED = "planned"
@@ -88,7 +91,7 @@ class PlanCode(StrEnum):
     STAGE_NOT_ELIGIBLE = "stage_not_eligible"
 
 
-# What a plan's reason amounts to, for a summary: the code of every row of the plan has one.
+# The kind of each reason of a plan, for a summary.
 PLAN_KINDS: Mapping[str, str] = {
     PlanCode.HELD_OUT: "held out",
     PlanCode.PLANNED: "acted upon",
@@ -103,12 +106,12 @@ UNSUPPORTED = "unsupported"
 
 
 def plan_kind(code: str) -> str:
-    """What a code of the plan amounts to; every other code says why an effect is unsupported."""
+    """The kind of a plan's reason; every code that is not the plan's own is a finding against an effect."""
     return PLAN_KINDS.get(code, UNSUPPORTED)
 
 
 def uncoded_kind(action: str) -> str:
-    """The same for a plan that was made before there were codes: what the action says."""
+    """The kind of a reason without a code, in plans of earlier versions, by the action."""
     return {CONTROL: "held out", NONE: "left alone (made before reasons had codes)"}.get(action, "acted upon")
 
 
@@ -150,11 +153,11 @@ def _capacity_used(*, action: str) -> str:
 
 
 def _unsupported(*, finding: Mapping[str, Any], ci_low: float | None, ci_high: float | None) -> str:
-    """An effect that was found to be unsupported; without an interval there is no effect at all."""
-    said = choice_words(Reason.from_stored(finding))
+    """An unsupported effect; without an interval there is no effect at all."""
+    finding_words = choice_words(Reason.from_stored(finding))
     if ci_low is None or ci_high is None:
-        return f"no effects yet: {said}"
-    return f"{said} ({_number(ci_low)} … {_number(ci_high)})"
+        return f"no effects yet: {finding_words}"
+    return f"{finding_words} ({_number(ci_low)} … {_number(ci_high)})"
 
 
 def _number(value: float) -> str:
@@ -170,12 +173,12 @@ PLAN_WORDS: Vocabulary = {
 
 
 def finding_of(row: Mapping[str, Any]) -> Reason:
-    """What a row of `action_effects` says against its effect, or of it; in words where the row has no figures."""
+    """The finding about the effect in a row of `action_effects`; as a sentence where the row has no figures."""
     return Reason.from_row(row, CHOICE_WORDS)
 
 
 def plan_reason(row: Mapping[str, Any]) -> Reason:
-    """Why a row of `action_plan` says what it says."""
+    """The reason in a row of `action_plan`."""
     return Reason.from_row(row, PLAN_WORDS)
 
 
@@ -183,7 +186,7 @@ def plan_reason(row: Mapping[str, Any]) -> Reason:
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
+    """The reasons of a weekly choice, besides those of all families (see `ml.choice.Code`)."""
 
     NO_EXPOSURES = "no_exposures"
     NOBODY_TREATED = "nobody_treated"
@@ -236,8 +239,8 @@ def _evidence_changed(*, action: str, design: str, placebo: str) -> str:
 
 
 def _findings_changed(*, action: str, findings: Sequence[Mapping[str, Any]]) -> str:
-    said = _all_of(findings) or f"nothing is held against {action} now"
-    return f"the evidence of {action} is judged differently: {said}"
+    sentence = _all_of(findings) or f"nothing is held against {action} now"
+    return f"the evidence of {action} is judged differently: {sentence}"
 
 
 def _new_evidence(*, exposures: int, newest: str) -> str:
@@ -265,15 +268,31 @@ def _not_all_count(
     return "; ".join(parts)
 
 
-_SHOWN = 3  # days that are named; of more, the first and the last
+_MAX_LISTED_DAYS = 3  # of more, only the first and the last are named
 
 
 def _days(days: Sequence[str]) -> str:
-    return f"{len(days)} days from {days[0]} to {days[-1]}" if len(days) > _SHOWN else ", ".join(days)
+    return f"{len(days)} days from {days[0]} to {days[-1]}" if len(days) > _MAX_LISTED_DAYS else ", ".join(days)
 
 
 def doubtful_words(values: Sequence[str]) -> str:
-    """One sentence that names actions which may mean control, and says what to do."""
+    """Name the actions that may mean control, and what to do about them.
+
+    Parameters
+    ----------
+    values : sequence of str
+        Values of `exposures.action`, as delivered.
+
+    Returns
+    -------
+    str
+        One sentence without a full stop.
+
+    Examples
+    --------
+    >>> doubtful_words(["no minimum"])[:58]
+    "the action 'no minimum' may mean control or an action, so "
+    """
     named = ", ".join(repr(value) for value in values)
     return (
         f"the action {named} may mean control or an action, so its rows take no part: map it to 'control', or declare "
@@ -295,5 +314,5 @@ CHOICE_WORDS: Vocabulary = vocabulary_of(
 
 
 def choice_words(reason: Reason) -> str:
-    """A reason of the choice, or a finding, in a sentence without a full stop."""
+    """The sentence of a reason of the choice, or of a finding, without a full stop."""
     return reason.words(CHOICE_WORDS)

@@ -1,4 +1,4 @@
-"""The action response model: what every action does, overall, per micro-segment and per customer.
+"""The action response model: the effect of every action, overall, per micro-segment and per customer.
 
 Belongs here: what a fitted model is, how it is stored and what it predicts. Does not belong here: how it is fitted (see
 `ml.actions.training`) and what a verdict means (see `ml.actions.diagnostics`).
@@ -29,27 +29,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActionEvidence:
-    """What stands behind one action.
+    """The evidence about one action.
 
     Parameters
     ----------
-    design : randomised or observational
-    placebo : verdict on the time before the exposure
-    effect, error : overall effect per exposure and its standard error, in currency
-    placebo_effect, placebo_error : the same for the time before; None if not needed or impossible
-    band : smallest effect of interest, in currency
-    auc : how well features tell treated from control; None where the chance was known
-    overlap : share of the exposures inside the overlap
-    imbalance_before, imbalance_after : largest standardised mean difference, as delivered and weighted
-    findings : what was found out about the arms: what forbids to act upon the effects, or must be known beside them
+    design : {"randomised", "observational"}
+        How treated customers were chosen.
+    placebo : {"passed", "failed", "cannot tell", "not needed"}
+        Verdict on the time before the exposure.
+    effect, standard_error : float
+        Overall effect per exposure and its standard error, in currency.
+    placebo_effect, placebo_standard_error : float, optional
+        The same for the time before the exposure; None if not needed or impossible.
+    band : float
+        Smallest effect of interest, in currency.
+    auc : float, optional
+        How well features distinguish treated from control; None where the propensity was known.
+    overlap : float
+        Share of the exposures inside the overlap.
+    imbalance_before, imbalance_after : float
+        Largest standardised mean difference, as delivered and weighted.
+    findings : tuple of Finding
+        What the audit of the arms found: objections to acting upon the effects, and caveats.
     """
 
     design: str
     placebo: Placebo
     effect: float
-    error: float
+    standard_error: float
     placebo_effect: float | None
-    placebo_error: float | None
+    placebo_standard_error: float | None
     band: float
     auc: float | None
     overlap: float
@@ -59,7 +68,7 @@ class ActionEvidence:
 
     @property
     def blocking(self) -> tuple[Finding, ...]:
-        """The findings that forbid to act upon the effects."""
+        """The findings because of which the effects must not be acted upon."""
         return tuple(finding for finding in self.findings or () if finding.blocks)
 
     def supported(self, overall: Cell, spec: ActionPolicy) -> bool:
@@ -68,7 +77,7 @@ class ActionEvidence:
         return overall.meets(spec) and has_design and not self.blocking
 
     def finding(self, overall: Cell, spec: ActionPolicy) -> Finding | None:
-        """Why the effects must not be acted upon; where they may be, what must be known beside them, if anything."""
+        """The first objection to acting upon the effects; without any, the first caveat, if there is one."""
         if self.blocking:
             return self.blocking[0]
         if lacking := overall.lacks(spec):
@@ -84,14 +93,34 @@ class ActionResponseModel:
 
     Parameters
     ----------
-    actions : what stands behind each action
-    cells : per action, the estimate of each micro-segment and prefix
-    customer_effects : per action, the customer-level effect
-    columns : columns of the snapshot that the customer-level effect reads
-    newest : day of the newest exposure that went in
-    exposures : treated exposures that went in
-    levels : values of each string column, in the order of the numbers that stand for them
-    unmeasured : why an action that was delivered has no effect
+    actions : mapping of str to ActionEvidence
+        The evidence about each action.
+    cells : mapping of str to mapping of str to Cell
+        Per action, the estimate of each micro-segment and prefix.
+    customer_effects : mapping of str to CustomerEffect
+        Per action, the customer-level effect.
+    columns : tuple of str
+        Columns of the snapshot that the customer-level effect reads.
+    newest : date
+        Day of the newest exposure in the fit.
+    exposures : int
+        Treated exposures in the fit.
+    levels : mapping of str to tuple of str
+        Values of each string column, in the order of their codes.
+    unmeasured : mapping of str to Finding
+        Why an action that was delivered has no effect.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> import pandas as pd
+    >>> evidence = ActionEvidence("randomised", "not needed", 4.0, 1.0, None, None, 0.5, None, 1.0, 0.02, 0.02)
+    >>> constant = CustomerEffect(overall=4.0, centre=4.0, slope=0.0, booster="")
+    >>> model = ActionResponseModel(
+    ...     {"mail": evidence}, {"mail": {}}, {"mail": constant}, ("spend",), date(2024, 1, 1), exposures=90
+    ... )
+    >>> model.predict(pd.DataFrame({"spend": [10.0, 250.0]}))["mail"].tolist()
+    [4.0, 4.0]
     """
 
     actions: Mapping[str, ActionEvidence]
@@ -104,7 +133,23 @@ class ActionResponseModel:
     unmeasured: Mapping[str, Finding] = field(default_factory=dict)
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
-        """The expected effect of each action on each customer, in currency, from the columns of a snapshot."""
+        """Predict the effect of each action on each customer.
+
+        Parameters
+        ----------
+        features : pd.DataFrame of shape (n_customers, n_features)
+            At least the columns `columns` of a snapshot.
+
+        Returns
+        -------
+        pd.DataFrame of shape (n_customers, n_actions)
+            Expected effect in currency, one column per action.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing.
+        """
         import pandas as pd
 
         missing = [name for name in self.columns if name not in features.columns]
@@ -117,7 +162,13 @@ class ActionResponseModel:
         )
 
     def save(self, folder: Path) -> None:
-        """Write `model.json` into an existing folder: strict JSON, in which a number that is none is null."""
+        """Write the model as `model.json`: strict JSON, in which NaN is null.
+
+        Parameters
+        ----------
+        folder : Path
+            An existing folder.
+        """
         content = {
             "actions": {name: _stored(evidence) for name, evidence in self.actions.items()},
             "cells": {name: [_stored(cell) for cell in tree.values()] for name, tree in self.cells.items()},
@@ -133,6 +184,18 @@ class ActionResponseModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """Read a model that `save` wrote, in this version or an earlier one.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder with `model.json`.
+
+        Returns
+        -------
+        ActionResponseModel
+            The stored model.
+        """
         content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         return cls(
             actions={name: _evidence(values) for name, values in content["actions"].items()},
@@ -154,12 +217,19 @@ def _evidence(stored: Mapping[str, Any]) -> ActionEvidence:
     return _restored(ActionEvidence, {**stored, "findings": findings})
 
 
+# Names of fields in models of earlier versions.
+_RENAMED = {
+    "error": "standard_error", "placebo_error": "placebo_standard_error", "own": "shrinkage_weight"
+}  # fmt: skip
+
+
 def _stored(item: DataclassInstance) -> dict[str, Any]:
-    """The fields of a dataclass for JSON, which knows no NaN."""
+    """The fields of a dataclass for JSON, which has no NaN."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in asdict(item).items()}
 
 
 def _restored(kind: type[Stored], stored: Mapping[str, Any]) -> Stored:
-    """The dataclass that was stored; null is NaN again in a field that must be a number."""
+    """The stored dataclass; null is NaN again in a field that must be a number."""
     floats = {field.name for field in fields(kind) if field.type == "float"}
-    return kind(**{name: math.nan if v is None and name in floats else v for name, v in stored.items()})
+    values = {_RENAMED.get(name, name): value for name, value in stored.items()}
+    return kind(**{name: math.nan if v is None and name in floats else v for name, v in values.items()})

@@ -1,6 +1,6 @@
-"""What a project says about its marketing actions.
+"""The settings of a project's marketing actions.
 
-Belongs here: the settings of outcomes, learner, effects and plan. Does not belong here: any formula.
+Belongs here: settings of outcomes, learner, effects and plan. Does not belong here: any formula.
 """
 
 from __future__ import annotations
@@ -21,11 +21,29 @@ class Action:
 
     Parameters
     ----------
-    name : as it stands in `exposures`
-    cost : what one exposure costs, in currency
-    channel : how it reaches the customer
-    eligible_stages : lifecycle stages it is meant for; all, if empty
-    capacity : how many customers can get it in one plan cycle; without a limit, if None
+    name : str
+        Its name in `exposures`.
+    cost : float, default 0.0
+        Cost of one exposure, in currency.
+    channel : str, default ""
+        How it reaches the customer.
+    eligible_stages : tuple of str, default ()
+        Lifecycle stages that may get it; all, if empty.
+    capacity : int, optional
+        Customers who can get it in one plan cycle; unlimited if None.
+
+    Raises
+    ------
+    ValueError
+        If the name means control or is reserved, or a number is negative.
+
+    Examples
+    --------
+    >>> Action("coupon", cost=0.5, eligible_stages=("active", "churn"), capacity=5_000).cost
+    0.5
+    >>> Action("No e-mail")
+    Traceback (most recent call last):
+    ValueError: an action cannot be called 'No e-mail', which says that nothing was done: rename it
     """
 
     name: str
@@ -47,30 +65,58 @@ class Action:
 
 @dataclass(frozen=True)
 class ActionPolicy:
-    """How effects are measured and acted upon.
+    """How effects are estimated and acted upon.
 
     Parameters
     ----------
-    actions : what the plan may hand out; effects are measured for every action that was ever delivered
-    outcome_window_days : length of the outcome, and of the quiet time around an observational control, in days
-    holdout_share : share of all customers left alone in a plan cycle
-    cycle_days : length of a plan cycle, in days
-    budget : what all actions of a cycle may cost together, in currency
-    smallest_effect_share : smallest effect of interest, as a share of the mean control outcome; a placebo passes only
-        if its 90 % interval lies inside plus and minus that
-    min_treated, min_treated_responders, min_control, min_control_responders : evidence floors in customers, of an
-        action as a whole and of a micro-segment that is to stand on its own; a responder had an exposure that revenue
-        followed
-    min_cell_customers : micro-segments with fewer members take the estimate of their prefix
-    min_fit : customers an action needs in each arm to be estimated at all
-    folds : cross-fitting folds, by customer, each with its share of every arm
-    max_rows : cap of treated exposures per action, and of controls in all; above it customers are sampled, and the
-        reason says so
-    propensity_clip : known chances are clipped to this
-    overlap : rows whose estimated chance lies outside are left out of the estimate
-    trees : boosting rounds of the nuisance models
-    margin : by how much a refit on the same exposures must be better to replace the incumbent
-    seed : of the samples and the models
+    actions : tuple of Action, default ()
+        What the plan may assign; effects are estimated for every action that was ever delivered.
+    outcome_window_days : int, default 28
+        Length of the outcome window, and of the time without other exposures around an observational one, in days.
+    holdout_share : float, default 0.1
+        Share of customers held out of a plan cycle, 0 to 1.
+    cycle_days : int, default 28
+        Length of a plan cycle, in days.
+    budget : float, optional
+        Limit of the total cost of a cycle, in currency.
+    smallest_effect_share : float, default 0.05
+        Smallest effect of interest, as a share of the mean control outcome; a placebo passes only if its 90 % interval
+        lies within plus and minus that.
+    min_treated, min_treated_responders, min_control, min_control_responders : int
+        Evidence floors in customers, for an action as a whole and for a micro-segment with an estimate of its own. A
+        responder had an exposure that was followed by revenue.
+    min_cell_customers : int, default 30
+        Micro-segments with fewer members take the estimate of their prefix.
+    min_fit : int, default 20
+        Customers in each arm below which an action is not estimated.
+    folds : int, default 3
+        Cross-fitting folds, by customer, each with its share of every arm.
+    max_rows : int, default 20_000
+        Limit of treated exposures per action, and of controls in total; above it customers are sampled.
+    propensity_clip : tuple of float, default (0.02, 0.98)
+        Limits to which propensities are clipped.
+    overlap : tuple of float, default (0.05, 0.95)
+        Rows with an estimated propensity outside of it are left out of the estimate.
+    trees : int, default 40
+        Boosting rounds of the nuisance models.
+    margin : float, default 0.01
+        Relative improvement by which a refit on the same exposures replaces the incumbent.
+    seed : int, default 0
+        Of samples and models.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range, or two actions have the same name.
+
+    Examples
+    --------
+    >>> policy = ActionPolicy(actions=(Action("coupon", cost=0.5),), budget=1_000.0, holdout_share=0.2)
+    >>> policy.actions[0].name, policy.outcome_window_days
+    ('coupon', 28)
+    >>> ActionPolicy(holdout_share=20)
+    Traceback (most recent call last):
+    ValueError: holdout_share is 20: write a share, such as 0.05 for five percent
     """
 
     actions: tuple[Action, ...] = ()
@@ -109,5 +155,5 @@ class ActionPolicy:
         if self.budget is not None and self.budget < 0:
             raise ValueError(f"budget is {self.budget}; it must be at least 0")
         names = [action.name for action in self.actions]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"action {min(twice)!r} is declared twice: delete one")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"action {min(repeated)!r} is declared twice: delete one")

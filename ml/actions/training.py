@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+import ml.actions.designs as designs
 import ml.actions.estimation as estimation
 from ml.actions.cells import Cell, cells_of, nearest
 from ml.actions.diagnostics import Placebo, Ranked, imbalance, placebo_verdict
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
     from ml.restate import Models
 
 METRIC = "cell_loss"
-OUTERMOST = (0.01, 0.99)  # quantiles of an action's scores; whoever lies beyond has no say in a contest
-_STRANGE = 0.01  # share of exposures in unknown micro-segments from which an incumbent is out of date
+OUTERMOST = (0.01, 0.99)  # quantiles of an action's scores beyond which scores are left out of a contest
+MAX_UNKNOWN_SEGMENT_SHARE = 0.01  # of exposures, above which an incumbent is out of date
 
 
 @dataclass
-class _Found:
-    """What is found out about each action."""
+class _Measured:
+    """What was measured of each action."""
 
     scores: dict[str, Scores] = field(default_factory=dict)
     micro_segments: dict[str, NDArray[Any]] = field(default_factory=dict)  # one entry a score
@@ -65,65 +66,98 @@ def train(
     outcomes: pa.Table,
     maturity: Maturity | None = None,
 ) -> FitResult:
-    """Measure what every action did, from all matured exposures.
+    """Estimate the effect of every action from all matured exposures, and decide whether the fit is used.
 
-    Per action against control: doubly robust scores, cross-fitted by customer, with the known chance of the action or
-    an estimated one, trimmed to the overlap; averaged per micro-segment of the day before the exposure *restated under
-    `models`*, shrunk up the prefix tree. An action with enough randomised exposures is judged by these alone. The
-    others go through the whole pipeline once more for the window before the exposure, with the features before that.
-    There, treated and controls alike are those whom no other exposure reached within the window before or after.
+    Per action against control: doubly robust scores, cross-fitted by customer, with the known or estimated propensity,
+    trimmed to the overlap; averaged per micro-segment of the day before the exposure *restated under `models`*, and
+    shrunk up the prefix tree. An action with enough randomised exposures is judged by these alone. All others get a
+    placebo: the same pipeline for the window before the exposure, with the features before that. Their treated and
+    control customers are those without another exposure within the window before or after.
 
-    A design that is said to be randomised is audited (`ml.actions.audit`): arms that differ before the exposure are
-    taken for observational and never acted upon. Nor is an effect whose arms differ in what reached them afterwards.
+    A design that is declared randomised is audited (`ml.actions.audit`): with arms that differ before the exposure it
+    counts as observational and is never acted upon. Nor is an effect whose arms differ in later exposures.
 
-    New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force: effects rest
-    on all the evidence there is. Otherwise it must tell this week's scores better, cell by cell and out of fold, by
-    `spec.margin` and beyond chance.
+    New matured exposures, or micro-segments that the incumbent does not know, put the challenger in force, so that
+    effects rest on all evidence. Otherwise it must predict this week's scores better, cell by cell and out of fold, by
+    `spec.margin` and significantly.
 
     Parameters
     ----------
-    facts : up to `as_of`
-    outcomes : columns of `tables.EXPOSURE_OUTCOMES`, from `exposure_outcomes` as of the same day
-    models : choices in force, under which the micro-segment of each exposure is restated
-    maturity : which exposures count yet; said with the reason
+    facts : CustomerHistory
+        The history of all customers up to `as_of`.
+    as_of : date
+        Last day that may be used.
+    spec : ActionPolicy
+        Settings of the estimate.
+    incumbent : ActionResponseModel, optional
+        The model in force.
+    models : Models
+        Choices in force, under which the micro-segment of each exposure is restated.
+    outcomes : pa.Table
+        Columns of `tables.EXPOSURE_OUTCOMES`, from `exposure_outcomes` as of the same day.
+    maturity : Maturity, optional
+        Which exposures do not count yet, for the reason.
+
+    Returns
+    -------
+    FitResult
+        The decision, with the model unless there are too few exposures.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml import tables
+    >>> from ml.engine import DuckDB
+    >>> from ml.features import FeatureSpec
+    >>> from ml.lifecycle import LifecycleSpec
+    >>> from ml.restate import Models, Specs
+    >>> from ml.segments import SegmentSpec
+    >>> from ml.value import ValueSpec
+    >>> rows = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    >>> history = CustomerHistory.from_rows(DuckDB(), FeatureSpec(), **rows)
+    >>> models = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))
+    >>> outcomes = tables.EXPOSURE_OUTCOMES.empty()
+    >>> result = train(history, date(2024, 1, 7), ActionPolicy(), None, models=models, outcomes=outcomes)
+    >>> result.decision, result.reason
+    ('none', 'no matured exposures')
     """
-    outcomes = estimation.candidates(facts.engine, outcomes, spec)
-    chosen = estimation.designs(outcomes, spec)
+    outcomes = designs.candidates(facts.engine, outcomes, spec)
+    chosen = designs.designs(outcomes, spec)
     if not chosen:
-        return _nothing(estimation.too_little(outcomes, spec), maturity, incumbent, spec)
+        return _without_fit(designs.too_little(outcomes, spec), maturity, incumbent, spec)
     rows = estimation.with_features(facts, outcomes, 1, models)
     columns, levels = _served_columns(facts, rows)
-    found = _found(facts, rows, columns, levels, outcomes, chosen, spec)
-    if not found.scores:
-        return _nothing(Reason(ChoiceCode.NOTHING_IN_COMMON), maturity, incumbent, spec)
-    rows = rows[estimation.is_compared(rows)]
+    measured = _measure(facts, rows, columns, levels, outcomes, chosen, spec)
+    if not measured.scores:
+        return _without_fit(Reason(ChoiceCode.NOTHING_IN_COMMON), maturity, incumbent, spec)
+    rows = rows[designs.is_compared(rows)]
     treated = rows[rows["action"] != CONTROL]
     model = ActionResponseModel(
-        found.evidence, found.cells, found.customers, tuple(columns), max(treated["exposed_on"]), len(treated), levels,
-        found.unmeasured,
+        measured.evidence, measured.cells, measured.customers, tuple(columns), max(treated["exposed_on"]), len(treated),
+        levels, measured.unmeasured,
     )  # fmt: skip
-    contest = _Contest.of(found.scores, found.micro_segments, incumbent, spec)
+    contest = _Contest.of(measured.scores, measured.micro_segments, incumbent, spec)
     verdict = _decide(model, incumbent, contest, rows, spec)
-    remarks = [finding.reason(action) for action, one in sorted(found.evidence.items()) for finding in one.findings]
-    remarks += [finding.reason(action) for action, finding in sorted(found.unmeasured.items())]
+    remarks = [finding.reason(action) for action, one in sorted(measured.evidence.items()) for finding in one.findings]
+    remarks += [finding.reason(action) for action, finding in sorted(measured.unmeasured.items())]
     return FitResult(
         model,
         metric=METRIC,
         challenger_score=contest.challenger,
         incumbent_score=contest.incumbent,
-        metrics=found.metrics | (contest.gain.metrics("choice_gain") if contest.gain else {}),
+        metrics=measured.metrics | (contest.gain.metrics("choice_gain") if contest.gain else {}),
         params=asdict(spec),
         figures={
-            "effects": lambda: effects_figure(found.evidence),
-            "overlap": lambda: overlap_figure(found.scores),
-            "uplift": lambda: uplift_figure(found.ranked, spec.seed),
+            "effects": lambda: effects_figure(measured.evidence),
+            "overlap": lambda: overlap_figure(measured.scores),
+            "uplift": lambda: uplift_figure(measured.ranked, spec.seed),
         },
         example=example_rows(inputs_of(features_table(facts.spec).schema(), columns)),
-        **verdict.with_remarks([*remarks, *_about(maturity)]).fields(CHOICE_WORDS),
+        **verdict.with_remarks([*remarks, *_not_counted(maturity)]).fields(CHOICE_WORDS),
     )
 
 
-def _found(
+def _measure(
     facts: CustomerHistory,
     rows: pd.DataFrame,
     columns: list[str],
@@ -131,38 +165,38 @@ def _found(
     outcomes: pa.Table,
     chosen: Mapping[str, str],
     spec: ActionPolicy,
-) -> _Found:
+) -> _Measured:
     """Evidence, cells and customer-level effects of every action that has an overlap."""
-    before = estimation.placebo(facts, outcomes, chosen, spec)
-    found = _Found(unmeasured=estimation.unmeasured(outcomes, chosen, spec))
+    placebos = estimation.placebo(facts, outcomes, chosen, spec)
+    measured = _Measured(unmeasured=designs.unmeasured(outcomes, chosen, spec))
     values = encoded(rows, columns, levels)
     for action, made in estimation.estimate(rows, chosen, "outcome", facts, spec).items():
-        scores, places = made.scores, made.places
-        if not (scores.kept & scores.treated).any() or not (scores.kept & ~scores.treated).any():
-            found.unmeasured[action] = Finding("no_overlap")
+        scores, positions = made.scores, made.positions
+        if not (scores.in_overlap & scores.treated).any() or not (scores.in_overlap & ~scores.treated).any():
+            measured.unmeasured[action] = Finding("no_overlap")
             continue
-        features = values[places]
-        strings = rows["micro_segment"].to_numpy()[places]
-        evidence = _evidence(made, before.get(action), features, spec)
+        features = values[positions]
+        strings = rows["micro_segment"].to_numpy()[positions]
+        evidence = _evidence(made, placebos.get(action), features, spec)
         cells = cells_of(scores, strings, spec)
-        effect, guess = customer_effect(features, scores, spec)
-        found.scores[action], found.micro_segments[action] = scores, strings
-        found.evidence[action], found.cells[action], found.customers[action] = evidence, cells, effect
-        found.ranked[action] = (guess, scores.score[scores.kept], scores.customer[scores.kept])
-        found.metrics |= _metrics(action, evidence, cells[ALL], effect.slope)
-    return found
+        effect, prediction = customer_effect(features, scores, spec)
+        measured.scores[action], measured.micro_segments[action] = scores, strings
+        measured.evidence[action], measured.cells[action], measured.customers[action] = evidence, cells, effect
+        measured.ranked[action] = (prediction, scores.score[scores.in_overlap], scores.customer[scores.in_overlap])
+        measured.metrics |= _metrics(action, evidence, cells[ALL], effect.slope)
+    return measured
 
 
-def _about(maturity: Maturity | None) -> list[Reason]:
-    """Which exposures do not count yet, if any."""
+def _not_counted(maturity: Maturity | None) -> list[Reason]:
+    """The exposures that do not count yet, if any."""
     return [] if maturity is None or maturity.is_complete else [maturity.reason()]
 
 
-def _nothing(
+def _without_fit(
     lacking: Reason, maturity: Maturity | None, incumbent: ActionResponseModel | None, spec: ActionPolicy
 ) -> FitResult:
     """No fit: last week's stays in force, if there is one."""
-    verdict = decide_without_data(lacking, incumbent is not None).with_remarks(_about(maturity))
+    verdict = decide_without_data(lacking, incumbent is not None).with_remarks(_not_counted(maturity))
     return FitResult.without_fit(verdict, CHOICE_WORDS, METRIC, params=asdict(spec))
 
 
@@ -174,26 +208,26 @@ def _served_columns(facts: CustomerHistory, rows: pd.DataFrame) -> tuple[list[st
 
 
 def _evidence(
-    made: estimation.Estimate, before: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionPolicy
+    made: estimation.Estimate, placebo: tuple[float, float] | None, features: NDArray[np.float64], spec: ActionPolicy
 ) -> ActionEvidence:
     scores, design = made.scores, "randomised" if made.is_chance_known else "observational"
     effect, error = scores.overall()
-    controls = scores.outcome[~scores.treated & scores.kept]
+    controls = scores.outcome[~scores.treated & scores.in_overlap]
     band = spec.smallest_effect_share * abs(float(controls.mean())) if len(controls) else 0.0
     verdict: Placebo = "not needed"
     if design != "randomised":
-        verdict = placebo_verdict(*(before or (float("nan"), float("nan"))), band)
+        verdict = placebo_verdict(*(placebo or (float("nan"), float("nan"))), band)
     unweighted, weighted = imbalance(features, scores)
     return ActionEvidence(
         design=design,
         placebo=verdict,
         effect=effect,
-        error=error,
-        placebo_effect=before[0] if before else None,
-        placebo_error=before[1] if before else None,
+        standard_error=error,
+        placebo_effect=placebo[0] if placebo else None,
+        placebo_standard_error=placebo[1] if placebo else None,
         band=band,
         auc=scores.auc if np.isfinite(scores.auc) else None,
-        overlap=float(scores.kept.mean()),
+        overlap=float(scores.in_overlap.mean()),
         imbalance_before=unweighted,
         imbalance_after=weighted,
         findings=made.findings,
@@ -203,9 +237,9 @@ def _evidence(
 def _metrics(action: str, evidence: ActionEvidence, overall: Cell, slope: float) -> dict[str, float]:
     values = {
         "effect": evidence.effect,
-        "effect_se": evidence.error,
+        "effect_se": evidence.standard_error,
         "placebo_effect": evidence.placebo_effect,
-        "placebo_se": evidence.placebo_error,
+        "placebo_se": evidence.placebo_standard_error,
         "placebo_passed": float(evidence.placebo in ("passed", "not needed")),
         "smallest_effect": evidence.band,
         "propensity_auc": evidence.auc,
@@ -219,36 +253,41 @@ def _metrics(action: str, evidence: ActionEvidence, overall: Cell, slope: float)
     return {metric_name(name, action): float(value) for name, value in values.items() if value is not None}
 
 
-def _told(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np.float64]:
-    """What the cells expect of each row."""
+def _predicted(cells: Mapping[str, Cell], micro_segments: NDArray[Any]) -> NDArray[np.float64]:
+    """The effect of each row's cell."""
     effect = {name: nearest(cells, name).effect for name in set(micro_segments)}
     return np.array([effect[name] for name in micro_segments], dtype=np.float64)
 
 
 def _cross_fitted(scores: Scores, micro_segments: NDArray[Any], spec: ActionPolicy) -> NDArray[np.float64]:
-    """What cells that were estimated from the other folds expect of each row."""
-    guess = np.full(len(scores.score), scores.overall()[0])
+    """The effect of each row's cell, estimated from the other folds."""
+    prediction = np.full(len(scores.score), scores.overall()[0])
     for k in np.unique(scores.fold):
-        rest, here = scores.kept & (scores.fold != k), scores.fold == k
+        rest, in_fold = scores.in_overlap & (scores.fold != k), scores.fold == k
         if rest.any():
-            guess[here] = _told(cells_of(replace(scores, kept=rest), micro_segments, spec), micro_segments[here])
-    return guess
+            cells = cells_of(replace(scores, in_overlap=rest), micro_segments, spec)
+            prediction[in_fold] = _predicted(cells, micro_segments[in_fold])
+    return prediction
 
 
 @dataclass(frozen=True)
 class _Contest:
-    """How well cells tell this week's scores: squared errors as a share of each action's variance.
+    """How well cells predict this week's scores: squared errors as a share of each action's variance.
 
-    Scores are as spread as what customers spend, and three of five thousand can turn the mean of a cell. So both are
-    held against each other without the outermost scores: the challenger's cells are estimated from the others, and the
-    incumbent's are shifted by one amount, so that on average they expect what these have.
+    Scores are as heavy-tailed as spend: three customers of five thousand can dominate the mean of a cell. Both models
+    are therefore compared without the outermost scores: the challenger's cells are estimated from the others, and the
+    incumbent's are shifted by one amount so that their mean agrees with these.
 
     Parameters
     ----------
-    challenger, incumbent : losses, the mean over the actions; None without an incumbent that knows any of them
-    gain : the challenger's over the incumbent's, on the actions that both know
-    unknown : the largest share of an action's exposures whose micro-segment the incumbent does not know
-    knows_all : whether the incumbent knows every action
+    challenger, incumbent : float
+        Mean loss over the actions; None without an incumbent that knows any of them.
+    gain : Gain, optional
+        The challenger's gain over the incumbent, on the actions that both know.
+    unknown : float
+        Largest share of an action's exposures whose micro-segment the incumbent does not know, 0 to 1.
+    knows_all : bool
+        Whether the incumbent knows every action.
     """
 
     challenger: float
@@ -268,49 +307,52 @@ class _Contest:
         """Score both, out of fold and on the same exposures."""
         actions = sorted(scores)
         scores = {a: _without_outermost(scores[a]) for a in actions}
-        mine = {a: _errors(scores[a], _cross_fitted(scores[a], micro_segments[a], spec)) for a in actions}
-        challenger = float(np.mean([found.mean() for found in mine.values()]))
+        errors = {a: _errors(scores[a], _cross_fitted(scores[a], micro_segments[a], spec)) for a in actions}
+        challenger = float(np.mean([one.mean() for one in errors.values()]))
         shared = [a for a in actions if incumbent and a in incumbent.cells]
         if incumbent is None or not shared:
             return cls(challenger)
-        theirs = {
-            a: _errors(scores[a], _centred(scores[a], _told(incumbent.cells[a], micro_segments[a]))) for a in shared
+        incumbent_errors = {
+            a: _errors(scores[a], _centred(scores[a], _predicted(incumbent.cells[a], micro_segments[a])))
+            for a in shared
         }
-        share = {a: 1 / len(theirs[a]) for a in shared}  # each action weighs the same, however often it was delivered
+        share = {
+            a: 1 / len(incumbent_errors[a]) for a in shared
+        }  # each action weighs the same, however often it was delivered
         gain = paired_gain(
-            np.concatenate([theirs[a] * share[a] for a in shared]),
-            np.concatenate([mine[a] * share[a] for a in shared]),
-            customers=np.concatenate([scores[a].customer[scores[a].kept] for a in shared]),
+            np.concatenate([incumbent_errors[a] * share[a] for a in shared]),
+            np.concatenate([errors[a] * share[a] for a in shared]),
+            customers=np.concatenate([scores[a].customer[scores[a].in_overlap] for a in shared]),
             seed=spec.seed,
         )
         unknown = max(float(np.mean([s not in incumbent.cells[a] for s in micro_segments[a]])) for a in shared)
-        older = float(np.mean([found.mean() for found in theirs.values()]))
-        return cls(challenger, older, gain, unknown, len(shared) == len(actions))
+        incumbent_loss = float(np.mean([one.mean() for one in incumbent_errors.values()]))
+        return cls(challenger, incumbent_loss, gain, unknown, len(shared) == len(actions))
 
 
 def _without_outermost(scores: Scores) -> Scores:
-    """The scores of an action of which those beyond its outermost hundredths have no say."""
-    if not scores.kept.any():
+    """The scores of an action without its outermost hundredths."""
+    if not scores.in_overlap.any():
         return scores
-    low, high = np.quantile(scores.score[scores.kept], OUTERMOST)
-    return replace(scores, kept=scores.kept & (scores.score >= low) & (scores.score <= high))
+    low, high = np.quantile(scores.score[scores.in_overlap], OUTERMOST)
+    return replace(scores, in_overlap=scores.in_overlap & (scores.score >= low) & (scores.score <= high))
 
 
-def _centred(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Guesses shifted so that over the overlap they mean what the scores do."""
-    result: NDArray[np.float64] = guess + (scores.overall()[0] - guess[scores.kept].mean())
+def _centred(scores: Scores, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Predictions shifted so that their mean over the overlap is that of the scores."""
+    result: NDArray[np.float64] = prediction + (scores.overall()[0] - prediction[scores.in_overlap].mean())
     return result
 
 
-def _errors(scores: Scores, guess: NDArray[np.float64]) -> NDArray[np.float64]:
+def _errors(scores: Scores, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared errors on the overlap, as a share of the scores' variance."""
-    kept = scores.score[scores.kept]
-    errors: NDArray[np.float64] = (kept - guess[scores.kept]) ** 2 / max(float(np.var(kept)), 1e-12)
+    score = scores.score[scores.in_overlap]
+    errors: NDArray[np.float64] = (score - prediction[scores.in_overlap]) ** 2 / max(float(np.var(score)), 1e-12)
     return errors
 
 
 def _other_verdict(model: ActionResponseModel, incumbent: ActionResponseModel) -> Reason | None:
-    """What is now said differently of the same exposures: a correction must never wait for a better loss."""
+    """The first verdict that differs for the same exposures: a correction must never wait for a better loss."""
     for action in sorted({*model.actions, *incumbent.actions}):
         now, before = model.actions.get(action), incumbent.actions.get(action)
         if now is None or before is None:
@@ -345,7 +387,7 @@ def _decide(
     if fresh:
         newer = {"exposures": fresh, "newest": str(model.newest)}
         return Verdict("challenger", ChoiceCode.NEW_EVIDENCE, newer)
-    if not contest.knows_all or contest.unknown > _STRANGE:
+    if not contest.knows_all or contest.unknown > MAX_UNKNOWN_SEGMENT_SHARE:
         return Verdict("challenger", ChoiceCode.UNKNOWN_SEGMENTS, {"share": contest.unknown})
     assert contest.incumbent is not None and contest.gain is not None
     verdict = decide(METRIC, contest.challenger, contest.incumbent, contest.gain, margin=spec.margin)

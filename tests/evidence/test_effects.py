@@ -1,4 +1,4 @@
-"""What the estimator finds in the worlds of effects, beside the truth: coverage, and what may be acted upon.
+"""Estimates in simulated worlds against their known effects: coverage, and what may be acted upon.
 
 Each world's data are estimated by the learner, the tree of cells, the audit and the placebo that the weekly fit uses;
 micro-segments and features are those of the world. The figures are printed (`-s` shows them). Intervals are 90 %.
@@ -16,10 +16,19 @@ import pandas as pd
 import pytest
 
 from ml.actions import ActionPolicy
-from ml.actions.audit import audited, balance, sample_ratio
+from ml.actions.audit import audit_findings, balance, sample_ratio
 from ml.actions.cells import Cell, cells_of
 from ml.actions.diagnostics import placebo_verdict
-from ml.actions.learners import Z90, Expected, Nuisance, Question, Scores, doubly_robust, encode, folds_of
+from ml.actions.learners import (
+    Z90,
+    NuisanceModels,
+    NuisancePredictions,
+    NuisanceTask,
+    Scores,
+    doubly_robust,
+    encode,
+    folds_of,
+)
 from ml.simulate.worlds import (
     constant_effect,
     hidden_confounding,
@@ -45,8 +54,8 @@ WORLDS: dict[str, Callable[[int, int], EffectWorld]] = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of one action in one draw.
+class ActionResult:
+    """The estimates of one action in one draw.
 
     Parameters
     ----------
@@ -69,8 +78,8 @@ class Found:
 
 
 @cache
-def found(world: str, seed: int) -> tuple[Found, ...]:
-    """What is found of each action."""
+def results_of(world: str, seed: int) -> tuple[ActionResult, ...]:
+    """The result of each action."""
     made = WORLDS[world](seed, CUSTOMERS)
     frame = made.data.to_pandas()
     randomised = bool(frame["randomised"].iloc[0])
@@ -83,11 +92,11 @@ def found(world: str, seed: int) -> tuple[Found, ...]:
         effect, error = scores.overall()
         truth = made.effects[rows, number]
         cells = cells_of(scores, frame["micro_segment"].to_numpy()[rows], SPEC)
-        band = SPEC.smallest_effect_share * abs(float(scores.outcome[~scores.treated & scores.kept].mean()))
+        band = SPEC.smallest_effect_share * abs(float(scores.outcome[~scores.treated & scores.in_overlap].mean()))
         verdict = "not needed" if randomised else placebo_verdict(*before[action][0].overall(), band)
         codes = _audit(frame, encode(frame[[*FEATURES]]), rows, scores) if randomised else ()
-        leaves = _leaves(cells, frame["micro_segment"].to_numpy()[rows], truth, scores.kept)
-        result.append(Found(effect, error, float(truth[scores.kept].mean()), leaves, verdict, codes))
+        leaves = _leaves(cells, frame["micro_segment"].to_numpy()[rows], truth, scores.in_overlap)
+        result.append(ActionResult(effect, error, float(truth[scores.in_overlap].mean()), leaves, verdict, codes))
     return tuple(result)
 
 
@@ -96,18 +105,18 @@ def _scores(
 ) -> dict[str, tuple[Scores, Array]]:
     arm: Array = frame["action"].to_numpy()
     outcome: Array = target.to_numpy(dtype=np.float64)
-    nuisance = Nuisance(features, folds_of(frame["customer_id"], SPEC, frame["action"]), SPEC)
+    nuisance = NuisanceModels(features, folds_of(frame["customer_id"], SPEC, frame["action"]), SPEC)
     control, everybody = arm == CONTROL, np.ones(len(arm), bool)
-    questions = [Question(outcome, control, everybody)]
+    questions = [NuisanceTask(outcome, control, everybody)]
     for action in ACTIONS:
         treated = arm == action
-        questions.append(Question(outcome, treated, treated | control))
-        questions.append(Question(treated.astype(np.float64), treated | control, treated | control, "binary"))
-    without, *rest = nuisance.answer(questions)
+        questions.append(NuisanceTask(outcome, treated, treated | control))
+        questions.append(NuisanceTask(treated.astype(np.float64), treated | control, treated | control, "binary"))
+    without, *rest = nuisance.predict(questions)
     scored = {}
     for number, action in enumerate(ACTIONS):
         chance = np.full(len(arm), 0.5) if randomised else rest[2 * number + 1]
-        expected = Expected(rest[2 * number], without, chance, not randomised)
+        expected = NuisancePredictions(rest[2 * number], without, chance, not randomised)
         customer = np.arange(len(arm))
         scored[action] = doubly_robust(expected, arm == action, control, outcome, customer, nuisance.fold, SPEC)
     return scored
@@ -117,7 +126,7 @@ def _audit(frame: pd.DataFrame, features: pd.DataFrame, rows: Array, scores: Sco
     alone, chance = np.zeros(len(rows), dtype=np.int64), np.full(len(rows), 0.5)
     balanced = balance(features.to_numpy()[rows], scores.treated, chance, alone, scores.customer)
     ratio = sample_ratio(scores.treated, chance, alone, scores.customer)
-    return tuple(one.code for one in audited(ratio, balanced, list(features.columns), "action", len(ACTIONS)))
+    return tuple(one.code for one in audit_findings(ratio, balanced, list(features.columns), "action", len(ACTIONS)))
 
 
 def _leaves(cells: dict[str, Cell], strings: Array, truth: Array, kept: Array) -> Array:
@@ -129,46 +138,46 @@ def _leaves(cells: dict[str, Cell], strings: Array, truth: Array, kept: Array) -
     return np.array(rows).reshape(-1, 3)
 
 
-def of(world: str) -> list[Found]:
-    return [one for seed in SEEDS for one in found(world, seed)]
+def of(world: str) -> list[ActionResult]:
+    return [one for seed in SEEDS for one in results_of(world, seed)]
 
 
-def shares(world: str, counts: Callable[[Found], Array]) -> tuple[float, float]:
+def shares(world: str, counts: Callable[[ActionResult], Array]) -> tuple[float, float]:
     """A share over all cases, and its standard error over draws: the actions of a draw share their controls."""
-    of_draw = [float(np.mean(np.concatenate([counts(one) for one in found(world, seed)]))) for seed in SEEDS]
+    of_draw = [float(np.mean(np.concatenate([counts(one) for one in results_of(world, seed)]))) for seed in SEEDS]
     spread = float(np.std(of_draw, ddof=1)) if len(of_draw) > 1 else 1.0
     return float(np.mean(of_draw)), spread / float(np.sqrt(len(of_draw)))
 
 
-def overall(one: Found) -> Array:
+def overall(one: ActionResult) -> Array:
     """Whether the interval of an action holds the truth."""
     return np.array([one.holds])
 
 
-def leaves(one: Found) -> Array:
+def leaves(one: ActionResult) -> Array:
     """Whether the interval of each cell does."""
     return np.asarray(np.abs(one.cells[:, 0] - one.cells[:, 2]) <= one.cells[:, 1])
 
 
-def looks_useful(one: Found) -> Array:
+def looks_useful(one: ActionResult) -> Array:
     """Whether an action's interval lies above nothing."""
     return np.array([one.effect - Z90 * one.error > 0])
 
 
-SURE = 2.33  # standard errors: by chance alone one case in a hundred lies further off
+Z99 = 2.33  # one-sided 99 %
 
 
 @pytest.mark.parametrize("world", ["randomised", "no effect", "constant"])
 def test_the_interval_of_an_action_holds_the_truth_as_often_as_it_says(world: str) -> None:
     (share, error), (cells, _) = shares(world, overall), shares(world, leaves)
     print(f"\n{world}: {share:.1%} ± {error:.1%} of the actions' intervals hold the truth, {cells:.1%} of the cells'")
-    assert share + SURE * error >= 0.9
+    assert share + Z99 * error >= 0.9
 
 
 @pytest.mark.parametrize("world", ["no effect", "constant"])
 def test_where_effects_do_not_differ_the_interval_of_a_cell_holds_the_truth(world: str) -> None:
     share, error = shares(world, leaves)
-    assert share + SURE * error >= 0.9
+    assert share + Z99 * error >= 0.9
 
 
 def test_where_effects_differ_between_customers_cells_hold_it_less_often() -> None:
@@ -181,7 +190,7 @@ def test_where_effects_differ_between_customers_cells_hold_it_less_often() -> No
 def test_a_useless_action_is_taken_for_a_useful_one_as_seldom_as_a_one_sided_test_says() -> None:
     share, error = shares("no effect", looks_useful)
     print(f"\nno effect: {share:.1%} ± {error:.1%} of the actions look useful (5 % would be right)")
-    assert share - SURE * error <= 0.05
+    assert share - Z99 * error <= 0.05
 
 
 def test_a_clean_experiment_passes_its_audit() -> None:

@@ -109,38 +109,38 @@ def spending(random: np.random.Generator, customers: int, days: int) -> tuple[Ar
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a week of training says about a log."""
+class Fitted:
+    """The result of a week's training on a log."""
 
-    training: FitResult
+    result: FitResult
     outcomes: pa.Table
 
     @property
     def model(self) -> ActionResponseModel:
-        assert isinstance(self.training.model, ActionResponseModel), self.training.reason
-        return self.training.model
+        assert isinstance(self.result.model, ActionResponseModel), self.result.reason
+        return self.result.model
 
     def evidence(self, action: str = "gift") -> ActionEvidence:
         return self.model.actions[action]
 
     def covers(self, truth: float, action: str = "gift") -> bool:
         """Whether the 90 % interval holds the truth."""
-        found = self.evidence(action)
-        return abs(found.effect - truth) <= Z90 * found.error
+        evidence = self.evidence(action)
+        return abs(evidence.effect - truth) <= Z90 * evidence.standard_error
 
     def supported(self, spec: ActionPolicy, action: str = "gift") -> bool:
         return self.evidence(action).supported(self.model.cells[action]["all"], spec)
 
     def code(self, spec: ActionPolicy, action: str = "gift") -> str:
-        """Why the effect is not supported, or what else must be known; empty if nothing."""
+        """Code of the first objection or caveat; empty if there is none."""
         finding = self.evidence(action).finding(self.model.cells[action]["all"], spec)
         return finding.code if finding else ""
 
 
-def learnt(facts: CustomerHistory, log: pa.Table, as_of: int, spec: ActionPolicy) -> Found:
+def fitted(facts: CustomerHistory, log: pa.Table, as_of: int, spec: ActionPolicy) -> Fitted:
     """Train on a log as of the end of a day."""
     outcomes = exposure_outcomes(facts, log, day(as_of), spec, start=START)
-    return Found(train(facts.until(day(as_of)), day(as_of), spec, None, models=MODELS, outcomes=outcomes), outcomes)
+    return Fitted(train(facts.until(day(as_of)), day(as_of), spec, None, models=MODELS, outcomes=outcomes), outcomes)
 
 
 def waves_by_lot(
@@ -151,9 +151,9 @@ def waves_by_lot(
 
     Parameters
     ----------
-    campaign : of all waves; each has one of its own by default
-    randomised : whether the log says so, and lists controls
-    again : chance of those whom the first wave reached to be reached by a later one; that of everybody by default
+    campaign : of all waves; each has its own by default
+    randomised : whether the log declares it, and lists controls
+    again : probability that a customer of the first wave gets a later one; that of all customers by default
     """
     random = np.random.default_rng([seed, 1])
     amounts, _ = spending(random, customers, history)

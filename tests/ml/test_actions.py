@@ -21,6 +21,7 @@ from ml.actions import (
     Action,
     ActionPolicy,
     ActionResponseModel,
+    designs,
     effects,
     estimation,
     exposure_outcomes,
@@ -182,24 +183,26 @@ def planned(kind: str, seed: int = 0, spec: ActionPolicy = SPEC) -> pa.Table:
 def test_known_effects_of_a_randomised_campaign_lie_in_their_intervals() -> None:
     made, model = world("constant effect"), model_of("constant effect")
     for action, truth in made.truth.items():
-        found = model.actions[action]
-        assert (found.design, found.placebo) == ("randomised", "not needed")
-        assert abs(found.effect - truth) < Z90 * found.error, action
-    assert model.actions["gift"].effect > 4 * model.actions["gift"].error
+        evidence = model.actions[action]
+        assert (evidence.design, evidence.placebo) == ("randomised", "not needed")
+        assert abs(evidence.effect - truth) < Z90 * evidence.standard_error, action
+    assert model.actions["gift"].effect > 4 * model.actions["gift"].standard_error
 
 
 def test_outcome_models_make_the_estimate_sharper_than_a_difference_of_means() -> None:
     frame = outcomes_of("constant effect").to_pandas()
     arms = [frame.loc[frame["action"] == arm, "outcome"] for arm in ("gift", "control")]
     plain = np.sqrt(sum(arm.var() / len(arm) for arm in arms))
-    assert model_of("constant effect").actions["gift"].error < 0.85 * plain
+    assert model_of("constant effect").actions["gift"].standard_error < 0.85 * plain
 
 
 def test_an_effect_that_differs_between_micro_segments_is_found_where_it_is() -> None:
     cells = model_of("by segment").cells["gift"]
     high, low = cells["active/value.A"], cells["active/value.B"]
-    assert high.effect == pytest.approx(50, abs=3 * high.error) and low.effect == pytest.approx(0, abs=3 * low.error)
-    assert high.own > 0.5 and high.effect - low.effect > 25
+    assert high.effect == pytest.approx(50, abs=3 * high.standard_error) and low.effect == pytest.approx(
+        0, abs=3 * low.standard_error
+    )
+    assert high.shrinkage_weight > 0.5 and high.effect - low.effect > 25
 
 
 @pytest.mark.parametrize("kind", ["constant effect", "by segment", "measured confounding"])
@@ -225,17 +228,17 @@ def test_shrinkage_leaves_the_useless_cells_at_their_parent() -> None:
 
 
 def test_measured_confounding_is_corrected() -> None:
-    made, found = world("measured confounding"), model_of("measured confounding").actions["gift"]
+    made, evidence = world("measured confounding"), model_of("measured confounding").actions["gift"]
     assert made.naive > 2 * made.truth["gift"]
-    assert abs(found.effect - made.truth["gift"]) < 2.5 * found.error
-    assert found.imbalance_after < 0.5 * found.imbalance_before
-    assert found.placebo != "failed" and found.auc is not None and found.auc > 0.7
+    assert abs(evidence.effect - made.truth["gift"]) < 2.5 * evidence.standard_error
+    assert evidence.imbalance_after < 0.5 * evidence.imbalance_before
+    assert evidence.placebo != "failed" and evidence.auc is not None and evidence.auc > 0.7
 
 
 def test_hidden_confounding_fails_the_placebo_and_is_never_planned() -> None:
-    found = model_of("hidden confounding").actions["gift"]
-    assert found.effect > 3 * found.error, "the bias looks like a large effect"
-    assert found.placebo == "failed"
+    evidence = model_of("hidden confounding").actions["gift"]
+    assert evidence.effect > 3 * evidence.standard_error, "the bias looks like a large effect"
+    assert evidence.placebo == "failed"
     table = planned("hidden confounding")
     assert set(table["action"].to_pylist()) == {"none"}
     assert set(table["reason_code"].to_pylist()) == {"placebo_failed"}
@@ -248,8 +251,8 @@ def test_a_world_without_effects_is_left_alone() -> None:
 
 def test_a_useless_action_has_no_best_customers() -> None:
     model, facts = model_of("no effect", 1), world("no effect", 1).facts
-    guess = model.predict(facts.snapshot_of(AS_OF).to_pandas())["note"]
-    assert guess.quantile(0.95) - guess.mean() < 3 * model.actions["note"].error
+    predicted = model.predict(facts.snapshot_of(AS_OF).to_pandas())["note"]
+    assert predicted.quantile(0.95) - predicted.mean() < 3 * model.actions["note"].standard_error
 
 
 def test_a_placebo_passes_only_inside_the_band() -> None:
@@ -261,7 +264,7 @@ def test_a_placebo_passes_only_inside_the_band() -> None:
     assert placebo_verdict(float("nan"), float("nan"), 2.0) == "cannot tell"
 
 
-def test_repeated_customers_do_not_make_an_estimate_surer() -> None:
+def test_repeated_customers_do_not_make_an_estimate_more_precise() -> None:
     values = np.random.default_rng(0).normal(size=200)
     once, twice = clustered(values, np.arange(200)), clustered(np.repeat(values, 2), np.repeat(np.arange(200), 2))
     assert twice == pytest.approx(once)
@@ -280,9 +283,9 @@ def test_a_micro_segment_with_few_members_takes_its_prefix() -> None:
     rows = members("by segment")
     few = rows.filter(pc.equal(rows["micro_segment"], "active/value.A")).slice(0, 29)
     rest = rows.filter(pc.equal(rows["micro_segment"], "active/value.B"))
-    found = effects(ENGINE, pa.concat_tables([few, rest]), model_of("by segment"), SPEC).to_pylist()
+    rows_of_effects = effects(ENGINE, pa.concat_tables([few, rest]), model_of("by segment"), SPEC).to_pylist()
     day = few["day"][0].as_py()
-    row = {r["micro_segment"]: r for r in found if r["day"] == day and r["action"] == "gift"}
+    row = {r["micro_segment"]: r for r in rows_of_effects if r["day"] == day and r["action"] == "gift"}
     assert row["active/value.A"]["effect"] == row["active"]["effect"]
     assert row["active/value.A"]["evidence_level"] == "parent"
 
@@ -296,8 +299,8 @@ def test_a_stored_model_predicts_identically(tmp_path: Path) -> None:
     again = ActionResponseModel.load(tmp_path)
     frame = world("by segment").facts.snapshot_of(AS_OF).to_pandas()
     assert again.predict(frame).equals(model.predict(frame))
-    found, stored = (effects(ENGINE, members("by segment"), m, SPEC) for m in (model, again))
-    assert found.equals(stored)
+    expected, stored = (effects(ENGINE, members("by segment"), m, SPEC) for m in (model, again))
+    assert expected.equals(stored)
 
 
 def test_a_number_that_is_none_is_null_in_strict_json_and_nan_again(tmp_path: Path) -> None:
@@ -306,14 +309,25 @@ def test_a_number_that_is_none_is_null_in_strict_json_and_nan_again(tmp_path: Pa
 
     model = model_of("by segment")
     cell = replace(
-        model.cells["gift"]["all"], micro_segment="active/value.Z", error=float("nan"), variance=float("nan")
+        model.cells["gift"]["all"], micro_segment="active/value.Z", standard_error=float("nan"), variance=float("nan")
     )
     replace(model, cells={**model.cells, "gift": {**model.cells["gift"], "active/value.Z": cell}}).save(tmp_path)
     text = (tmp_path / "model.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=refuse)["cells"]["gift"][-1]["error"] is None
+    assert json.loads(text, parse_constant=refuse)["cells"]["gift"][-1]["standard_error"] is None
     again = ActionResponseModel.load(tmp_path).cells["gift"]["active/value.Z"]
-    assert np.isnan(again.error) and np.isnan(again.variance) and again.mean == cell.mean
+    assert np.isnan(again.standard_error) and np.isnan(again.variance) and again.mean == cell.mean
     assert ActionResponseModel.load(tmp_path).actions["gift"].placebo_effect is None
+
+
+def test_a_model_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    model_of("by segment").save(tmp_path)
+    stored = ActionResponseModel.load(tmp_path)
+    text = (tmp_path / "model.json").read_text(encoding="utf-8")
+    for now, before in (("placebo_standard_error", "placebo_error"), ("standard_error", "error")):
+        text = text.replace(f'"{now}"', f'"{before}"')
+    (tmp_path / "model.json").write_text(text.replace('"shrinkage_weight"', '"own"'), encoding="utf-8")
+    assert '"own"' in (tmp_path / "model.json").read_text(encoding="utf-8")
+    assert repr(ActionResponseModel.load(tmp_path)) == repr(stored), "as text, in which NaN is equal to NaN"
 
 
 def test_training_does_not_depend_on_the_order_of_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -374,9 +388,11 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of the rows that an estimate compares."""
     if not rows:
         return []
-    found = estimation.candidates(ENGINE, tables.EXPOSURE_OUTCOMES.conform(pa.Table.from_pylist(rows)), SPEC)
+    candidates = designs.candidates(ENGINE, tables.EXPOSURE_OUTCOMES.conform(pa.Table.from_pylist(rows)), SPEC)
     return [
-        row for row, is_in in zip(found.to_pylist(), estimation.is_compared(found.to_pandas()), strict=True) if is_in
+        row
+        for row, is_in in zip(candidates.to_pylist(), designs.is_compared(candidates.to_pandas()), strict=True)
+        if is_in
     ]
 
 
@@ -407,9 +423,9 @@ def test_nor_is_one_treated_who_is_reached_again_within_the_window(days: int, is
 
 def test_an_unmatured_exposure_is_not_used() -> None:
     assert small([GIFT], as_of=AS_OF - timedelta(days=1)) == []
-    sure = {**GIFT, "randomised": True, "propensity": 0.5}
-    assert len(small([sure], as_of=AS_OF - timedelta(days=1))) == 1, "a randomised one needs no day more"
-    assert small([sure], as_of=AS_OF - timedelta(days=2)) == []
+    randomised = {**GIFT, "randomised": True, "propensity": 0.5}
+    assert len(small([randomised], as_of=AS_OF - timedelta(days=1))) == 1, "a randomised one needs no day more"
+    assert small([randomised], as_of=AS_OF - timedelta(days=2)) == []
 
 
 def test_an_exposure_that_was_delivered_twice_counts_once() -> None:
@@ -417,10 +433,10 @@ def test_an_exposure_that_was_delivered_twice_counts_once() -> None:
 
 
 def test_randomised_rows_come_as_delivered_with_their_chances() -> None:
-    sure = {**GIFT, "randomised": True, "propensity": 0.9}
-    held = {**sure, "customer_id": "b", "is_holdout": True, "propensity": 0.1}
-    found = [(r["customer_id"], r["action"], r["propensity"], r["design"]) for r in small([sure, held])]
-    assert found == [("a", "gift", 0.9, "randomised"), ("b", "control", 0.1, "randomised")]
+    randomised = {**GIFT, "randomised": True, "propensity": 0.9}
+    holdout = {**randomised, "customer_id": "b", "is_holdout": True, "propensity": 0.1}
+    rows = [(r["customer_id"], r["action"], r["propensity"], r["design"]) for r in small([randomised, holdout])]
+    assert rows == [("a", "gift", 0.9, "randomised"), ("b", "control", 0.1, "randomised")]
 
 
 def test_the_placebo_is_missing_where_history_does_not_reach_back() -> None:
@@ -441,9 +457,9 @@ def test_controls_are_capped_by_a_sample_that_a_row_order_does_not_change() -> N
     made = world("measured confounding")
     tight = replace(SPEC, max_rows=100)
     order = np.random.default_rng(0).permutation(made.exposures.num_rows)
-    found = exposure_outcomes(made.facts, made.exposures, AS_OF, tight, start=START)
-    assert pc.sum(pc.equal(found["action"], "control")).as_py() <= 100
-    assert exposure_outcomes(made.facts, made.exposures.take(order), AS_OF, tight, start=START).equals(found)
+    outcomes = exposure_outcomes(made.facts, made.exposures, AS_OF, tight, start=START)
+    assert pc.sum(pc.equal(outcomes["action"], "control")).as_py() <= 100
+    assert exposure_outcomes(made.facts, made.exposures.take(order), AS_OF, tight, start=START).equals(outcomes)
 
 
 # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -479,7 +495,7 @@ def effect_rows(values: dict[tuple[str, str], tuple[float, float, str]], days: i
     return pa.Table.from_pylist(rows, schema=tables.ACTION_EFFECTS.schema().append(pa.field("day", pa.date32())))
 
 
-SURE = {("active/value.A", "gift"): (9.0, 2.0, "own"), ("active/value.B", "gift"): (5.0, 9.0, "own"),
+CLEAR_EFFECTS = {("active/value.A", "gift"): (9.0, 2.0, "own"), ("active/value.B", "gift"): (5.0, 9.0, "own"),
         ("churn", "gift"): (50.0, 1.0, "unsupported")}  # fmt: skip
 
 
@@ -520,7 +536,7 @@ def test_a_plan_has_every_customer_once_and_keeps_every_limit(
 
 
 def test_reasons_are_words() -> None:
-    rows = plan(ENGINE, crowd(300), effect_rows(SURE), SPEC, start=START, salt="s").to_pylist()
+    rows = plan(ENGINE, crowd(300), effect_rows(CLEAR_EFFECTS), SPEC, start=START, salt="s").to_pylist()
     assert {row["reason_code"] for row in rows} == {"planned", "interval_includes_cost", "placebo_unclear", "held_out"}
     assert {row["reason"] for row in rows} == {
         "gift: +9.00 expected against cost 1.00",
@@ -536,15 +552,15 @@ def test_reasons_are_words() -> None:
 def test_effects_of_a_version_without_figures_are_planned_with_the_words_they_had() -> None:
     older = effect_rows({("churn", "gift"): (50.0, 1.0, "unsupported")}).to_pylist()
     older[0] |= {"reason_code": "arms_unbalanced", "reason": "as it was said then"}
-    found = plan(ENGINE, crowd(30), pa.Table.from_pylist(older, effect_rows({}).schema), SPEC, start=START, salt="s")
-    rows = [row for row in found.to_pylist() if row["reason_code"] == "arms_unbalanced"]
+    table = plan(ENGINE, crowd(30), pa.Table.from_pylist(older, effect_rows({}).schema), SPEC, start=START, salt="s")
+    rows = [row for row in table.to_pylist() if row["reason_code"] == "arms_unbalanced"]
     assert len(rows) == 10 and {row["reason"] for row in rows} == {"as it was said then (49.00 … 51.00)"}
 
 
 def test_other_words_change_nothing_of_the_plan_but_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned() -> pa.Table:
         tight = replace(SPEC, budget=20.0)
-        return plan(ENGINE, crowd(300), effect_rows(SURE), tight, start=START, salt="s")
+        return plan(ENGINE, crowd(300), effect_rows(CLEAR_EFFECTS), tight, start=START, salt="s")
 
     sense = planned()
     assert all(plan_reason(row).words(PLAN_WORDS) == row["reason"] for row in sense.to_pylist())
@@ -568,43 +584,43 @@ def test_nobody_is_held_out_from_nothing() -> None:
     none_left = replace(SPEC, actions=(Action("gift", 1.0, capacity=0),))
     for values, spec, codes in (
         (useless, SPEC, {"interval_includes_cost", "placebo_unclear", "no_effects"}),
-        (SURE, none_left, {"capacity_used", "interval_includes_cost", "placebo_unclear"}),
-        (SURE, replace(SPEC, budget=0.5), {"budget_spent", "interval_includes_cost", "placebo_unclear"}),
+        (CLEAR_EFFECTS, none_left, {"capacity_used", "interval_includes_cost", "placebo_unclear"}),
+        (CLEAR_EFFECTS, replace(SPEC, budget=0.5), {"budget_spent", "interval_includes_cost", "placebo_unclear"}),
     ):
         rows = plan(ENGINE, crowd(300), effect_rows(values), spec, start=START, salt="s")
         assert set(rows["action"].to_pylist()) == {"none"} and not any(rows["is_holdout"].to_pylist())
         assert set(rows["propensity"].to_pylist()) == {1.0} and set(rows["reason_code"].to_pylist()) == codes
-    some = plan(ENGINE, crowd(300), effect_rows(SURE), SPEC, start=START, salt="s").to_pandas()
+    some = plan(ENGINE, crowd(300), effect_rows(CLEAR_EFFECTS), SPEC, start=START, salt="s").to_pandas()
     assert set(some.loc[some["is_holdout"], "micro_segment_id"]) == {micro_segment_id("active/value.A")}
 
 
 def test_who_is_held_out_stays_held_out_for_the_cycle_and_changes_with_it() -> None:
-    table = plan(ENGINE, crowd(600, 57), effect_rows(SURE, 57), SPEC, start=START, salt="s").to_pandas()
+    table = plan(ENGINE, crowd(600, 57), effect_rows(CLEAR_EFFECTS, 57), SPEC, start=START, salt="s").to_pandas()
     table = table[table["micro_segment_id"] == micro_segment_id("active/value.A")]  # where something is handed out
-    held = {day: frozenset(rows.loc[rows["is_holdout"], "customer_id"]) for day, rows in table.groupby("day")}
-    cycles = [{held[START + timedelta(days=d)] for d in days} for days in (range(28), range(28, 56))]
+    held_out = {day: frozenset(rows.loc[rows["is_holdout"], "customer_id"]) for day, rows in table.groupby("day")}
+    cycles = [{held_out[START + timedelta(days=d)] for d in days} for days in (range(28), range(28, 56))]
     assert all(len(cycle) == 1 for cycle in cycles) and cycles[0] != cycles[1]
     assert 0.05 < len(next(iter(cycles[0]))) / 200 < 0.15
-    salted = plan(ENGINE, crowd(600), effect_rows(SURE), SPEC, start=START, salt="t").to_pandas()
+    salted = plan(ENGINE, crowd(600), effect_rows(CLEAR_EFFECTS), SPEC, start=START, salt="t").to_pandas()
     assert frozenset(salted.loc[salted["is_holdout"], "customer_id"]) != next(iter(cycles[0]))
 
 
 def test_chances_add_up_where_capacity_serves_a_part() -> None:
     spec = replace(SPEC, actions=(Action("gift", 1.0, capacity=30),))
-    rows = plan(ENGINE, crowd(300), effect_rows(SURE), spec, start=START, salt="s").to_pandas()
+    rows = plan(ENGINE, crowd(300), effect_rows(CLEAR_EFFECTS), spec, start=START, salt="s").to_pandas()
     mine = rows[rows["micro_segment_id"] == micro_segment_id("active/value.A")].groupby("action")["propensity"]
     assert (mine.nunique() == 1).all() and mine.first().sum() == pytest.approx(1.0)
     assert rows.loc[rows["action"] == "gift", "propensity"].iloc[0] < 0.5
 
 
 def test_the_plan_of_a_day_does_not_depend_on_the_other_days() -> None:
-    together = plan(ENGINE, crowd(90, 3), effect_rows(SURE, 3), SPEC, start=START, salt="s")
+    together = plan(ENGINE, crowd(90, 3), effect_rows(CLEAR_EFFECTS, 3), SPEC, start=START, salt="s")
     first = together.filter(pc.equal(together["day"], START))
-    assert first.equals(plan(ENGINE, crowd(90), effect_rows(SURE), SPEC, start=START, salt="s"))
+    assert first.equals(plan(ENGINE, crowd(90), effect_rows(CLEAR_EFFECTS), SPEC, start=START, salt="s"))
 
 
 def test_the_summary_counts_every_customer() -> None:
-    table = plan(ENGINE, crowd(300), effect_rows(SURE), SPEC, start=START, salt="s")
+    table = plan(ENGINE, crowd(300), effect_rows(CLEAR_EFFECTS), SPEC, start=START, salt="s")
     summary = plan_summary(table)
     assert pc.sum(summary["customers"]).as_py() == 300
     kinds = {"acted upon", "held out", "unsupported", "interval does not clear the cost"}
@@ -632,7 +648,7 @@ def test_a_campaign_without_controls_lends_nobody_its_season() -> None:
     )
     treated, control = estimation._arms(frame, {"gift": "randomised"}, ActionPolicy())["gift"]
     assert treated.sum() == control.sum() == 30
-    counts = estimation._counts(pa.Table.from_pandas(frame))
+    counts = designs._counts(pa.Table.from_pandas(frame))
     assert counts["gift", "randomised"] == (30, 30)
 
 

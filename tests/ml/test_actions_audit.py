@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ml.actions import Action, ActionPolicy
-from ml.actions.audit import BALANCE_LEVEL, RATIO_LEVEL, Balance, audited, balance, sample_ratio
-from tests.ml.action_worlds import Array, Found, Log, facts_of, learnt, spending
+from ml.actions.audit import BALANCE_LEVEL, RATIO_LEVEL, Balance, audit_findings, balance, sample_ratio
+from tests.ml.action_worlds import Array, Fitted, Log, facts_of, fitted, spending
 from tests.ml.vocabularies import remarks
 
 SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
@@ -137,13 +137,13 @@ def test_a_small_campaign_of_a_sample_is_judged_by_its_rows_and_not_by_what_they
 
 def test_nothing_stated_is_nothing_to_compare_with() -> None:
     ratio = sample_ratio(np.array([True, False]), np.full(2, np.nan), np.zeros(2, int), np.arange(2))
-    assert np.isnan(ratio.p) and audited(ratio, Balance(1.0, -1, 0.0, 0), [], "gift", 1) == []
+    assert np.isnan(ratio.p) and audit_findings(ratio, Balance(1.0, -1, 0.0, 0), [], "gift", 1) == []
 
 
 # ── what becomes of an experiment that fails ──────────────────────────────────────────────────────────────────────
 
 
-def experiment(kind: str, seed: int, size: int = 4_000) -> Found:
+def experiment(kind: str, seed: int, size: int = 4_000) -> Fitted:
     """A gift without effect; arms by lot unless `kind` says otherwise."""
     random = np.random.default_rng([seed, 2])
     amounts, _ = spending(random, size, 100)
@@ -161,24 +161,24 @@ def experiment(kind: str, seed: int, size: int = 4_000) -> Found:
     more: dict[str, Any] = {"randomised": np.full(size, True), "propensity": np.full(size, 0.5),
                             "campaign_id": np.full(size, "spring")}  # fmt: skip
     log = Log(who, np.full(size, 60), np.where(gets[who], "gift", "control"), more).table()
-    return learnt(facts_of(amounts, log), log, 99, SPEC)
+    return fitted(facts_of(amounts, log), log, 99, SPEC)
 
 
 @pytest.mark.parametrize("kind", ["the best are chosen", "the smallest of the treated are missing"])
 def test_arms_that_chance_did_not_choose_are_never_acted_upon_whatever_the_log_says(kind: str) -> None:
-    found = experiment(kind, 1)
-    assert found.evidence().design == "observational" and not found.supported(SPEC)
-    assert found.code(SPEC) == "arms_unbalanced"
-    assert "arms_unbalanced" in remarks(found.training)
+    fit = experiment(kind, 1)
+    assert fit.evidence().design == "observational" and not fit.supported(SPEC)
+    assert fit.code(SPEC) == "arms_unbalanced"
+    assert "arms_unbalanced" in remarks(fit.result)
 
 
 def test_a_mere_sample_ratio_mismatch_warns_with_its_figures_and_stays_randomised() -> None:
-    found = experiment("rows are missing at random", 1)
-    assert found.evidence().design == "randomised" and found.supported(SPEC) and found.covers(0.0)
-    assert found.code(SPEC) == "sample_ratio_mismatch"
-    assert "sample_ratio_mismatch" in remarks(found.training)
+    fit = experiment("rows are missing at random", 1)
+    assert fit.evidence().design == "randomised" and fit.supported(SPEC) and fit.covers(0.0)
+    assert fit.code(SPEC) == "sample_ratio_mismatch"
+    assert "sample_ratio_mismatch" in remarks(fit.result)
 
 
 def test_a_clean_experiment_has_nothing_said_against_it() -> None:
-    found = experiment("clean", 1)
-    assert found.evidence().findings == () and found.supported(SPEC) and found.code(SPEC) == ""
+    fit = experiment("clean", 1)
+    assert fit.evidence().findings == () and fit.supported(SPEC) and fit.code(SPEC) == ""

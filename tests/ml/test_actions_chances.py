@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from ml.actions import Action, ActionPolicy
-from ml.actions.estimation import known_chance
-from tests.ml.action_worlds import Found, Log, facts_of, learnt
+from ml.actions.chances import known_chance
+from tests.ml.action_worlds import Fitted, Log, facts_of, fitted
 
 SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 
 
-def strata(seed: int, more: Any = None, size: int = 2_000) -> Found:
+def strata(seed: int, more: Any = None, size: int = 2_000) -> Fitted:
     """Two strata that no feature knows, with chances .8 and .2 and outcomes 20 apart; the gift does nothing."""
     random = np.random.default_rng([seed, 6])
     high = random.random(size) < 0.5
@@ -28,15 +28,15 @@ def strata(seed: int, more: Any = None, size: int = 2_000) -> Found:
     columns = more(chance) if more else {"propensity": np.where(gets, chance, 1 - chance)}
     columns |= {"randomised": np.full(size, True), "campaign_id": np.full(size, "spring")}
     log = Log(np.arange(size), np.full(size, 60), np.where(gets, "gift", "control"), columns).table()
-    return learnt(facts_of(amounts, log), log, 99, SPEC)
+    return fitted(facts_of(amounts, log), log, 99, SPEC)
 
 
 def test_the_chance_of_the_other_arm_is_the_rows_own_and_no_mean_of_the_campaign() -> None:
-    found = [strata(seed) for seed in range(4)]
-    for one in found:
-        assert abs(one.evidence().effect) < 3.5 * one.evidence().error and one.evidence().error < 2
+    fits = [strata(seed) for seed in range(4)]
+    for one in fits:
+        assert abs(one.evidence().effect) < 3.5 * one.evidence().standard_error and one.evidence().standard_error < 2
         assert one.evidence().findings == ()
-    assert abs(np.mean([one.evidence().effect for one in found])) < 1.0, "with the campaign's mean it is 3.7"
+    assert abs(np.mean([one.evidence().effect for one in fits])) < 1.0, "with the campaign's mean it is 3.7"
 
 
 def test_a_chance_of_every_arm_says_the_same() -> None:
@@ -53,8 +53,8 @@ def frame(**columns: Any) -> pd.DataFrame:
 
 def chances(rows: pd.DataFrame, action: str = "gift") -> tuple[list[float], bool]:
     arm = rows["action"].to_numpy()
-    found = known_chance(rows, arm == action, arm == "control")
-    return [round(float(value), 4) for value in found.chance], found.is_complete
+    known = known_chance(rows, arm == action, arm == "control")
+    return [round(float(value), 4) for value in known.chance], known.is_complete
 
 
 def test_a_chance_that_is_the_same_for_an_arm_serves_campaigns_of_many_arms() -> None:
@@ -84,5 +84,5 @@ def test_a_sampled_arm_is_that_much_rarer_among_the_rows() -> None:
 def test_where_nothing_is_stated_the_shares_of_each_day_stand_in() -> None:
     rows = frame(action=["gift"] * 90 + ["control"] * 10 + ["gift"] * 10 + ["control"] * 90,
                  exposed_on=[1] * 100 + [2] * 100)  # fmt: skip
-    found, is_complete = chances(rows)
-    assert is_complete and found[0] > 0.8 and found[150] < 0.2
+    shares, is_complete = chances(rows)
+    assert is_complete and shares[0] > 0.8 and shares[150] < 0.2

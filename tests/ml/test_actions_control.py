@@ -44,9 +44,9 @@ def log_of(value: str, size: int = 40) -> Log:
 @pytest.mark.parametrize("value", SPELT)
 def test_every_spelling_gives_the_same_rows(value: str) -> None:
     amounts, _ = spending(np.random.default_rng(5), 40, 100)
-    expected, found = (log_of(name).table() for name in ("control", value))
-    facts = facts_of(amounts, found)
-    rows = exposure_outcomes(facts, found, day(99), SPEC, start=START)
+    expected, spelt = (log_of(name).table() for name in ("control", value))
+    facts = facts_of(amounts, spelt)
+    rows = exposure_outcomes(facts, spelt, day(99), SPEC, start=START)
     assert rows.equals(exposure_outcomes(facts, expected, day(99), SPEC, start=START))
     assert sorted(set(rows["action"].to_pylist())) == ["control", "gift"]
     exposed = facts.snapshot_of(day(70)).to_pandas().set_index("customer_id")["exposures_28d"]
@@ -58,8 +58,8 @@ def test_a_doubtful_value_takes_no_part_and_one_sentence_names_it() -> None:
     log = log_of("no minimum").table()
     facts = facts_of(amounts, log)
     assert set(exposure_outcomes(facts, log, day(99), SPEC, start=START)["action"].to_pylist()) == {"gift"}
-    found = maturity(ENGINE, log, facts.customer_days, day(99), 28, START, ["gift"])
-    assert "the action 'no minimum' may mean control or an action, so its rows take no part: map it" in found.words()
+    state = maturity(ENGINE, log, facts.customer_days, day(99), 28, START, ["gift"])
+    assert "the action 'no minimum' may mean control or an action, so its rows take no part: map it" in state.words()
     declared = replace(SPEC, actions=(*SPEC.actions, Action("no minimum")))
     both = exposure_outcomes(facts, log, day(99), declared, start=START)
     assert set(both["action"].to_pylist()) == {"gift", "no minimum"}
@@ -72,11 +72,11 @@ def test_which_days_count_and_which_wait_is_said() -> None:
     log = Log(np.arange(60), days, np.where(np.arange(60) % 2, "gift", "control"), {"randomised": np.full(60, True)})
     spec = replace(SPEC, outcome_window_days=7)
     facts = facts_of(amounts, log.table())
-    found = maturity(ENGINE, log.table(), facts.customer_days, day(26), 7, START, ["gift"])
-    assert [str(one) for one in found.used] == ["2024-01-08", "2024-01-15", "2024-01-18"]
+    state = maturity(ENGINE, log.table(), facts.customer_days, day(26), 7, START, ["gift"])
+    assert [str(one) for one in state.used] == ["2024-01-08", "2024-01-15", "2024-01-18"]
     used = exposure_outcomes(facts, log.table(), day(26), spec, start=START)["exposed_on"]
-    assert sorted(set(used.to_pylist())) == list(found.used)
-    assert found.words() == (
+    assert sorted(set(used.to_pylist())) == list(state.used)
+    assert state.words() == (
         "exposures of 3 of 6 days count; 2024-01-01 never, since nobody was known the day before; 2024-01-22, "
         "2024-01-25 once 7 days are over, the last on 2024-01-31"
     )

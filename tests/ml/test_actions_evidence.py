@@ -13,9 +13,9 @@ from ml.actions.cells import cells_of
 from ml.actions.diagnostics import SHARES, gain, gain_band, qini
 from ml.actions.learners import (
     Z90,
-    Expected,
-    Nuisance,
-    Question,
+    NuisanceModels,
+    NuisancePredictions,
+    NuisanceTask,
     Scores,
     doubly_robust,
     encode,
@@ -25,7 +25,7 @@ from ml.actions.learners import (
 )
 from ml.actions.reasons import ChoiceCode, Finding
 from ml.reasons import Reason
-from tests.ml.action_worlds import Array, Log, facts_of, learnt, spending
+from tests.ml.action_worlds import Array, Log, facts_of, fitted, spending
 from tests.ml.vocabularies import lacking
 
 SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
@@ -90,10 +90,10 @@ def test_a_few_customers_with_many_rows_are_no_experiment() -> None:
         np.where(np.arange(458) < 60, "gift", "control"),
         {"randomised": np.full(458, True), "campaign_id": np.full(458, "k")},
     ).table()  # fmt: skip
-    found = learnt(facts_of(amounts, log), log, 149, SPEC)
-    assert found.training.model is None
+    fit = fitted(facts_of(amounts, log), log, 149, SPEC)
+    assert fit.result.model is None
     few = Finding("too_few_exposures", {"treated": 2.0, "control": 398.0, "least": 20.0}).reason("gift").stored()
-    assert lacking(found.training) == Reason(ChoiceCode.NOT_ENOUGH_EXPOSURES, {"findings": [few]})
+    assert lacking(fit.result) == Reason(ChoiceCode.NOT_ENOUGH_EXPOSURES, {"findings": [few]})
 
 
 # ── folds ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,13 +124,13 @@ def test_an_arm_in_one_fold_is_never_replaced_by_the_mean_of_both(alone: str) ->
     outcome = 100 + 25 * arm + random.normal(0, 5, size)
     fold = np.where(arm == (alone == "treated"), 0, 1 + np.arange(size) % 2)
     everywhere = np.ones(size, bool)
-    told = Nuisance(features, fold, SPEC).answer(
-        [Question(outcome, arm, everywhere), Question(outcome, ~arm, everywhere)]
+    predicted = NuisanceModels(features, fold, SPEC).predict(
+        [NuisanceTask(outcome, arm, everywhere), NuisanceTask(outcome, ~arm, everywhere)]
     )
-    expected = Expected(told[0], told[1], np.full(size, 0.5), False)
+    expected = NuisancePredictions(predicted[0], predicted[1], np.full(size, 0.5), False)
     scores, _ = doubly_robust(expected, arm, ~arm, outcome, np.arange(size), fold, SPEC)
     side = scores.treated if alone == "treated" else ~scores.treated
-    assert not (scores.kept & side).any()
+    assert not (scores.in_overlap & side).any()
     assert np.isfinite(scores.score).all()
 
 
@@ -145,8 +145,8 @@ def test_a_small_treated_group_is_measured_whatever_its_names_are() -> None:
     more: dict[str, Any] = {"randomised": np.full(1_500, True), "campaign_id": np.full(1_500, "k"),
                             "propensity": np.where(action == "gift", 0.04, 0.96)}  # fmt: skip
     log = Log(np.arange(1_500), np.full(1_500, 60), action, more).table()
-    found = learnt(facts_of(amounts, log), log, 99, SPEC)
-    assert abs(found.evidence().effect - 25.0) < 3 * found.evidence().error
+    fit = fitted(facts_of(amounts, log), log, 99, SPEC)
+    assert abs(fit.evidence().effect - 25.0) < 3 * fit.evidence().standard_error
 
 
 # ── gain curves ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,9 +204,9 @@ def test_an_effect_that_an_attribute_decides_is_found_in_it() -> None:
                             "propensity": np.full(size, 0.5)}  # fmt: skip
     log = Log(np.arange(size), np.full(size, 60), np.where(gets, "gift", "control"), more).table()
     facts = facts_of(amounts, log, {"region": np.where(north, "north", "south")})
-    found = learnt(facts, log, 99, SPEC)
-    assert "region" in found.model.columns and found.model.levels["region"] == ("north", "south")
-    features = pd.DataFrame({"region": ["north", "south", None, "west"]}).reindex(columns=list(found.model.columns))
-    guess = found.model.predict(features)["gift"]
+    fit = fitted(facts, log, 99, SPEC)
+    assert "region" in fit.model.columns and fit.model.levels["region"] == ("north", "south")
+    features = pd.DataFrame({"region": ["north", "south", None, "west"]}).reindex(columns=list(fit.model.columns))
+    guess = fit.model.predict(features)["gift"]
     assert guess[0] - guess[1] > 20
     assert np.isfinite(guess).all()

@@ -10,40 +10,40 @@ import pytest
 
 from ml.actions import Action, ActionPolicy
 from ml.actions.estimation import _later
-from tests.ml.action_worlds import Found, Log, facts_of, learnt, spending, waves_by_lot
+from tests.ml.action_worlds import Fitted, Log, facts_of, fitted, spending, waves_by_lot
 
 SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 EFFECT = 25.0
 
 
-def waves(seed: int, days: tuple[int, ...] = (70, 80, 90, 100), **more: object) -> Found:
+def waves(seed: int, days: tuple[int, ...] = (70, 80, 90, 100), **more: object) -> Fitted:
     facts, log = waves_by_lot(seed, days, customers=3_000, **more)  # type: ignore[arg-type]
-    return learnt(facts, log, 149, SPEC)
+    return fitted(facts, log, 149, SPEC)
 
 
 @pytest.mark.parametrize("campaign", [None, "newsletter"])
 def test_what_later_waves_do_to_the_treated_is_not_the_effect_of_the_first(campaign: str | None) -> None:
     """Waves every ten days by lot: were only controls to stay untouched afterwards, 25 would be found as 34."""
-    found = waves(11, campaign=campaign)
-    evidence = found.evidence()
+    fit = waves(11, campaign=campaign)
+    evidence = fit.evidence()
     assert evidence.design == "observational" and not evidence.blocking
-    assert abs(evidence.effect - EFFECT) < 3 * evidence.error and evidence.error < 2
+    assert abs(evidence.effect - EFFECT) < 3 * evidence.standard_error and evidence.standard_error < 2
 
 
 def test_the_treated_who_are_reminded_have_nobody_to_be_compared_with() -> None:
     """Nine of ten of those whom the first wave reached get a reminder; of the others, nearly nobody gets anything."""
-    found = waves(12, (70, 80), again=0.9, chance=0.05)
-    assert found.training.model is None or not found.supported(SPEC)
-    if found.training.model is not None:
-        assert found.code(SPEC) == "later_exposures_differ"
-        words = found.evidence().blocking[0].words("gift")
+    fit = waves(12, (70, 80), again=0.9, chance=0.05)
+    assert fit.result.model is None or not fit.supported(SPEC)
+    if fit.result.model is not None:
+        assert fit.code(SPEC) == "later_exposures_differ"
+        words = fit.evidence().blocking[0].words("gift")
         assert words.startswith("later exposures differ between the arms of gift: ")
 
 
-def test_randomised_waves_drawn_anew_each_time_need_no_silence_around_them() -> None:
-    found = waves(13, randomised=True)
-    assert found.evidence().design == "randomised" and found.evidence().findings == ()
-    assert abs(found.evidence().effect - EFFECT) < 3 * found.evidence().error
+def test_randomised_waves_drawn_independently_need_no_gap_between_them() -> None:
+    fit = waves(13, randomised=True)
+    assert fit.evidence().design == "randomised" and fit.evidence().findings == ()
+    assert abs(fit.evidence().effect - EFFECT) < 3 * fit.evidence().standard_error
 
 
 def test_a_randomised_group_that_gets_every_wave_says_nothing_of_one_exposure() -> None:
@@ -57,10 +57,10 @@ def test_a_randomised_group_that_gets_every_wave_says_nothing_of_one_exposure() 
     action = np.where(gets[who], "gift", "control")
     more = {"randomised": np.full(6_000, True), "propensity": np.full(6_000, 0.5)}
     log = Log(who, np.repeat([70, 80, 90], 2_000), action, more).table()
-    found = learnt(facts_of(amounts, log), log, 149, SPEC)
-    assert not found.supported(SPEC)
-    assert found.code(SPEC) == "later_exposures_differ", found.evidence().findings
-    figures = found.evidence().blocking[0].figures
+    fit = fitted(facts_of(amounts, log), log, 149, SPEC)
+    assert not fit.supported(SPEC)
+    assert fit.code(SPEC) == "later_exposures_differ", fit.evidence().findings
+    figures = fit.evidence().blocking[0].figures
     assert figures["treated"] == pytest.approx(1.0, abs=0.1) and figures["control"] == 0
 
 
@@ -72,8 +72,8 @@ def test_one_sending_over_several_days_keeps_its_controls() -> None:
     when = 70 + random.integers(0, 4, len(gets))
     amounts[gets, when + 3] += EFFECT
     log = Log(gets, when, np.full(len(gets), "gift"), {"campaign_id": np.full(len(gets), "spring")}).table()
-    found = learnt(facts_of(amounts, log), log, 149, SPEC)
-    assert not found.evidence().blocking and abs(found.evidence().effect - EFFECT) < 3 * found.evidence().error
+    fit = fitted(facts_of(amounts, log), log, 149, SPEC)
+    assert not fit.evidence().blocking and abs(fit.evidence().effect - EFFECT) < 3 * fit.evidence().standard_error
 
 
 def test_where_nobody_lies_inside_the_overlap_later_exposures_are_unclear_and_have_no_figures() -> None:
