@@ -12,7 +12,7 @@ from microseg_assets.orchestration.step import Step, recent
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
 from ml import tables
-from ml.report import TABLES, Atlas, render
+from ml.report import TABLES, AtlasInputs, render
 from ml.value import Basis
 
 
@@ -38,7 +38,7 @@ def segment_atlas(step: Step) -> None:
             "horizon": step.project.value.horizon_days,
         }
         for day in days:
-            atlas = Atlas(
+            inputs = AtlasInputs(
                 project=step.project.title or step.project.name,
                 day=day,
                 currency=step.project.currency,
@@ -53,7 +53,7 @@ def segment_atlas(step: Step) -> None:
                 audience_words={one.name: one.description for one in step.project.audiences},
                 windows=windows,
             )
-            page = render(step.engine, atlas)
+            page = render(step.engine, inputs)
             place = step.own.put_file(day, "atlas.html", page.encode())
             rows = pa.table({"page": [page], "day": pa.array([day], pa.date32())})
             step.write(rows, [day], page=dg.MetadataValue.url(place))

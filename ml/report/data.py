@@ -1,9 +1,9 @@
-"""What a page is made of, and what is counted from it.
+"""The inputs of a page, and the data counted from them.
 
-Belongs here: every query the page asks, and the sums that more than one section needs. Does not belong here: words.
+Belongs here: every query of the page, and the sums that more than one section needs. Does not belong here: words.
 
-Customers are counted by SQL through the engine; what is left is as small as the number of micro-segments. The same
-tables always give the same facts: nothing is drawn at random, no clock is read, and every query orders its rows.
+Customers are counted by SQL through the engine; the result is as small as the number of micro-segments. The same
+tables always give the same data: nothing is random, no clock is read, and every query orders its rows.
 """
 
 from __future__ import annotations
@@ -40,22 +40,51 @@ _ORDER = ("prospect", "fun", "new", "active", "star", "reengaged", "churn", "no-
 
 
 @dataclass(frozen=True)
-class Atlas:
-    """What one day's page is made of.
+class AtlasInputs:
+    """The inputs of one day's page.
 
     Parameters
     ----------
-    project, day, currency : whose page, the day's end it shows, and the code money is written with
-    tables : the day's tables by the names in `TABLES`, each with `day`
-    moves : `movements` of the last seven days, up to and including `day`
-    evidence : `segment_evidence` of the week in force
-    lineage : `cluster_lineage` of the week in force
-    choices : rows of `model_choices` in force, one per family, with `week`
-    switched_off : input tables that the business does not bring
-    treatments : what to do about the customers of a stage (``active``) or sub-stage (``active/at-risk``), in words
-    basis : what the day's sum of values rests on; None if there are none
-    audience_words : who is in an audience, in words
-    windows : days of silence from which a customer has churned (``churn_after``), and the horizon of LTV (``horizon``)
+    project : str
+        Name of the project.
+    day : date
+        The page shows the end of this day.
+    currency : str
+        Currency code of amounts.
+    tables : mapping of str to pa.Table
+        The day's tables by the names in `TABLES`, each with `day`.
+    moves : pa.Table
+        `movements` of the last seven days, up to and including `day`.
+    evidence : pa.Table
+        `segment_evidence` of the week in force.
+    lineage : pa.Table
+        `cluster_lineage` of the week in force.
+    choices : sequence of mapping of str to object
+        Rows of `model_choices` in force, one per family, with `week`.
+    switched_off : sequence of str
+        Input tables that the project does not have.
+    treatments : mapping of str to str
+        What to do about the customers of a stage (``active``) or sub-stage (``active/at-risk``), in words.
+    basis : Basis, optional
+        Horizon and season behind the sum of lifetime values.
+    audience_words : mapping of str to str
+        Who is in an audience, in words.
+    windows : mapping of str to int
+        Days without a purchase after which a customer has churned (``churn_after``), and the horizon of LTV in days
+        (``horizon``).
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from ml import tables
+    >>> inputs = AtlasInputs(
+    ...     "corner shop", date(2024, 1, 31), "EUR",
+    ...     tables={name: tables.OUTPUTS[name].empty_days() for name in TABLES},
+    ...     moves=tables.MOVEMENTS.empty_days(), evidence=tables.SEGMENT_EVIDENCE.empty(),
+    ...     lineage=tables.CLUSTER_LINEAGE.empty(), choices=[], switched_off=["balances"],
+    ... )
+    >>> sorted(inputs.tables)[:3]
+    ['action_effects', 'action_plan', 'audiences']
     """
 
     project: str
@@ -75,9 +104,9 @@ class Atlas:
 
 @dataclass(frozen=True)
 class AtlasData:
-    """The day's tables, counted once; see the ``.sql`` files for what a row of each holds."""
+    """The counts of a page's inputs; see the ``.sql`` files for the rows of each."""
 
-    atlas: Atlas
+    inputs: AtlasInputs
     stage_sizes: list[Row]
     week: list[Row]
     week_span: Row
@@ -100,7 +129,7 @@ class AtlasData:
 
     @cached_property
     def stages(self) -> list[str]:
-        return sorted(self.sizes, key=place)
+        return sorted(self.sizes, key=stage_order)
 
     @cached_property
     def stage_profiles(self) -> dict[str, Row]:
@@ -126,33 +155,33 @@ class AtlasData:
 
     @property
     def horizon(self) -> int:
-        """Days that forecasts look ahead; where there is none, those that texts still speak of."""
+        """Days that forecasts look ahead; without forecasts, the number that texts use."""
         return self.forecasts[0]["horizon_days"] if self.forecasts else 28
 
     def money(self, value: float | None) -> str:
-        return f"{self.atlas.currency} {amount(value)}" if is_known(value) else MISSING
+        return f"{self.inputs.currency} {amount(value)}" if is_known(value) else MISSING
 
 
-def counted(engine: Engine, atlas: Atlas) -> AtlasData:
-    """Ask the day's tables everything that the page tells."""
-    given = {**atlas.tables, "moves": atlas.moves, "evidence": atlas.evidence, "lineage": atlas.lineage}
-    parameters = {"day": atlas.day, "after": atlas.day - _WINDOW}
+def count(engine: Engine, inputs: AtlasInputs) -> AtlasData:
+    """Run every query of the page."""
+    tables = {**inputs.tables, "moves": inputs.moves, "evidence": inputs.evidence, "lineage": inputs.lineage}
+    parameters = {"day": inputs.day, "after": inputs.day - _WINDOW}
 
     def rows(sql: str, *names: str) -> list[Row]:
-        result: list[Row] = engine.query(sql, parameters, **{name: given[name] for name in names}).to_pylist()
+        result: list[Row] = engine.query(sql, parameters, **{name: tables[name] for name in names}).to_pylist()
         return result
 
-    def asked(name: str, *names: str) -> list[Row]:
+    def rows_of(name: str, *names: str) -> list[Row]:
         return rows(sql_of("ml.report", name), *names)
 
     return AtlasData(
-        atlas,
-        stage_sizes=asked("stage_sizes", "lifecycle_stages"),
-        week=asked("week", "moves"),
-        week_span=asked("week_span", "moves")[0],
-        forecasts=asked("forecasts", "journey_forecasts", "lifecycle_stages", "movements", "action_plan"),
-        plan=asked("plan", "action_plan"),
-        audiences=asked("audiences", "audiences"),
+        inputs,
+        stage_sizes=rows_of("stage_sizes", "lifecycle_stages"),
+        week=rows_of("week", "moves"),
+        week_span=rows_of("week_span", "moves")[0],
+        forecasts=rows_of("forecasts", "journey_forecasts", "lifecycle_stages", "movements", "action_plan"),
+        plan=rows_of("plan", "action_plan"),
+        audiences=rows_of("audiences", "audiences"),
         profiles=rows(
             "SELECT * FROM micro_segment_profiles WHERE day = $day ORDER BY micro_segment", "micro_segment_profiles"
         ),
@@ -163,11 +192,16 @@ def counted(engine: Engine, atlas: Atlas) -> AtlasData:
 
 
 def net_week(engine: Engine, moves: pa.Table, day: date) -> list[Row]:
-    """Who was in which micro-segment a week ago and is in which now, and why: rows of ``week.sql``.
+    """Count customers by their micro-segment a week ago and now, with the cause: rows of ``week.sql``.
 
     Parameters
     ----------
-    moves : `movements` with `day`, of the days up to `day` at least back to a week before it
+    engine : Engine
+        Runs the query.
+    moves : pa.Table
+        `movements` with `day`, of at least the seven days up to `day`.
+    day : date
+        End of the week.
     """
     result: list[Row] = engine.query(
         sql_of("ml.report", "week"), {"day": day, "after": day - _WINDOW}, moves=moves
@@ -175,13 +209,13 @@ def net_week(engine: Engine, moves: pa.Table, day: date) -> list[Row]:
     return result
 
 
-def place(stage: str) -> tuple[int, str]:
-    """Sorts prospect first, churn and those without a sale last, a project's own stages behind them by name."""
+def stage_order(stage: str) -> tuple[int, str]:
+    """Sort key of a stage: prospect first, churn and no-sale last, then a project's own stages by name."""
     return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), stage)
 
 
 def total(values: Iterable[float | None]) -> float:
-    """The sum of what is known, the same in any order."""
+    """The sum of the known values, independent of their order."""
     return math.fsum(value for value in values if is_known(value))
 
 

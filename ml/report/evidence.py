@@ -1,7 +1,7 @@
-"""How far to trust the page: what the groups tell beyond simpler ones, which models are in force, what is missing.
+"""How far to trust the page: what the groups explain beyond simpler ones, which models are in force, what is missing.
 
-Belongs here: repeating `segment_evidence` and `model_choices`, also when they are unwelcome. Does not belong here:
-measuring anything.
+Belongs here: repeating `segment_evidence` and `model_choices`, including unfavourable results. Does not belong here:
+any estimate.
 """
 
 from __future__ import annotations
@@ -14,67 +14,67 @@ from ml.report.words import is_known, listed, number, share, width
 
 _OURS = "micro-segments"  # as the table calls them
 _FAMILIES = {
-    "value": "what each customer will bring",
-    "lifecycle": "where the stages' thresholds lie",
+    "value": "the expected value of each customer",
+    "lifecycle": "the thresholds between stages",
     "layers": "the clusters of each stage and layer",
     "transitions": "where customers go next",
-    "action-response": "what an action changes",
+    "action-response": "the effect of each action",
 }
 _DECISIONS = {
     "challenger": "this week’s fit was chosen",
-    "incumbent": "last week’s model stays",
+    "incumbent": "last week’s model stays in force",
     "none": "no model yet",
 }
-_MISSED = {
+_CONSEQUENCES = {
     "transactions": "nothing can be computed without it",
-    "customers": "no attributes of customers, and nobody is known before the first purchase",
-    "events": "no engagement beside buying, and no audiences made of events",
-    "exposures": "no effect of any action can be measured, so the plan has nothing to stand on",
-    "balances": "nobody is recognised by what they still hold",
+    "customers": "no customer attributes, and nobody is known before their first purchase",
+    "events": "no engagement besides buying, and no audiences based on events",
+    "exposures": "the effects of actions cannot be measured, so the plan assigns none",
+    "balances": "churned customers with a remaining balance are not recognised",
 }
 
 
-def evidence(facts: AtlasData) -> list[Row]:
-    """How much of next month's spend each way of grouping tells, out of time."""
-    rows = _measured(facts)
-    most = max((row[name] for row in rows for name in ("r2_log_spend", "r2_spend")), default=0.0)
+def evidence(data: AtlasData) -> list[Row]:
+    """The share of the variance of next month's spend that each grouping explains, out of time."""
+    rows = _measured(data)
+    highest = max((row[name] for row in rows for name in ("r2_log_spend", "r2_spend")), default=0.0)
     return [
         {
             "grouping": row["grouping"],
             "is_ours": row["grouping"] == _OURS,
             "groups": number(row["groups"]),
             "log": share(row["r2_log_spend"]),
-            "log_width": width(row["r2_log_spend"], most),
+            "log_width": width(row["r2_log_spend"], highest),
             "raw": share(row["r2_spend"]),
-            "raw_width": width(row["r2_spend"], most),
+            "raw_width": width(row["r2_spend"], highest),
         }
         for row in rows
     ]
 
 
-def verdict(facts: AtlasData) -> str:
-    """What follows from the evidence, in one sentence; nothing if there is nothing to compare."""
-    explained = {row["grouping"]: row["r2_log_spend"] for row in _measured(facts)}
+def verdict(data: AtlasData) -> str:
+    """The conclusion from the evidence in one sentence; empty if there is nothing to compare."""
+    explained = {row["grouping"]: row["r2_log_spend"] for row in _measured(data)}
     if _OURS not in explained or len(explained) < 2:
         return ""
     ours = explained.pop(_OURS)
     ranked = sorted(explained, key=lambda name: (-explained[name], name))
-    ahead = [f"{name} ({share(explained[name])})" for name in ranked if explained[name] > ours]
-    said = f"Micro-segments explain {share(ours)} of the variance of next month’s spend (log scale, out of time)"
-    if ahead:
-        return f"{said}; {listed(ahead)} {'explains' if len(ahead) == 1 else 'explain'} more."
+    others = [f"{name} ({share(explained[name])})" for name in ranked if explained[name] > ours]
+    text = f"Micro-segments explain {share(ours)} of the variance of next month’s spend (log scale, out of time)"
+    if others:
+        return f"{text}; {listed(others)} {'explains' if len(others) == 1 else 'explain'} more."
     best = ranked[0]
-    return f"{said}, more than every alternative; the next best, {best}, explains {share(explained[best])}."
+    return f"{text}, more than every alternative; the next best, {best}, explains {share(explained[best])}."
 
 
-def _measured(facts: AtlasData) -> list[Row]:
-    """Nothing is explained of a month in which everybody spent the same."""
-    return [row for row in facts.evidence if is_known(row["r2_log_spend"])]
+def _measured(data: AtlasData) -> list[Row]:
+    """Rows with a figure: there is no variance to explain in a month in which everybody spent the same."""
+    return [row for row in data.evidence if is_known(row["r2_log_spend"])]
 
 
-def models(facts: AtlasData) -> list[Row]:
+def models(data: AtlasData) -> list[Row]:
     """The model in force of each family, and why."""
-    return [_model(row) for row in sorted(facts.atlas.choices, key=lambda row: row["family"])]
+    return [_model(row) for row in sorted(data.inputs.choices, key=lambda row: row["family"])]
 
 
 def _model(choice: Mapping[str, Any]) -> Row:
@@ -89,6 +89,6 @@ def _model(choice: Mapping[str, Any]) -> Row:
     }
 
 
-def switched_off(facts: AtlasData) -> list[tuple[str, str]]:
-    """Input tables that the business does not bring, and what that costs."""
-    return [(name, _MISSED.get(name, "what needs it is left out")) for name in facts.atlas.switched_off]
+def switched_off(data: AtlasData) -> list[tuple[str, str]]:
+    """Input tables that are not in the project file, and the consequences."""
+    return [(name, _CONSEQUENCES.get(name, "whatever needs it is left out")) for name in data.inputs.switched_off]

@@ -8,87 +8,87 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ml.report.data import AtlasData, Row, place, summed
+from ml.report.data import AtlasData, Row, stage_order, summed
 from ml.report.movements import Week
 from ml.report.ribbons import STAYS, Flow, Slots, end, px, ribbons, slots
 from ml.report.words import brief, number, plural
 
 _BARS, _SLOT = 300.0, 44.0  # pixels: all customers together, the least room of a stage
 _LEFT, _MIDDLE, _RIGHT = (150.0, 158.0), (410.0, 590.0), (842.0, 850.0)
-_LEAST = 0.5  # expected customers that are drawn: those that do not round to nobody
+_MIN_DRAWN = 0.5  # expected customers below which a flow is not drawn
 _ENTRY = ""  # the slot of those who were not known a week ago
 
 
-def flow(facts: AtlasData, week: Week) -> Row | None:
-    """The picture's parts in pixels; None where nothing is known but today."""
+def flow(data: AtlasData, week: Week) -> Row | None:
+    """The picture's parts in pixels; None if neither past nor forecast is known."""
     past = _past(week) if week.is_known else []
-    ahead = _ahead(facts)
-    if not facts.customers or not (past or ahead):
+    expected = _expected(data)
+    if not data.customers or not (past or expected):
         return None
     before = summed((one.start, one.count) for one in past)
-    expected = summed((later, count) for (_, later), count in facts.flows.items())
-    after = {name: count for name, count in expected.items() if count >= _LEAST}
-    places = _slots(facts.sizes, before, after)
-    drawn = ribbons(past, places, _LEFT[1], _MIDDLE[0]) + ribbons(ahead, places, _MIDDLE[1], _RIGHT[0])
-    left, right = (0.0 if past else _MIDDLE[0] - 6), (1000.0 if ahead else _MIDDLE[1] + 6)
+    totals = summed((later, count) for (_, later), count in data.flows.items())
+    after = {name: count for name, count in totals.items() if count >= _MIN_DRAWN}
+    columns = _slots(data.sizes, before, after)
+    drawn = ribbons(past, columns, _LEFT[1], _MIDDLE[0]) + ribbons(expected, columns, _MIDDLE[1], _RIGHT[0])
+    left, right = (0.0 if past else _MIDDLE[0] - 6), (1000.0 if expected else _MIDDLE[1] + 6)
     return {
-        "viewbox": f"{left:.0f} 0 {right - left:.0f} {places.height:.0f}",
+        "viewbox": f"{left:.0f} 0 {right - left:.0f} {columns.height:.0f}",
         "width": f"{right - left:.0f}",
-        "boxes": [_box(facts, name, places) for name in places.names if name in facts.sizes],
+        "boxes": [_box(data, name, columns) for name in columns.names if name in data.sizes],
         "ribbons": drawn,
         "has_model": any(ribbon["kind"] == "m" for ribbon in drawn),
         "left": [
-            end(name or "newly known", before[name], number(before[name]), places, name)
-            for name in places.names
+            end(name or "newly known", before[name], number(before[name]), columns, name)
+            for name in columns.names
             if name in before
         ],
         "right": [
-            end(name, after[name], f"{number(after[name])} ({_change(facts, name, after[name])})", places)
-            for name in places.names
+            end(name, after[name], f"{number(after[name])} ({_change(data, name, after[name])})", columns)
+            for name in columns.names
             if name in after
         ],
     }
 
 
 def _past(week: Week) -> list[Flow]:
-    found = []
+    flows = []
     for (before, after), causes in week.stages.items():
         by_model = causes["model"] + causes["both"]
         for kind, count, addition in (("g", causes.total() - by_model, ""), ("m", by_model, ", by new models")):
             if count:
-                said = f"{before or 'newly known'} to {after}: {plural(count, 'customer')}{addition}"
-                found.append(Flow(before or _ENTRY, after, STAYS if before == after else kind, count, said))
-    return found
+                label = f"{before or 'newly known'} to {after}: {plural(count, 'customer')}{addition}"
+                flows.append(Flow(before or _ENTRY, after, STAYS if before == after else kind, count, label))
+    return flows
 
 
-def _ahead(facts: AtlasData) -> list[Flow]:
+def _expected(data: AtlasData) -> list[Flow]:
     return [
         Flow(now, later, STAYS if now == later else "f2", count, f"{now} to {later}: {number(count)} expected")
-        for (now, later), count in facts.flows.items()
-        if count >= _LEAST
+        for (now, later), count in data.flows.items()
+        if count >= _MIN_DRAWN
     ]
 
 
 def _slots(today: Mapping[str, float], before: Mapping[str, float], after: Mapping[str, float]) -> Slots:
     """One slot per stage; entries come last."""
-    names = sorted({*today, *before, *after}, key=lambda name: (name == _ENTRY, place(name)))
+    names = sorted({*today, *before, *after}, key=lambda name: (name == _ENTRY, stage_order(name)))
     unit = _BARS / max(sum(today.values()), sum(before.values()), 1)
     return slots(names, (today, before, after), unit, _SLOT)
 
 
-def _box(facts: AtlasData, name: str, places: Slots) -> Row:
+def _box(data: AtlasData, name: str, columns: Slots) -> Row:
     """A stage today."""
-    middle = places.tops[name] + places.rooms[name] / 2
+    middle = columns.tops[name] + columns.rooms[name] / 2
     return {
         "name": name,
-        "y": px(places.tops[name]),
-        "height": px(places.rooms[name]),
-        "strip": px(places.bar(facts.sizes[name])),
+        "y": px(columns.tops[name]),
+        "height": px(columns.rooms[name]),
+        "strip": px(columns.bar(data.sizes[name])),
         "text": px(middle - 4),
         "below": px(middle + 13),
-        "figures": f"{number(facts.sizes[name])} · LTV {brief(facts.stage_profiles.get(name, {}).get('ltv'))}",
+        "figures": f"{number(data.sizes[name])} · LTV {brief(data.stage_profiles.get(name, {}).get('ltv'))}",
     }
 
 
-def _change(facts: AtlasData, name: str, later: float) -> str:
-    return number(later - facts.sizes.get(name, 0), sign=True)
+def _change(data: AtlasData, name: str, later: float) -> str:
+    return number(later - data.sizes.get(name, 0), sign=True)

@@ -1,6 +1,6 @@
-"""Micro-segments, stage by stage: what each is like, where its customers go, and what is done about them.
+"""Micro-segments by stage: their figures, where their customers are expected, and what the plan does.
 
-Belongs here: the lines of the page's long table. Does not belong here: names (see `ml.segments`), effects and plan.
+Belongs here: the rows of the page's long table. Does not belong here: names (see `ml.segments`), effects and plan.
 """
 
 from __future__ import annotations
@@ -17,87 +17,87 @@ from ml.segments.names import join_words, split_name, stage_name
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where a micro-segment's customers are expected at the horizon: the chance of each stage, the likeliest first."""
+    """Where a micro-segment's customers are expected at the horizon: the probability of each stage, highest first."""
 
     leaf: Row
     stages: tuple[tuple[str, float], ...]
 
     @property
-    def leaving(self) -> float:
-        """The share expected in another stage."""
+    def leave_probability(self) -> float:
+        """The share of customers expected in another stage."""
         return max(0.0, 1 - dict(self.stages).get(self.leaf["stage"], 0.0))
 
     @property
     def at_stake(self) -> float:
-        """The lifetime value that goes with them."""
-        return self.leaving * known_ltv(self.leaf)
+        """The lifetime value of the customers expected in another stage."""
+        return self.leave_probability * known_ltv(self.leaf)
 
     def __str__(self) -> str:
         return listed([f"{share(chance)} {stage}" for stage, chance in self.stages if chance >= 0.005][:4])
 
 
 def known_ltv(leaf: Row) -> float:
-    """A profile's lifetime value; nothing where it is unknown."""
+    """A profile's lifetime value; 0 if it is unknown."""
     return leaf["ltv"] if is_known(leaf["ltv"]) else 0.0
 
 
-def outlooks(facts: AtlasData) -> dict[str, Outlook]:
-    """By micro-segment id, as far as there are forecasts."""
-    leaves = {leaf["micro_segment_id"]: leaf for leaf in facts.leaves}
-    ahead: dict[str, dict[str, float]] = {}
-    for row in facts.forecasts:
-        if (at := row["micro_segment_id"]) in leaves:
-            stages = ahead.setdefault(at, {})
+def outlooks(data: AtlasData) -> dict[str, Outlook]:
+    """Outlooks by micro-segment id, of those with forecasts."""
+    leaves = {leaf["micro_segment_id"]: leaf for leaf in data.leaves}
+    expected: dict[str, dict[str, float]] = {}
+    for row in data.forecasts:
+        if (id_ := row["micro_segment_id"]) in leaves:
+            stages = expected.setdefault(id_, {})
             stages[row["next_stage"]] = stages.get(row["next_stage"], 0.0) + row["customers"]
-    found = {}
-    for at, stages in ahead.items():
+    result = {}
+    for id_, stages in expected.items():
         ranked = sorted(stages.items(), key=lambda item: (-item[1], item[0]))
-        found[at] = Outlook(leaves[at], tuple((stage, count / total(stages.values())) for stage, count in ranked))
-    return found
+        result[id_] = Outlook(leaves[id_], tuple((stage, count / total(stages.values())) for stage, count in ranked))
+    return result
 
 
-def micro_segments(facts: AtlasData, ahead: Mapping[str, Outlook], plans: Mapping[str, Planned], scale: Scale) -> Row:
+def micro_segments(data: AtlasData, outlooks: Mapping[str, Outlook], plans: Mapping[str, Planned], scale: Scale) -> Row:
     """The section in words."""
-    effects, is_crowded = leaf_effects(facts, scale)
-    most = max(map(known_ltv, facts.leaves), default=0.0)
+    effects, is_crowded = leaf_effects(data, scale)
+    max_ltv = max(map(known_ltv, data.leaves), default=0.0)
     groups = []
-    for stage in facts.stages:
-        leaves = [leaf for leaf in facts.leaves if leaf["stage"] == stage]
+    for stage in data.stages:
+        leaves = [leaf for leaf in data.leaves if leaf["stage"] == stage]
         groups.append(
             {
                 "stage": stage,
-                "customers": plural(facts.sizes[stage], "customer"),
-                "treatment": facts.atlas.treatments.get(stage, ""),
-                "sub_stages": _sub_stages(facts, stage),
+                "customers": plural(data.sizes[stage], "customer"),
+                "treatment": data.inputs.treatments.get(stage, ""),
+                "sub_stages": _sub_stages(data, stage),
                 "leaves": [
                     {
-                        **_figures(facts, leaf, most),
-                        **_prospects(ahead.get(leaf["micro_segment_id"]), plans.get(leaf["micro_segment_id"])),
+                        **_figures(data, leaf, max_ltv),
+                        **_prospects(outlooks.get(leaf["micro_segment_id"]), plans.get(leaf["micro_segment_id"])),
                         "effects": effects.get(leaf["micro_segment_id"], []),
                     }
                     for leaf in sorted(leaves, key=lambda leaf: (-known_ltv(leaf), leaf["micro_segment"]))
                 ],
             }
         )
-    return {"groups": groups, "count": len(facts.leaves), "is_crowded": is_crowded}
+    return {"groups": groups, "count": len(data.leaves), "is_crowded": is_crowded}
 
 
-def _sub_stages(facts: AtlasData, stage: str) -> list[Row]:
+def _sub_stages(data: AtlasData, stage: str) -> list[Row]:
     return [
         {
             "name": row["sub_stage"],
             "customers": number(row["customers"]),
-            "share": share(row["customers"], facts.sizes[stage]),
-            "treatment": facts.atlas.treatments.get(f"{stage}/{row['sub_stage']}", ""),
+            "share": share(row["customers"], data.sizes[stage]),
+            "treatment": data.inputs.treatments.get(f"{stage}/{row['sub_stage']}", ""),
         }
-        for row in facts.stage_sizes
+        for row in data.stage_sizes
         if row["stage"] == stage and row["sub_stage"] and row["sub_stage"] != stage
     ]
 
 
-def _figures(facts: AtlasData, leaf: Row, most: float) -> Row:
+def _figures(data: AtlasData, leaf: Row, max_ltv: float) -> Row:
     stage, words = split_name(leaf["name"])
-    is_of_stage = words and stage == stage_name(leaf["stage"])  # said above it
+    is_of_stage = words and stage == stage_name(leaf["stage"])  # the stage is in the heading
     kpis = [
         f"{share(leaf['conversion'])} bought",
         plural(leaf["orders"], "order") + (f" of {amount(leaf['average_order'])}" if leaf["orders"] else ""),
@@ -112,17 +112,17 @@ def _figures(facts: AtlasData, leaf: Row, most: float) -> Row:
         "customers": number(leaf["customers"]),
         "revenue_each": amount(leaf["revenue_per_customer"]),
         "ltv": amount(leaf["ltv"]),
-        "ltv_width": f"{float(width(leaf['ltv'], most)):.0f}",
-        "ltv_share": share(leaf["ltv"], facts.ltv),
+        "ltv_width": f"{float(width(leaf['ltv'], max_ltv)):.0f}",
+        "ltv_share": share(leaf["ltv"], data.ltv),
         "p_churn": share(leaf["p_churn"]),
         "kpis": " · ".join(kpis),
     }
 
 
-def _prospects(ahead: Outlook | None, plan: Planned | None) -> Row:
+def _prospects(outlook: Outlook | None, plan: Planned | None) -> Row:
     return {
-        "leaving": share(ahead.leaving) if ahead else MISSING,
-        "ahead": str(ahead or ""),
+        "leave": share(outlook.leave_probability) if outlook else MISSING,
+        "expected": str(outlook or ""),
         "plan": str(plan or ""),
         "act": plan.top() if plan else MISSING,
         "acts": bool(plan and plan.actions),

@@ -1,7 +1,7 @@
-"""The week's movements: who is elsewhere than a week ago, and what caused it.
+"""The week's movements: who is in another stage or micro-segment than a week ago, and the cause.
 
-Belongs here: netting per customer (who went and came back did not move) and telling the causes apart. Does not belong
-here: what a cause is (see `ml.journeys`).
+Belongs here: netting per customer (who left and returned did not move) and counts by cause. Does not belong here: what
+a cause is (see `ml.journeys`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ml.segments.names import join_name, join_words, split_name
 Pair: TypeAlias = "tuple[str | None, str]"  # from where to where; from nowhere on entry
 Causes: TypeAlias = "Counter[str]"  # customers by cause
 
-# Cause → what it is called, and what it means.
+# Name and meaning of each cause.
 _CAUSES = {
-    "behaviour": ("by behaviour", "they bought or did something else, or fell silent"),
-    "model": ("by new models", "a new model drew the lines elsewhere; the customers did nothing new"),
-    "both": ("by behaviour and new models together", "they did something, and the lines moved as well"),
-    "rule": ("by the calendar", "a stage with a time limit came to its end"),
+    "behaviour": ("by behaviour", "they bought, did something else, or became inactive"),
+    "model": ("by new models", "a new model moved the boundaries; the customers did nothing new"),
+    "both": ("by behaviour and new models together", "their behaviour changed, and so did the boundaries"),
+    "rule": ("by the calendar", "a stage with a time limit ended"),
     "entry": ("newly known", ""),
 }
 
@@ -34,11 +34,16 @@ class Week:
 
     Parameters
     ----------
-    is_known : whether the record reaches back far enough to compare with
-    stages : customers by cause, per pair of stages; those who stayed are there too, without a cause
-    segments : the same per pair of micro-segment ids, without those who stayed
-    stayed : how many are where they were
-    returned : how many of these left and came back
+    is_known : bool
+        Whether movements go back far enough to compare with.
+    stages : dict of pair to Counter
+        Customers by cause, per pair of stages; those who stayed are included, without a cause.
+    segments : dict of pair to Counter
+        The same per pair of micro-segment ids, without those who stayed.
+    stayed : int
+        Customers in the same micro-segment as a week ago.
+    returned : int
+        Those of them who left and came back.
     """
 
     is_known: bool
@@ -49,7 +54,7 @@ class Week:
 
     @property
     def moved(self) -> dict[Pair, Causes]:
-        """Between stages, entries included."""
+        """Changes of stage, including entries."""
         return {pair: causes for pair, causes in self.stages.items() if pair[0] != pair[1]}
 
     @property
@@ -61,12 +66,12 @@ class Week:
         return summed((before, causes.total()) for (before, _), causes in self.moved.items())
 
 
-def week_of(facts: AtlasData) -> Week:
-    """Net the week's steps per customer."""
+def week_of(data: AtlasData) -> Week:
+    """Sum the week's net movements."""
     stages: dict[Pair, Causes] = {}
     segments: dict[Pair, Causes] = {}
     stayed = returned = 0
-    for row in facts.week:
+    for row in data.week:
         count = row["customers"]
         stages.setdefault((row["from_stage"], row["to_stage"]), Counter())[row["stage_cause"]] += count
         if row["cause"]:
@@ -74,12 +79,12 @@ def week_of(facts: AtlasData) -> Week:
         else:
             stayed += count
             returned += count * row["has_moved"]
-    return Week(bool(facts.week_span["known_before"]), stages, segments, stayed, returned)
+    return Week(bool(data.week_span["known_before"]), stages, segments, stayed, returned)
 
 
-def movements(facts: AtlasData, week: Week) -> Row:
+def movements(data: AtlasData, week: Week) -> Row:
     """The section in words."""
-    first, days = facts.week_span["first_day"], facts.week_span["days"]
+    first, days = data.week_span["first_day"], data.week_span["days"]
     causes: Causes = sum(week.segments.values(), Counter())
     entered = causes.pop("entry", 0)
     changed = causes.total()
@@ -90,10 +95,10 @@ def movements(facts: AtlasData, week: Week) -> Row:
         "since": full_day(first) if days else "",
         "since_short": day_of(first) if days else "",
         "stage_moves": [
-            {"text": stage_move(pair, split), "split": _split(split)} for pair, split in _biggest(week.moved, 10)
+            {"text": stage_move(pair, split), "split": _split(split)} for pair, split in _largest(week.moved, 10)
         ],
         "segment_moves": [
-            {"text": _segment_move(facts, pair, split), "split": _split(split)} for pair, split in _biggest(inside, 8)
+            {"text": _segment_move(data, pair, split), "split": _split(split)} for pair, split in _largest(inside, 8)
         ],
         "changed": number(changed),
         "changed_share": share(changed, changed + week.stayed),
@@ -102,13 +107,13 @@ def movements(facts: AtlasData, week: Week) -> Row:
         "causes": [
             {
                 "cause": cause,
-                "words": called,
+                "words": name,
                 "meaning": meaning,
                 "customers": number(causes[cause]),
                 "share": share(causes[cause], changed),
                 "width": width(causes[cause], changed),
             }
-            for cause, (called, meaning) in _CAUSES.items()
+            for cause, (name, meaning) in _CAUSES.items()
             if causes[cause]
         ],
         "entered": entered,
@@ -116,8 +121,8 @@ def movements(facts: AtlasData, week: Week) -> Row:
     }
 
 
-def _biggest(flows: Mapping[Pair, Causes], most: int) -> list[tuple[Pair, Causes]]:
-    return sorted(flows.items(), key=lambda item: (-item[1].total(), item[0][0] or "", item[0][1]))[:most]
+def _largest(flows: Mapping[Pair, Causes], limit: int) -> list[tuple[Pair, Causes]]:
+    return sorted(flows.items(), key=lambda item: (-item[1].total(), item[0][0] or "", item[0][1]))[:limit]
 
 
 def _split(causes: Causes) -> list[Row]:
@@ -125,10 +130,10 @@ def _split(causes: Causes) -> list[Row]:
 
 
 def _because(causes: Causes) -> str:
-    named = [cause for cause in _CAUSES if causes[cause]]
-    if len(named) == 1:
-        return ("" if causes.total() == 1 else "all ") + _CAUSES[named[0]][0]
-    return listed([f"{number(causes[cause])} {_CAUSES[cause][0]}" for cause in named])
+    present = [cause for cause in _CAUSES if causes[cause]]
+    if len(present) == 1:
+        return ("" if causes.total() == 1 else "all ") + _CAUSES[present[0]][0]
+    return listed([f"{number(causes[cause])} {_CAUSES[cause][0]}" for cause in present])
 
 
 def stage_move(pair: Pair, causes: Causes) -> str:
@@ -137,18 +142,18 @@ def stage_move(pair: Pair, causes: Causes) -> str:
     count = causes.total()
     if before is None:
         return f"{plural(count, 'customer')} became known and {'is' if count == 1 else 'are'} now in “{after}”."
-    return f"{plural(count, 'customer')} went from “{before}” to “{after}”: {_because(causes)}."
+    return f"{plural(count, 'customer')} moved from “{before}” to “{after}”: {_because(causes)}."
 
 
-def _segment_move(facts: AtlasData, pair: Pair, causes: Causes) -> str:
-    old, new = (facts.names.get(str(one), f"a micro-segment without members today ({one})") for one in pair)
-    shared, old, new = _apart(old, new)
-    inside = f" inside “{shared}”" if shared else ""
+def _segment_move(data: AtlasData, pair: Pair, causes: Causes) -> str:
+    old, new = (data.names.get(str(id_), f"a micro-segment without members today ({id_})") for id_ in pair)
+    shared, old, new = _difference(old, new)
+    inside = f" within “{shared}”" if shared else ""
     return f"{plural(causes.total(), 'customer')}{inside} from “{old}” to “{new}”: {_because(causes)}."
 
 
-def _apart(old: str, new: str) -> tuple[str, str, str]:
-    """What two names of one stage share, and what is left of each, so that the difference stands out.
+def _difference(old: str, new: str) -> tuple[str, str, str]:
+    """The common part of two names of one stage, and what is left of each.
 
     ``Active: low spend · rising`` and ``Active: low spend · fading`` are ``Active: low spend``, ``rising``, ``fading``.
     """

@@ -1,4 +1,4 @@
-"""The plan: what it does, whom it leaves alone, and why it abstains.
+"""The plan: its actions, its holdout, and why it abstains.
 
 Belongs here: sums over the plan's rows and their wording. Does not belong here: who gets what (see `ml.actions`).
 """
@@ -12,12 +12,12 @@ from ml.actions.reasons import plan_reason
 from ml.report.data import AtlasData, Row
 from ml.report.words import amount, number, plural, share, width
 
-_MOST = 12  # reasons shown
+_MAX_REASONS = 12  # shown
 
 
 @dataclass
-class Given:
-    """An action as given: to how many customers, what they should bring after cost, and the cost."""
+class Assigned:
+    """The customers with one action, their expected value after cost, and the cost."""
 
     customers: int = 0
     value: float = 0.0
@@ -26,36 +26,41 @@ class Given:
 
 @dataclass
 class Planned:
-    """What happens to a group of customers.
+    """The plan for a group of customers.
 
     Parameters
     ----------
-    reasons : of those it abstains for: what reasons share that differ in their figures alone, to the words of each and
-        how often these were given
+    actions : dict of str to Assigned
+        Customers with an action.
+    held_out : int
+        Customers held out on purpose.
+    reasons : dict of str to Counter
+        Customers without an action by reason: reasons that differ only in their figures have one key, and are counted
+        by their words.
     """
 
-    actions: dict[str, Given] = field(default_factory=dict)
-    held: int = 0
+    actions: dict[str, Assigned] = field(default_factory=dict)
+    held_out: int = 0
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
-        """One row of ``plan.sql``."""
+        """Add a row of ``plan.sql``."""
         if row["is_holdout"]:
-            self.held += row["customers"]
+            self.held_out += row["customers"]
         elif row["action"] == "none":
             kind = plan_reason(row).kind
-            if row.get("reason_code") and row.get("reason_parameters") is None:  # made before reasons had figures
+            if row.get("reason_code") and row.get("reason_parameters") is None:  # written before reasons had figures
                 kind = row["reason_code"]
             self.reasons.setdefault(kind, Counter())[row["reason"]] += row["customers"]
         else:
-            given = self.actions.setdefault(row["action"], Given())
-            given.customers += row["customers"]
-            given.value += row["value"]
-            given.cost += row["cost"]
+            assigned = self.actions.setdefault(row["action"], Assigned())
+            assigned.customers += row["customers"]
+            assigned.value += row["value"]
+            assigned.cost += row["cost"]
 
     @property
     def acted(self) -> int:
-        return sum(given.customers for given in self.actions.values())
+        return sum(one.customers for one in self.actions.values())
 
     @property
     def abstained(self) -> int:
@@ -63,47 +68,47 @@ class Planned:
 
     @property
     def customers(self) -> int:
-        return self.acted + self.held + self.abstained
+        return self.acted + self.held_out + self.abstained
 
     @property
     def value(self) -> float:
-        return sum(given.value for given in self.actions.values())
+        return sum(one.value for one in self.actions.values())
 
     @property
-    def ranked(self) -> list[tuple[str, Given]]:
-        """Actions, the most given first."""
+    def ranked(self) -> list[tuple[str, Assigned]]:
+        """Actions, the most frequent first."""
         return sorted(self.actions.items(), key=lambda item: (-item[1].customers, item[0]))
 
     def top(self) -> str:
-        """The action that most of them get."""
+        """The most frequent action."""
         if not self.actions:
             return "none"
-        name, given = self.ranked[0]
-        return f"{name}: {number(given.customers)}"
+        name, assigned = self.ranked[0]
+        return f"{name}: {number(assigned.customers)}"
 
     def __str__(self) -> str:
         parts = [
-            f"{plural(given.customers, 'customer')} get {name} (expected {amount(given.value)} after cost "
-            f"{amount(given.cost)})"
-            for name, given in sorted(self.actions.items())
+            f"{plural(one.customers, 'customer')} get {name} (expected {amount(one.value)} after cost "
+            f"{amount(one.cost)})"
+            for name, one in sorted(self.actions.items())
         ]
-        parts += [f"{number(self.held)} held out"] if self.held else []
+        parts += [f"{number(self.held_out)} held out"] if self.held_out else []
         parts += [f"{number(self.abstained)} left alone"] if self.abstained else []
         return ", ".join(parts)
 
 
-def planned(facts: AtlasData) -> tuple[Planned, dict[str, Planned]]:
-    """The plan for everybody, and per micro-segment id."""
+def planned(data: AtlasData) -> tuple[Planned, dict[str, Planned]]:
+    """The plan for all customers, and per micro-segment id."""
     everybody = Planned()
     segments: dict[str, Planned] = {}
-    for row in facts.plan:
+    for row in data.plan:
         everybody.add(row)
         segments.setdefault(row["micro_segment_id"], Planned()).add(row)
     return everybody, segments
 
 
 def reasons(plan: Planned) -> list[Row]:
-    """Why it abstains, the most frequent first; reasons that differ in their figures alone are one."""
+    """Why the plan abstains, the most frequent reason first; reasons that differ only in their figures are one."""
     return [
         {
             "text": min(same, key=lambda text: (-same[text], text)).rstrip("."),
@@ -120,8 +125,8 @@ def plan_section(plan: Planned) -> Row:
     why = reasons(plan)
     bars = (
         ("act", "get an action", plan.acted),
-        ("held", "held out on purpose", plan.held),
-        ("abstain", "left alone: the plan abstains", plan.abstained),
+        ("held", "held out on purpose", plan.held_out),
+        ("abstain", "no action: the plan abstains", plan.abstained),
     )
     return {
         "rows": bool(plan.customers),
@@ -139,12 +144,12 @@ def plan_section(plan: Planned) -> Row:
         "actions": [
             {
                 "action": name,
-                "customers": number(given.customers),
-                "value": amount(given.value),
-                "cost": amount(given.cost),
+                "customers": number(assigned.customers),
+                "value": amount(assigned.value),
+                "cost": amount(assigned.cost),
             }
-            for name, given in plan.ranked
+            for name, assigned in plan.ranked
         ],
-        "reasons": why[:_MOST],
-        "more_reasons": len(why[_MOST:]),
+        "reasons": why[:_MAX_REASONS],
+        "more_reasons": len(why[_MAX_REASONS:]),
     }

@@ -1,5 +1,5 @@
--- Where each customer was before the first day of the window and is at its end, and what brought them there. On the
--- first day of the record everybody is an entry, which says nothing about them: there the way begins at that day's end.
+-- Where each customer was before the first day of the window and is at its end, with the cause. On the first day of the
+-- record every customer is an entry, which carries no information: there the comparison starts at that day's end.
 WITH counted AS (
     SELECT day, SUM(CASE WHEN from_stage IS NULL THEN 0 ELSE 1 END) AS known_before
     FROM moves WHERE day > $after AND day <= $day GROUP BY day

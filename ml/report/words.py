@@ -1,6 +1,6 @@
 """Numbers, dates and lists as people read them.
 
-Belongs here: how a value is written, wherever it stands. Does not belong here: which value a section shows.
+Belongs here: how a value is written. Does not belong here: which value a section shows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any, TypeGuard
 
 MISSING = "–"
-# Not strftime, whose names follow the machine's language.
+# Not strftime, whose names depend on the locale.
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
@@ -24,7 +24,7 @@ def is_known(value: Any) -> TypeGuard[float]:
 
 
 def number(value: float | None, digits: int = 0, *, sign: bool = False) -> str:
-    """With thousands separated and a real minus; `sign` writes the plus too. Zero never has a sign."""
+    """A number with thousands separators and a minus sign; with `sign` also a plus. Zero never has a sign."""
     if not is_known(value):
         return MISSING
     if round(value, digits) == 0:
@@ -33,7 +33,7 @@ def number(value: float | None, digits: int = 0, *, sign: bool = False) -> str:
 
 
 def amount(value: float | None) -> str:
-    """Money without its currency: cents only where they matter."""
+    """An amount without its currency: with cents only if it is small."""
     return number(value, 2 if value is not None and 0.005 <= abs(value) < 100 else 0)
 
 
@@ -41,8 +41,8 @@ def brief(value: float | None) -> str:
     """A short amount for pictures: 950, 12.3k, 4.56M."""
     if not is_known(value):
         return MISSING
-    for least, unit, letter in ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(value) >= least:
+    for threshold, unit, letter in ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= threshold:
             return f"{value / unit:.3g}{letter}".replace("-", "−")
     return number(value)
 
@@ -52,7 +52,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def share(part: float | None, whole: float | None = 1.0) -> str:
-    """`part` of `whole` in percent, with a decimal below ten."""
+    """`part` of `whole` in percent, with one decimal below ten."""
     ratio = _ratio(part, whole)
     if ratio is None:
         return MISSING
@@ -61,7 +61,7 @@ def share(part: float | None, whole: float | None = 1.0) -> str:
 
 
 def width(part: float | None, whole: float | None) -> str:
-    """A bar's length in percent, as CSS takes it; nothing where there is nothing to compare."""
+    """A bar's length in percent for CSS; 0 where there is nothing to compare."""
     return f"{100 * min(max(_ratio(part, whole) or 0.0, 0.0), 1.0):.3g}"
 
 

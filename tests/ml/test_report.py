@@ -1,4 +1,4 @@
-"""Claims about the segment atlas: it repeats the tables truthfully, is safe to open, and never oversells an effect."""
+"""Claims about the segment inputs: it repeats the tables truthfully, is safe to open, and never oversells an effect."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ml import tables
 from ml.actions.reasons import PLAN_WORDS
 from ml.engine import DuckDB
 from ml.reasons import Reason
-from ml.report import TABLES, Atlas, render
-from ml.report.data import counted
+from ml.report import TABLES, AtlasInputs, render
+from ml.report.data import count
 from ml.report.plan import planned as planned_of
 from ml.report.plan import reasons
 from ml.segments.identity import Event
@@ -87,9 +87,9 @@ def profile(text: str, customers: int, ltv: float, is_leaf: bool, name: str) -> 
     }
 
 
-def cluster(stage: str, layer: str, letter: str, event: str = "continued", **told: Any) -> dict[str, Any]:
-    """A row of `cluster_lineage`; unless told otherwise one of last week's clusters, with all of its customers."""
-    size = told.get("customers", 0 if event in ("merged", "retired") else 100)
+def cluster(stage: str, layer: str, letter: str, event: str = "continued", **columns: Any) -> dict[str, Any]:
+    """A row of `cluster_lineage`; by default a cluster of last week with all of its customers."""
+    size = columns.get("customers", 0 if event in ("merged", "retired") else 100)
     is_new = event in ("first", "born", "split")
     is_gone = event in ("merged", "retired")
     return {
@@ -107,7 +107,7 @@ def cluster(stage: str, layer: str, letter: str, event: str = "continued", **tol
         **why(Code.ASKED_FOR, asked=2),
         "since": None if is_gone else DAY - timedelta(days=5 if is_new else 40),
         "differences": "" if is_gone else "spend_90d 412 against 128; orders_90d 6.1 against 2.43",
-    } | told
+    } | columns
 
 
 def why(code: Code, **figures: Any) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def shop_clusters() -> list[dict[str, Any]]:
     ]
 
 
-def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 0.34) -> Atlas:
+def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 0.34) -> AtlasInputs:
     """A small business with a week of movements; `own` is the share of effects that stand on own evidence."""
     rng = random.Random(seed)
     worth = {"prospect": 0.0, "new": 80.0, "active": 240.0, "star": 890.5, "reengaged": 110.0, "churn": 14.2}
@@ -287,7 +287,7 @@ def business(customers: int = 600, leaves: int = 4, seed: int = 7, own: float = 
         elif stage == "churn":
             row |= planned("no_effects", why="", actions=["mailing"])
         plan.append(row)
-    return Atlas(
+    return AtlasInputs(
         project="corner-shop",
         day=DAY,
         currency="USD",
@@ -372,13 +372,13 @@ def engine() -> DuckDB:
 
 
 @pytest.fixture(scope="module")
-def atlas() -> Atlas:
+def inputs() -> AtlasInputs:
     return business()
 
 
 @pytest.fixture(scope="module")
-def page(engine: DuckDB, atlas: Atlas) -> str:
-    return render(engine, atlas)
+def page(engine: DuckDB, inputs: AtlasInputs) -> str:
+    return render(engine, inputs)
 
 
 def words(page: str) -> str:
@@ -387,50 +387,50 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", bare))
 
 
-def emptied(atlas: Atlas, *names: str) -> Atlas:
-    return replace(atlas, tables={**atlas.tables, **{name: tables.OUTPUTS[name].empty_days() for name in names}})
+def emptied(inputs: AtlasInputs, *names: str) -> AtlasInputs:
+    return replace(inputs, tables={**inputs.tables, **{name: tables.OUTPUTS[name].empty_days() for name in names}})
 
 
-def test_identical_inputs_give_identical_bytes(engine: DuckDB, atlas: Atlas, page: str) -> None:
-    assert render(DuckDB(threads=1), atlas) == page
+def test_identical_inputs_give_identical_bytes(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
+    assert render(DuckDB(threads=1), inputs) == page
 
 
-def test_row_order_never_shows(engine: DuckDB, atlas: Atlas, page: str) -> None:
+def test_row_order_never_shows(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     rng = random.Random(1)
 
-    def shuffled(given: pa.Table) -> pa.Table:
-        return given.take(rng.sample(range(given.num_rows), given.num_rows))
+    def shuffled(rows: pa.Table) -> pa.Table:
+        return rows.take(rng.sample(range(rows.num_rows), rows.num_rows))
 
     mixed = replace(
-        atlas,
-        tables={name: shuffled(given) for name, given in atlas.tables.items()},
-        moves=shuffled(atlas.moves),
-        evidence=shuffled(atlas.evidence),
-        lineage=shuffled(atlas.lineage),
-        choices=atlas.choices[::-1],
+        inputs,
+        tables={name: shuffled(rows) for name, rows in inputs.tables.items()},
+        moves=shuffled(inputs.moves),
+        evidence=shuffled(inputs.evidence),
+        lineage=shuffled(inputs.lineage),
+        choices=inputs.choices[::-1],
     )
     assert render(engine, mixed) == page
 
 
-def test_another_day_in_the_tables_changes_nothing(engine: DuckDB, atlas: Atlas, page: str) -> None:
+def test_another_day_in_the_tables_changes_nothing(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     yesterday = business(customers=50, seed=3)
     earlier = {}
-    for name, given in yesterday.tables.items():
-        at = given.schema.get_field_index("day")
-        days = pa.array([DAY - timedelta(days=1)] * given.num_rows, pa.date32())
-        earlier[name] = pa.concat_tables([atlas.tables[name], given.set_column(at, "day", days)])
-    old = atlas.moves.set_column(
-        atlas.moves.schema.get_field_index("day"),
+    for name, rows in yesterday.tables.items():
+        position = rows.schema.get_field_index("day")
+        days = pa.array([DAY - timedelta(days=1)] * rows.num_rows, pa.date32())
+        earlier[name] = pa.concat_tables([inputs.tables[name], rows.set_column(position, "day", days)])
+    old = inputs.moves.set_column(
+        inputs.moves.schema.get_field_index("day"),
         "day",
-        pa.array([DAY - timedelta(days=7)] * atlas.moves.num_rows, pa.date32()),
+        pa.array([DAY - timedelta(days=7)] * inputs.moves.num_rows, pa.date32()),
     )
-    assert render(engine, replace(atlas, tables=earlier, moves=pa.concat_tables([atlas.moves, old]))) == page
+    assert render(engine, replace(inputs, tables=earlier, moves=pa.concat_tables([inputs.moves, old]))) == page
 
 
-def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, atlas: Atlas) -> None:
+def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, inputs: AtlasInputs) -> None:
     evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
-    def poisoned(given: pa.Table) -> pa.Table:
+    def poisoned(rows: pa.Table) -> pa.Table:
         keep = {
             "customer_id",
             "evidence_level",
@@ -441,25 +441,25 @@ def test_text_from_data_is_escaped_wherever_it_stands(engine: DuckDB, atlas: Atl
             "event",
             "kind",
         }
-        for i, column in enumerate(given.schema):
+        for i, column in enumerate(rows.schema):
             if pa.types.is_string(column.type) and column.name not in keep and "_id" not in column.name:
-                values = [None if v is None else v + evil for v in given[column.name].to_pylist()]
-                given = given.set_column(i, column, pa.array(values, pa.string()))
-        return given
+                values = [None if v is None else v + evil for v in rows[column.name].to_pylist()]
+                rows = rows.set_column(i, column, pa.array(values, pa.string()))
+        return rows
 
     page = render(
         engine,
-        Atlas(
+        AtlasInputs(
             project=evil,
             day=DAY,
             currency=evil,
-            tables={name: poisoned(given) for name, given in atlas.tables.items()},
-            moves=poisoned(atlas.moves),
-            evidence=poisoned(atlas.evidence),
-            lineage=poisoned(atlas.lineage),
+            tables={name: poisoned(rows) for name, rows in inputs.tables.items()},
+            moves=poisoned(inputs.moves),
+            evidence=poisoned(inputs.evidence),
+            lineage=poisoned(inputs.lineage),
             choices=[
                 {name: value + evil if isinstance(value, str) else value for name, value in row.items()}
-                for row in atlas.choices
+                for row in inputs.choices
             ],
             switched_off=[evil],
             treatments={f"active{evil}": evil, f"active{evil}/at-risk{evil}": evil},
@@ -507,16 +507,16 @@ def test_four_hundred_micro_segments_stay_under_300_kb(engine: DuckDB, own: floa
     assert size < 300_000, size
 
 
-def test_headline_adds_up_to_the_tables(engine: DuckDB, atlas: Atlas, page: str) -> None:
-    leaves = [row for row in atlas.tables["micro_segment_profiles"].to_pylist() if row["is_leaf"]]
+def test_headline_adds_up_to_the_tables(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
+    leaves = [row for row in inputs.tables["micro_segment_profiles"].to_pylist() if row["is_leaf"]]
     said = words(page)
     assert f"Customers known {sum(row['customers'] for row in leaves):,} " in said
     assert f"USD {sum(row['revenue'] for row in leaves):,.0f} " in said
     assert f"USD {sum(row['ltv'] for row in leaves):,.0f} " in said
 
 
-def test_every_micro_segment_has_one_line(atlas: Atlas, page: str) -> None:
-    strings = [r["micro_segment"] for r in atlas.tables["micro_segment_profiles"].to_pylist() if r["is_leaf"]]
+def test_every_micro_segment_has_one_line(inputs: AtlasInputs, page: str) -> None:
+    strings = [r["micro_segment"] for r in inputs.tables["micro_segment_profiles"].to_pylist() if r["is_leaf"]]
     assert sorted(re.findall(r"<summary>(.*?)</summary>", page)) == sorted(strings)
 
 
@@ -542,14 +542,14 @@ def moves_of(*ways: Sequence[tuple[str | None, str, str | None]]) -> pa.Table:
 STAY = ("active", "active", None)
 
 
-def test_who_went_and_came_back_has_not_moved(engine: DuckDB, atlas: Atlas) -> None:
+def test_who_went_and_came_back_has_not_moved(engine: DuckDB, inputs: AtlasInputs) -> None:
     there_and_back = [("active", "star", "behaviour"), ("star", "active", "behaviour")]
-    page = words(render(engine, replace(atlas, moves=moves_of(there_and_back, [STAY, STAY]))))
-    assert "Another 1 customer left theirs and came back, and is not counted." in page
+    page = words(render(engine, replace(inputs, moves=moves_of(there_and_back, [STAY, STAY]))))
+    assert "Another 1 customer left theirs and returned, and is not counted." in page
     assert "No customer changed stage." in page
 
 
-def test_causes_of_a_week_are_split_and_never_hidden(engine: DuckDB, atlas: Atlas) -> None:
+def test_causes_of_a_week_are_split_and_never_hidden(engine: DuckDB, inputs: AtlasInputs) -> None:
     moves = moves_of(
         [("active", "star", "behaviour"), ("star", "star", None)],
         [("active", "star", "model"), ("star", "star", None)],
@@ -557,33 +557,33 @@ def test_causes_of_a_week_are_split_and_never_hidden(engine: DuckDB, atlas: Atla
         [STAY, (*STAY[:2], None)],
         [("new", "active", "rule"), STAY],
     )
-    page = words(render(engine, replace(atlas, moves=moves)))
+    page = words(render(engine, replace(inputs, moves=moves)))
     assert (
-        "3 customers went from “active” to “star”: 1 by behaviour, 1 by new models and "
+        "3 customers moved from “active” to “star”: 1 by behaviour, 1 by new models and "
         "1 by behaviour and new models together." in page
     )
-    assert "1 customer went from “new” to “active”: by the calendar." in page
+    assert "1 customer moved from “new” to “active”: by the calendar." in page
     assert "80% of customers (4) are in another micro-segment than a week ago." in page
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Active: low · rising · A", "Active: low · fading · A", "inside “Active: low · A” from “rising” to “fading”"),
-        ("Active: often · often", "Active: often · rarely", "inside “Active: often” from “often” to “rarely”"),
-        ("Active: low · A", "Active: high", "inside “Active” from “low · A” to “high”"),
-        ("Active: low", "Active: low", "inside “Active” from “low” to “low”"),
+        ("Active: low · rising · A", "Active: low · fading · A", "within “Active: low · A” from “rising” to “fading”"),
+        ("Active: often · often", "Active: often · rarely", "within “Active: often” from “often” to “rarely”"),
+        ("Active: low · A", "Active: high", "within “Active” from “low · A” to “high”"),
+        ("Active: low", "Active: low", "within “Active” from “low” to “low”"),
         ("Active: low", "Star: low", "1 customer from “Active: low” to “Star: low”"),
     ],
 )
 def test_movement_between_micro_segments_says_the_difference(
-    engine: DuckDB, atlas: Atlas, old: str, new: str, said: str
+    engine: DuckDB, inputs: AtlasInputs, old: str, new: str, said: str
 ) -> None:
     names = {"active/value.A": old, "active/value.B": new}
     (way,) = moves_of([("active/value.A", "active/value.B", "behaviour")]).to_pylist()
     moves = table(tables.MOVEMENTS, [way | {"from_stage": "active", "to_stage": "active"}])
     profiles = table(tables.MICRO_SEGMENT_PROFILES, [profile(text, 1, 9.0, True, name) for text, name in names.items()])
-    page = render(engine, replace(atlas, moves=moves, tables={**atlas.tables, "micro_segment_profiles": profiles}))
+    page = render(engine, replace(inputs, moves=moves, tables={**inputs.tables, "micro_segment_profiles": profiles}))
     assert f"{said}: by behaviour." in words(page)
 
 
@@ -593,17 +593,17 @@ def test_picture_and_table_expect_the_same_customers(page: str) -> None:
     assert picture and picture == table_
 
 
-def test_first_day_of_the_record_moves_nobody(engine: DuckDB, atlas: Atlas) -> None:
+def test_first_day_of_the_record_moves_nobody(engine: DuckDB, inputs: AtlasInputs) -> None:
     first = moves_of([(None, "active", "entry")], [(None, "star", "entry")])
-    page = words(render(engine, replace(atlas, moves=first)))
+    page = words(render(engine, replace(inputs, moves=first)))
     assert "No movements yet: the record begins on 1 December 2017" in page
     assert "became known" not in page
 
 
-def test_record_that_begins_inside_the_week_is_no_wave_of_entries(engine: DuckDB, atlas: Atlas) -> None:
+def test_record_that_begins_inside_the_week_is_no_wave_of_entries(engine: DuckDB, inputs: AtlasInputs) -> None:
     moves = moves_of([(None, "active", "entry"), ("active", "star", "behaviour")], [(None, "active", "entry"), STAY])
-    page = words(render(engine, replace(atlas, moves=moves)))
-    assert "1 customer went from “active” to “star”: by behaviour." in page
+    page = words(render(engine, replace(inputs, moves=moves)))
+    assert "1 customer moved from “active” to “star”: by behaviour." in page
     assert "became known" not in page
 
 
@@ -615,9 +615,9 @@ def effects_in(page: str, section: str) -> list[str]:
     return [row for row in rows if "observational" in row.lower() or "randomised" in row.lower()]
 
 
-def test_design_follows_an_effect_everywhere_and_unsupported_ones_are_grey(page: str, atlas: Atlas) -> None:
+def test_design_follows_an_effect_everywhere_and_unsupported_ones_are_grey(page: str, inputs: AtlasInputs) -> None:
     rows = effects_in(page, "segments") + effects_in(page, "effects")
-    assert len(rows) >= 3 * sum(atlas.tables["micro_segment_profiles"]["is_leaf"].to_pylist())
+    assert len(rows) >= 3 * sum(inputs.tables["micro_segment_profiles"]["is_leaf"].to_pylist())
     for row in rows:
         assert ("unsupported" in row) == (" class=u" in row)
         if "catalogue" in row or "voucher" in row:
@@ -627,39 +627,41 @@ def test_design_follows_an_effect_everywhere_and_unsupported_ones_are_grey(page:
     assert cards[0].split("</h3>")[0].count('class="tag"') == 2  # neither tag in the accent colour
 
 
-def test_every_effect_of_every_micro_segment_is_told(page: str) -> None:
-    told = effects_in(page, "segments")
-    assert sum("mailing" in row for row in told) == page.count("<summary>")
+def test_every_effect_of_every_micro_segment_is_shown(page: str) -> None:
+    effects = effects_in(page, "segments")
+    assert sum("mailing" in row for row in effects) == page.count("<summary>")
 
 
-def test_reasons_that_differ_in_figures_are_one_reason(atlas: Atlas, page: str) -> None:
-    plan = [row for row in atlas.tables["action_plan"].to_pylist() if row["action"] == "none" and not row["is_holdout"]]
+def test_reasons_that_differ_in_figures_are_one_reason(inputs: AtlasInputs, page: str) -> None:
+    plan = [
+        row for row in inputs.tables["action_plan"].to_pylist() if row["action"] == "none" and not row["is_holdout"]
+    ]
     said = words(page)
     costly = sum("clear its cost" in row["reason"] for row in plan)
     assert said.count("the interval of mailing (−2.00 … 1.00) does not clear its cost") == 1
     assert re.search(rf"does not clear its cost \d\.50 \(figures differ[^)]*\) {costly} ", said)
-    held = sum(row["is_holdout"] for row in atlas.tables["action_plan"].to_pylist())
-    assert f"held out on purpose {held} " in said
+    held_out = sum(row["is_holdout"] for row in inputs.tables["action_plan"].to_pylist())
+    assert f"held out on purpose {held_out} " in said
 
 
-def test_reasons_of_the_plan_are_told_apart_by_what_they_are_and_not_by_what_is_said(
-    engine: DuckDB, atlas: Atlas
+def test_reasons_of_the_plan_are_distinguished_by_their_code_and_not_by_their_words(
+    engine: DuckDB, inputs: AtlasInputs
 ) -> None:
-    def counts(of: Atlas) -> list[tuple[str, bool]]:
-        return [(row["customers"], row["similar"]) for row in reasons(planned_of(counted(engine, of))[0])]
+    def counts(of: AtlasInputs) -> list[tuple[str, bool]]:
+        return [(row["customers"], row["similar"]) for row in reasons(planned_of(count(engine, of))[0])]
 
-    said = atlas.tables["action_plan"]
-    place = said.schema.get_field_index("reason")
-    dada = said.set_column(place, "reason", pa.array(["dada 17"] * said.num_rows))
-    found, other = counts(atlas), counts(replace(atlas, tables={**atlas.tables, "action_plan": dada}))
-    assert len(found) == 2 and [size for size, _ in other] == [size for size, _ in found]
+    said = inputs.tables["action_plan"]
+    position = said.schema.get_field_index("reason")
+    dada = said.set_column(position, "reason", pa.array(["dada 17"] * said.num_rows))
+    before, other = counts(inputs), counts(replace(inputs, tables={**inputs.tables, "action_plan": dada}))
+    assert len(before) == 2 and [size for size, _ in other] == [size for size, _ in before]
     without = said.schema.get_field_index("reason_parameters")
     coded = said.set_column(without, "reason_parameters", pa.nulls(said.num_rows, pa.string()))
-    assert counts(replace(atlas, tables={**atlas.tables, "action_plan": coded})) == counts(atlas), "codes alone do"
+    assert counts(replace(inputs, tables={**inputs.tables, "action_plan": coded})) == counts(inputs), "codes alone do"
     older = said
     for name in ("reason_code", "reason_parameters"):
         older = older.set_column(older.schema.get_field_index(name), name, pa.nulls(older.num_rows, pa.string()))
-    shown = reasons(planned_of(counted(engine, replace(atlas, tables={**atlas.tables, "action_plan": older})))[0])
+    shown = reasons(planned_of(count(engine, replace(inputs, tables={**inputs.tables, "action_plan": older})))[0])
     assert len(shown) == 6 and not any(row["similar"] for row in shown)  # five costs, as they are said
 
 
@@ -668,7 +670,7 @@ def test_share_expected_to_leave_comes_from_the_longest_horizon(page: str) -> No
     assert line and "<td>20%" in line[1]
 
 
-def test_unwelcome_evidence_is_said(engine: DuckDB, atlas: Atlas, page: str) -> None:
+def test_unwelcome_evidence_is_said(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     assert "individual model (51%) and quantile bins of predicted spend (49%) explain more." in words(page)
     ours = table(
         tables.SEGMENT_EVIDENCE,
@@ -678,13 +680,13 @@ def test_unwelcome_evidence_is_said(engine: DuckDB, atlas: Atlas, page: str) -> 
         ],
         None,
     )
-    better = words(render(engine, replace(atlas, evidence=ours)))
-    assert "more than every alternative; the next best, stage only, explains −10%." in better
+    text = words(render(engine, replace(inputs, evidence=ours)))
+    assert "more than every alternative; the next best, stage only, explains −10%." in text
 
 
-def test_before_any_model_the_page_says_so(engine: DuckDB, atlas: Atlas) -> None:
-    stages = [row for row in atlas.tables["micro_segment_profiles"].to_pylist() if row["depth"] == 0]
-    bare = emptied(atlas, "movements", "journey_forecasts", "action_effects", "action_plan", "audiences")
+def test_before_any_model_the_page_says_so(engine: DuckDB, inputs: AtlasInputs) -> None:
+    stages = [row for row in inputs.tables["micro_segment_profiles"].to_pylist() if row["depth"] == 0]
+    bare = emptied(inputs, "movements", "journey_forecasts", "action_effects", "action_plan", "audiences")
     bare = replace(
         bare,
         tables={
@@ -708,18 +710,18 @@ def test_before_any_model_the_page_says_so(engine: DuckDB, atlas: Atlas) -> None
         "No evidence yet",
     ):
         assert claim in said
-    assert "exposures is not brought" in re.sub(r"\s+", " ", said)
+    assert "exposures: the effects of actions cannot be measured" in said
     assert "nan" not in said.lower().split() and "None" not in said
 
 
 @pytest.mark.parametrize("name", [*TABLES, "all"])
-def test_any_table_may_be_empty(engine: DuckDB, atlas: Atlas, name: str) -> None:
-    without = emptied(atlas, *(TABLES if name == "all" else (name,)))
+def test_any_table_may_be_empty(engine: DuckDB, inputs: AtlasInputs, name: str) -> None:
+    without = emptied(inputs, *(TABLES if name == "all" else (name,)))
     assert "</html>" in render(engine, without)
 
 
-def test_missing_numbers_are_dashes(engine: DuckDB, atlas: Atlas) -> None:
-    rows = atlas.tables["micro_segment_profiles"].to_pylist()
+def test_missing_numbers_are_dashes(engine: DuckDB, inputs: AtlasInputs) -> None:
+    rows = inputs.tables["micro_segment_profiles"].to_pylist()
     broken = ("average_order", "ltv", "ltv_per_customer", "p_churn", "conversion", "events_per_customer", "revenue")
     for row in rows:
         row |= {name: None if i % 2 else float("nan") for i, name in enumerate(broken)}
@@ -727,18 +729,18 @@ def test_missing_numbers_are_dashes(engine: DuckDB, atlas: Atlas) -> None:
         render(
             engine,
             replace(
-                atlas, tables={**atlas.tables, "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, rows)}
+                inputs, tables={**inputs.tables, "micro_segment_profiles": table(tables.MICRO_SEGMENT_PROFILES, rows)}
             ),
         )
     )
     assert "nan" not in said.lower().split() and "None" not in said and "–" in said
 
 
-def test_forecasts_need_no_movements(engine: DuckDB, atlas: Atlas) -> None:
+def test_forecasts_need_no_movements(engine: DuckDB, inputs: AtlasInputs) -> None:
     """Without movements the plan says who is in which micro-segment; without both, stages still have a forecast."""
-    planned = render(engine, emptied(atlas, "movements"))
+    planned = render(engine, emptied(inputs, "movements"))
     assert "Expected: 80%" in planned
-    neither = render(engine, emptied(atlas, "movements", "action_plan"))
+    neither = render(engine, emptied(inputs, "movements", "action_plan"))
     assert "Expected: 80%" not in neither and "expected in 28 days" in neither
 
 
@@ -750,12 +752,12 @@ def section_of(page: str, name: str = "clusters") -> str:
     return page.split(f'<section id="{name}"')[1].split("</section>")[0]
 
 
-def told(engine: DuckDB, atlas: Atlas, *rows: Mapping[str, Any]) -> str:
+def section_words(engine: DuckDB, inputs: AtlasInputs, *rows: Mapping[str, Any]) -> str:
     """The section on clusters as read, for these rows of lineage."""
-    return words("<section" + section_of(render(engine, replace(atlas, lineage=lineage(*rows)))))
+    return words("<section" + section_of(render(engine, replace(inputs, lineage=lineage(*rows)))))
 
 
-def fixed(code: Code, **figures: Any) -> dict[str, Any]:
+def fixed_kind(code: Code, **figures: Any) -> dict[str, Any]:
     return {"kind": "fixed", **why(code, **figures)}
 
 
@@ -765,33 +767,33 @@ UNKNOWN = {"features": ["income"], "unknown": 90, "customers": 900}
 @pytest.mark.parametrize(
     ("row", "count", "said"),
     [
-        ({"kind": "natural", "stability": 0.934}, 3, "rhythm: 3 natural clusters — bootstrap samples agree to 0.93"),
-        ({"kind": "cut", "gain": 0.0213}, 4, "rhythm: a cut in 4, tells 2.1% more of what comes next"),
-        (fixed(Code.ASKED_FOR, asked=5), 5, "rhythm: 5 clusters, as the project file asks A"),
+        ({"kind": "natural", "stability": 0.934}, 3, "rhythm: 3 natural clusters (bootstrap agreement 0.93)"),
+        ({"kind": "cut", "gain": 0.0213}, 4, "rhythm: a cut into 4, explains 2.1% more of the variance"),
+        (fixed_kind(Code.ASKED_FOR, asked=5), 5, "rhythm: 5 clusters, as set in the project file A"),
         (
-            fixed(Code.FEWER_THAN_ASKED, asked=5, clusters=3, smallest=30),
+            fixed_kind(Code.FEWER_THAN_ASKED, asked=5, clusters=3, smallest=30),
             3,
             "rhythm: 3 clusters, where the project file asks for 5 The project file asks for 5; of more than 3 one",
         ),
         (
-            fixed(Code.QUANTILES, asked=2, feature="ltv"),
+            fixed_kind(Code.QUANTILES, asked=2, feature="ltv"),
             2,
-            "rhythm: 2 clusters, as the project file asks The project file asks for 2 quantiles of ltv.",
+            "rhythm: 2 clusters, as set in the project file The project file asks for 2 quantiles of ltv.",
         ),
         (
-            fixed(Code.QUANTILES, asked=5, feature="ltv"),
+            fixed_kind(Code.QUANTILES, asked=5, feature="ltv"),
             4,
             "rhythm: 4 clusters, where the project file asks for 5 The project file asks for 5 quantiles of ltv.",
         ),
         (
-            fixed(Code.UNKNOWN_APART, others=Reason(Code.ASKED_FOR, {"asked": 3}).stored(), **UNKNOWN),
+            fixed_kind(Code.UNKNOWN_APART, others=Reason(Code.ASKED_FOR, {"asked": 3}).stored(), **UNKNOWN),
             4,
-            "rhythm: 3 clusters, as the project file asks, and one of those of whom nothing is known Income unknown",
+            "rhythm: 3 clusters, as set in the project file, and one of customers without known values Income unknown",
         ),
         (
-            fixed(Code.UNKNOWN_APART, others=Reason(Code.ALL_ALIKE).stored(), **UNKNOWN),
+            fixed_kind(Code.UNKNOWN_APART, others=Reason(Code.ALL_ALIKE).stored(), **UNKNOWN),
             2,
-            "rhythm: one cluster, and one of those of whom nothing is known Income unknown for 90 of 900 customers, a",
+            "rhythm: one cluster, and one of customers without known values Income unknown for 90 of 900 customers, a",
         ),
         ({"kind": "rules", **why(Code.RULES)}, 2, "rhythm: 2 groups by the project file’s rules A"),
         (
@@ -801,15 +803,17 @@ UNKNOWN = {"features": ["income"], "unknown": 90, "customers": 900}
         ),
     ],
 )
-def test_each_kind_of_layer_is_told_in_words(
-    engine: DuckDB, atlas: Atlas, row: dict[str, Any], count: int, said: str
+def test_each_kind_of_layer_is_described_in_words(
+    engine: DuckDB, inputs: AtlasInputs, row: dict[str, Any], count: int, said: str
 ) -> None:
-    assert said in told(engine, atlas, *(cluster("active", "rhythm", letter, **row) for letter in "ABCDE"[:count]))
+    assert said in section_words(
+        engine, inputs, *(cluster("active", "rhythm", letter, **row) for letter in "ABCDE"[:count])
+    )
 
 
-def test_why_a_layer_has_its_clusters_is_told_in_full(atlas: Atlas, page: str) -> None:
+def test_why_a_layer_has_its_clusters_is_explained_in_full(inputs: AtlasInputs, page: str) -> None:
     said = words("<section" + section_of(page))
-    for row in atlas.lineage.to_pylist():
+    for row in inputs.lineage.to_pylist():
         if row["kind"] in ("natural", "cut"):
             assert row["reason"][1:] in said.replace("&#39;", "'")
 
@@ -818,40 +822,45 @@ def test_why_a_layer_has_its_clusters_is_told_in_full(atlas: Atlas, page: str) -
     ("row", "said"),
     [
         (cluster("active", "rhythm", "C", retained_share=0.98), "22 October 2017 continued: 98% stayed "),
-        (cluster("active", "rhythm", "C", inherited_share=0.88), "continued: all stayed, 12% came from elsewhere"),
+        (cluster("active", "rhythm", "C", inherited_share=0.88), "continued: all stayed, 12% joined"),
         (
             cluster("active", "rhythm", "C", customers_before=0, retained_share=0.0, inherited_share=0.0),
-            "continued: nobody was in it",
+            "continued: it was empty",
         ),
         (
             cluster("active", "rhythm", "C", "split", other="A", retained_share=0.44),
-            "new this week split off A, with 44% of it",
+            "new this week split off A, with 44% of its customers",
         ),
         (
             cluster("active", "rhythm", "C", "born", retained_share=0.1, inherited_share=0.31),
-            "new this week born: 31% at most came from any one cluster",
+            "new this week new: at most 31% came from any one cluster",
         ),
         (
             cluster("active", "rhythm", "C", "born", retained_share=0.0, inherited_share=0.0),
-            "born: from none of last week’s",
+            "new: from none of last week’s",
         ),
-        (cluster("active", "rhythm", "C", "first"), "new this week first fit: nothing before it"),
-        (cluster("active", "rhythm", "C", "merged", other="B", retained_share=0.82), "C went into B: 82% of it."),
+        (cluster("active", "rhythm", "C", "first"), "new this week first fit"),
+        (
+            cluster("active", "rhythm", "C", "merged", other="B", retained_share=0.82),
+            "C merged into B, with 82% of its customers.",
+        ),
         (
             cluster("active", "rhythm", "C", "retired", retained_share=0.4, customers_before=212),
-            "C is gone: its 212 customers are scattered, 40% of them at most in one cluster.",
+            "C was retired: its 212 customers are elsewhere now, at most 40% in any one cluster.",
         ),
         (
             cluster("active", "rhythm", "C", "retired", retained_share=0.0, customers_before=0),
-            "C is gone: nobody was left in it.",
+            "C was retired: no customers were left in it.",
         ),
     ],
 )
-def test_what_became_of_each_cluster_is_told(engine: DuckDB, atlas: Atlas, row: dict[str, Any], said: str) -> None:
-    assert said in told(engine, atlas, *(cluster("active", "rhythm", letter) for letter in "AB"), row)
+def test_what_became_of_each_cluster_is_described(
+    engine: DuckDB, inputs: AtlasInputs, row: dict[str, Any], said: str
+) -> None:
+    assert said in section_words(engine, inputs, *(cluster("active", "rhythm", letter) for letter in "AB"), row)
 
 
-def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, atlas: Atlas) -> None:
+def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         *(cluster("active", "rhythm", letter) for letter in "AB"),
         cluster("active", "rhythm", "C", "merged", other="B"),
@@ -862,36 +871,41 @@ def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, atlas: Atlas) -> None
         *(cluster("new", "rhythm", letter, "first") for letter in "AB"),
     ]
     assert (
-        "Of 7 clusters 3 are last week’s, 1 was born, 1 split off another and 2 are of a layer’s first fit; "
-        "of last week’s, 1 went into another and 1 is gone. "
-        "Clusters came or went in active · rhythm and star · rhythm." in told(engine, atlas, *rows)
+        "Of 7 clusters, 3 continue from last week, 1 is new, 1 split off another and 2 are from a layer’s first fit; "
+        "of last week’s, 1 merged into another and 1 was retired. "
+        "Clusters changed in active · rhythm and star · rhythm." in section_words(engine, inputs, *rows)
     )
 
 
-def test_a_week_that_changed_nothing_says_so_and_draws_nothing(engine: DuckDB, atlas: Atlas) -> None:
+def test_a_week_that_changed_nothing_says_so_and_draws_nothing(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [row for row in shop_clusters() if (row["stage"], row["layer"]) != ("active", "engagement")]
-    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    page = section_of(render(engine, replace(inputs, lineage=lineage(*rows))))
     shown = sum(row["kind"] != "one" for row in rows)
-    assert f"<p>All {shown} clusters are last week’s.</p>" in page
+    assert f"<p>All {shown} clusters continue from last week.</p>" in page
     assert "<svg" not in page
-    assert "All " not in told(engine, atlas, *shop_clusters())
+    assert "All " not in section_words(engine, inputs, *shop_clusters())
 
 
-def test_borders_that_moved_are_not_passed_over(engine: DuckDB, atlas: Atlas) -> None:
+def test_borders_that_moved_are_not_passed_over(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         cluster("active", "rhythm", "A", retained_share=0.9, customers_before=300),
         cluster("active", "rhythm", "B", retained_share=0.8, customers_before=100),
     ]
-    said = "All 2 clusters are last week’s. Borders moved in active · rhythm, where 88% of customers are in the cluster"
-    assert said in told(engine, atlas, *rows)
+    said = (
+        "All 2 clusters continue from last week. Cluster boundaries moved in active · rhythm, where 88% of customers "
+        "stayed in their cluster."
+    )
+    assert said in section_words(engine, inputs, *rows)
     rows += [cluster("star", "rhythm", letter, retained_share=0.5) for letter in "AB"]
-    assert "Borders moved in 2 layers, most in star · rhythm, where 50% of" in told(engine, atlas, *rows)
+    assert "Cluster boundaries moved in 2 layers, most in star · rhythm, where 50% of" in section_words(
+        engine, inputs, *rows
+    )
 
 
-def test_a_first_fit_has_nothing_to_be_compared_with(engine: DuckDB, atlas: Atlas) -> None:
-    said = told(engine, atlas, *(cluster("active", "rhythm", letter, "first") for letter in "AB"))
-    assert "All 2 clusters are new: there are none of an earlier week" in said
-    assert "last week’s." not in said
+def test_a_first_fit_has_nothing_to_be_compared_with(engine: DuckDB, inputs: AtlasInputs) -> None:
+    said = section_words(engine, inputs, *(cluster("active", "rhythm", letter, "first") for letter in "AB"))
+    assert "All 2 clusters are new: there is no earlier week" in said
+    assert "from last week." not in said
 
 
 def drawn(page: str) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
@@ -912,19 +926,19 @@ def test_the_picture_is_as_wide_as_customers_are_many(page: str) -> None:
     assert ribbons == {"A stays": 230, "B stays": 421, "A to D": 172, "C to B": 170}
 
 
-def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, atlas: Atlas) -> None:
-    """Both rows tell of the same customers: drawn twice, more would have come than there were."""
+def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, inputs: AtlasInputs) -> None:
+    """Both rows describe the same customers: drawn twice, there would be more than existed."""
     rows = [
         cluster("active", "rhythm", "A", "merged", other="B", retained_share=0.6, customers_before=200),
         cluster("active", "rhythm", "B", "split", other="A", retained_share=0.6, inherited_share=1.0, customers=120),
         cluster("active", "rhythm", "C", "split", other="A", retained_share=0.4, inherited_share=1.0, customers=80),
     ]
-    left, right, ribbons = drawn(render(engine, replace(atlas, lineage=lineage(*rows))))
+    left, right, ribbons = drawn(render(engine, replace(inputs, lineage=lineage(*rows))))
     assert list(left) == ["A"] and list(right) == ["B", "C"]
     assert ribbons == {"A to B": 120, "A to C": 80}
 
 
-def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> None:
+def test_layers_with_one_cluster_share_a_line(engine: DuckDB, inputs: AtlasInputs) -> None:
     few = why(Code.TOO_FEW, customers=41, needed=60)
     one = {"kind": "one", "cluster_name": "all alike"}
     rows = [
@@ -933,48 +947,51 @@ def test_layers_with_one_cluster_share_a_line(engine: DuckDB, atlas: Atlas) -> N
         cluster("active", "promotion", "A", **why(Code.NO_CUT_PAYS, best=0.004), **one),
         cluster("active", "predicted", "A", **few, **one),
     ]
-    said = told(engine, atlas, *rows)
+    said = section_words(engine, inputs, *rows)
     assert (
         "Not cut: affinity, promotion — no natural clusters, and no cut surely tells what comes next; "
         f"predicted — {few['reason']}." in said
     )
-    assert "all alike" not in said and "All 2 clusters are last week’s." in said
-    assert "No stage is cut by any layer" in told(engine, atlas, *rows[2:])
+    assert "all alike" not in said and "All 2 clusters continue from last week." in said
+    assert "No layer divides any stage" in section_words(engine, inputs, *rows[2:])
 
 
-def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB, atlas: Atlas) -> None:
+def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         cluster(
             "active", "rhythm", "A", kind="one", inherited_share=0.5, customers=200, customers_before=100, **NO_CUT
         ),
         cluster("active", "rhythm", "B", "merged", other="A", kind="one", **NO_CUT),
     ]
-    said = told(engine, atlas, *rows)
-    assert f"rhythm: one cluster N{NO_CUT['reason'][1:]}." in said and "B went into A: all of it." in said
+    said = section_words(engine, inputs, *rows)
+    assert (
+        f"rhythm: one cluster N{NO_CUT['reason'][1:]}." in said
+        and "B merged into A, with all of its customers." in said
+    )
     assert "Not cut" not in said
 
 
-def test_clusters_stand_in_the_order_of_the_page_and_of_the_strings(engine: DuckDB, atlas: Atlas) -> None:
+def test_clusters_stand_in_the_order_of_the_page_and_of_the_strings(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         cluster(stage, layer, letter)
         for stage in ("churn", "new")
         for layer in ("engagement", "value")  # strings have value first
         for letter in ("AA", "B")
     ]
-    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    page = section_of(render(engine, replace(inputs, lineage=lineage(*rows))))
     assert re.findall(r"<h3>(\w+)", page) == ["new", "churn"]
     assert re.findall(r"scope=rowgroup>(\w+):", page) == ["value", "engagement"] * 2
     assert re.findall(r"<b>(\w+)</b> kind", page) == ["B", "AA"] * 4
 
 
-def test_shares_of_clusters_are_of_their_stage(engine: DuckDB, atlas: Atlas) -> None:
+def test_shares_of_clusters_are_of_their_stage(engine: DuckDB, inputs: AtlasInputs) -> None:
     sizes = {"A": 1500, "B": 500}
     rows = [cluster("active", "rhythm", letter, customers=size) for letter, size in sizes.items()]
-    page = section_of(render(engine, replace(atlas, lineage=lineage(*rows))))
+    page = section_of(render(engine, replace(inputs, lineage=lineage(*rows))))
     assert "<td style=--b:75>1,500 (75%)" in page and "<td style=--b:25>500 (25%)" in page
 
 
-def test_names_of_clusters_are_escaped(engine: DuckDB, atlas: Atlas) -> None:
+def test_names_of_clusters_are_escaped(engine: DuckDB, inputs: AtlasInputs) -> None:
     evil = "<img src=x>"
     named = {"cluster_name": evil, "reason": evil, "differences": evil, "other": evil}
     rows = [
@@ -983,28 +1000,28 @@ def test_names_of_clusters_are_escaped(engine: DuckDB, atlas: Atlas) -> None:
         cluster(evil, evil, "C", "merged", **named),
         cluster(evil, "one", "A", **named),
     ]
-    page = render(engine, replace(atlas, lineage=lineage(*rows)))
+    page = render(engine, replace(inputs, lineage=lineage(*rows)))
     assert "<img" not in page
     assert section_of(page).count("&lt;img src=x&gt;") >= 10
 
 
-def test_without_a_model_there_are_no_clusters_to_tell(engine: DuckDB, atlas: Atlas) -> None:
-    said = told(engine, atlas)
-    assert "No clusters yet" in said and "last week’s." not in said
+def test_without_a_model_there_are_no_clusters_to_describe(engine: DuckDB, inputs: AtlasInputs) -> None:
+    said = section_words(engine, inputs)
+    assert "No clusters yet" in said and "from last week." not in said
 
 
-def test_missing_figures_of_clusters_are_never_shown_as_such(engine: DuckDB, atlas: Atlas) -> None:
-    given = {"cluster", "layer", "stage", "event", "kind"}
+def test_missing_figures_of_clusters_are_never_shown_as_such(engine: DuckDB, inputs: AtlasInputs) -> None:
+    keys = {"cluster", "layer", "stage", "event", "kind"}
     rows = [
-        {name: value for name, value in cluster("active", kind, letter, event, kind=kind).items() if name in given}
+        {name: value for name, value in cluster("active", kind, letter, event, kind=kind).items() if name in keys}
         for kind in ("natural", "cut", "fixed", "rules", "one")
         for letter, event in zip("ABCDEF", ("continued", "first", "born", "split", "merged", "retired"), strict=True)
     ]
-    said = told(engine, atlas, *rows)
+    said = section_words(engine, inputs, *rows)
     assert "None" not in said and "nan" not in said.lower().split()
 
 
-def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> None:
+def test_the_page_shows_what_the_models_report(engine: DuckDB, inputs: AtlasInputs) -> None:
     rhythm = LayerModel(
         "active",
         LayerSpec("rhythm", ("spend_90d",)),
@@ -1023,24 +1040,26 @@ def test_the_page_tells_what_the_models_tell(engine: DuckDB, atlas: Atlas) -> No
         ),
     )
     models = LayerModels((rhythm.layer,), (rhythm,), date(2017, 11, 26))
-    said = told(engine, atlas, *models.lineage().to_pylist())
+    said = section_words(engine, inputs, *models.lineage().to_pylist())
     for claim in (
-        "rhythm: 2 natural clusters — bootstrap samples agree to 0.91",
+        "rhythm: 2 natural clusters (bootstrap agreement 0.91)",
         "A high spend 300 (75%) spend in 90 days 412 against 128 1 October 2017 continued: 95% stayed",
-        "C low spend 100 (25%) new this week split off A, with 5.0% of it",
-        "B went into A: 90% of it.",
+        "C low spend 100 (25%) new this week split off A, with 5.0% of its customers",
+        "B merged into A, with 90% of its customers.",
     ):
         assert claim in said
-    assert "All 2 clusters are last week’s." in told(engine, atlas, *models.lineage(is_new=False).to_pylist())
+    assert "All 2 clusters continue from last week." in section_words(
+        engine, inputs, *models.lineage(is_new=False).to_pylist()
+    )
 
 
 # ── what is said first, and in which order ────────────────────────────────────────────────────────────────────────
 
 
-def test_sections_that_have_nothing_to_show_come_last(engine: DuckDB, atlas: Atlas, page: str) -> None:
+def test_sections_that_have_nothing_to_show_come_last(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     order = [name for name in re.findall(r'<section id="(\w+)"', page) if name != "glossary"]
     assert order == re.findall(r'<li><a href="#(\w+)">', page)[:-1]
-    bare = emptied(atlas, "action_effects", "action_plan", "audiences")
+    bare = emptied(inputs, "action_effects", "action_plan", "audiences")
     order = re.findall(r'<section id="(\w+)"', render(engine, bare))
     assert order[0] == "glossary" and order[-3:] == ["effects", "plan", "audiences"]
     assert order.index("evidence") < order.index("effects")
@@ -1050,19 +1069,21 @@ def test_the_words_of_the_page_stand_before_its_sections(page: str) -> None:
     assert page.index('id="glossary"') < page.index('id="stages"')
 
 
-def test_the_chance_of_no_order_is_not_called_churn_and_both_windows_are_told(engine: DuckDB, atlas: Atlas) -> None:
-    page = words(render(engine, replace(atlas, windows={"churn_after": 211, "horizon": 90})))
+def test_the_chance_of_no_order_is_not_called_churn_and_both_windows_are_shown(
+    engine: DuckDB, inputs: AtlasInputs
+) -> None:
+    page = words(render(engine, replace(inputs, windows={"churn_after": 211, "horizon": 90})))
     assert "P(churn)" not in page
     assert "No order in 90 days" in page and "it begins after 211 days without a purchase" in page
 
 
-def test_an_audience_is_told_in_words(engine: DuckDB, atlas: Atlas) -> None:
-    name = atlas.tables["audiences"]["audience"][0].as_py()
-    page = words(render(engine, replace(atlas, audience_words={name: "who they are, in words"})))
+def test_an_audience_is_described_in_words(engine: DuckDB, inputs: AtlasInputs) -> None:
+    name = inputs.tables["audiences"]["audience"][0].as_py()
+    page = words(render(engine, replace(inputs, audience_words={name: "who they are, in words"})))
     assert f"{name.replace('_', ' ').capitalize()} who they are, in words" in page
 
 
-def test_a_difference_is_told_with_units_and_without_exponents() -> None:
+def test_a_difference_has_units_and_no_exponents() -> None:
     assert str(Difference("ltv", "", 1.0, 1360.4, 375.2)) == "lifetime value 1,360 against 375"
     assert (
         str(Difference("purchase_days_28d", "", 1.0, 1.38, 0.4)) == "days with a purchase in 28 days 1.38 against 0.40"
@@ -1072,9 +1093,11 @@ def test_a_difference_is_told_with_units_and_without_exponents() -> None:
     assert str(Difference("income", "unknown", 1.0, 1.0, 0.4)) == "income unknown for 100% against 40%"
 
 
-def test_the_headline_is_the_change_that_moves_most_value_not_most_customers(engine: DuckDB, atlas: Atlas) -> None:
+def test_the_headline_is_the_change_that_moves_most_value_not_most_customers(
+    engine: DuckDB, inputs: AtlasInputs
+) -> None:
     """Ten from prospect to new are fewer in value than two stars who are gone."""
     ways = [[("new", "active", "behaviour"), ("active", "active", None)]] * 10
     ways += [[("star", "churn", "behaviour"), ("churn", "churn", None)]] * 8
-    page = words(render(engine, replace(atlas, moves=moves_of(*ways))))
-    assert "The change of the week that matters most: 8 customers went from “star” to “churn”" in page
+    page = words(render(engine, replace(inputs, moves=moves_of(*ways))))
+    assert "The most important change of the week: 8 customers moved from “star” to “churn”" in page
