@@ -179,12 +179,12 @@ class Table:
         return self.schema().append(pa.field("day", pa.date32())).empty_table()
 
     def filled(self, rows: pa.Table) -> pa.Table:
-        """Rows of an input table as the chain takes them: every declared column, and the `day` of each row.
+        """Complete rows of an input table with every declared column, and the `day` of each row.
 
         Parameters
         ----------
         rows : pa.Table
-            The columns that there are, by their declared names. `day` is the stamp's calendar day if it is not there.
+            The available columns, by their declared names. A missing `day` is the stamp's calendar day.
 
         Returns
         -------
