@@ -196,7 +196,7 @@ def test_outcome_models_make_the_estimate_sharper_than_a_difference_of_means() -
     assert model_of("constant effect").actions["gift"].standard_error < 0.85 * plain
 
 
-def test_an_effect_that_differs_between_micro_segments_is_found_where_it_is() -> None:
+def test_an_effect_that_differs_between_micro_segments_is_estimated_in_each() -> None:
     cells = model_of("by segment").cells["gift"]
     high, low = cells["active/value.A"], cells["active/value.B"]
     assert high.effect == pytest.approx(50, abs=3 * high.standard_error) and low.effect == pytest.approx(
@@ -214,7 +214,7 @@ def test_effects_add_up_to_the_overall_effect_at_every_level(kind: str) -> None:
             assert sum(c.rows * c.effect for c in children) == pytest.approx(total)
 
 
-def test_shrinkage_leaves_the_useless_cells_at_their_parent() -> None:
+def test_shrinkage_leaves_cells_without_a_difference_at_their_parent() -> None:
     random = np.random.default_rng(1)
     size, many = 4_000, np.array([f"active/value.{letter}" for letter in "ABCDEFGHIJ"])
     scores = Scores(
@@ -303,7 +303,7 @@ def test_a_stored_model_predicts_identically(tmp_path: Path) -> None:
     assert expected.equals(stored)
 
 
-def test_a_number_that_is_none_is_null_in_strict_json_and_nan_again(tmp_path: Path) -> None:
+def test_nan_is_null_in_strict_json_and_nan_again(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
@@ -635,8 +635,8 @@ def test_a_proven_effect_is_planned_where_it_pays() -> None:
     assert (gifted["ci_low"] > 0).all() and not (table["action"] == "note").any()
 
 
-def test_a_campaign_without_controls_lends_nobody_its_season() -> None:
-    """Treated rows without controls of their own would be compared with another season's: that measures the season."""
+def test_a_campaign_without_controls_is_not_compared_with_another_season() -> None:
+    """Compared with controls of another season, treated rows would measure the season."""
     import pandas as pd
 
     frame = pd.DataFrame(

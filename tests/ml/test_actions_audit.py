@@ -1,4 +1,4 @@
-"""Claims about the experiment auditor: a clean experiment passes, one that chance did not choose is found out."""
+"""Claims about the experiment audit: a clean experiment passes, one that was not randomised is detected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def draw(
     ("size", "chance", "campaigns", "repeats"),
     [(150, 0.5, 1, 1), (1_000, 0.5, 1, 1), (1_500, 0.1, 3, 1), (2_000, 0.3, 40, 1), (2_000, 0.5, 4, 4)],
 )
-def test_a_clean_experiment_is_taken_for_none_in_no_more_cases_than_stated(
+def test_a_clean_experiment_fails_the_audit_no_more_often_than_stated(
     size: int, chance: float, campaigns: int, repeats: int
 ) -> None:
     p_balance, p_ratio = [], []
@@ -60,7 +60,7 @@ def test_a_clean_experiment_is_taken_for_none_in_no_more_cases_than_stated(
 
 
 def test_arms_that_stay_the_same_over_many_waves_are_judged_by_customers() -> None:
-    """One lot decides all of a customer's exposures: its rows repeat one coin, and no coin falls so often alike."""
+    """One draw decides all of a customer's exposures: its rows are one draw, not five."""
     clean = []
     for seed in range(SEEDS):
         _, arm, campaign, customer = draw(seed, 2_000, 0.5, 1, 5)
@@ -101,37 +101,37 @@ def test_a_sample_stands_for_the_exposures_it_was_taken_from() -> None:
     assert sample_ratio(arm, np.full(2_000, 2 / 3), alone, who).p < 1e-20
 
 
-def test_a_clean_experiment_of_many_campaigns_is_still_one_where_its_arms_were_sampled() -> None:
+def test_a_clean_experiment_of_many_campaigns_passes_where_its_arms_were_sampled() -> None:
     p = []
     for seed in range(SEEDS):
         random = np.random.default_rng([seed, 5])
         arm, campaign = random.random(12_000) < 0.5, random.integers(0, 20, 12_000)
-        kept, weight = np.zeros(12_000, dtype=bool), np.ones(12_000)
+        sampled, weight = np.zeros(12_000, dtype=bool), np.ones(12_000)
         for side in (True, False):
             of_arm = np.flatnonzero(arm == side)
             chosen = random.permutation(of_arm)[:1_500]
-            kept[chosen], weight[chosen] = True, len(of_arm) / 1_500
+            sampled[chosen], weight[chosen] = True, len(of_arm) / 1_500
         who = np.arange(3_000)
-        p.append(sample_ratio(arm[kept], np.full(3_000, 0.5), campaign[kept], who, weight[kept]).p)
+        p.append(sample_ratio(arm[sampled], np.full(3_000, 0.5), campaign[sampled], who, weight[sampled]).p)
     for level in (RATIO_LEVEL, 0.05, 0.1):
         assert np.mean(np.array(p) < level) <= level + 3 * np.sqrt(level * (1 - level) / SEEDS)
 
 
-def test_a_small_campaign_of_a_sample_is_judged_by_its_rows_and_not_by_what_they_stand_for() -> None:
-    """Beside a large campaign one of two hundred exposures at a chance of a fortieth, and a tenth of each arm kept."""
+def test_a_small_campaign_of_a_sample_is_judged_by_its_rows_and_not_by_their_weights() -> None:
+    """A large campaign, and one of two hundred exposures with a propensity of 1/40; a tenth of each arm is sampled."""
     p, draws = [], 2_000
     campaign = np.repeat([0, 1], [20_000, 200])
     chances = np.where(campaign == 0, 0.5, 0.025)
     for seed in range(draws):
         random = np.random.default_rng([seed, 6])
         arm = random.random(len(campaign)) < chances
-        kept, weight = np.zeros(len(arm), dtype=bool), np.ones(len(arm))
+        sampled, weight = np.zeros(len(arm), dtype=bool), np.ones(len(arm))
         for side in (True, False):
             of_arm = np.flatnonzero(arm == side)
-            kept[random.choice(of_arm, 1_000, replace=False)] = True
+            sampled[random.choice(of_arm, 1_000, replace=False)] = True
             weight[of_arm] = len(of_arm) / 1_000
-        who = np.arange(kept.sum())
-        p.append(sample_ratio(arm[kept], chances[kept], campaign[kept], who, weight[kept]).p)
+        who = np.arange(sampled.sum())
+        p.append(sample_ratio(arm[sampled], chances[sampled], campaign[sampled], who, weight[sampled]).p)
     assert np.mean(np.array(p) < RATIO_LEVEL) <= RATIO_LEVEL + 3 * np.sqrt(RATIO_LEVEL / draws)
 
 
@@ -148,15 +148,15 @@ def experiment(kind: str, seed: int, size: int = 4_000) -> Fitted:
     random = np.random.default_rng([seed, 2])
     amounts, _ = spending(random, size, 100)
     past = amounts[:, :60].sum(axis=1)
-    gets, kept = random.random(size) < 0.5, np.ones(size, dtype=bool)
+    gets, sampled = random.random(size) < 0.5, np.ones(size, dtype=bool)
     if kind == "the best are chosen":
         gets = past > np.median(past)
     elif kind == "the smallest of the treated are missing":
         rank = np.argsort(np.argsort(np.where(gets, past, np.inf)))
-        kept = ~(gets & (rank < 0.12 * gets.sum()))
+        sampled = ~(gets & (rank < 0.12 * gets.sum()))
     elif kind == "rows are missing at random":
-        kept = gets | (random.random(size) < 0.82)
-    who = np.flatnonzero(kept)
+        sampled = gets | (random.random(size) < 0.82)
+    who = np.flatnonzero(sampled)
     size = len(who)
     more: dict[str, Any] = {"randomised": np.full(size, True), "propensity": np.full(size, 0.5),
                             "campaign_id": np.full(size, "spring")}  # fmt: skip
@@ -165,7 +165,7 @@ def experiment(kind: str, seed: int, size: int = 4_000) -> Fitted:
 
 
 @pytest.mark.parametrize("kind", ["the best are chosen", "the smallest of the treated are missing"])
-def test_arms_that_chance_did_not_choose_are_never_acted_upon_whatever_the_log_says(kind: str) -> None:
+def test_arms_that_were_not_randomised_are_never_acted_upon_whatever_the_log_declares(kind: str) -> None:
     fit = experiment(kind, 1)
     assert fit.evidence().design == "observational" and not fit.supported(SPEC)
     assert fit.code(SPEC) == "arms_unbalanced"
@@ -179,6 +179,6 @@ def test_a_mere_sample_ratio_mismatch_warns_with_its_figures_and_stays_randomise
     assert "sample_ratio_mismatch" in remarks(fit.result)
 
 
-def test_a_clean_experiment_has_nothing_said_against_it() -> None:
+def test_a_clean_experiment_has_no_findings() -> None:
     fit = experiment("clean", 1)
     assert fit.evidence().findings == () and fit.supported(SPEC) and fit.code(SPEC) == ""

@@ -1,4 +1,4 @@
-"""Claims about known chances: each row's own, and the other arm's from where the row stands, never from a mean."""
+"""Claims about known propensities: each row has its own, and that of the other arm is never a mean over strata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEC = ActionPolicy(actions=(Action("gift", cost=1.0),))
 
 
 def strata(seed: int, more: Any = None, size: int = 2_000) -> Fitted:
-    """Two strata that no feature knows, with chances .8 and .2 and outcomes 20 apart; the gift does nothing."""
+    """Two strata that no feature shows, with propensities 0.8 and 0.2 and outcomes 20 apart; the gift has no effect."""
     random = np.random.default_rng([seed, 6])
     high = random.random(size) < 0.5
     amounts = np.zeros((size, 100))
@@ -76,12 +76,12 @@ def test_days_and_campaigns_with_chances_of_their_own_are_not_mixed() -> None:
     assert chances(rows) == ([0.5, 0.5, 0.9, 0.9, 0.2, 0.2], True)
 
 
-def test_a_sampled_arm_is_that_much_rarer_among_the_rows() -> None:
+def test_a_sampled_arm_is_less_frequent_among_the_rows() -> None:
     rows = frame(action=["gift", "control"], propensity=[0.5, 0.5], sampled_share=[0.25, 1.0])
     assert chances(rows) == ([0.2, 0.2], True)
 
 
-def test_where_nothing_is_stated_the_shares_of_each_day_stand_in() -> None:
+def test_where_nothing_is_stated_the_shares_of_each_day_are_used() -> None:
     rows = frame(action=["gift"] * 90 + ["control"] * 10 + ["gift"] * 10 + ["control"] * 90,
                  exposed_on=[1] * 100 + [2] * 100)  # fmt: skip
     shares, is_complete = chances(rows)

@@ -25,7 +25,7 @@ def test_control_is_control_however_it_is_spelt(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "0", "no minimum order", "global control", "control B", "ohne Rabatt"])
-def test_what_may_be_control_is_no_arm_until_somebody_says_which(value: str) -> None:
+def test_an_ambiguous_value_is_no_arm_until_it_is_declared(value: str) -> None:
     assert may_be_control(value) and arm_of(value) is None
     assert arm_of(value, (value,)) == value, "declared as an action, it is one"
 
@@ -53,7 +53,7 @@ def test_every_spelling_gives_the_same_rows(value: str) -> None:
     assert exposed.sum() == 20, "who was left alone has no exposure among the features"
 
 
-def test_a_doubtful_value_takes_no_part_and_one_sentence_names_it() -> None:
+def test_an_ambiguous_value_is_left_out_and_one_sentence_names_it() -> None:
     amounts, _ = spending(np.random.default_rng(5), 40, 100)
     log = log_of("no minimum").table()
     facts = facts_of(amounts, log)
@@ -65,7 +65,7 @@ def test_a_doubtful_value_takes_no_part_and_one_sentence_names_it() -> None:
     assert set(both["action"].to_pylist()) == {"gift", "no minimum"}
 
 
-def test_which_days_count_and_which_wait_is_said() -> None:
+def test_days_that_count_and_days_that_wait_are_listed() -> None:
     """A month with waves on days 0, 7, 14, 17, 21 and 24 and a week's window, judged on the last Sunday."""
     amounts, _ = spending(np.random.default_rng(21), 60, 30)
     days = np.repeat([0, 7, 14, 17, 21, 24], 10)

@@ -54,7 +54,7 @@ def test_an_arm_in_which_hardly_anybody_bought_does_not_look_certain() -> None:
     assert 0.02 <= np.mean(excludes) <= 0.15
 
 
-def test_too_few_responders_are_said_with_their_numbers() -> None:
+def test_too_few_responders_are_reported_with_their_numbers() -> None:
     random = np.random.default_rng(3)
     size = 4_000
     arm, outcome = random.random(size) < 0.5, np.where(random.random(size) < 0.002, 30.0, 0.0)
@@ -159,7 +159,7 @@ def test_a_prediction_that_is_the_same_for_all_gains_nothing_in_whatever_order_r
     assert qini(score, score) > 1
 
 
-def test_the_gain_of_all_is_the_mean_and_that_of_none_is_nothing() -> None:
+def test_the_gain_of_all_is_the_mean_and_that_of_none_is_zero() -> None:
     random = np.random.default_rng(1)
     guess, score = random.integers(0, 5, 500).astype(float), random.normal(1, 3, 500)
     curve = gain(guess, score, SHARES)

@@ -1,4 +1,4 @@
-"""Claims about exposures that follow one another: what a later one does never counts as the earlier one's effect."""
+"""Claims about exposures that follow one another: a later one's effect is never attributed to an earlier one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_later_waves_do_to_the_treated_is_not_the_effect_of_the_first(campa
     assert abs(evidence.effect - EFFECT) < 3 * evidence.standard_error and evidence.standard_error < 2
 
 
-def test_the_treated_who_are_reminded_have_nobody_to_be_compared_with() -> None:
+def test_treated_customers_who_get_a_reminder_have_no_controls() -> None:
     """Nine of ten of those whom the first wave reached get a reminder; of the others, nearly nobody gets anything."""
     fit = waves(12, (70, 80), again=0.9, chance=0.05)
     assert fit.result.model is None or not fit.supported(SPEC)
@@ -46,7 +46,7 @@ def test_randomised_waves_drawn_independently_need_no_gap_between_them() -> None
     assert abs(fit.evidence().effect - EFFECT) < 3 * fit.evidence().standard_error
 
 
-def test_a_randomised_group_that_gets_every_wave_says_nothing_of_one_exposure() -> None:
+def test_a_randomised_group_that_gets_every_wave_does_not_identify_the_effect_of_one() -> None:
     """The same half gets a mail every ten days, the other half never: the difference is that of a whole programme."""
     random = np.random.default_rng(14)
     amounts, _ = spending(random, 2_000, 150)
@@ -79,7 +79,7 @@ def test_one_sending_over_several_days_keeps_its_controls() -> None:
 def test_where_nobody_lies_inside_the_overlap_later_exposures_are_unclear_and_have_no_figures() -> None:
     arm, later = np.repeat([True, False], 50), np.repeat([1, 0], 50)
     rows = pd.DataFrame({"exposures_after": later})
-    chance = np.where(arm, 0.999, np.nan)  # what no fold outside of a row's own can tell is missing
+    chance = np.where(arm, 0.999, np.nan)  # missing where no other fold can predict it
     (finding,) = _later(rows, (arm, ~arm), chance, np.arange(100), True, SPEC)
     assert (finding.code, finding.figures) == ("later_exposures_unclear", {})
     assert json.loads(json.dumps(finding.stored(), allow_nan=False)) == finding.stored()

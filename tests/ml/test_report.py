@@ -1,4 +1,4 @@
-"""Claims about the segment inputs: it repeats the tables truthfully, is safe to open, and never oversells an effect."""
+"""Claims about the segment atlas: it repeats the tables faithfully, is safe to open, and never oversells an effect."""
 
 from __future__ import annotations
 
@@ -542,7 +542,7 @@ def moves_of(*ways: Sequence[tuple[str | None, str, str | None]]) -> pa.Table:
 STAY = ("active", "active", None)
 
 
-def test_who_went_and_came_back_has_not_moved(engine: DuckDB, inputs: AtlasInputs) -> None:
+def test_a_customer_who_left_and_returned_has_not_moved(engine: DuckDB, inputs: AtlasInputs) -> None:
     there_and_back = [("active", "star", "behaviour"), ("star", "active", "behaviour")]
     page = words(render(engine, replace(inputs, moves=moves_of(there_and_back, [STAY, STAY]))))
     assert "Another 1 customer left theirs and returned, and is not counted." in page
@@ -670,7 +670,7 @@ def test_share_expected_to_leave_comes_from_the_longest_horizon(page: str) -> No
     assert line and "<td>20%" in line[1]
 
 
-def test_unwelcome_evidence_is_said(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
+def test_unfavourable_evidence_is_shown(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     assert "individual model (51%) and quantile bins of predicted spend (49%) explain more." in words(page)
     ours = table(
         tables.SEGMENT_EVIDENCE,
@@ -860,7 +860,7 @@ def test_what_became_of_each_cluster_is_described(
     assert said in section_words(engine, inputs, *(cluster("active", "rhythm", letter) for letter in "AB"), row)
 
 
-def test_all_fates_of_a_week_are_summed_up(engine: DuckDB, inputs: AtlasInputs) -> None:
+def test_all_changes_of_a_week_are_summed_up(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         *(cluster("active", "rhythm", letter) for letter in "AB"),
         cluster("active", "rhythm", "C", "merged", other="B"),
@@ -886,7 +886,7 @@ def test_a_week_that_changed_nothing_says_so_and_draws_nothing(engine: DuckDB, i
     assert "All " not in section_words(engine, inputs, *shop_clusters())
 
 
-def test_borders_that_moved_are_not_passed_over(engine: DuckDB, inputs: AtlasInputs) -> None:
+def test_boundaries_that_moved_are_reported(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         cluster("active", "rhythm", "A", retained_share=0.9, customers_before=300),
         cluster("active", "rhythm", "B", retained_share=0.8, customers_before=100),
@@ -926,7 +926,7 @@ def test_the_picture_is_as_wide_as_customers_are_many(page: str) -> None:
     assert ribbons == {"A stays": 230, "B stays": 421, "A to D": 172, "C to B": 170}
 
 
-def test_a_part_that_a_cluster_is_gone_into_is_drawn_once(engine: DuckDB, inputs: AtlasInputs) -> None:
+def test_a_merge_that_is_also_a_split_is_drawn_once(engine: DuckDB, inputs: AtlasInputs) -> None:
     """Both rows describe the same customers: drawn twice, there would be more than existed."""
     rows = [
         cluster("active", "rhythm", "A", "merged", other="B", retained_share=0.6, customers_before=200),
@@ -971,7 +971,7 @@ def test_a_layer_that_is_not_cut_any_more_has_a_block_of_its_own(engine: DuckDB,
     assert "Not cut" not in said
 
 
-def test_clusters_stand_in_the_order_of_the_page_and_of_the_strings(engine: DuckDB, inputs: AtlasInputs) -> None:
+def test_clusters_are_in_the_order_of_the_page_and_of_the_strings(engine: DuckDB, inputs: AtlasInputs) -> None:
     rows = [
         cluster(stage, layer, letter)
         for stage in ("churn", "new")
@@ -1065,7 +1065,7 @@ def test_sections_that_have_nothing_to_show_come_last(engine: DuckDB, inputs: At
     assert order.index("evidence") < order.index("effects")
 
 
-def test_the_words_of_the_page_stand_before_its_sections(page: str) -> None:
+def test_the_glossary_precedes_the_sections(page: str) -> None:
     assert page.index('id="glossary"') < page.index('id="stages"')
 
 
