@@ -1,4 +1,4 @@
-"""The only wiring: a project file becomes Dagster definitions. A test swaps any part through `overrides`."""
+"""The only wiring: a project file becomes Dagster definitions. Tests replace parts through `overrides`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from microseg_assets import project
 from microseg_assets.assets import CHAIN
 from microseg_assets.home import Home
 from microseg_assets.orchestration import automation
-from microseg_assets.orchestration.chain import declare, definition
+from microseg_assets.orchestration.chain import add_assets, define
 from microseg_assets.orchestration.declaration import Declaration
 from microseg_assets.orchestration.sensors import sensors
 from microseg_assets.project import Project
@@ -35,7 +35,7 @@ class Overrides:
 def make_workspace(
     settings: Project, *, home: Home | None = None, overrides: Overrides = Overrides()
 ) -> tuple[Workspace, list[Declaration]]:
-    """A project with its lake, engine and tracking, and the assets that are declared in it."""
+    """A project with its lake, engine and tracking, and the declarations of its assets."""
     home = home or Home.from_environment()
     workspace = Workspace(
         settings,
@@ -43,11 +43,11 @@ def make_workspace(
         engine=overrides.engine or DuckDB(),
         tracking=(overrides.tracking or home.tracking)(settings.name),
     )
-    return workspace, declare(workspace, CHAIN)
+    return workspace, add_assets(workspace, CHAIN)
 
 
 def load_workspace(reference: str, home: Home) -> Workspace:
-    """The workspace of a project file, for questions about what is there."""
+    """The workspace of a project file, for reading its lake outside of a run."""
     return make_workspace(project.load(reference), home=home)[0]
 
 
@@ -61,17 +61,17 @@ def build_defs(
 
     Parameters
     ----------
-    projects : project files by name or path, or projects already loaded
-    home : the state folder; `$MICROSEG_HOME` by default
-    overrides : parts to swap
+    projects : project files by name or path, or loaded projects
+    home : the state folder; by default, `$MICROSEG_HOME`
+    overrides : parts to replace
     """
     parts = []
-    for given in projects:
-        settings = project.load(given) if isinstance(given, str) else given
-        workspace, declared = make_workspace(settings, home=home, overrides=overrides)
-        made = [definition(workspace, one) for one in declared]
+    for reference in projects:
+        settings = project.load(reference) if isinstance(reference, str) else reference
+        workspace, declarations = make_workspace(settings, home=home, overrides=overrides)
+        assets = [define(workspace, declaration) for declaration in declarations]
         jobs = automation.jobs(workspace)
         schedules = automation.schedules(workspace, jobs)
-        parts.append(dg.Definitions(assets=made, jobs=jobs, schedules=schedules, sensors=sensors(workspace, jobs)))
-    # One process for a whole run: a process per step would spend most of its time on imports.
+        parts.append(dg.Definitions(assets=assets, jobs=jobs, schedules=schedules, sensors=sensors(workspace, jobs)))
+    # One process for a whole run: with a process per step, most of the time would go to imports.
     return dg.Definitions.merge(*parts, dg.Definitions(executor=dg.in_process_executor))

@@ -1,4 +1,4 @@
-"""The code location: what Dagster loads. `MICROSEG_PROJECT` names the project, or several with commas between them."""
+"""The code location that Dagster loads. `MICROSEG_PROJECT` names one project, or several separated by commas."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from microseg_assets.build import DEFAULT_PROJECT, build_defs
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    named = os.environ.get("MICROSEG_PROJECT") or DEFAULT_PROJECT
-    return build_defs(projects=[name.strip() for name in named.split(",") if name.strip()])
+    references = os.environ.get("MICROSEG_PROJECT") or DEFAULT_PROJECT
+    return build_defs(projects=[name.strip() for name in references.split(",") if name.strip()])

@@ -1,6 +1,6 @@
-"""The families of models: the one list of them.
+"""The list of model families.
 
-A family is fitted once a week by an asset of its own, whose choice serves the days after the week.
+Each family is fitted once a week by its own asset, whose choice is in force on the days after the week.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models.
+    """A model family.
 
     Parameters
     ----------
-    name : as in `model_choices`, in MLflow's experiments and in the names of registered models
+    name : its name in `model_choices`, in MLflow experiments and in the names of registered models
     asset : the weekly asset that fits it
-    group : the link of the chain that the asset belongs to
-    model : module and class of its models, as ``module:class``; registered models remember it beside their files
-    decides_segments : whether a customer's micro-segment depends on it, so that past days are restated under it
+    group : the group of that asset in the chain
+    model : module and class of its models, as ``module:class``; stored with the files of registered models
+    decides_segments : whether micro-segments depend on it, so that past days are restated under it
     """
 
     name: str
@@ -32,8 +32,8 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        one.name: one
-        for one in (
+        family.name: family
+        for family in (
             Family("value", "value_model", "value", "ml.value:ValueModel", decides_segments=True),
             Family("lifecycle", "lifecycle_model", "lifecycle", "ml.lifecycle:LifecycleModel", decides_segments=True),
             Family("layers", "layer_models", "segments", "ml.segments:LayerModels", decides_segments=True),
@@ -42,4 +42,4 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         )
     }
 )
-SEGMENT_DEFINING_FAMILIES = tuple(name for name, one in FAMILIES.items() if one.decides_segments)
+SEGMENT_DEFINING_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.decides_segments)

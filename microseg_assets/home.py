@@ -1,10 +1,10 @@
-"""The state folder: `$MICROSEG_HOME`, by default `.microseg/`, and what lies in it.
+"""The state folder: `$MICROSEG_HOME`, by default `.microseg/`, and its contents.
 
 dagster/    the Dagster instance: runs, events, schedules
 lake/       every project's tables
-logs/       what runs have said of each project's assets
+logs/       the messages of runs, one file per project
 mlflow.db, mlartifacts/
-projects/   project files known by name, such as that of `microseg demo --quick`
+projects/   project files referred to by name, such as that of `microseg demo --quick`
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from microseg_assets.alone import alone
+from microseg_assets.file_lock import file_lock
 from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
 
 LOCK = ".lock"
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_READY = ".databases"  # which versions of what has made the databases
+_READY = ".databases"  # the versions of Dagster and MLflow that made the databases
 _INSTANCE = """\
 # Written by microseg; see docker/dagster.yaml for one that keeps its state in PostgreSQL.
 telemetry:
@@ -46,7 +46,7 @@ class HomeError(OSError):
 
 @dataclass(frozen=True)
 class Home:
-    """Paths of the state folder, and the parts that live there."""
+    """The state folder: its paths, and the parts stored there."""
 
     folder: Path
 
@@ -67,7 +67,7 @@ class Home:
         return os.environ.get("MICROSEG_LAKE") or str(self.folder / "lake")
 
     def log(self, project: str) -> Path:
-        """Where everything is kept that runs have said of a project's assets."""
+        """The file with the messages of a project's runs."""
         return self.folder / "logs" / f"{project}.log"
 
     def lake(self, project: str) -> Lake:
@@ -78,9 +78,14 @@ class Home:
         return Tracking(self.mlflow_uri, (self.folder / "mlartifacts").as_uri() if local else None, project)
 
     def prepare(self) -> None:
-        """Make the folder, a Dagster instance in it and the databases, unless they are there; point Dagster to it.
+        """Create the folder, its Dagster instance and the databases if they do not exist; point Dagster to it.
 
-        One process does so, others that come meanwhile wait for it.
+        Only one process does so at a time; others wait.
+
+        Raises
+        ------
+        HomeError
+            If the folder cannot be created or written to.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,15 +94,15 @@ class Home:
             if error.errno not in (errno.ENOTDIR, errno.EEXIST, *_FORBIDDEN):
                 raise
             raise HomeError(
-                f"the state folder {self.folder} cannot be made ({error.strerror}): set MICROSEG_HOME"
+                f"the state folder {self.folder} cannot be created ({error.strerror}): set MICROSEG_HOME"
             ) from None
         os.environ["DAGSTER_HOME"] = str(self.dagster)
         os.environ["MICROSEG_HOME"] = str(self.folder)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")  # stored together: see `event_log`
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")  # see `event_log`
         try:
-            with alone(self.folder / LOCK):
+            with file_lock(self.folder / LOCK):
                 self._fill()
         except OSError as error:
             if error.errno not in _FORBIDDEN:
@@ -111,24 +116,24 @@ class Home:
         settings, ready = self.dagster / "dagster.yaml", self.folder / _READY
         if not settings.exists():
             base_dir = json.dumps(str(self.dagster / "storage"))
-            _put(settings, _INSTANCE.format(base_dir=base_dir))
+            _write_atomically(settings, _INSTANCE.format(base_dir=base_dir))
         versions = json.dumps([self.mlflow_uri, str(self.dagster), *map(version, ("dagster", "mlflow"))])
         if not ready.exists() or ready.read_text(encoding="utf-8") != versions:
             self._make_databases()
-            _put(ready, versions)
+            _write_atomically(ready, versions)
 
     def _make_databases(self) -> None:
-        """Let Dagster and MLflow make the databases that lie in the folder, or bring them to their own version."""
+        """Let Dagster and MLflow create or migrate the databases in the folder."""
         from dagster import DagsterInstance
 
         with DagsterInstance.get():
-            pass  # it has made them
+            pass  # opening it creates them
         if self.mlflow_uri.startswith("sqlite"):
             self.tracking("").client()
 
 
-def _put(path: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+def _write_atomically(path: Path, text: str) -> None:
+    """Write a file that other processes see either complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

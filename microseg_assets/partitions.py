@@ -1,8 +1,8 @@
 """Days, training weeks, and the mappings between them: every decision about dates.
 
 A *day* is a calendar day in the project's time zone. A *training week* runs from Monday to Sunday and is named by its
-Monday; a day is served by the choice of the last week that ended before it. `Lookback` says how far an asset looks into
-another one; from the same declaration come Dagster's partition mapping and the list of partitions that must be there.
+Monday; the choice in force on a day is that of the last week that ended before it. A `Lookback` defines which upstream
+partitions a partition reads; Dagster's partition mapping and the list of partitions that must exist follow from it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 WEEK = timedelta(days=7)
-_FAR_BACK = (
-    -7_305
-)  # twenty years; clipped to the first partition. Dagster steps through all of it, week by week: it costs
+_FAR_BACK = -7_305  # twenty years, clipped to the first partition; not more, as Dagster steps through all of it
 
 
 class Lookback(Enum):
-    """Which partitions of the upstream asset one partition of the downstream asset reads."""
+    """Which partitions of an upstream asset one partition of a downstream asset reads."""
 
     SAME_DAY = "day from the same day"
     YESTERDAY = "day from the day before"
-    TWO_DAYS = "day from itself and the day before"
-    SEVEN_DAYS = "day from itself and those of the six days before that are there"
+    TWO_DAYS = "day from the same day and the day before"
+    SEVEN_DAYS = "day from the same day and those of the six days before that exist"
     DAYS_SO_FAR = "day from every day up to it"
     LAST_ENDED_WEEK = "day from the last week that ended before it"
     SAME_WEEK = "week from the same week"
@@ -53,7 +51,7 @@ class Lookback(Enum):
 
     @property
     def may_begin(self) -> bool:
-        """Whether the partitions before `key` may be missing where nothing was made before them: the chain begins."""
+        """Whether earlier partitions may be missing if none was ever made before them, as at the start of the chain."""
         return self in (Lookback.YESTERDAY, Lookback.TWO_DAYS, Lookback.PREVIOUS_WEEK)
 
 
@@ -98,7 +96,7 @@ class Calendar:
 
     @property
     def newest_day(self) -> date:
-        """The last day that has ended; before it has, a day is no partition."""
+        """The last day that has ended: a day becomes a partition when it has."""
         yesterday = datetime.now(ZoneInfo(self.time_zone)).date() - timedelta(days=1)
         return min(yesterday, self.end) if self.end else yesterday
 
@@ -127,9 +125,9 @@ class Calendar:
         """The training weeks whose choices are in force on `days`, ascending."""
         return sorted({week for day in days if (week := self.serving_week(day)) is not None})
 
-    def upstream(self, reach: Lookback, key: date) -> list[date]:
-        """The upstream partitions that `key` reads; those before the project's first day or week do not exist."""
-        match reach:
+    def upstream(self, lookback: Lookback, key: date) -> list[date]:
+        """The upstream partitions that `key` reads, none before the project's first day or week."""
+        match lookback:
             case Lookback.SAME_DAY | Lookback.SAME_WEEK:
                 return [key]
             case Lookback.YESTERDAY:

@@ -1,6 +1,6 @@
-"""Tells whoever watches how far a run has come.
+"""Reports how far a run has come to a watcher.
 
-The command line sets a watcher for the time of a run; in Dagster's own processes there is none and nothing is printed.
+The command line sets a watcher during a run; in Dagster's own processes there is none, and nothing is reported.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from typing import Protocol
 
 
 class Watcher(Protocol):
-    def begin(self, asset: str, of: int) -> None: ...
+    """What is informed of a run's progress; for each method, see the function of its name."""
 
-    def advance(self, asset: str, partitions: int, of: int) -> None: ...
+    def begin(self, asset: str, total: int) -> None: ...
 
-    def doing(self, asset: str, what: str) -> None: ...
+    def advance(self, asset: str, partitions: int, total: int) -> None: ...
 
-    def done(self, asset: str, partitions: int, seconds: float) -> None: ...
+    def set_activity(self, asset: str, activity: str) -> None: ...
 
-    def tell(self, asset: str, text: str) -> None: ...
+    def finish(self, asset: str, partitions: int, seconds: float) -> None: ...
+
+    def notify(self, asset: str, message: str) -> None: ...
 
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
@@ -28,6 +30,7 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Report progress to `watcher` within the context."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -35,31 +38,31 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def begin(asset: str, of: int) -> None:
-    """An asset sets to work on its partitions of this run."""
+def begin(asset: str, total: int) -> None:
+    """An asset starts to make its `total` partitions of this run."""
     if watcher := _watcher.get():
-        watcher.begin(asset, of)
+        watcher.begin(asset, total)
 
 
-def advance(asset: str, partitions: int, of: int) -> None:
-    """Some of an asset's partitions of this run are in place."""
+def advance(asset: str, partitions: int, total: int) -> None:
+    """`partitions` of an asset's `total` partitions have been written."""
     if watcher := _watcher.get():
-        watcher.advance(asset, partitions, of)
+        watcher.advance(asset, partitions, total)
 
 
-def doing(asset: str, what: str) -> None:
-    """What an asset is at, where it takes long before a partition is in place."""
+def set_activity(asset: str, activity: str) -> None:
+    """What an asset is doing, if it takes long to write a partition."""
     if watcher := _watcher.get():
-        watcher.doing(asset, what)
+        watcher.set_activity(asset, activity)
 
 
-def tell(asset: str, text: str) -> None:
-    """Something about an asset's partitions is worth knowing."""
+def notify(asset: str, message: str) -> None:
+    """A message about an asset's partitions."""
     if watcher := _watcher.get():
-        watcher.tell(asset, text)
+        watcher.notify(asset, message)
 
 
-def done(asset: str, partitions: int, seconds: float) -> None:
+def finish(asset: str, partitions: int, seconds: float) -> None:
     """An asset has made all its partitions of this run."""
     if watcher := _watcher.get():
-        watcher.done(asset, partitions, seconds)
+        watcher.finish(asset, partitions, seconds)

@@ -1,7 +1,7 @@
 """Executing planned runs through Dagster in this process.
 
-Belongs here: handing a run to Dagster and telling why it failed. Does not belong here: which runs (see `planning`), and
-runs whose process is gone (see `dead_runs`).
+Belongs here: handing a run to Dagster, and the reason if it failed. Does not belong here: which runs (see `planning`),
+and runs whose process is gone (see `dead_runs`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RunFailed(RuntimeError):
-    """A run ended without success; the message is what the failed step said."""
+    """A run failed; the message is that of the failed step."""
 
 
 def job_of(project: str, home: str, job: str) -> dg.JobDefinition:
@@ -37,7 +37,7 @@ def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterIns
     Raises
     ------
     RunFailed
-        With what the failed step said.
+        With the message of the failed step.
     """
     name = projects.load(project_path).name
     arguments: Any = (project_path, str(home.folder), f"{name}_{run.job}")
@@ -53,12 +53,12 @@ def execute(run: PlannedRun, project_path: str, home: Home, instance: DagsterIns
         raise_on_error=False,
     )
     if not result.success:
-        raise RunFailed(_what_failed(instance, result.run_id))
+        raise RunFailed(_failure_message(instance, result.run_id))
     return time.perf_counter() - started
 
 
-def _what_failed(instance: DagsterInstance, run_id: str) -> str:
-    """The sentence of the first step that failed."""
+def _failure_message(instance: DagsterInstance, run_id: str) -> str:
+    """The message of the first step that failed."""
     for entry in instance.all_logs(run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}):
         event = entry.dagster_event
         data = event.event_specific_data if event else None
@@ -71,6 +71,6 @@ def _what_failed(instance: DagsterInstance, run_id: str) -> str:
             while cause.cause is not None:
                 cause = cause.cause
             if "DagsterExecutionInterruptedError" in cause.message:
-                return "stopped before the end. What is there stays; the same command goes on from it"
+                return "stopped before the end. What has been written stays; the same command continues from there"
             return f"{event.step_key or 'the run'}: {cause.message.strip()}" if event else cause.message.strip()
     return f"run {run_id} failed; the Dagster UI shows why"

@@ -1,6 +1,6 @@
-"""What a registered model answers when somebody serves it: MLflow runs this file, it is not imported by the chain.
+"""The predictions of a registered model when it is served: MLflow runs this file; the chain does not import it.
 
-The model itself lies beside it as text (JSON, Parquet, LightGBM's own format), written by its class in `ml`; nothing is
+The model is stored next to it as JSON, Parquet or LightGBM's text format, written by its class in `ml`; nothing is
 pickled.
 """
 
@@ -15,13 +15,13 @@ from mlflow.pyfunc import PythonModel
 
 from ml.serving import as_inputs
 
-INPUTS = "inputs.json"  # beside the model: its columns and their types (see `microseg_assets.tracking`)
+INPUTS = "inputs.json"  # next to the model: its columns and their types (see `microseg_assets.tracking`)
 
 
 class ServedModel(PythonModel):
     """Loads a model of `ml` from its folder and predicts from the snapshot's columns."""
 
-    _skip_type_hint_validation = True  # the model has its own signature; MLflow would ask for hints once per fit
+    _skip_type_hint_validation = True  # the model has a signature; MLflow would warn about missing hints at each fit
 
     # No type hints on these two: MLflow would take them for the schema of the served data.
     def load_context(self, context):  # type: ignore[no-untyped-def]

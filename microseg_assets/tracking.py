@@ -1,8 +1,8 @@
-"""Every MLflow call: runs, models, choices' aliases, and loading the model that a choice names.
+"""Every MLflow call: runs, models, aliases, and loading the model that a choice names.
 
 One experiment per model family, one run per training week, so that the weeks line up; one registered model per family.
-Does not belong here: the decision (each family's `train`) and the choice itself, which is a row of the lake: a daily
-asset loads the version that the row names and never asks an alias.
+Does not belong here: the decision (each family's `train`) and the choice itself, which is a row in the lake: daily
+assets load the version that the row names and never use an alias.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microseg_assets.alone import alone
 from microseg_assets.families import FAMILIES
+from microseg_assets.file_lock import file_lock
 from ml.choice import FitResult, Model
 from ml.serving import as_inputs, inputs_of
 
@@ -34,15 +34,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-MAX_NAME, MAX_VALUE = 250, 6000  # signs that MLflow keeps of the name of a parameter or metric, and of a parameter
-INPUTS = "inputs.json"  # beside a model's files: the columns it takes and their types, for `served_model`
-_OPENED: set[str] = set()  # databases that this process has found in order
+MAX_NAME, MAX_VALUE = (
+    250,
+    6000,
+)  # the lengths that MLflow stores: of names, and of values of parameters
+INPUTS = "inputs.json"  # next to a model's files: its input columns and their types, for `served_model`
+_OPENED: set[str] = set()  # databases that this process has created or checked
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What MLflow holds of one week's fit."""
+class RecordedFit:
+    """The MLflow run and model version of one week's fit."""
 
     run_id: str
     url: str
@@ -57,7 +60,8 @@ class Tracking:
     Parameters
     ----------
     uri : tracking and registry URI, by default a SQLite file in the state folder
-    artifacts : where artifacts go; stated, because a bare SQLite URI leaks them to the working directory
+    artifacts : where artifacts are stored; given explicitly, as MLflow stores those of a SQLite URI in the working
+        directory
     project : the project's name, the prefix of every experiment and registered model
     """
 
@@ -66,12 +70,12 @@ class Tracking:
     project: str
 
     def client(self) -> MlflowClient:
-        """A client; where the database is a file, it is made or migrated by one process at a time."""
+        """A client; if the database is a file, only one process at a time creates or migrates it."""
         if self.uri in _OPENED or not self.uri.startswith("sqlite:///"):
             return self._client()
         database = Path(self.uri.removeprefix("sqlite:///"))
         database.parent.mkdir(parents=True, exist_ok=True)
-        with alone(database.parent / ".lock"):
+        with file_lock(database.parent / ".lock"):
             client = self._client()
             client.search_experiments(max_results=1)
             _OPENED.add(self.uri)
@@ -86,7 +90,7 @@ class Tracking:
         before = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        if before is None:  # MLflow leaves it behind for child processes; another state folder would then find it
+        if before is None:  # MLflow sets it for child processes; another state folder in this process would use it
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
@@ -94,22 +98,24 @@ class Tracking:
         return mlflow.MlflowClient(self.uri, self.uri)
 
     def _experiment(self, client: MlflowClient, name: str) -> str:
-        found = client.get_experiment_by_name(name)
-        if found:
-            return str(found.experiment_id)
-        place = f"{self.artifacts}/{name}" if self.artifacts else None
-        # The tag opens the experiment on its training runs rather than on MLflow's pages for language models.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(name, artifact_location=place, tags=kind))
+        experiment = client.get_experiment_by_name(name)
+        if experiment:
+            return str(experiment.experiment_id)
+        location = f"{self.artifacts}/{name}" if self.artifacts else None
+        # With this tag, MLflow's UI shows training runs first rather than its pages for language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
     def model_name(self, family: str) -> str:
         return f"{self.project}.{family}"
 
-    def record(self, family: str, week: date, training: FitResult, *, spec: Any, tags: Mapping[str, str]) -> Recorded:
+    def record(
+        self, family: str, week: date, fit_result: FitResult, *, spec: Any, tags: Mapping[str, str]
+    ) -> RecordedFit:
         """Log one week's fit as a run; register its model, if there is one.
 
-        The same fit recorded again (a week materialized twice) gets no second version: a model is known by the
-        fingerprint of its files.
+        Recording the same fit again (a week materialized twice) creates no second version: models are identified by the
+        fingerprint of their files.
         """
         client = self.client()
         import mlflow
@@ -124,42 +130,42 @@ class Tracking:
                     **tags,
                     "project": self.project,
                     "partition": week.isoformat(),
-                    "decision": training.decision,
-                    "reason": training.reason[:5000],
-                    "reason_code": training.reason_code,
+                    "decision": fit_result.decision,
+                    "reason": fit_result.reason[:5000],
+                    "reason_code": fit_result.reason_code,
                     "git_commit": git_commit(),
                 }
             )
-            params = {name: _cut(str(value)) for name, value in {**flatten(spec), **training.params}.items()}
-            scores = {"choice.challenger": training.challenger_score, "choice.incumbent": training.incumbent_score}
-            logged = {**training.metrics, **{k: v for k, v in scores.items() if v is not None}}
+            params = {name: _truncate(str(value)) for name, value in {**flatten(spec), **fit_result.params}.items()}
+            scores = {"choice.challenger": fit_result.challenger_score, "choice.incumbent": fit_result.incumbent_score}
+            logged = {**fit_result.metrics, **{k: v for k, v in scores.items() if v is not None}}
             metrics = {k: float(v) for k, v in logged.items() if v is not None and v == v}
-            mlflow.log_params({short(name): value for name, value in params.items()})
-            mlflow.log_metrics({short(name): value for name, value in metrics.items()})
+            mlflow.log_params({shorten(name): value for name, value in params.items()})
+            mlflow.log_metrics({shorten(name): value for name, value in metrics.items()})
             _log_names(client, run.info.run_id, [*params, *metrics])
-            _log_figures(client, run.info.run_id, training.figures)
+            _log_figures(client, run.info.run_id, fit_result.figures)
             version: int | None = None
-            if training.model is not None:
+            if fit_result.model is not None:
                 folder = Path(scratch) / "model"
                 folder.mkdir()
-                save(training.model, family, folder)
-                if training.example is not None:
-                    (folder / INPUTS).write_text(json.dumps(inputs_of(training.example.schema)), encoding="utf-8")
-                version = self._register(client, family, week, training, folder)
+                save(fit_result.model, family, folder)
+                if fit_result.example is not None:
+                    (folder / INPUTS).write_text(json.dumps(inputs_of(fit_result.example.schema)), encoding="utf-8")
+                version = self._register(client, family, week, fit_result, folder)
             url = self.run_url(run.info.run_id, experiment)
-            return Recorded(run.info.run_id, url, self.model_name(family) if version else None, version)
+            return RecordedFit(run.info.run_id, url, self.model_name(family) if version else None, version)
 
-    def _register(self, client: MlflowClient, family: str, week: date, training: FitResult, folder: Path) -> int:
+    def _register(self, client: MlflowClient, family: str, week: date, fit_result: FitResult, folder: Path) -> int:
         import mlflow
 
-        name, mark = self.model_name(family), fingerprint(folder)
-        known = self._known_version(client, name, mark)
+        name, digest = self.model_name(family), fingerprint(folder)
+        known = self._known_version(client, name, digest)
         if known is not None:
             return known
         signature = example = metadata = None
-        if training.example is not None and training.model is not None:
-            metadata, example = {"inputs": inputs_of(training.example.schema)}, training.example.to_pandas()
-            signature = _signature(metadata["inputs"], training.model.predict(as_inputs(example, metadata["inputs"])))
+        if fit_result.example is not None and fit_result.model is not None:
+            metadata, example = {"inputs": inputs_of(fit_result.example.schema)}, fit_result.example.to_pandas()
+            signature = _signature(metadata["inputs"], fit_result.model.predict(as_inputs(example, metadata["inputs"])))
         with quiet():
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -174,10 +180,10 @@ class Tracking:
             client.create_registered_model(name)
         version = int(client.create_model_version(name, info.model_uri, info.run_id, model_id=info.model_id).version)
         tags = {
-            "fingerprint": mark,
+            "fingerprint": digest,
             "week": week.isoformat(),
-            "decision": training.decision,
-            "reason": training.reason[:5000],
+            "decision": fit_result.decision,
+            "reason": fit_result.reason[:5000],
         }
         for key, value in tags.items():
             client.set_model_version_tag(name, str(version), key, value)
@@ -185,12 +191,12 @@ class Tracking:
         return version
 
     @staticmethod
-    def _known_version(client: MlflowClient, name: str, mark: str) -> int | None:
-        found = client.search_model_versions(f"name = '{name}' and tag.fingerprint = '{mark}'")
-        return max((int(v.version) for v in found), default=None)
+    def _known_version(client: MlflowClient, name: str, digest: str) -> int | None:
+        versions = client.search_model_versions(f"name = '{name}' and tag.fingerprint = '{digest}'")
+        return max((int(v.version) for v in versions), default=None)
 
     def set_champion(self, family: str, version: int | None) -> None:
-        """Let the `champion` alias mirror the newest choice; without one there is no champion."""
+        """Point the `champion` alias to `version`; if that is None, delete the alias."""
         client, name = self.client(), self.model_name(family)
         if version is not None:
             client.set_registered_model_alias(name, "champion", str(version))
@@ -198,28 +204,26 @@ class Tracking:
             client.delete_registered_model_alias(name, "champion")
 
     def load(self, model_name: str, version: int) -> Model:
-        """The model of a registered version; loaded once a process."""
+        """The model of a registered version, cached in this process."""
         return _load(self, model_name, version)
 
     def monitor(self, family: str, metrics: Mapping[date, Mapping[str, float]]) -> None:
-        """Append daily metrics to the family's monitoring run; the step is the day's ordinal number."""
+        """Append daily metrics to the family's monitoring run; a metric's step is the day's ordinal number."""
         client = self.client()
         from mlflow.entities import Metric
 
         experiment = self._experiment(client, f"{self.project}/{family}")
-        found = client.search_runs([experiment], "tags.purpose = 'monitoring'", max_results=1)
-        run = (
-            found[0] if found else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
-        )
+        runs = client.search_runs([experiment], "tags.purpose = 'monitoring'", max_results=1)
+        run = runs[0] if runs else client.create_run(experiment, tags={"purpose": "monitoring"}, run_name="monitoring")
         batch = [
-            Metric(short(f"daily.{name}"), float(value), _stamp(day), day.toordinal())
+            Metric(shorten(f"daily.{name}"), float(value), _timestamp_ms(day), day.toordinal())
             for day, values in metrics.items()
             for name, value in values.items()
             if value is not None and value == value
         ]
         for start in range(0, len(batch), 1000):
             client.log_batch(run.info.run_id, metrics=batch[start : start + 1000])
-        if not found:
+        if not runs:
             client.set_terminated(run.info.run_id)
 
     def log_table(
@@ -231,7 +235,7 @@ class Tracking:
         figures: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        """Log a week's evidence that comes without a model; returns the run's URL."""
+        """Log a week's evidence as a run without a model; returns the run's URL."""
         client = self.client()
         import mlflow
 
@@ -240,7 +244,7 @@ class Tracking:
             mlflow.set_tags(
                 {**tags, "project": self.project, "partition": week.isoformat(), "git_commit": git_commit()}
             )
-            mlflow.log_metrics({short(k): float(v) for k, v in metrics.items() if v == v})
+            mlflow.log_metrics({shorten(k): float(v) for k, v in metrics.items() if v == v})
             _log_names(client, run.info.run_id, metrics)
             _log_figures(client, run.info.run_id, figures)
             mlflow.log_text(frame.to_csv(index=False), "evidence.csv")
@@ -252,31 +256,31 @@ class Tracking:
         return f"{base}/#/experiments/{experiment}/runs/{run_id}"
 
 
-def short(name: str) -> str:
-    """A name that MLflow has room for: the name itself, or its beginning and a digest of all of it.
+def shorten(name: str) -> str:
+    """A name short enough for MLflow: the name itself, or its beginning with a digest of the whole name.
 
-    No name of `ml.naming` looks like the latter, so that different names stay different.
+    No name of `ml.naming` looks like the latter, so different names stay different.
     """
     if len(name) <= MAX_NAME:
         return name
-    mark = f"_x{hashlib.sha256(name.encode()).hexdigest()[:16].upper()}_"
-    return name[: MAX_NAME - len(mark)] + mark
+    digest = f"_x{hashlib.sha256(name.encode()).hexdigest()[:16].upper()}_"
+    return name[: MAX_NAME - len(digest)] + digest
 
 
-def _cut(value: str) -> str:
+def _truncate(value: str) -> str:
     return value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
 
 
 def _log_names(client: MlflowClient, run_id: str, names: Iterable[str]) -> None:
-    """What names that MLflow has no room for are in full, as a file of the run."""
-    if cut := {short(name): name for name in names if short(name) != name}:
-        client.log_dict(run_id, cut, "names.json")
+    """Log the full names of shortened parameters and metrics, as a file of the run."""
+    if full_names := {shorten(name): name for name in names if shorten(name) != name}:
+        client.log_dict(run_id, full_names, "names.json")
 
 
 def _log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Callable[[], Figure]]) -> None:
-    """Draw figures into one folder and log that, so that each costs no more than its drawing.
+    """Draw figures into one folder and log them in one call.
 
-    Words of the user stand in them as they are: a dollar sign begins no formula.
+    The user's texts are shown as they are: a dollar sign does not start a formula.
     """
     if not figures:
         return
@@ -288,16 +292,15 @@ def _log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Callab
         client.log_artifacts(run_id, folder, "plots")
 
 
-def _signature(inputs: Mapping[str, str], answer: pd.DataFrame) -> ModelSignature:
-    """The columns that a model takes, by name: their types are read by the model itself (see `ml.serving`).
+def _signature(inputs: Mapping[str, str], predictions: pd.DataFrame) -> ModelSignature:
+    """The input columns of a model by name; the model itself converts their types (see `ml.serving`).
 
-    MLflow's own types would refuse whole numbers that may be missing, however they are declared, and make a missing
-    boolean False.
+    MLflow's types reject integers that may be missing, however declared, and turn a missing boolean into False.
     """
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    outputs = infer_signature(model_input=None, model_output=answer).outputs
+    outputs = infer_signature(model_input=None, model_output=predictions).outputs
     return ModelSignature(Schema([ColSpec(AnyType(), name) for name in inputs]), outputs)
 
 
@@ -327,7 +330,7 @@ def load(folder: Path) -> Model:
 
 
 def fingerprint(folder: Path, extra: str = "") -> str:
-    """A digest of a model's files, the same for the same model on every machine."""
+    """A digest of a model's files, the same on every machine."""
     digest = hashlib.sha256(extra.encode())
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
@@ -336,7 +339,7 @@ def fingerprint(folder: Path, extra: str = "") -> str:
 
 
 def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """A typed spec as flat parameters: ``layers.0.k``."""
+    """A typed spec as flat parameters, such as ``layers.0.k``."""
     if is_dataclass(spec) and not isinstance(spec, type):
         spec = asdict(spec)
     if isinstance(spec, Mapping):
@@ -366,13 +369,13 @@ def git_commit() -> str:
     return out.stdout.strip()
 
 
-def _stamp(day: date) -> int:
+def _timestamp_ms(day: date) -> int:
     return int((day.toordinal() - date(1970, 1, 1).toordinal()) * 86_400_000)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without MLflow's progress bars and its remarks on schemas with missing values."""
+    """Suppress MLflow's progress bars and its warnings about schemas with missing values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")

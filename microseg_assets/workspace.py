@@ -1,8 +1,8 @@
-"""A project and what it works with: its lake, its engine and its models, and which assets are declared in it.
+"""A project with its lake, its engine, its models, and the assets declared in it.
 
-Belongs here: where the partitions of an asset lie, and the accepted rows as everything else reads them. Does not belong
-here: choices of models (see `choices`), facts (see `history`), how an asset is declared (see `declaration`), and what a
-body gets to work with (see `step`).
+Belongs here: where the partitions of an asset are, and the accepted rows as everything else reads them. Does not belong
+here: choices of models (see `choices`), customer histories (see `history`), how an asset is declared (see
+`declaration`), and what the body of an asset works with (see `step`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ml.tables import Table
 
 
 def raw_name(table: str) -> str:
-    """The asset that takes an input table in."""
+    """The asset that ingests an input table."""
     return f"{_RAW}{table}"
 
 
 def input_of(name: str) -> str:
-    """The input table that an asset takes in or accepts."""
+    """The input table that an asset ingests or validates."""
     return name.removeprefix(_RAW)
 
 
@@ -41,13 +41,13 @@ _RAW = "raw_"
 
 @dataclass(frozen=True)
 class Stored:
-    """Where an asset's partitions lie: a table, and the values of its partition dimensions before the last.
+    """Where an asset's partitions are stored: a table, and the values of its partition dimensions before the last.
 
     Parameters
     ----------
     table : the table that the asset writes
     partition_prefix : dimension to value, for all dimensions of the table but the last
-    side_outputs : tables that are written with it, partition by partition
+    side_outputs : tables written with it, partition by partition
     """
 
     table: Table
@@ -74,7 +74,7 @@ class Partitions:
         return self.lake.keys(self.table, **self._prefix)
 
     def dates(self) -> set[date]:
-        """The days or weeks that are there."""
+        """The days or weeks that exist."""
         return {date.fromisoformat(key) for key in self.keys()}
 
     def missing(self, keys: Iterable[date | str]) -> list[str]:
@@ -112,16 +112,16 @@ class Partitions:
 
 @dataclass
 class Workspace:
-    """A project and the parts that it works with.
+    """A project and the parts it works with.
 
     Parameters
     ----------
-    project : the project file, validated
-    lake, engine, tracking : where tables live, what runs queries, where models are logged
-    stored : asset to where its partitions lie, once it is declared
-    reads : asset to the assets that it reads, and how far it looks into each
-    groups : asset to the link of the chain that it belongs to, in the order of the chain
-    removed_in : run to its customers: see `ingest_log.removed_in`
+    project : the validated project file
+    lake, engine, tracking : where tables are stored, what runs queries, where models are logged
+    stored : asset to where its partitions are stored, once it is declared
+    reads : asset to the assets it reads, each with its lookback
+    groups : asset to its group, in the order of the chain
+    removed_customers : run to the customers removed as of its start (see `ingest_log.removed_customers`)
     """
 
     project: Project
@@ -131,7 +131,7 @@ class Workspace:
     stored: dict[str, Stored] = field(default_factory=dict)
     reads: dict[str, dict[str, Lookback]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
-    removed_in: dict[str, pa.Array] = field(default_factory=dict)
+    removed_customers: dict[str, pa.Array] = field(default_factory=dict)
 
     @property
     def calendar(self) -> Calendar:
@@ -139,20 +139,20 @@ class Workspace:
 
     @cached_property
     def sources(self) -> dict[str, Source | None]:
-        """Where each input table comes from; None for those the business does not bring."""
+        """The source of each input table; None if the business does not provide it."""
         return {name: self.project.source(name) for name in tables.INPUTS}
 
     def is_off(self, name: str) -> bool:
-        """Whether an asset is about an input table that the business does not bring: then there is no such asset."""
+        """Whether an asset belongs to an input table that the business does not provide, and so does not exist."""
         table = input_of(name)
         return table in tables.INPUTS and self.sources[table] is None
 
-    def brought(self) -> list[str]:
-        """The input tables that the business brings."""
+    def provided_inputs(self) -> list[str]:
+        """The input tables that the business provides."""
         return [name for name, source in self.sources.items() if source is not None]
 
     def accepted(self, table: str, days: Sequence[date]) -> Input:
-        """Accepted rows of an input table, as the engine reads them; none of one that is not brought."""
+        """Accepted rows of an input table, as the engine reads them; no rows if the table is not provided."""
         rows = self.project.inputs[table]
         return rows.empty_days() if self.is_off(table) else self.lake.files(rows, days)
 
@@ -167,15 +167,15 @@ class Workspace:
         return self.stored[name].table.dimensions[-1] == "week"
 
     def in_order(self) -> list[str]:
-        """Names of all declared assets, each after what it reads."""
+        """Names of all declared assets, each after the assets it reads."""
         sorter = TopologicalSorter({name: set(reads) - {name} for name, reads in self.reads.items()})
-        place = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
+        position = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
         depth = {name: number for number, name in enumerate(sorter.static_order())}
-        return sorted(depth, key=lambda name: (place[self.groups[name]], depth[name]))
+        return sorted(depth, key=lambda name: (position[self.groups[name]], depth[name]))
 
 
 def command_for(workspace: Workspace, name: str, keys: Sequence[str]) -> str:
-    """The command and the job that make missing partitions of an asset, in a sentence."""
+    """A sentence with the command and the job that make missing partitions of an asset."""
     first, last = min(keys), max(keys)
     if workspace.is_weekly(name):
         last = workspace.calendar.week_end(date.fromisoformat(last)).isoformat()

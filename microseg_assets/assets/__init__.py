@@ -1,7 +1,7 @@
-"""The chain, one module a link: ingest, validate, features, value, lifecycle, segments, journeys, actions, report.
+"""The chain, one module per group: ingest, validate, features, value, lifecycle, segments, journeys, actions, report.
 
-A body reads, calls one function of `ml` or `expectations`, writes, and notes what a person wants to see. It can be
-called with a `Step` on any lake. What assets have in common (keys, partitions, refusal on missing upstream) is in
+A body reads, calls one function of `ml` or `expectations`, writes, and notes what people want to see. It can be called
+with a `Step` on any lake. What assets share (keys, partitions, refusing to run on missing inputs) is in
 `microseg_assets.orchestration.chain` and `microseg_assets.orchestration.execution`.
 """
 

@@ -1,7 +1,7 @@
-"""Features of customers on earlier days: what strings and movements of a day look back at.
+"""Features of customers on earlier days, which a day's micro-segments and movements depend on.
 
-Belongs here: reading them where they are stored as they would be made now, and computing the rest. Does not belong
-here: which customers and days are asked about (see `ml.segments` and `ml.restate`).
+Belongs here: reading stored snapshots that are up to date, and computing the rest. Does not belong here: which
+customers and days are needed (see `ml.segments` and `ml.restate`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 
 from microseg_assets.partitions import Lookback
 from microseg_assets.planning.staleness import outdated
-from microseg_assets.storage.history import facts_so_far
+from microseg_assets.storage.history import history_from_facts
 from microseg_assets.workspace import Workspace
 from ml.engine import quoted
 from ml.restate import Models, valued_history_columns
 
-# What the strings of a day look back at: with these, late rows of any earlier day make them stale.
+# What a day's micro-segments depend on: with these, late rows of any earlier day make them stale.
 EARLIER_DAYS = {
     "customer_days": Lookback.DAYS_SO_FAR, "customers": Lookback.DAYS_SO_FAR, "value_model": Lookback.LAST_ENDED_WEEK,
 }  # fmt: skip
@@ -30,11 +30,11 @@ EARLIER_DAYS = {
 
 @dataclass(frozen=True)
 class EarlierFeatures:
-    """Features of earlier days as the layers look at them, for those customers who are asked about.
+    """Features of given customers on earlier days, as the layers use them.
 
-    They follow from the accepted rows up to these days, whatever was published: a stored snapshot is read only where it
-    is what would be made of them now, and what it is made of is declared as a dependency of whoever asks
-    (`EARLIER_DAYS`). All the rest is computed, for those customers alone.
+    They follow from the accepted rows up to these days, not from what was published. A stored snapshot is read only if
+    remaking it now would give the same, and its inputs are declared as dependencies of the asset that uses it
+    (`EARLIER_DAYS`). All other features are computed, for the given customers only.
     """
 
     workspace: Workspace
@@ -42,7 +42,7 @@ class EarlierFeatures:
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         """The features of pairs of customer and day, in the order of the pairs."""
-        pairs = pairs.append_column("place", pa.array(np.arange(pairs.num_rows)))
+        pairs = pairs.append_column("position", pa.array(np.arange(pairs.num_rows)))
         current = self._current_snapshots(pc.unique(pairs["day"]).to_pylist())
         is_stored = pc.is_in(pairs["day"], pa.array(current, pa.date32()))
         parts = []
@@ -51,7 +51,7 @@ class EarlierFeatures:
         if (rest := pairs.filter(pc.invert(is_stored))).num_rows:
             parts.append(self._computed(rest))
         rows = pa.concat_tables(parts, promote_options="permissive")
-        return rows.take(np.argsort(rows["place"].to_numpy())).drop_columns(["place"])
+        return rows.take(np.argsort(rows["position"].to_numpy())).drop_columns(["position"])
 
     @cached_property
     def _names(self) -> list[str]:
@@ -61,7 +61,7 @@ class EarlierFeatures:
         columns = ", ".join(f"partitions.{quoted(name)} AS {quoted(name)}" for name in self._names)
         return self.workspace.engine.query(
             f"""
-            SELECT {columns}, pairs.place AS place FROM partitions
+            SELECT {columns}, pairs.position AS position FROM partitions
             JOIN pairs ON pairs.customer_id = partitions.customer_id AND pairs.day = partitions.day
             """,
             pairs=pairs,
@@ -69,15 +69,15 @@ class EarlierFeatures:
         )
 
     def _computed(self, pairs: pa.Table) -> pa.Table:
-        facts = facts_so_far(self.workspace, pc.max(pairs["day"]).as_py())
-        features = facts.snapshot(pairs.select(["customer_id", "day"]))
-        return features.select(self._names).append_column("place", pairs["place"])
+        history = history_from_facts(self.workspace, pc.max(pairs["day"]).as_py())
+        features = history.snapshot(pairs.select(["customer_id", "day"]))
+        return features.select(self._names).append_column("position", pairs["position"])
 
     def _current_snapshots(self, days: Sequence[date]) -> list[date]:
-        """Days whose stored snapshot is what would be made of the accepted rows now, with all its columns."""
+        """Days whose stored snapshot is up to date with the accepted rows and has all needed columns."""
         table, lake = self.workspace.project.features_table, self.workspace.lake
-        gone, old = set(lake.missing(table, days)), outdated(self.workspace, "customer_features")
+        absent, old = set(lake.missing(table, days)), outdated(self.workspace, "customer_features")
         declared = table.schema()
         wanted = {(name, declared.field(name).type) for name in self._names if name in declared.names}
-        there = [day for day in days if f"{day}" not in gone and day not in old]
-        return [day for day in there if wanted <= {(one.name, one.type) for one in lake.schema(table, day)}]
+        current = [day for day in days if f"{day}" not in absent and day not in old]
+        return [day for day in current if wanted <= {(field.name, field.type) for field in lake.schema(table, day)}]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from microseg_assets.orchestration.declaration import asset
-from microseg_assets.orchestration.step import Step, check_one_each
+from microseg_assets.orchestration.step import Step, check_one_row_per_customer
 from microseg_assets.partitions import Lookback
-from microseg_assets.storage.history import accepted_inputs, facts_so_far
+from microseg_assets.storage.history import accepted_inputs, history_from_facts
 from microseg_assets.workspace import Stored
 from ml import tables
 from ml.features import day_facts
@@ -17,7 +17,7 @@ from ml.features import day_facts
     reads=dict.fromkeys(tables.INPUTS, Lookback.SAME_DAY),
 )
 def customer_days(step: Step) -> None:
-    """What each customer did on the day: orders, money, events, actions. All that a snapshot is made of."""
+    """What each customer did on the day: orders, money, events, actions. Snapshots are made from these."""
     for days in step.batches():
         facts = day_facts(step.engine, **accepted_inputs(step.workspace, days))
         step.workspace.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
@@ -33,9 +33,9 @@ def customer_days(step: Step) -> None:
 )
 def customer_features(step: Step) -> None:
     """The snapshot: every feature of every known customer, as of the end of the day."""
-    facts = facts_so_far(step.workspace, max(step.keys))
+    history = history_from_facts(step.workspace, max(step.keys))
     for days in step.batches():
-        pairs = facts.known(days)
-        rows = facts.snapshot(pairs)
-        check_one_each(step, "one_row_per_known_customer", days, pairs, rows)
+        pairs = history.known(days)
+        rows = history.snapshot(pairs)
+        check_one_row_per_customer(step, "one_row_per_known_customer", days, pairs, rows)
         step.write(rows, days)

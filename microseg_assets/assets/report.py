@@ -1,4 +1,4 @@
-"""Report: one self-contained page a marketer can read."""
+"""Report: one self-contained page for marketers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from microseg_assets.orchestration.declaration import asset
-from microseg_assets.orchestration.step import Step, recent
+from microseg_assets.orchestration.step import Step, read_recent
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
 from ml import tables
@@ -29,10 +29,10 @@ from ml.value import Basis
     kinds=("html",),
 )
 def segment_atlas(step: Step) -> None:
-    """Who the customers are, where they are going, what they are worth and what to do about it, on one page."""
-    for week, days in step.in_force():
-        evidence, lineage = (_of_week(step, name, week) for name in ("segment_evidence", "cluster_lineage"))
-        stages = choices.choice(step.workspace, "lifecycle", week).model
+    """Who the customers are, how they move, what they are worth and what to do about it, on one page."""
+    for week, days in step.days_by_training_week():
+        evidence, lineage = (_read_week(step, name, week) for name in ("segment_evidence", "cluster_lineage"))
+        stages = choices.load_choice(step.workspace, "lifecycle", week).model
         windows = {
             "churn_after": stages.churn_after if stages else step.project.lifecycle.first_churn_after,
             "horizon": step.project.value.horizon_days,
@@ -43,10 +43,10 @@ def segment_atlas(step: Step) -> None:
                 day=day,
                 currency=step.project.currency,
                 tables={name: step.read(name, [day]) for name in TABLES},
-                moves=recent(step, "movements", day, timedelta(days=6)),
+                moves=read_recent(step, "movements", day, timedelta(days=6)),
                 evidence=evidence,
                 lineage=lineage,
-                choices=choices.choice_rows(step.workspace, week),
+                choices=choices.read_choice_rows(step.workspace, week),
                 switched_off=step.project.missing_tables(),
                 treatments=step.project.lifecycle.treatments(),
                 basis=Basis.of(step.engine, step.workspace.partitions("customer_value").files([day])),
@@ -54,12 +54,12 @@ def segment_atlas(step: Step) -> None:
                 windows=windows,
             )
             page = render(step.engine, inputs)
-            place = step.own.put_file(day, "atlas.html", page.encode())
+            url = step.own_partitions.put_file(day, "atlas.html", page.encode())
             rows = pa.table({"page": [page], "day": pa.array([day], pa.date32())})
-            step.write(rows, [day], page=dg.MetadataValue.url(place))
+            step.write(rows, [day], page=dg.MetadataValue.url(url))
 
 
-def _of_week(step: Step, name: str, week: date | None) -> pa.Table:
-    """A weekly partition; before the first week, none of its rows."""
+def _read_week(step: Step, name: str, week: date | None) -> pa.Table:
+    """A weekly partition; an empty table before the first week."""
     partitions = step.workspace.partitions(name)
     return partitions.read(week) if week else partitions.table.empty()

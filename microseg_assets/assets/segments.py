@@ -1,4 +1,4 @@
-"""Segments: clusters per stage and layer, the micro-segments they add up to, audiences, and their KPIs."""
+"""Segments: clusters per stage and layer, the micro-segments they combine to, audiences, and their KPIs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import date
 import pyarrow as pa
 
 from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures
-from microseg_assets.orchestration.declaration import asset, fits
-from microseg_assets.orchestration.fits import monitor, record_choice, record_evidence, training_weeks
-from microseg_assets.orchestration.step import Step, check_one_each
+from microseg_assets.orchestration.declaration import asset, model_asset
+from microseg_assets.orchestration.step import Step, check_one_row_per_customer
+from microseg_assets.orchestration.training import monitor, record_choice, record_evidence, training_weeks
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
-from microseg_assets.storage.rows import counts_of, primary
+from microseg_assets.storage.rows import count_by, filter_primary
 from ml import evidence, segments, tables
 from ml.restate import valued_history
 
@@ -21,16 +21,16 @@ TODAY = ("customer_features", "customer_value", "lifecycle_stages")
 SAME_DAY = dict.fromkeys(TODAY, Lookback.SAME_DAY)
 
 
-@fits("layers", reads=("value_model", "lifecycle_model"), kinds=("scikitlearn", "mlflow"))
+@model_asset("layers", reads=("value_model", "lifecycle_model"), kinds=("scikitlearn", "mlflow"))
 def layer_models(step: Step) -> None:
-    """The clusters of every stage and layer: refitted from those in force, chosen only where they are better."""
+    """The clusters of every stage and layer: refitted from those in force, chosen only if better."""
     for week in training_weeks(step, "layers"):
-        models = choices.models(step.workspace, week.start, without=("layers",))
-        training = segments.train(week.facts, week.end, step.project.segments, week.incumbent.model, models=models)
-        record_choice(step, "layers", week, training, spec=step.project.segments)
-        chosen = training.model if training.decision == "challenger" else week.incumbent.model
+        models = choices.load_models(step.workspace, week.start, without=("layers",))
+        fit_result = segments.train(week.history, week.end, step.project.segments, week.incumbent.model, models=models)
+        record_choice(step, "layers", week, fit_result, spec=step.project.segments)
+        chosen = fit_result.model if fit_result.decision == "challenger" else week.incumbent.model
         if isinstance(chosen, segments.LayerModels):
-            step.note(week.start, why_these_clusters=chosen.reasons())
+            step.note(week.start, cluster_reasons=chosen.reasons())
 
 
 @asset(
@@ -41,12 +41,14 @@ def layer_models(step: Step) -> None:
 def cluster_lineage(step: Step) -> None:
     """What became of each cluster in the week's choice: continued, born, split, merged, or retired."""
     for week in sorted(step.keys):
-        chosen = choices.choice(step.workspace, "layers", week)
+        chosen = choices.load_choice(step.workspace, "layers", week)
         rows = tables.CLUSTER_LINEAGE.empty()
         if chosen.model is not None:
-            before = choices.choice_before(step.workspace, "layers", week)
+            before = choices.load_previous_choice(step.workspace, "layers", week)
             rows = chosen.model.lineage(is_new=chosen.label != before.label)
-        step.write_week(week, rows, fates=counts_of(step.engine, rows, "event"), clusters=_in_lines(rows))
+        step.write_week(
+            week, rows, clusters_by_event=count_by(step.engine, rows, "event"), clusters=_describe_clusters(rows)
+        )
 
 
 @asset(
@@ -59,10 +61,10 @@ def cluster_lineage(step: Step) -> None:
     kinds=("duckdb", "mlflow"),
 )  # fmt: skip
 def segment_evidence(step: Step) -> None:
-    """How well micro-segments tell next month's spend, out of time, beside what a simpler grouping would tell."""
+    """How well micro-segments predict next month's spend, out of time, compared with simpler groupings."""
     for week in training_weeks(step):
         rows = evidence.segment_evidence(
-            week.facts, week.end, choices.models(step.workspace, week.start), seed=step.project.segments.seed
+            week.history, week.end, choices.load_models(step.workspace, week.start), seed=step.project.segments.seed
         )
         record_evidence(step, "layers", week, rows, evidence.evidence_figure)
 
@@ -74,12 +76,12 @@ def segment_evidence(step: Step) -> None:
     kinds=("duckdb", "scikitlearn"),
 )
 def layer_assignments(step: Step) -> None:
-    """The cluster of each customer in each layer of its stage, and the ones it also leans to, with weights."""
-    for week, days in step.in_force():
-        models = choices.models(step.workspace, week, without=("lifecycle",))
+    """The primary cluster of each customer in each layer of its stage, and secondary clusters with their weights."""
+    for week, days in step.days_by_training_week():
+        models = choices.load_models(step.workspace, week, without=("lifecycle",))
         history = valued_history(EarlierFeatures(step.workspace, models), models)
         rows = segments.assign(_inputs(step, days), models.layers, history)
-        step.write(rows, days, model=choices.choice(step.workspace, "layers", week).label)
+        step.write(rows, days, model=choices.load_choice(step.workspace, "layers", week).label)
 
 
 @asset(
@@ -94,18 +96,18 @@ def layer_assignments(step: Step) -> None:
 )
 def micro_segments(step: Step) -> None:
     """Stage and primary clusters as one string with an id; secondary micro-segments with their weights."""
-    for week, days in step.in_force():
+    for week, days in step.days_by_training_week():
         stages, assignments = step.read("lifecycle_stages", days), step.read("layer_assignments", days)
         spec = choices.segments_in_force(step.workspace, week)
         rows = segments.micro_segments(step.engine, stages, assignments, spec)
-        check_one_each(step, "one_primary_per_known_customer", days, stages, primary(rows))
+        check_one_row_per_customer(step, "one_primary_per_known_customer", days, stages, filter_primary(rows))
         step.write(rows, days)
 
 
 @asset("segments", writes=tables.AUDIENCES, reads=SAME_DAY)
 def audiences(step: Step) -> None:
-    """Rule segments that a customer can be in several of."""
-    for _, days in step.in_force():
+    """Rule-based segments; a customer can belong to several."""
+    for _, days in step.days_by_training_week():
         rows = segments.audiences(step.engine, _inputs(step, days), step.project.audiences)
         step.write(rows, days)
 
@@ -117,8 +119,8 @@ def audiences(step: Step) -> None:
 )
 def micro_segment_profiles(step: Step) -> None:
     """Name and KPIs of each micro-segment and of each prefix of its string."""
-    for week, days in step.in_force():
-        model = choices.choice(step.workspace, "layers", week).model
+    for week, days in step.days_by_training_week():
+        model = choices.load_choice(step.workspace, "layers", week).model
         names = segments.Names() if model is None else model.names()
         rows = segments.profiles(step.engine, step.read("micro_segments", days), _inputs(step, days), names)
         step.write(rows, days)
@@ -131,8 +133,8 @@ def _inputs(step: Step, days: Sequence[date]) -> pa.Table:
     return segments.layer_inputs(step.engine, features, value, stages)
 
 
-def _in_lines(lineage: pa.Table) -> dict[str, str]:
-    """Each cluster of a layer that has several, in a line: what it is, how many are in it, and what became of it."""
+def _describe_clusters(lineage: pa.Table) -> dict[str, str]:
+    """A line for each cluster of a layer that has several: its name, event, size and distinguishing features."""
     lines: dict[str, str] = {}
     for row in lineage.to_pylist():
         if row["kind"] == "one" and row["event"] in ("first", "continued"):

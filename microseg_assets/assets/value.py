@@ -1,4 +1,4 @@
-"""Value: what each customer is expected to bring, and the model that says so."""
+"""Value: the expected value of each customer, and the model that predicts it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from microseg_assets.orchestration.declaration import asset, fits
-from microseg_assets.orchestration.fits import monitor, record_choice, training_weeks
+from microseg_assets.orchestration.declaration import asset, model_asset
 from microseg_assets.orchestration.step import Step
+from microseg_assets.orchestration.training import monitor, record_choice, training_weeks
 from microseg_assets.partitions import Lookback
-from microseg_assets.storage.choices import choice
-from microseg_assets.storage.rows import of_days
+from microseg_assets.storage.choices import load_choice
+from microseg_assets.storage.rows import filter_days
 from ml import tables, value
 from ml.value.breakdown import NEVER_BOUGHT
 
@@ -27,23 +27,23 @@ _COHORTS = {
     "a_year_and_longer": "customers of a year and longer",
     NEVER_BOUGHT: "customers who had not bought yet",
 }
-FINDINGS = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
+CHECK_OF_FINDING = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
 
 
-@fits(
+@model_asset(
     "value",
     kinds=("lightgbm", "mlflow"),
     checks={
-        COHORTS_FIT: "On the holdout, customers of every cohort of first purchase brought about what was expected.",
-        MONEY_FITS: "What a purchase brings does not go with how often one buys, as BG/NBD and Gamma-Gamma assume.",
+        COHORTS_FIT: "On the holdout, the spend of every first-purchase cohort is close to its prediction.",
+        MONEY_FITS: "Spend per order is independent of order frequency, as BG/NBD and Gamma-Gamma assume.",
     },
 )
 def value_model(step: Step) -> None:
-    """The value model of the week: fitted on matured snapshots, judged on a temporal holdout, chosen or not."""
+    """The value model of the week: fitted on matured snapshots, evaluated on a temporal holdout, chosen if better."""
     for week in training_weeks(step, "value"):
-        training = value.train(week.facts, week.end, step.project.value, week.incumbent.model)
-        record_choice(step, "value", week, training, spec=step.project.value)
-        _check_fit(step, week.start, value.findings(training.metrics))
+        fit_result = value.train(week.history, week.end, step.project.value, week.incumbent.model)
+        record_choice(step, "value", week, fit_result, spec=step.project.value)
+        _check_fit(step, week.start, value.findings(fit_result.metrics))
 
 
 @asset(
@@ -51,22 +51,22 @@ def value_model(step: Step) -> None:
     writes=tables.CUSTOMER_VALUE,
     reads={"customer_features": Lookback.SAME_DAY, "value_model": Lookback.LAST_ENDED_WEEK},
     kinds=("duckdb", "lightgbm"),
-    checks={CALIBRATED: "What was expected of customers a horizon ago is about what they have brought since."},
+    checks={CALIBRATED: "Predictions made one horizon ago are close to what customers have spent since."},
 )
 def customer_value(step: Step) -> None:
-    """LTV, chance of being alive, expected orders and spend over the horizon, per known customer."""
-    came: dict[date, float | None] = {}
-    for week, days in step.in_force():
-        chosen = choice(step.workspace, "value", week)
+    """LTV, probability of being alive, expected orders and spend over the horizon, per known customer."""
+    ratios: dict[date, float | None] = {}
+    for week, days in step.days_by_training_week():
+        chosen = load_choice(step.workspace, "value", week)
         features = step.read("customer_features", days)
         rows = value.apply(features, chosen.model, step.project.value, label=chosen.label)
-        step.write(rows, days, model=chosen.label, why=chosen.reason)
+        step.write(rows, days, model=chosen.label, reason=chosen.reason)
         for day in days:
-            basis = value.Basis.of(step.engine, of_days(rows, [day]))
+            basis = value.Basis.of(step.engine, filter_days(rows, [day]))
             outlook = value.Outlook() if basis is None else basis.outlook
-            step.note(day, rests_on=None if basis is None else basis.words(), **vars(outlook))
-            came[day] = _check_calibration(step, day, of_days(features, [day]), outlook)
-    if compared := {day: {"came_over_expected": ratio} for day, ratio in came.items() if ratio is not None}:
+            step.note(day, value_basis=None if basis is None else basis.words(), **vars(outlook))
+            ratios[day] = _check_calibration(step, day, filter_days(features, [day]), outlook)
+    if compared := {day: {"came_over_expected": ratio} for day, ratio in ratios.items() if ratio is not None}:
         step.workspace.tracking.monitor("value", compared)
     monitor(step, "value",
         {
@@ -76,53 +76,56 @@ def customer_value(step: Step) -> None:
     )  # fmt: skip
 
 
-def _check_fit(step: Step, week: date, found: list[value.Finding]) -> None:
-    """Warn of what the sum of a fit hides: each kind of finding is a check of the week."""
-    for code, name in FINDINGS.items():
-        mine = [finding.facts for finding in found if finding.code == code]
+def _check_fit(step: Step, week: date, findings: list[value.Finding]) -> None:
+    """Warn of problems that the totals of a fit hide: each kind of finding is a check of the week."""
+    for code, name in CHECK_OF_FINDING.items():
+        details = [one.facts for one in findings if one.code == code]
         notes: dict[str, Any] = {}
-        words = ""
-        if code == "cohort_off" and mine:
-            off = ", ".join(f"{facts['cohort'].replace('_', ' ')} {facts['ratio']:.0%}" for facts in mine)
-            notes = {"came_of_what_was_expected": off}
-            words = "; ".join(_of_cohort(facts) for facts in mine)
-        elif mine:
-            more = "more" if mine[0]["correlation"] > 0 else "less"
-            words = (
-                f"customers who buy often spend {more} each time (rank correlation {mine[0]['correlation']:+.2f} over "
-                f"{mine[0]['customers']:,.0f} customers), which the model takes "
-                "for unrelated: what it expects of a single customer may be off"
+        message = ""
+        if code == "cohort_off" and details:
+            off = ", ".join(f"{facts['cohort'].replace('_', ' ')} {facts['ratio']:.0%}" for facts in details)
+            notes = {"actual_over_expected_spend": off}
+            message = "; ".join(_describe_cohort(facts) for facts in details)
+        elif details:
+            facts = details[0]
+            more = "more" if facts["correlation"] > 0 else "less"
+            message = (
+                f"customers who buy often spend {more} each time (rank correlation {facts['correlation']:+.2f} over "
+                f"{facts['customers']:,.0f} customers), but the model assumes "
+                "no relation: its predictions for single customers may be off"
             )
             notes = {
-                "rank_correlation": f"rank correlation {mine[0]['correlation']:+.2f}",
-                "customers": mine[0]["customers"],
-                "correction_by_decile": {f"decile {k}": v for k, v in mine[0]["corrections"].items()},
-            }  # fmt: skip
-        step.check(name, week, not mine, warn=True, words=words, **notes)
+                "rank_correlation": f"rank correlation {facts['correlation']:+.2f}",
+                "customers": facts["customers"],
+                "correction_by_decile": {f"decile {k}": v for k, v in facts["corrections"].items()},
+            }
+        step.check(name, week, not details, warn=True, message=message, **notes)
 
 
-def _of_cohort(facts: Mapping[str, Any]) -> str:
-    """What came of the customers of one cohort beside what was expected of them."""
-    who = _COHORTS[facts["cohort"]]
-    return f"{who} spent {facts['ratio']:.0%} of what the model expected of them ({facts['customers']:,.0f} customers)"
+def _describe_cohort(facts: Mapping[str, Any]) -> str:
+    """The spend of one cohort against its prediction, in a sentence."""
+    cohort = _COHORTS[facts["cohort"]]
+    return (
+        f"{cohort} spent {facts['ratio']:.0%} of what the model expected of them ({facts['customers']:,.0f} customers)"
+    )
 
 
 def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value.Outlook) -> float | None:
-    """Warn where the value of the day a horizon ago, as it was published then, has turned out wrong in sum.
+    """Warn if the values published one horizon ago have turned out wrong in total.
 
-    Returns what came over what was expected; None where there was nothing to compare.
+    Returns actual over expected spend; None if there was nothing to compare.
     """
     horizon = step.project.value.horizon_days
-    then = day - timedelta(days=horizon)
-    if then < step.workspace.calendar.start or step.own.missing([then]):
-        step.check(CALIBRATED, day, True, warn=True, reason=f"no value was worked out {horizon} days ago")
+    past_day = day - timedelta(days=horizon)
+    if past_day < step.workspace.calendar.start or step.own_partitions.missing([past_day]):
+        step.check(CALIBRATED, day, True, warn=True, reason=f"no value was computed {horizon} days ago")
         return None
-    found = value.calibration_drift(step.engine, step.read("customer_value", [then]), features, horizon, outlook)
-    step.note(day, came_over_expected=found.ratio, today=found.today)
+    drift = value.calibration_drift(step.engine, step.read("customer_value", [past_day]), features, horizon, outlook)
+    step.note(day, actual_over_expected_spend=drift.ratio, todays_sum=drift.today)
     step.check(
-        CALIBRATED, day, not found.has_drifted, warn=True, reason=found.reason,
-        words=f"lifetime value as it was on {then}: {found.reason}", customers=found.customers,
-        expected=found.expected, realised=found.realised, ratio=found.ratio, decile_error=found.decile_error,
-        today=found.today,
+        CALIBRATED, day, not drift.has_drifted, warn=True, reason=drift.reason,
+        message=f"lifetime value as of {past_day}: {drift.reason}", customers=drift.customers,
+        expected_spend=drift.expected, actual_spend=drift.realised, actual_over_expected_spend=drift.ratio,
+        decile_error=drift.decile_error, todays_sum=drift.today,
     )  # fmt: skip
-    return found.ratio if found.expected > 0 else None
+    return drift.ratio if drift.expected > 0 else None

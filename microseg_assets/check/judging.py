@@ -20,7 +20,7 @@ from microseg_assets import project as projects
 from microseg_assets.check.profiling import Opened, look
 from microseg_assets.project import Project, ProjectError
 from microseg_assets.sources import Problem, Source, SourceError
-from microseg_assets.storage.undated import problems_of, too_many
+from microseg_assets.storage.undated import count_problems, explain_too_many
 from ml import tables
 from ml.profile import Observation
 
@@ -58,7 +58,7 @@ class Finding:
     judged : what every day brought, or of a large source the newest ones, as the gate counts it
     repeats : day to what of it is there more than once
     has_ids : whether every row has a transaction_id, so that of those that are there more than once one is taken
-    too_many : why nothing can be taken in, if too many rows have no day
+    too_many : why nothing can be ingested, if too many rows have no day
     """
 
     problems: Sequence[Problem] = ()
@@ -121,7 +121,7 @@ def find(project: Project, table: str) -> Finding:
         if without_day or not _is_parquet(source):
             without = source.undated()
             undated.update(without["problem"].to_pylist())
-            undatable.update(problems_of(without))
+            undatable.update(count_problems(without))
         inside = [day for day in sorted(days) if project.end is None or day <= project.end]
         if not inside:
             return Finding(warnings=told, days=days, undated=undated)
@@ -132,7 +132,7 @@ def find(project: Project, table: str) -> Finding:
     accepted, refused = _judged(project, table, newest)
     refused = _as_the_gate_counts(newest, judged) or refused
     has_ids = _has_ids(newest)
-    why = too_many(project, table, undatable, sum(days.values()))
+    why = explain_too_many(project, table, undatable, sum(days.values()))
     return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
 
 

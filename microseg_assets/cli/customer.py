@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from microseg_assets.cli.printing import table, title
 from microseg_assets.storage import choices
-from microseg_assets.storage.history import facts_so_far
+from microseg_assets.storage.history import history_from_facts
 from microseg_assets.storage.lake import MissingPartitions
 from microseg_assets.workspace import Workspace
 from ml import tables
@@ -166,7 +166,7 @@ def _figures(ids: Ids) -> Ids:
 def stage_lines(one: Customer) -> Iterator[str]:
     """Stage, since when, and the comparisons that put the customer there, and not into an earlier one."""
     workspace, now = one.workspace, one.path[-1]
-    model = choices.choice(workspace, "lifecycle", workspace.calendar.serving_week(one.day)).model
+    model = choices.load_choice(workspace, "lifecycle", workspace.calendar.serving_week(one.day)).model
     spec = workspace.project.lifecycle
     rules = (model.stages if model else None) or spec.rules()
     subs = (model.sub_stages if model else None) or spec.sub_rules()
@@ -264,7 +264,7 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     try:
         stored = workspace.lake.files(tables.CUSTOMER_DAYS, days), workspace.lake.files(tables.CATEGORY_DAYS, days)
         inputs = (*stored, workspace.accepted("customers", days))
-        everybody = facts_so_far(workspace, begun)
+        everybody = history_from_facts(workspace, begun)
     except MissingPartitions:
         return None
     own = [
@@ -278,7 +278,7 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     pairs = facts.known(days[-LONGEST:])
     if not pairs.num_rows:
         return None
-    models = choices.models(workspace, workspace.calendar.serving_week(one.day), without=("layers",))
+    models = choices.load_models(workspace, workspace.calendar.serving_week(one.day), without=("layers",))
     was = models.inputs_of(workspace.engine, facts.snapshot(pairs)).sort_by("day")
     first = None
     for day, then in zip(reversed(was["day"].to_pylist()), reversed(was["stage"].to_pylist()), strict=True):
@@ -313,7 +313,7 @@ def segment_lines(one: Customer) -> Iterator[str]:
     for row in sorted(one.rows(tables.MICRO_SEGMENTS, [one.day]), key=lambda row: -row["weight"]):
         kind = "Micro-segment:" if row["is_primary"] else "  leans to"
         yield f"  {kind} {row['micro_segment']} ({row['weight']:.0%})"
-    layers = choices.choice(workspace, "layers", workspace.calendar.serving_week(one.day)).model
+    layers = choices.load_choice(workspace, "layers", workspace.calendar.serving_week(one.day)).model
     stage = one.path[-1]["stage"]
     for row in one.rows(tables.LAYER_ASSIGNMENTS, [one.day]):
         if not row["is_primary"]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from microseg_assets import project as projects
-from microseg_assets.alone import alone
 from microseg_assets.build import load_workspace
 from microseg_assets.cli import summary
 from microseg_assets.cli.run import materialize
+from microseg_assets.file_lock import file_lock
 from microseg_assets.home import LOCK, Home
 from microseg_assets.project import SHIPPED, ProjectError
 from microseg_assets.workspace import Workspace
@@ -41,7 +41,7 @@ def write_simulated_shop(home: Home) -> Path:
     projects_folder = home.folder / "projects"
     projects_folder.mkdir(parents=True, exist_ok=True)
     folder, file = projects_folder / QUICK_PROJECT, projects_folder / f"{QUICK_PROJECT}.yaml"
-    with alone(projects_folder / LOCK):
+    with file_lock(projects_folder / LOCK):
         if not file.exists():
             spec = SimulationSpec()
             write(simulate(spec), folder)

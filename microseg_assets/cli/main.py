@@ -188,7 +188,7 @@ def docs(table: str, day: Any, project: str) -> None:
     """
     from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
-    from microseg_assets.storage.ingest_log import undated_of
+    from microseg_assets.storage.ingest_log import undated_counts
     from microseg_assets.storage.quarantine import put_data_docs
     from microseg_assets.workspace import raw_name
 
@@ -200,7 +200,7 @@ def docs(table: str, day: Any, project: str) -> None:
             raise click.UsageError(f"{table} are switched off: {workspace.project.path} maps none")
         raw = workspace.partitions(raw_name(table)).files([day.date()])
         rows = workspace.engine.query("SELECT * FROM raw", raw=raw)
-        undated = undated_of(workspace, table, [day.date()]).get(day.date(), 0)
+        undated = undated_counts(workspace, table, [day.date()]).get(day.date(), 0)
         click.echo(put_data_docs(workspace, table, day.date(), rows, undated))
 
 

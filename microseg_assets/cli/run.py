@@ -97,25 +97,25 @@ class Printer:
         """Something else is at work."""
         self._at, self._since, self._doing = at, time.monotonic(), ""
 
-    def begin(self, asset: str, of: int) -> None:
-        self._now((asset, 0, of))
+    def begin(self, asset: str, total: int) -> None:
+        self._now((asset, 0, total))
         if self.live:
             self._show()
 
-    def tell(self, asset: str, text: str) -> None:
-        self._told.setdefault(asset, []).append(text)
+    def notify(self, asset: str, message: str) -> None:
+        self._told.setdefault(asset, []).append(message)
 
-    def doing(self, asset: str, what: str) -> None:
-        self._doing = what
+    def set_activity(self, asset: str, activity: str) -> None:
+        self._doing = activity
         if self.live:
             self._show()
 
-    def advance(self, asset: str, partitions: int, of: int) -> None:
-        self._at, self._doing = (asset, partitions, of), ""
+    def advance(self, asset: str, partitions: int, total: int) -> None:
+        self._at, self._doing = (asset, partitions, total), ""
         if self.live and time.monotonic() - self._shown > LIVE_EVERY:
             self._show()
 
-    def done(self, asset: str, partitions: int, seconds: float) -> None:
+    def finish(self, asset: str, partitions: int, seconds: float) -> None:
         self.seconds[asset] = self.seconds.get(asset, 0.0) + seconds
         self._now(None)
         self.say(f"    {asset:24} {partitions:>4} partition{'s' if partitions != 1 else ' '} {seconds:6.1f} s")

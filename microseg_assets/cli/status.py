@@ -104,7 +104,7 @@ def _after_refusals(
 ) -> Iterator[str]:
     """What to do about refused days, and which days wait for nothing else."""
     project, path, first = workspace.project.reference, workspace.project.path, min(days)
-    newest = max(day for one in found if one.asset in map(raw_name, workspace.brought()) for day in one.there)
+    newest = max(day for one in found if one.asset in map(raw_name, workspace.provided_inputs()) for day in one.there)
     published = set(next(one.there for one in found if one.asset == "segment_atlas"))
     again = f"microseg run --project {project} --from {first} --to {newest}"
     if not any(day < first for day in published):  # from which day on was asked for is not known

@@ -1,7 +1,7 @@
 """Jobs and schedules: a daily one and a weekly one for each project, at the project's hour.
 
 Daily and weekly assets are never materialized in one range run: it would train the coming week on missing days. So
-there are two jobs, and the daily one refuses to work while the week that serves it is missing.
+there are two jobs, and the daily one refuses to run while a training week it needs is missing.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def jobs(workspace: Workspace) -> list[dg.UnresolvedAssetJobDefinition]:
         )
 
     return [
-        job("daily", daily, "Every daily asset of the days you choose; their training weeks must be there."),
-        job("to_features", groups, "Ingest, validate and features: all that training needs."),
-        job("from_value", daily - groups, "From value to the atlas; features and training weeks must be there."),
+        job("daily", daily, "Every daily asset of the selected days; their training weeks must exist."),
+        job("to_features", groups, "Ingest, validate and features: everything that training needs."),
+        job("from_value", daily - groups, "From value to the atlas; features and training weeks must exist."),
         job("weekly", dg.AssetSelection.assets(*weekly), "Every model family, for training weeks that have ended."),
     ]
 
 
-def schedules(workspace: Workspace, made: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
-    """The daily job at the project's hour; on Mondays the weekly one half an hour later, with the week's last day in.
+def schedules(workspace: Workspace, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
+    """The daily job at the project's hour; on Mondays the weekly job half an hour later, once Sunday has been made.
 
-    Both are off until switched on. The weekly choice serves from Monday's own partition on, which is made on Tuesday.
+    Both are off until switched on. The weekly choice is in force from Monday's partition on, which is made on Tuesday.
     """
-    by_name = {job.name: job for job in made}
+    by_name = {job.name: job for job in jobs}
     hour, minute = workspace.project.schedule.hour, workspace.project.schedule.minute
     project = workspace.project.name
     later = (hour * 60 + minute + 30) % (24 * 60)

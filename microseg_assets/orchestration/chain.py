@@ -1,7 +1,7 @@
-"""Makes the assets of a project of their declarations: in the workspace, and as Dagster's definitions.
+"""Turns declarations into the assets of a project: in the workspace, and as Dagster's definitions.
 
-One declaration per asset (what it reads and how far, what it writes) gives Dagster's dependencies and partition
-mappings, the refusal to work on missing upstream partitions, and the metadata of each partition.
+One declaration per asset (what it reads with which lookback, what it writes) yields Dagster's dependencies and
+partition mappings, the check that upstream partitions exist, and the metadata of each partition.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ OWNERS = {
     "report": "team:marketing-science",
 }
 
-
 CODE_VERSION = "1"
 
 
-def declare(workspace: Workspace, chain: Sequence[Declaration]) -> list[Declaration]:
-    """Put assets in a workspace, those of tables that the business does not bring left out; returns those that are."""
-    there = [one for one in chain if not workspace.is_off(one.name)]
-    for one in there:
-        workspace.stored[one.name] = one.stored(workspace.project)
-        workspace.groups[one.name] = one.group
-        workspace.reads[one.name] = {
-            upstream: reach for upstream, reach in one.reads.items() if not workspace.is_off(upstream)
+def add_assets(workspace: Workspace, chain: Sequence[Declaration]) -> list[Declaration]:
+    """Add assets to a workspace, except those of tables that the business does not provide; returns those added."""
+    declarations = [declaration for declaration in chain if not workspace.is_off(declaration.name)]
+    for declaration in declarations:
+        name = declaration.name
+        workspace.stored[name] = declaration.stored(workspace.project)
+        workspace.groups[name] = declaration.group
+        workspace.reads[name] = {
+            upstream: lookback for upstream, lookback in declaration.reads.items() if not workspace.is_off(upstream)
         }
-    return there
+    return declarations
 
 
-def definition(workspace: Workspace, declared: Declaration) -> dg.AssetsDefinition:
-    """Dagster's definition of an asset that the workspace has."""
-    name, project = declared.name, workspace.project
+def define(workspace: Workspace, declaration: Declaration) -> dg.AssetsDefinition:
+    """Dagster's definition of an asset of the workspace."""
+    name, project = declaration.name, workspace.project
     partitions = workspace.calendar.weekly if workspace.is_weekly(name) else workspace.calendar.daily
 
     @dg.asset(
@@ -54,21 +54,21 @@ def definition(workspace: Workspace, declared: Declaration) -> dg.AssetsDefiniti
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[
-            dg.AssetDep(workspace.key(upstream), partition_mapping=reach.mapping)
-            for upstream, reach in workspace.reads[name].items()
+            dg.AssetDep(workspace.key(upstream), partition_mapping=lookback.mapping)
+            for upstream, lookback in workspace.reads[name].items()
         ],
-        group_name=declared.group,
-        owners=[OWNERS[declared.group]],
-        kinds=set(declared.kinds),
+        group_name=declaration.group,
+        owners=[OWNERS[declaration.group]],
+        kinds=set(declaration.kinds),
         code_version=CODE_VERSION,
-        description=declared.description,
+        description=declaration.description,
         metadata=metadata.of_table(workspace.stored[name].table),
         check_specs=[
             dg.AssetCheckSpec(check, asset=workspace.key(name), description=text, partitions_def=partitions)
-            for check, text in declared.checks.items()
+            for check, text in declaration.checks.items()
         ],
     )
-    def asset(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        yield from run(workspace, declared, context)
+    def materialize(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
+        yield from run(workspace, declaration, context)
 
-    return asset
+    return materialize

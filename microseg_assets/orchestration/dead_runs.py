@@ -1,7 +1,7 @@
-"""Runs whose process is gone: a killed process cannot say so itself.
+"""Runs whose process is gone: a killed process cannot report its own failure.
 
-Belongs here: the marks that a run carries of its process, and finding runs whose process has ended. Does not belong
-here: executing runs (see `runs`).
+Belongs here: the tags that tie a run to its process, and finding runs whose process has ended. Does not belong here:
+executing runs (see `runs`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PID_TAG, HOST_TAG = "microseg/pid", "microseg/host"
 
 
 def tags_of_this_process() -> dict[str, str]:
-    """What a run carries of the process that executes it."""
+    """The tags that tie a run to this process."""
     return {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()}
 
 
 def report_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Report runs as failed whose process on this machine is gone: a killed process cannot do so itself."""
+    """Report runs as failed if their process on this machine is gone; returns their ids."""
     open_states = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     dead = [
         run

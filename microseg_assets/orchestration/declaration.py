@@ -1,7 +1,7 @@
-"""How an asset of the chain is declared: what it writes, what it reads and how far, and which checks it reports.
+"""How an asset of the chain is declared: what it writes, what it reads with which lookback, and what it checks.
 
-A declaration knows nothing of a project: its body is a function of a `Step` and can be called on any lake. `chain`
-makes Dagster's definitions of declarations.
+A declaration is independent of any project: its body is a function of a `Step` and can be called on any lake. `chain`
+turns declarations into Dagster's definitions.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ Writes = Table | Stored | Callable[[Project], Table]
 
 @dataclass(frozen=True)
 class Declaration:
-    """An asset as it is declared; calling it calls its body.
+    """The declaration of an asset; calling it calls its body.
 
     Parameters
     ----------
-    name : the asset's
-    group : the link of the chain that it belongs to
-    body : makes the partitions of a step
-    description : what Dagster shows of it
-    writes : its table, or what makes it of a project; `day` or `week` as the last dimension decides its partitions
-    reads : upstream assets, and how far it looks into each; those of tables that are not brought are left out
-    checks : names and descriptions of the checks that the body reports
+    name : name of the asset
+    group : group of the asset in the chain
+    body : function that makes the partitions of a step
+    description : what Dagster shows about the asset
+    writes : its table, or a function from a project to its table; the table's last dimension, `day` or `week`, sets the
+        partitions
+    reads : upstream assets, each with its lookback; assets of tables that are not provided are left out
+    kinds : the technologies that Dagster shows with the asset
+    checks : the checks that the body reports, name to description
     """
 
     name: str
@@ -49,7 +51,7 @@ class Declaration:
         self.body(step)
 
     def stored(self, project: Project) -> Stored:
-        """Where its partitions lie in a project."""
+        """Where its partitions are stored in a project."""
         if isinstance(self.writes, Stored):
             return self.writes
         return Stored(self.writes if isinstance(self.writes, Table) else self.writes(project))
@@ -63,42 +65,44 @@ def asset(
     kinds: Iterable[str] = ("duckdb", "parquet"),
     checks: Mapping[str, str] | None = None,
 ) -> Callable[[Body], Declaration]:
-    """Declare an asset of its body, which gives it its name and its description (see `Declaration`)."""
+    """Declare an asset by its body, whose name and docstring become the asset's (see `Declaration`)."""
 
     def declare(body: Body) -> Declaration:
-        about = (body.__doc__ or "").strip()
-        return Declaration(body.__name__, group, body, about, writes, reads or {}, tuple(kinds), checks or {})
+        description = (body.__doc__ or "").strip()
+        return Declaration(body.__name__, group, body, description, writes, reads or {}, tuple(kinds), checks or {})
 
     return declare
 
 
-def fits(
-    family: str,
+def model_asset(
+    family_name: str,
     *,
     reads: Iterable[str] = (),
     kinds: Iterable[str] = ("mlflow",),
     checks: Mapping[str, str] | None = None,
 ) -> Callable[[Body], Declaration]:
-    """Declare the weekly asset of a model family: it reads accepted rows up to the end of its week, the choices of the
-    families before it in `reads`, and its own choice of the week before; it writes its choice.
+    """Declare the weekly asset of a model family.
+
+    It reads accepted rows up to the end of its week, this week's choices of the assets in `reads`, and its own choice
+    of the week before; it writes its choice.
 
     Raises
     ------
     ValueError
-        If the list of families gives the family another asset.
+        If `families.py` lists another asset for the family.
     """
-    one = FAMILIES[family]
+    family = FAMILIES[family_name]
 
     def declare(body: Body) -> Declaration:
-        if body.__name__ != one.asset:
-            raise ValueError(f"{family} is fitted by {one.asset}, not by {body.__name__}: see families.py")
+        if body.__name__ != family.asset:
+            raise ValueError(f"{family_name} is fitted by {family.asset}, not by {body.__name__}: see families.py")
         return asset(
-            one.group,
-            writes=Stored(tables.MODEL_CHOICES, {"family": family}),
+            family.group,
+            writes=Stored(tables.MODEL_CHOICES, {"family": family_name}),
             reads={
                 **dict.fromkeys(tables.INPUTS, Lookback.DAYS_TO_WEEK_END),
                 **dict.fromkeys(reads, Lookback.SAME_WEEK),
-                one.asset: Lookback.PREVIOUS_WEEK,
+                family.asset: Lookback.PREVIOUS_WEEK,
             },
             kinds=kinds,
             checks=checks,

@@ -1,4 +1,4 @@
-"""What Dagster shows beside an asset and its partitions: columns, counts, links, small tables."""
+"""What Dagster shows with an asset and its partitions: columns, counts, links, small tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml.tables import Table
 
 
 def of_table(table: Table) -> dict[str, Any]:
-    """The metadata of an asset that writes `table`: its columns with types and meaning, from the one declaration."""
+    """The metadata of an asset that writes `table`: its columns with types and meanings, as the table declares them."""
     columns = [
         dg.TableColumn(
             column.name,
@@ -26,7 +26,7 @@ def of_table(table: Table) -> dict[str, Any]:
 
 
 def values(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Notes of a partition as Dagster's metadata; None is left out."""
+    """Notes on a partition as Dagster metadata; those that are None are left out."""
     return {name: _value(value) for name, value in notes.items() if value is not None}
 
 
@@ -38,12 +38,12 @@ def _value(value: Any) -> Any:
     if isinstance(value, date):
         return dg.MetadataValue.text(value.isoformat())
     if isinstance(value, Mapping):
-        lines = ["| | |", "|---|---:|", *(f"| {k} | {_shown(v)} |" for k, v in value.items())]
+        lines = ["| | |", "|---|---:|", *(f"| {k} | {_format_cell(v)} |" for k, v in value.items())]
         return dg.MetadataValue.md("\n".join(lines))
     if isinstance(value, (int, float, str)):
         return value
     return dg.MetadataValue.text(str(value))
 
 
-def _shown(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

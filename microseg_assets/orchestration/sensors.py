@@ -1,7 +1,8 @@
-"""The sensor that keeps days as their sources have them: off until switched on.
+"""The sensor that keeps the lake in line with its sources: off until switched on.
 
-It compares the sources with what was taken in from them, and asks for one run at a time of what is stale, in order.
-Belongs here: when to ask. Does not belong here: what is stale (`staleness`) and which runs make it anew (`planning`).
+It compares the sources with what was ingested from them, and requests one run at a time for what is stale, in the order
+of the chain. Belongs here: when to request a run. Does not belong here: what is stale (`staleness`) and which runs
+rebuild it (`planning`).
 """
 
 from __future__ import annotations
@@ -18,69 +19,71 @@ from microseg_assets.sources import days_told
 from microseg_assets.storage.ingest_log import Comparison, compare
 from microseg_assets.workspace import Workspace
 
-EVERY_SECONDS = 900  # a look reads every source through
+INTERVAL_SECONDS = 900  # each tick reads every source in full
 
-_AT_WORK = [
+_ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
 ]  # fmt: skip
 
 
 def sensors(workspace: Workspace, jobs: Sequence[dg.UnresolvedAssetJobDefinition]) -> list[dg.SensorDefinition]:
-    """`<project>_refresh`: what has become stale, by late rows or by a rerun, is made anew."""
+    """`<project>_refresh`, which rebuilds what has become stale through late rows or reruns."""
     project = workspace.project.name
     wanted = {f"{project}_{name}" for name in ("to_features", "weekly", "from_value")}
 
     @dg.sensor(
         name=f"{project}_refresh",
         jobs=[job for job in jobs if job.name in wanted],
-        minimum_interval_seconds=EVERY_SECONDS,
+        minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Makes anew what is stale: days whose source has come to hold late or corrected rows, and what was made "
-            "from anything that has changed since. One run at a time, in the order of the chain."
+            "Rebuilds what is stale: days whose source now has late or corrected rows, and everything made from data "
+            "that has changed since. One run at a time, in the order of the chain."
         ),
     )
     def refresh(context):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        report_dead_runs(context.instance)  # a run whose process was killed is at work for good otherwise
-        if any(_is_of(run, workspace) for run in context.instance.get_runs(dg.RunsFilter(statuses=_AT_WORK))):
-            return dg.SkipReason("a run of this project is at work")
+        report_dead_runs(context.instance)  # otherwise, a run whose process was killed would count as active forever
+        if any(_is_of(run, workspace) for run in context.instance.get_runs(dg.RunsFilter(statuses=_ACTIVE))):
+            return dg.SkipReason("a run of this project is in progress")
         sources = compare(workspace)
-        found = statuses(workspace, sources)
-        runs = plan_stale(workspace, found)
+        asset_statuses = statuses(workspace, sources)
+        runs = plan_stale(workspace, asset_statuses)
         if not runs:
-            unreadable = "; ".join(f"{table}: {why}" for table, why in sources.unreadable)
+            unreadable = "; ".join(f"{table}: {problem}" for table, problem in sources.unreadable)
             return dg.SkipReason(f"nothing is stale{f' ({unreadable})' if unreadable else ''}")
         return dg.RunRequest(
-            run_key=_state(workspace, runs[0], found, sources),
+            run_key=_run_key(workspace, runs[0], asset_statuses, sources),
             job_name=f"{project}_{runs[0].job}",
             asset_selection=[workspace.key(name) for name in runs[0].assets],
-            tags={**runs[0].tags, "microseg/why": _why(sources, runs[0])},
+            tags={**runs[0].tags, "microseg/why": _reason(sources, runs[0])},
         )
 
     return [refresh]
 
 
 def _is_of(run: dg.DagsterRun, workspace: Workspace) -> bool:
-    """Whether a run is of a project: of one of its jobs, or of assets chosen by hand."""
+    """Whether a run belongs to a project: through its job, or through the assets it selects."""
     project = workspace.project.name
     chosen = any(key.path[0] == project for key in run.asset_selection or ())
     return chosen or run.tags.get("microseg/project") == project or run.job_name.startswith(f"{project}_")
 
 
-def _why(sources: Comparison, run: PlannedRun) -> str:
+def _reason(sources: Comparison, run: PlannedRun) -> str:
     if not sources.changes:
         return run.why
     return f"{run.why}: {sources.changes[0].table} {days_told(sources.changes)}"
 
 
-def _state(workspace: Workspace, run: PlannedRun, found: Sequence[AssetStatus], sources: Comparison) -> str:
-    """A key of what is asked for and of what it would be made from: a run that failed is not asked for again until
-    something has changed. What the run makes itself does not count: it may have got so far before it failed."""
+def _run_key(workspace: Workspace, run: PlannedRun, asset_statuses: Sequence[AssetStatus], sources: Comparison) -> str:
+    """A digest of the run and of its inputs, so that a failed run is not requested again until an input has changed.
+
+    What the run itself makes does not count: it may have made some of it before it failed.
+    """
     digest = hashlib.sha256(repr((run, sources.changes)).encode())
-    for one in found:
-        if one.asset in run.assets:
-            for upstream in sorted(set(workspace.reads[one.asset]) - set(run.assets)):
+    for status in asset_statuses:
+        if status.asset in run.assets:
+            for upstream in sorted(set(workspace.reads[status.asset]) - set(run.assets)):
                 stamps = workspace.partitions(upstream).stamps()
                 digest.update(repr(sorted((key, stamp.changed) for key, stamp in stamps.items())).encode())
     return digest.hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""What the body of an asset gets to work with: its partitions, those of the assets it reads, and what it reports.
+"""What the body of an asset works with: its partitions, those of the assets it reads, and a report of what it did.
 
-A step knows nothing of Dagster's executor: a body can be called on any lake, and what it wrote and checked is in its
+A step is independent of Dagster's executor: a body can be called on any lake, and what it wrote and checked is in its
 `report`. Does not belong here: what is computed (`ml`), how an asset is declared (`declaration`), and how Dagster runs
 a body (`execution`).
 """
@@ -31,7 +31,7 @@ class Report:
     Parameters
     ----------
     written : day or week to the metadata of its partition
-    checks : the evaluations, one a check and partition
+    checks : the evaluations, one per check and partition
     """
 
     written: dict[date, dict[str, Any]] = field(default_factory=dict)
@@ -44,10 +44,11 @@ class Step:
 
     Parameters
     ----------
-    workspace : the project and its parts, with the assets that are declared
-    name : the asset's
+    workspace : the project and its parts, with the declared assets
+    name : name of the asset
     keys : the days or weeks to make
-    run_id : Dagster's id of the run; empty without one
+    run_id : Dagster's id of the run; empty outside of a run
+    report : what the step has done so far
     """
 
     workspace: Workspace
@@ -65,23 +66,23 @@ class Step:
         return self.workspace.engine
 
     @property
-    def own(self) -> Partitions:
+    def own_partitions(self) -> Partitions:
         """The partitions of this asset."""
         return self.workspace.partitions(self.name)
 
     # ── which partitions ──────────────────────────────────────────────────────────────────────────────────────────
 
     def batches(self, days: int = BATCH_DAYS) -> Iterator[list[date]]:
-        """The days of this step in bounded, unbroken runs, ascending."""
+        """The days of this step in ascending batches of at most `days` consecutive days."""
         keys = sorted(self.keys)
         start = 0
         for end in range(1, len(keys) + 1):
-            full = end - start == days
-            if end == len(keys) or full or keys[end] - keys[end - 1] > timedelta(days=1):
+            is_full = end - start == days
+            if end == len(keys) or is_full or keys[end] - keys[end - 1] > timedelta(days=1):
                 yield keys[start:end]
                 start = end
 
-    def in_force(self) -> Iterator[tuple[date | None, list[date]]]:
+    def days_by_training_week(self) -> Iterator[tuple[date | None, list[date]]]:
         """The days of this step, grouped by the training week whose choices are in force on them."""
         serving_week = self.workspace.calendar.serving_week
         group: list[date] = []
@@ -95,9 +96,9 @@ class Step:
 
     # ── reading and writing ───────────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, asset: str, keys: Iterable[date]) -> pa.Table:
-        """Partitions of an asset in memory, with their day."""
-        return self.engine.query("SELECT * FROM partitions", partitions=self.workspace.partitions(asset).files(keys))
+    def read(self, name: str, keys: Iterable[date]) -> pa.Table:
+        """Read partitions of an asset into memory, with their day."""
+        return self.engine.query("SELECT * FROM partitions", partitions=self.workspace.partitions(name).files(keys))
 
     def write(
         self,
@@ -107,19 +108,19 @@ class Step:
         footers: Mapping[date, Mapping[str, str]] | None = None,
         **notes: Any,
     ) -> None:
-        """Put the partitions of `days` in place and note their metadata; `footers` are kept in the files too."""
+        """Write the partitions of `days` and note their metadata; `footers` are stored in the files."""
         if not days:
             return
-        counts = self.own.write_days(rows, days, footers)
+        counts = self.own_partitions.write_days(rows, days, footers)
         for day in days:
             self.note(day, rows=counts[day], **notes)
 
     def write_week(self, week: date, rows: pa.Table, **notes: Any) -> None:
-        """Put the partition of a week in place and note its metadata."""
-        self.note(week, rows=self.own.write(week, rows), **notes)
+        """Write the partition of a week and note its metadata."""
+        self.note(week, rows=self.own_partitions.write(week, rows), **notes)
 
     def note(self, key: date, *, rows: int | None = None, **notes: Any) -> None:
-        """Metadata of one partition, and one step of progress for whoever watches."""
+        """Note metadata of one partition and report progress."""
         values = metadata.values(notes)
         if rows is not None:
             values["dagster/partition_row_count"] = dg.MetadataValue.int(rows)
@@ -136,24 +137,25 @@ class Step:
         *,
         warn: bool = False,
         stop: bool = True,
-        words: str = "",
+        message: str = "",
         **notes: Any,
     ) -> None:
         """Report a check of one partition.
 
         Parameters
         ----------
-        name : the check's, as it is declared
+        name : name of the check, as declared
         key : the day or week
-        passed : whether it holds
-        warn : whether one that does not hold is a warning
-        stop : whether one that does not hold, and is no warning, ends the step
-        words : what a warning that did not hold means to whoever watches the run; nothing is said without
+        passed : whether the check passed
+        warn : whether a failed check is only a warning
+        stop : whether a failed check that is not a warning ends the step
+        message : what to show with a failed check that is a warning; by default its name
+        **notes : metadata of the evaluation
 
         Raises
         ------
         dagster.Failure
-            If it failed, is not a warning, and `stop` is set: then the step ends before it writes.
+            If the check failed, is not a warning, and `stop` is set: the step ends before it writes.
         """
         severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
         self.report.checks.append(
@@ -167,43 +169,43 @@ class Step:
             )
         )
         if not passed and warn:
-            progress.tell(self.name, f"{key}: {words or name.replace('_', ' ')}")
+            progress.notify(self.name, f"{key}: {message or name.replace('_', ' ')}")
         if not passed and stop and not warn:
-            said = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in notes.items())
-            refuse(f"{self.name} of {key} does not hold: {name.replace('_', ' ')} ({said})")
+            details = ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in notes.items())
+            refuse(f"{self.name} of {key} fails the check {name.replace('_', ' ')!r} ({details})")
 
 
 def refuse(sentence: str) -> NoReturn:
-    """End a step, for a reason that no second try mends."""
+    """Fail a step for a reason that a retry would not fix."""
     raise dg.Failure(sentence, allow_retries=False)
 
 
-def yesterday(step: Step, asset: str, day: date) -> pa.Table | None:
-    """An asset's partition of the day before; None on the first day that was ever made."""
+def read_day_before(step: Step, name: str, day: date) -> pa.Table | None:
+    """An asset's partition of the day before; None on the first day ever made."""
     before = day - timedelta(days=1)
-    return None if step.workspace.partitions(asset).missing([before]) else step.read(asset, [before])
+    return None if step.workspace.partitions(name).missing([before]) else step.read(name, [before])
 
 
-def recent(step: Step, asset: str, day: date, span: timedelta) -> pa.Table:
-    """An asset's partitions from `day - span` to `day` that are there."""
+def read_recent(step: Step, name: str, day: date, span: timedelta) -> pa.Table:
+    """An asset's partitions from `day - span` to `day`, as far as they exist."""
     calendar = step.workspace.calendar
     wanted = calendar.days(max(day - span, calendar.start), day)
-    gone = set(step.workspace.partitions(asset).missing(wanted))
-    return step.read(asset, [one for one in wanted if one.isoformat() not in gone])
+    absent = set(step.workspace.partitions(name).missing(wanted))
+    return step.read(name, [one for one in wanted if one.isoformat() not in absent])
 
 
-def check_one_each(step: Step, name: str, days: Sequence[date], expected: pa.Table, rows: pa.Table) -> None:
-    """Check that each day has one row per customer of `expected`, no customer twice."""
-    wanted, there = (_customers(step.engine, table, days) for table in (expected, rows))
+def check_one_row_per_customer(step: Step, name: str, days: Sequence[date], expected: pa.Table, rows: pa.Table) -> None:
+    """Check that each day has exactly one row per customer of `expected`."""
+    expected_counts, actual_counts = (_count_customers(step.engine, table, days) for table in (expected, rows))
     for day in days:
-        known, (count, customers) = wanted[day][1], there[day]
+        known, (count, customers) = expected_counts[day][1], actual_counts[day]
         step.check(name, day, count == customers == known, known_customers=known, rows=count, customers=customers)
 
 
-def _customers(engine: Engine, rows: pa.Table, days: Sequence[date]) -> dict[date, tuple[int, int]]:
+def _count_customers(engine: Engine, rows: pa.Table, days: Sequence[date]) -> dict[date, tuple[int, int]]:
     """Rows and distinct customers of each day."""
-    counted = engine.query(
+    result = engine.query(
         "SELECT day, COUNT(*) AS n, COUNT(DISTINCT customer_id) AS customers FROM rows GROUP BY day", rows=rows
     )
-    counts = {row["day"]: (row["n"], row["customers"]) for row in counted.to_pylist()}
+    counts = {row["day"]: (row["n"], row["customers"]) for row in result.to_pylist()}
     return {day: counts.get(day, (0, 0)) for day in days}

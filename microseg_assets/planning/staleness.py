@@ -198,7 +198,7 @@ def _refused(
     workspace: Workspace, there: dict[str, set[date]], stale: dict[str, dict[date, Reason]]
 ) -> dict[str, set[date]]:
     refused = {}
-    for table in workspace.brought():
+    for table in workspace.provided_inputs():
         raw = raw_name(table)
         gone = there[raw] - there[table] - set(stale[raw])
         refused[table] = {day for day in gone if was_refused(workspace, table, day)}

@@ -1,6 +1,6 @@
-"""What the lake holds from before a day of an input table, and which later days the day's own rows decide on.
+"""Days are compared with a baseline, the days before them: reading it, and which later days a change affects.
 
-Belongs here: reading it. Does not belong here: the comparison (see `expectations`).
+Belongs here: reading from the lake. Does not belong here: the comparison (see `expectations`).
 """
 
 from __future__ import annotations
@@ -19,32 +19,34 @@ from ml.tables import TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
 
 
-def past_of(workspace: Workspace, table: str, days: Sequence[date]) -> Past:
-    """What the lake holds from before some days of an input table, for `expectations` to compare them with.
+def read_baseline(workspace: Workspace, table: str, days: Sequence[date]) -> Past:
+    """What the lake holds of an input table before `days`, for `expectations` to compare them with.
 
-    Read beside Dagster's dependencies on purpose: making one old day anew does not make all later ones stale.
+    This is deliberately not one of Dagster's dependencies: remaking one old day does not make all later ones stale.
     """
     lake, accepted, first = workspace.lake, workspace.project.inputs[table], min(days)
     before = [date.fromisoformat(key) for key in lake.keys(accepted) if key < first.isoformat()]
-    trailing = [day for day in before if day >= first - timedelta(days=window(workspace.project.validation))]
+    baseline = [day for day in before if day >= first - timedelta(days=window(workspace.project.validation))]
     profiled = set(lake.keys(INPUT_PROFILES, table=table))
-    known = [day for day in trailing if day.isoformat() in profiled]
-    profiles = workspace.engine.query("SELECT * FROM known", known=lake.files(INPUT_PROFILES, known, table=table))
-    if unprofiled := [day for day in trailing if day.isoformat() not in profiled]:  # most of them have no rows
-        made = profile(workspace.engine, accepted, lake.files(accepted, unprofiled))
-        profiles = pa.concat_tables([profiles.cast(made.schema), made])
+    with_profile = [day for day in baseline if day.isoformat() in profiled]
+    profiles = workspace.engine.query(
+        "SELECT * FROM partitions", partitions=lake.files(INPUT_PROFILES, with_profile, table=table)
+    )
+    if unprofiled := [day for day in baseline if day.isoformat() not in profiled]:  # most of them have no rows
+        computed = profile(workspace.engine, accepted, lake.files(accepted, unprofiled))
+        profiles = pa.concat_tables([profiles.cast(computed.schema), computed])
     customers = workspace.project.inputs["customers"]
     delivered = [key for key in lake.keys(customers) if key <= max(days).isoformat()]
     return Past(
         profiles,
-        frozenset(trailing),
+        frozenset(baseline),
         began=min(before, default=None),
         ids=lake.files(accepted, before) if ID in accepted.names and before else None,
         customers=lake.files(customers, delivered) if workspace.sources["customers"] and table != "customers" else None,
     )
 
 
-_COLUMNS = said_again(TRANSACTIONS)  # the one table with ids; what a later repeat of an id is compared with
+_COLUMNS = said_again(TRANSACTIONS)  # the only table with ids; the columns in which repeats of an id are compared
 _SAID, _SAME = ", ".join(_COLUMNS), " AND ".join(f"was.{name} = now.{name}" for name in _COLUMNS)
 _LATER = f"""
 WITH changed AS (
@@ -59,21 +61,22 @@ ORDER BY day
 """
 
 
-def days_to_judge_again(workspace: Workspace, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
-    """Later days that hold an id which `days` have come to accept, or do no longer, or for something else: the first
-    accepted one wins.
+def days_to_revalidate(workspace: Workspace, table: str, days: Sequence[date], rows: pa.Table) -> list[date]:
+    """Later days whose verdict may change, as the first accepted row of an id wins.
+
+    They repeat an id that `days` now accept, no longer accept, or accept with other values.
 
     Parameters
     ----------
-    days : days that are made anew and still lie in the lake as they were
-    rows : what is accepted of them now
+    days : the days being remade, whose previous rows are still in the lake
+    rows : the rows accepted of them now
     """
     lake, accepted, raw = workspace.lake, workspace.project.inputs[table], workspace.partitions(raw_name(table))
-    made = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
+    previous = {key for key in lake.keys(accepted) if date.fromisoformat(key) in set(days)}
     later = sorted(day for day in raw.dates() if day > min(days) and day not in set(days))
-    if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not made):
+    if ID not in accepted.names or not later or (rows[ID].null_count == rows.num_rows and not previous):
         return []
-    found = workspace.engine.query(
-        _LATER, before=lake.files(accepted, sorted(made)), after=rows, later=raw.files(later)
+    affected = workspace.engine.query(
+        _LATER, before=lake.files(accepted, sorted(previous)), after=rows, later=raw.files(later)
     )
-    return list(found["day"].to_pylist())
+    return list(affected["day"].to_pylist())

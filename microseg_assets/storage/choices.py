@@ -1,6 +1,6 @@
-"""What each family of models chose in a week: the rows of `model_choices`, and the models that they name.
+"""What each model family chose in a week: the rows of `model_choices`, and the models they name.
 
-Does not belong here: how a choice is made (see `ml.choice`) and how it is recorded (see `fits`).
+Does not belong here: how a choice is made (see `ml.choice`) and how it is recorded (see `orchestration.training`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Choice:
 
     Parameters
     ----------
-    model : of the family's own class; None where the baseline serves
+    model : the model, of the family's class; None if the baseline is in force
     label : name and version of the registered model, or ``baseline``
-    version : of the registered model; None where the baseline serves
-    reason : why, in a sentence
+    version : version of the registered model; None if the baseline is in force
+    reason : the reason, in a sentence
     """
 
     model: Any
@@ -35,8 +35,8 @@ class Choice:
     reason: str
 
 
-def choice(workspace: Workspace, family: str, week: date | None) -> Choice:
-    """What a family chose in `week`; the baseline before the first week."""
+def load_choice(workspace: Workspace, family: str, week: date | None) -> Choice:
+    """What a family chose in `week`; the baseline if `week` is None."""
     if week is None:
         return Choice(None, "baseline", None, "no training week has ended before this day")
     row = workspace.lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()[0]
@@ -46,15 +46,15 @@ def choice(workspace: Workspace, family: str, week: date | None) -> Choice:
     return Choice(model, f"{row['model_name']}/{row['version']}", row["version"], row["reason"])
 
 
-def choice_before(workspace: Workspace, family: str, week: date) -> Choice:
-    """What a family chose the week before; the baseline before the first week that was ever trained."""
+def load_previous_choice(workspace: Workspace, family: str, week: date) -> Choice:
+    """What a family chose the week before; the baseline if no choice of that week exists."""
     before = workspace.calendar.previous_week(week)
     is_there = before is not None and not workspace.lake.missing(tables.MODEL_CHOICES, [before], family=family)
-    return choice(workspace, family, before if is_there else None)
+    return load_choice(workspace, family, before if is_there else None)
 
 
-def choice_rows(workspace: Workspace, week: date | None) -> list[dict[str, Any]]:
-    """The rows of `model_choices` of a week, as far as they are there."""
+def read_choice_rows(workspace: Workspace, week: date | None) -> list[dict[str, Any]]:
+    """The rows of `model_choices` of a week that exist."""
     if week is None:
         return []
     rows = []
@@ -64,29 +64,29 @@ def choice_rows(workspace: Workspace, week: date | None) -> list[dict[str, Any]]
     return [{**row, "week": week} for row in rows]
 
 
-def models(workspace: Workspace, week: date | None, *, without: Sequence[str] = ()) -> Models:
-    """The value, lifecycle and layer models that a week chose, for everything that restates days under them."""
+def load_models(workspace: Workspace, week: date | None, *, without: Sequence[str] = ()) -> Models:
+    """The value, lifecycle and layer models chosen in a week, for restating days under them."""
     chosen: dict[str, Any] = {
-        family: None if family in without else choice(workspace, family, week).model
+        family: None if family in without else load_choice(workspace, family, week).model
         for family in SEGMENT_DEFINING_FAMILIES
     }
-    specs = replace(workspace.project.specs, segments=_segments(workspace, chosen["layers"]))
+    specs = replace(workspace.project.specs, segments=_segment_spec(workspace, chosen["layers"]))
     return Models(**chosen, specs=specs)
 
 
 def segments_in_force(workspace: Workspace, week: date | None) -> SegmentSpec:
-    """The layers of the model in force: what the project file says anew counts from the next training week on."""
-    return _segments(workspace, choice(workspace, "layers", week).model)
+    """The layers of the model in force; changes to the project file count from the next training week on."""
+    return _segment_spec(workspace, load_choice(workspace, "layers", week).model)
 
 
-def _segments(workspace: Workspace, model: Any) -> SegmentSpec:
+def _segment_spec(workspace: Workspace, model: Any) -> SegmentSpec:
     spec = workspace.project.segments
     return spec if model is None else replace(spec, layers=model.layers)
 
 
 def same_models(workspace: Workspace, left: date | None, right: date | None) -> bool:
-    """Whether two weeks chose the same versions of the models that decide a customer's micro-segment."""
+    """Whether two weeks chose the same versions of the models that define micro-segments."""
     return left == right or all(
-        choice(workspace, family, left).label == choice(workspace, family, right).label
+        load_choice(workspace, family, left).label == load_choice(workspace, family, right).label
         for family in SEGMENT_DEFINING_FAMILIES
     )

@@ -1,4 +1,4 @@
-"""What is known of customers up to a day: the facts that features, labels and training weeks are made of."""
+"""What is known of customers up to a day: the histories that features, labels and training weeks are made from."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Inp
     return {name: workspace.accepted(name, days) for name in workspace.project.inputs}
 
 
-def facts(workspace: Workspace, last: date) -> CustomerHistory:
-    """Facts summed from accepted rows, none later than `last`."""
+def history_from_rows(workspace: Workspace, last: date) -> CustomerHistory:
+    """The history up to `last`, summed from accepted rows."""
     days = workspace.calendar.days(workspace.calendar.start, last)
     return CustomerHistory.from_rows(
         workspace.engine, workspace.project.feature_spec, **accepted_inputs(workspace, days)
     )
 
 
-def facts_so_far(workspace: Workspace, last: date) -> CustomerHistory:
-    """Facts as `customer_days` holds them, none later than `last`."""
+def history_from_facts(workspace: Workspace, last: date) -> CustomerHistory:
+    """The history up to `last`, read from the daily facts that `customer_days` stored."""
     days = workspace.calendar.days(workspace.calendar.start, last)
     lake, engine = workspace.lake, workspace.engine
-    so_far = CustomerHistory(
+    history = CustomerHistory(
         engine,
         workspace.project.feature_spec,
         lake.files(tables.CUSTOMER_DAYS, days),
         lake.files(tables.CATEGORY_DAYS, days),
         workspace.accepted("customers", days),
     )
-    gone = set(lake.missing(tables.ORDER_DAYS, days))  # days that were made before parts were looked for
-    orders = lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in gone])
-    repeated = repeated_orders(engine, orders, so_far.spec.order_days)
-    if so_far.spec.undo_within_days is None:  # then no day needs the lines of all days before it
-        return replace(so_far, repeated_orders=repeated)
-    undone = undone_orders(engine, workspace.accepted("transactions", days), so_far.spec.undo_within_days)
-    return replace(so_far, repeated_orders=repeated, undone_orders=undone)
+    absent = set(lake.missing(tables.ORDER_DAYS, days))  # days made before this table existed
+    orders = lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in absent])
+    repeated = repeated_orders(engine, orders, history.spec.order_days)
+    if history.spec.undo_within_days is None:  # then no day needs the rows of all days before it
+        return replace(history, repeated_orders=repeated)
+    undone = undone_orders(engine, workspace.accepted("transactions", days), history.spec.undo_within_days)
+    return replace(history, repeated_orders=repeated, undone_orders=undone)

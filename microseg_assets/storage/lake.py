@@ -1,8 +1,8 @@
-"""Tables on disk: hive-partitioned Parquet, one file a partition, each there whole or not at all.
+"""Tables on disk: hive-partitioned Parquet, one file per partition, each there whole or not at all.
 
-A partition is written aside and put in place by one rename (one put on an object store), and replaced whole on a rerun;
-that it exists means that it passed. A rerun that comes to the same bytes leaves the file as it is and only notes that
-it was made again, so that what was made from it does not look stale. Any tool can read
+A partition is written to a temporary file and renamed (one put on an object store), and replaced whole on a rerun; if
+it exists, it passed validation. A rerun that produces the same bytes leaves the file as it is and only notes the time,
+so that partitions made from it do not become stale. Any tool can read
 `<root>/<project>/<table>/day=2017-01-01/part-0.parquet`. Does not belong here: what is in a table (`ml.tables`) and
 which partitions a step needs (`partitions`).
 """
@@ -27,12 +27,12 @@ from ml.engine import Files
 from ml.tables import Table
 
 FILE = "part-0.parquet"
-AGAIN = "_made_again"  # an empty file, as new as the last rerun that changed nothing; readers of Parquet pass over it
+REMADE = "_made_again"  # an empty file, touched by a rerun that changed nothing; Parquet readers ignore it
 _NOTE = "microseg."
 
 
 class MissingPartitions(LookupError):
-    """Partitions that a step needs are not in the lake."""
+    """Partitions that a step reads are not in the lake."""
 
     def __init__(self, table: str, keys: Sequence[str]) -> None:
         self.table, self.keys = table, list(keys)
@@ -42,7 +42,7 @@ class MissingPartitions(LookupError):
 
 @dataclass(frozen=True)
 class Stamp:
-    """When a partition got the content it has, and when it was last made; seconds since 1970."""
+    """When a partition's content last changed, and when it was last made; seconds since 1970."""
 
     changed: float
     made: float
@@ -79,32 +79,32 @@ class Lake:
     def _url(self, path: str) -> str:
         return path if self._is_local else self._filesystem[0].unstrip_protocol(path)
 
-    def keys(self, table: Table, /, **fixed: str) -> list[str]:
-        """Values of the last partition dimension that exist, ascending; `fixed` names the dimensions before it."""
+    def keys(self, table: Table, /, **prefix: str) -> list[str]:
+        """Existing values of the last partition dimension, ascending; `prefix` gives the dimensions before it."""
         filesystem, _ = self._filesystem
-        folder = self._folder(table.name, fixed)
+        folder = self._folder(table.name, prefix)
         if not filesystem.isdir(folder):
             return []
-        prefix = f"{table.dimensions[-1]}="
+        key_prefix = f"{table.dimensions[-1]}="
         if self._is_local:
             return sorted(
-                entry.name.removeprefix(prefix)
+                entry.name.removeprefix(key_prefix)
                 for entry in os.scandir(folder)
-                if entry.name.startswith(prefix) and os.path.exists(os.path.join(entry.path, FILE))
+                if entry.name.startswith(key_prefix) and os.path.exists(os.path.join(entry.path, FILE))
             )
-        filesystem.invalidate_cache(folder)  # another process may have written since we looked
-        found = (PurePosixPath(path) for path in filesystem.glob(f"{glob.escape(folder)}/{prefix}*/{FILE}"))
-        return sorted(path.parent.name.removeprefix(prefix) for path in found)
+        filesystem.invalidate_cache(folder)  # another process may have written meanwhile
+        paths = (PurePosixPath(path) for path in filesystem.glob(f"{glob.escape(folder)}/{key_prefix}*/{FILE}"))
+        return sorted(path.parent.name.removeprefix(key_prefix) for path in paths)
 
-    def stamps(self, table: Table, /, **fixed: str) -> dict[str, Stamp]:
-        """When each partition got its content, and when it was last made."""
-        folder, dimension = self._folder(table.name, fixed), table.dimensions[-1]
-        found = {}
-        for key in self.keys(table, **fixed):
+    def stamps(self, table: Table, /, **prefix: str) -> dict[str, Stamp]:
+        """When each partition's content last changed, and when it was last made."""
+        folder, dimension = self._folder(table.name, prefix), table.dimensions[-1]
+        stamps = {}
+        for key in self.keys(table, **prefix):
             changed = self._modified(f"{folder}/{dimension}={key}/{FILE}") or 0.0
-            again = self._modified(f"{folder}/{dimension}={key}/{AGAIN}") or 0.0
-            found[key] = Stamp(changed, max(changed, again))
-        return found
+            remade = self._modified(f"{folder}/{dimension}={key}/{REMADE}") or 0.0
+            stamps[key] = Stamp(changed, max(changed, remade))
+        return stamps
 
     def _modified(self, path: str) -> float | None:
         """When a file was last written; None if there is none."""
@@ -114,70 +114,70 @@ class Lake:
             return None
 
     def notes(
-        self, table: Table, keys: Iterable[date | str] | None = None, /, **fixed: str
+        self, table: Table, keys: Iterable[date | str] | None = None, /, **prefix: str
     ) -> dict[str, dict[str, str]]:
-        """What was noted of each partition, or of some, when it was written (see `write`)."""
-        folder, dimension = self._folder(table.name, fixed), table.dimensions[-1]
+        """The notes of each partition, or of `keys` (see `write`)."""
+        folder, dimension = self._folder(table.name, prefix), table.dimensions[-1]
         filesystem, _ = self._filesystem
-        found = {}
-        for key in self.keys(table, **fixed) if keys is None else map(str, keys):
+        notes = {}
+        for key in self.keys(table, **prefix) if keys is None else map(str, keys):
             with filesystem.open(f"{folder}/{dimension}={key}/{FILE}", "rb") as file:
-                held = pq.read_metadata(file).metadata or {}
-            found[key] = {
+                footer = pq.read_metadata(file).metadata or {}
+            notes[key] = {
                 name.decode()[len(_NOTE) :]: value.decode()
-                for name, value in held.items()
+                for name, value in footer.items()
                 if name.startswith(_NOTE.encode())
             }
-        return found
+        return notes
 
-    def missing(self, table: Table, keys: Iterable[date | str], /, **fixed: str) -> list[str]:
-        """Those of `keys` that are not there."""
-        there = set(self.keys(table, **fixed))
-        return [str(key) for key in keys if str(key) not in there]
+    def missing(self, table: Table, keys: Iterable[date | str], /, **prefix: str) -> list[str]:
+        """Those of `keys` that do not exist."""
+        existing = set(self.keys(table, **prefix))
+        return [str(key) for key in keys if str(key) not in existing]
 
-    def files(self, table: Table, keys: Iterable[date | str], /, **fixed: str) -> Files:
+    def files(self, table: Table, keys: Iterable[date | str], /, **prefix: str) -> Files:
         """Partitions as the engine reads them, with the partition as a column.
 
         Raises
         ------
         MissingPartitions
-            If one of `keys` is not there.
+            If one of `keys` does not exist.
         """
         wanted = [str(key) for key in keys]
-        if gone := self.missing(table, wanted, **fixed):
-            raise MissingPartitions(table.name, gone)
+        if absent := self.missing(table, wanted, **prefix):
+            raise MissingPartitions(table.name, absent)
         dimension = table.dimensions[-1]
-        paths = (f"{self._folder(table.name, {**fixed, dimension: key})}/{FILE}" for key in wanted)
+        paths = (f"{self._folder(table.name, {**prefix, dimension: key})}/{FILE}" for key in wanted)
         return Files(
             tuple(map(self._url, paths)), table.schema().append(pa.field(dimension, pa.date32())), table.renamed
         )
 
-    def read(self, table: Table, key: date | str, /, **fixed: str) -> pa.Table:
+    def read(self, table: Table, key: date | str, /, **prefix: str) -> pa.Table:
         """One partition, without its partition column."""
-        if self.missing(table, [key], **fixed):
+        if self.missing(table, [key], **prefix):
             raise MissingPartitions(table.name, [str(key)])
         filesystem, _ = self._filesystem
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+        path = f"{self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})}/{FILE}"
         with filesystem.open(path, "rb") as file:
             rows = pq.ParquetFile(file).read()
         return rows.rename_columns([table.renamed.get(name, name) for name in rows.column_names])
 
-    def schema(self, table: Table, key: date | str, /, **fixed: str) -> pa.Schema:
-        """The columns that a partition was written with, which may be older than the table's declaration."""
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+    def schema(self, table: Table, key: date | str, /, **prefix: str) -> pa.Schema:
+        """The columns of a partition's file, which may be older than the table's declaration."""
+        path = f"{self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})}/{FILE}"
         with self._filesystem[0].open(path, "rb") as file:
             return pq.read_schema(file)
 
     def write(
-        self, table: Table, key: date | str, rows: pa.Table, notes: Mapping[str, str] | None = None, /, **fixed: str
+        self, table: Table, key: date | str, rows: pa.Table, notes: Mapping[str, str] | None = None, /, **prefix: str
     ) -> int:
-        """Put one partition in place, replacing an older one whole. Returns its number of rows.
+        """Write one partition, replacing it whole if it exists. Returns its number of rows.
 
         Parameters
         ----------
-        notes : small texts about the rows, kept in the file's footer
+        notes : short texts about the rows, stored in the file's footer
         """
-        folder = self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})
+        folder = self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})
         rows = table.conform(rows)
         if notes:
             rows = rows.replace_schema_metadata({f"{_NOTE}{name}": text for name, text in notes.items()})
@@ -186,23 +186,23 @@ class Lake:
         pq.write_table(rows, buffer, compression="zstd")
         content = buffer.getvalue()
         filesystem.makedirs(folder, exist_ok=True)
-        if self._holds(f"{folder}/{FILE}", content):
-            self._touch(f"{folder}/{AGAIN}")
+        if self._has_content(f"{folder}/{FILE}", content):
+            self._touch(f"{folder}/{REMADE}")
         elif self._is_local:
-            aside = f"{folder}/.{uuid.uuid4().hex}"
+            temporary = f"{folder}/.{uuid.uuid4().hex}"
             try:
-                with open(aside, "wb") as file:
+                with open(temporary, "wb") as file:
                     file.write(content)
-                os.replace(aside, f"{folder}/{FILE}")
+                os.replace(temporary, f"{folder}/{FILE}")
             finally:
-                if os.path.exists(aside):
-                    os.unlink(aside)
+                if os.path.exists(temporary):
+                    os.unlink(temporary)
         else:
             filesystem.pipe_file(f"{folder}/{FILE}", content.to_pybytes())
         return rows.num_rows
 
-    def _holds(self, path: str, content: pa.Buffer) -> bool:
-        """Whether a file is there and holds just these bytes."""
+    def _has_content(self, path: str, content: pa.Buffer) -> bool:
+        """Whether a file exists and consists of exactly these bytes."""
         filesystem, _ = self._filesystem
         try:
             if filesystem.size(path) != content.size:
@@ -212,9 +212,9 @@ class Lake:
         except FileNotFoundError:
             return False
 
-    def touch(self, table: Table, key: date | str, /, **fixed: str) -> None:
-        """Let a partition count as changed just now: what was made from it has to be made again."""
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{FILE}"
+    def touch(self, table: Table, key: date | str, /, **prefix: str) -> None:
+        """Mark a partition as changed just now, so that what was made from it becomes stale."""
+        path = f"{self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})}/{FILE}"
         if self._is_local:
             os.utime(path)
         else:
@@ -234,13 +234,13 @@ class Lake:
         days: Sequence[date],
         notes: Mapping[date, Mapping[str, str]] | None = None,
         /,
-        **fixed: str,
+        **prefix: str,
     ) -> dict[date, int]:
-        """Split `rows` by their `day` column and put each of `days` in place, the empty ones too.
+        """Split `rows` by their `day` column and write each of `days`, including those without rows.
 
         Parameters
         ----------
-        notes : day to what is noted of it (see `write`)
+        notes : day to its notes (see `write`)
 
         Raises
         ------
@@ -256,37 +256,37 @@ class Lake:
         start, written = 0, {}
         for day in sorted(days):
             count = counts.get(day, 0)
-            written[day] = self.write(table, day, rows.slice(start, count), (notes or {}).get(day), **fixed)
+            written[day] = self.write(table, day, rows.slice(start, count), (notes or {}).get(day), **prefix)
             start += count
         return written
 
-    def put_file(self, table: Table, key: date | str, name: str, content: bytes, /, **fixed: str) -> str:
-        """Put a file for people beside a partition's rows; returns its URL."""
+    def put_file(self, table: Table, key: date | str, name: str, content: bytes, /, **prefix: str) -> str:
+        """Write a file for people next to a partition's rows; returns its URL."""
         filesystem, _ = self._filesystem
-        folder = self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})
+        folder = self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})
         filesystem.makedirs(folder, exist_ok=True)
         path = f"{folder}/{name}"
         if self._is_local:
-            aside = f"{folder}/.{uuid.uuid4().hex}"
-            with open(aside, "wb") as file:
+            temporary = f"{folder}/.{uuid.uuid4().hex}"
+            with open(temporary, "wb") as file:
                 file.write(content)
-            os.replace(aside, path)
+            os.replace(temporary, path)
             return f"file://{path}"
         filesystem.pipe_file(path, content)
         return self._url(path)
 
-    def read_file(self, table: Table, key: date | str, name: str, /, **fixed: str) -> bytes | None:
-        """A file beside a partition's rows; None if there is none."""
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{name}"
+    def read_file(self, table: Table, key: date | str, name: str, /, **prefix: str) -> bytes | None:
+        """A file next to a partition's rows; None if there is none."""
+        path = f"{self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})}/{name}"
         try:
             with self._filesystem[0].open(path, "rb") as file:
                 return bytes(file.read())
         except FileNotFoundError:
             return None
 
-    def remove(self, table: Table, key: date | str, name: str = FILE, /, **fixed: str) -> None:
-        """Take a partition, or a file beside its rows, out of sight, if it is there."""
+    def remove(self, table: Table, key: date | str, name: str = FILE, /, **prefix: str) -> None:
+        """Delete a partition, or a file next to its rows, if it exists."""
         filesystem, _ = self._filesystem
-        path = f"{self._folder(table.name, {**fixed, table.dimensions[-1]: str(key)})}/{name}"
+        path = f"{self._folder(table.name, {**prefix, table.dimensions[-1]: str(key)})}/{name}"
         if filesystem.exists(path):
             filesystem.rm_file(path)

@@ -1,7 +1,7 @@
-"""What the gate keeps beside accepted rows: refused rows with their rule, pages and verdicts of refused days, profiles.
+"""What validation stores besides accepted rows: refused rows with their rule, pages of refused days, profiles.
 
-Belongs here: putting it in place and taking it away, and what a refusal takes out of sight. Does not belong here: the
-verdict itself (see `expectations`).
+Belongs here: writing and deleting it, and deleting what a refusal invalidates. Does not belong here: the verdict itself
+(see `expectations`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from datetime import date
 import pyarrow as pa
 
 from expectations.docs import data_docs
-from microseg_assets.storage.baselines import past_of
-from microseg_assets.storage.rows import of_days
+from microseg_assets.storage.baselines import read_baseline
+from microseg_assets.storage.rows import filter_days
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.tables.outputs import INPUT_PROFILES
 
 DATA_DOCS = "data-docs.html"
-REFUSAL = "refusal.txt"  # what the run said of a day that it refused, beside the page
+REFUSAL = "refusal.txt"  # why the day was refused, next to its page
 
 
 def put(workspace: Workspace, table: str, key: str | date, refused: pa.Table) -> None:
-    """Replace a partition of the quarantine; one without rows is not kept."""
+    """Replace a partition of the quarantine; without rows, there is none."""
     lake = workspace.lake
     if refused.num_rows:
         lake.write(tables.QUARANTINE, key, refused, table=table)
@@ -37,15 +37,15 @@ def put_days(workspace: Workspace, table: str, days: Sequence[date], refused: pa
     with_rows = set(refused["day"].to_pylist())
     for day in days:
         if day in with_rows or day.isoformat() in present:
-            put(workspace, table, day, of_days(refused, [day]))
+            put(workspace, table, day, filter_days(refused, [day]))
 
 
 def put_profiles(workspace: Workspace, table: str, days: Sequence[date], profiles: pa.Table | None) -> None:
-    """Replace the profiles of accepted days; a day without rows keeps none."""
+    """Replace the profiles of accepted days; a day without rows has none."""
     if profiles is None:
         return
     lake = workspace.lake
-    profiled = of_days(profiles, days)
+    profiled = filter_days(profiles, days)
     with_rows = sorted(set(profiled["day"].to_pylist()))
     lake.write_days(INPUT_PROFILES, profiled, with_rows, table=table)
     for key in set(lake.keys(INPUT_PROFILES, table=table)) & {f"{day}" for day in days}:
@@ -53,16 +53,15 @@ def put_profiles(workspace: Workspace, table: str, days: Sequence[date], profile
             lake.remove(INPUT_PROFILES, key, table=table)
 
 
-def put_refusal(workspace: Workspace, table: str, day: date, why: str) -> None:
-    """Keep why a day was refused, beside the page that shows it."""
-    workspace.lake.put_file(tables.QUARANTINE, day, REFUSAL, why.encode(), table=table)
+def put_refusal(workspace: Workspace, table: str, day: date, reason: str) -> None:
+    """Store why a day was refused, next to its page."""
+    workspace.lake.put_file(tables.QUARANTINE, day, REFUSAL, reason.encode(), table=table)
 
 
 def withdraw(workspace: Workspace, table: str, day: date) -> None:
-    """Take out of sight what was accepted of a refused day, with the facts summed from it and every snapshot that
-    contains them.
+    """Delete the accepted rows of a refused day, the daily facts made from them, and every snapshot that includes it.
 
-    What was published of these days stays as it was, and counts as stale; nothing new can be made of them.
+    What was published about these days stays and counts as stale; nothing new can be made from them.
     """
     lake, snapshot = workspace.lake, workspace.project.features_table
     for rows in (workspace.project.inputs[table], tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
@@ -74,25 +73,25 @@ def withdraw(workspace: Workspace, table: str, day: date) -> None:
 
 
 def clear_refusal(workspace: Workspace, table: str, day: date) -> None:
-    """A day that was refused has passed."""
+    """Delete the page and reason of an earlier refusal: the day has passed."""
     for name in (DATA_DOCS, REFUSAL):
         workspace.lake.remove(tables.QUARANTINE, day, name, table=table)
 
 
 def put_data_docs(workspace: Workspace, table: str, day: date, rows: pa.Table, undated: int = 0) -> str:
-    """Put Great Expectations' page of a day's delivered rows beside its quarantine; returns its URL."""
+    """Write Great Expectations' page of a day's delivered rows next to its quarantine; returns its URL."""
     project = workspace.project
-    past = past_of(workspace, table, [day]) if workspace.sources[table] else None
-    page = data_docs(workspace.engine, project.inputs[table], rows, day, project.validation, past, undated)
+    baseline = read_baseline(workspace, table, [day]) if workspace.sources[table] else None
+    page = data_docs(workspace.engine, project.inputs[table], rows, day, project.validation, baseline, undated)
     return workspace.lake.put_file(tables.QUARANTINE, day, DATA_DOCS, page.encode(), table=table)
 
 
 def was_refused(workspace: Workspace, table: str, day: date) -> bool:
-    """Whether the last verdict on a day was a refusal: its page lies beside the quarantine until the day passes."""
+    """Whether the last verdict on a day was a refusal: its page stays until the day passes."""
     return workspace.lake.read_file(tables.QUARANTINE, day, DATA_DOCS, table=table) is not None
 
 
 def refusal(workspace: Workspace, table: str, day: date) -> str | None:
-    """What the run said of a day that it refused; None of one that was refused before such notes were kept."""
-    told = workspace.lake.read_file(tables.QUARANTINE, day, REFUSAL, table=table)
-    return None if told is None else told.decode()
+    """Why a day was refused; None if it was not, or before reasons were stored."""
+    reason = workspace.lake.read_file(tables.QUARANTINE, day, REFUSAL, table=table)
+    return None if reason is None else reason.decode()

@@ -1,4 +1,4 @@
-"""Small questions about rows that several bodies ask."""
+"""Small operations on rows that several bodies share."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import pyarrow.compute as pc
 from ml.engine import Engine
 
 
-def of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+def filter_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+    """The rows of some days."""
     return rows.filter(pc.is_in(rows["day"], pa.array(list(days), pa.date32())))
 
 
-def primary(rows: pa.Table) -> pa.Table:
+def filter_primary(rows: pa.Table) -> pa.Table:
     """The primary row of each customer."""
     return rows.filter(rows["is_primary"])
 
 
-def counts_of(engine: Engine, rows: pa.Table, column: str) -> dict[str, int]:
-    """How many rows have each value of a column, the most frequent first."""
-    counted = engine.query(
+def count_by(engine: Engine, rows: pa.Table, column: str) -> dict[str, int]:
+    """The number of rows per value of a column, the most frequent first."""
+    counts = engine.query(
         f"""
         SELECT {column} AS value, COUNT(*) AS n FROM rows WHERE {column} IS NOT NULL
         GROUP BY {column} ORDER BY n DESC, value
         """,
         rows=rows,
     )
-    return {str(row["value"]): row["n"] for row in counted.to_pylist()}
+    return {str(row["value"]): row["n"] for row in counts.to_pylist()}

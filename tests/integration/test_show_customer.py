@@ -36,19 +36,19 @@ WINDOW = "51 days ($churn_after)"
         ),
     ],
 )  # fmt: skip
-def test_a_comparison_is_told_with_figure_unit_and_threshold(comparison: tuple[object, ...], words: str) -> None:
+def test_a_comparison_is_shown_with_figure_unit_and_threshold(comparison: tuple[object, ...], words: str) -> None:
     assert said(Comparison(*comparison), "EUR") == words  # type: ignore[arg-type]
 
 
-def told(shop: Shop, who: str, capsys: pytest.CaptureFixture[str]) -> str:
-    customer.show(shop.chain, FRIDAY, who)
+def shown(shop: Shop, who: str, capsys: pytest.CaptureFixture[str]) -> str:
+    customer.show(shop.workspace, FRIDAY, who)
     return capsys.readouterr().out
 
 
 def some(shop: Shop, stage: str, count: int = 2) -> list[str]:
-    rows = shop.chain.lake.read(tables.LIFECYCLE_STAGES, FRIDAY)
-    found: list[str] = rows.filter(pc.equal(rows["stage"], stage))["customer_id"].to_pylist()
-    return found[:count]
+    rows = shop.workspace.lake.read(tables.LIFECYCLE_STAGES, FRIDAY)
+    customers: list[str] = rows.filter(pc.equal(rows["stage"], stage))["customer_id"].to_pylist()
+    return customers[:count]
 
 
 @pytest.mark.parametrize("stage", ["churn", "active", "new", "star", "prospect"])
@@ -56,7 +56,7 @@ def test_the_reasons_are_those_of_the_published_stage(
     friday: Shop, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for who in some(friday, stage):
-        out = told(friday, who, capsys)
+        out = shown(friday, who, capsys)
         assert re.search(rf"^  Stage: {stage}\b", out, re.MULTILINE)
         assert "$churn_after = " in out
         if stage == "churn":
@@ -67,20 +67,20 @@ def test_the_reasons_are_those_of_the_published_stage(
 
 def test_a_spell_that_began_before_the_record_has_its_true_first_day(friday: Shop) -> None:
     """By the models in force on the day: the stage on every day from there on, and another one the day before."""
-    chain = friday.chain
-    models = choices.models(chain, chain.calendar.serving_week(FRIDAY), without=("layers",))
-    facts = history.facts(chain, FRIDAY)
+    workspace = friday.workspace
+    models = choices.load_models(workspace, workspace.calendar.serving_week(FRIDAY), without=("layers",))
+    facts = history.history_from_rows(workspace, FRIDAY)
     checked = 0
     for who in (*some(friday, "churn", 3), *some(friday, "active", 3), *some(friday, "prospect", 2)):
-        one = Customer(chain, who, FRIDAY)
+        one = Customer(workspace, who, FRIDAY)
         text = since(one)
         if one.path[-1]["stage_since"] != MONDAY:
             continue
         begun = date.fromisoformat(str(re.findall(r"\d{4}-\d\d-\d\d", text)[0]))
-        days = chain.calendar.days(max(begun - timedelta(days=1), chain.calendar.start), MONDAY)
+        days = workspace.calendar.days(max(begun - timedelta(days=1), workspace.calendar.start), MONDAY)
         asked = facts.known(days)
         asked = asked.filter(pc.equal(asked["customer_id"], who))
-        stages = models.inputs_of(chain.engine, facts.snapshot(asked))
+        stages = models.inputs_of(workspace.engine, facts.snapshot(asked))
         was: dict[date, str] = dict(zip(stages["day"].to_pylist(), stages["stage"].to_pylist(), strict=True))
         stage = one.path[-1]["stage"]
         if "at least" in text and was.get(MONDAY) != stage:
@@ -94,14 +94,14 @@ def test_a_spell_that_began_before_the_record_has_its_true_first_day(friday: Sho
 def test_every_step_has_its_cause_and_the_first_day_is_called_the_record_s_beginning(
     friday: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chain = friday.chain
-    files = chain.lake.files(tables.MOVEMENTS, chain.calendar.days(MONDAY, FRIDAY))
-    moved: pa.Table = chain.engine.query(
+    workspace = friday.workspace
+    files = workspace.lake.files(tables.MOVEMENTS, workspace.calendar.days(MONDAY, FRIDAY))
+    moved: pa.Table = workspace.engine.query(
         "SELECT customer_id, day, cause FROM moves WHERE cause IS NOT NULL AND cause <> 'entry' ORDER BY ALL",
         moves=files,
     )
     who = moved["customer_id"][0].as_py()
-    out = told(friday, who, capsys)
+    out = shown(friday, who, capsys)
     assert "the record begins here" in out
     for row in moved.filter(pc.equal(moved["customer_id"], who)).to_pylist():
         line = next(one for one in out.splitlines() if one.strip().startswith(str(row["day"])))
@@ -110,5 +110,5 @@ def test_every_step_has_its_cause_and_the_first_day_is_called_the_record_s_begin
 
 def test_an_unknown_customer_is_said_to_be_unknown(friday: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        customer.show(friday.chain, FRIDAY, "nobody")
+        customer.show(friday.workspace, FRIDAY, "nobody")
     assert stopped.value.code == 2 and "nobody is not known on" in capsys.readouterr().out

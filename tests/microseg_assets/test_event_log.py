@@ -83,7 +83,7 @@ def test_events_survive_the_process(tmp_path: Path) -> None:
         assert second.get_materialized_partitions(dg.AssetKey("orders")) == {"2024-01-01"}
 
 
-def test_the_stock_storage_reads_what_ours_wrote(tmp_path: Path) -> None:
+def test_dagsters_own_storage_reads_what_ours_wrote(tmp_path: Path) -> None:
     made = home(tmp_path)
     with instance(made) as ours:
         materialize(ours, "orders", "2024-01-01")
@@ -92,7 +92,7 @@ def test_the_stock_storage_reads_what_ours_wrote(tmp_path: Path) -> None:
     stock.dispose()
 
 
-def test_events_that_come_together_are_all_there_and_the_newest_is_the_assets(tmp_path: Path) -> None:
+def test_all_events_of_a_batch_are_stored_and_the_newest_is_the_assets(tmp_path: Path) -> None:
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(list("abcdefgh")),
               backfill_policy=dg.BackfillPolicy.single_run())  # fmt: skip
     def orders() -> None: ...
@@ -160,7 +160,7 @@ def _seconds(storage: EventLogStorage, writes: int = 60) -> float:
     return took
 
 
-def test_writes_take_at_most_half_of_the_stock_storages_time(tmp_path: Path) -> None:
+def test_writes_take_at_most_half_the_time_of_dagsters_own_storage(tmp_path: Path) -> None:
     """Measured about eight times as fast; side by side, the best of two, so that a busy machine is no news."""
     ratios = []
     for number in range(2):

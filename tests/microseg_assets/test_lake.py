@@ -56,10 +56,10 @@ def on_disk(tmp_path: Path) -> Lake:
 
 def everything(lake: Lake) -> list[tuple[str, str]]:
     """All customers of all partitions, as an engine reads them."""
-    found = DuckDB().query(
+    result = DuckDB().query(
         "SELECT customer_id, day FROM partitions ORDER BY ALL", partitions=lake.files(TABLE, lake.keys(TABLE))
     )
-    return [(row["customer_id"], str(row["day"])) for row in found.to_pylist()]
+    return [(row["customer_id"], str(row["day"])) for row in result.to_pylist()]
 
 
 def by_another_tool(lake: Lake) -> list[tuple[Any, ...]]:
@@ -70,7 +70,7 @@ def by_another_tool(lake: Lake) -> list[tuple[Any, ...]]:
 # ── there or not there ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_written_is_read_back_by_us_and_by_the_engine(lake: Lake) -> None:
+def test_written_rows_are_read_back_by_the_lake_and_by_the_engine(lake: Lake) -> None:
     assert lake.write(TABLE, D1, rows("a", "b")) == 2
     lake.write(TABLE, D2, rows("c"))
     assert lake.read(TABLE, D1).equals(rows("a", "b"))
@@ -84,7 +84,7 @@ def test_a_partition_is_replaced_whole(lake: Lake) -> None:
     assert everything(lake) == [("z", "2024-01-01")]
 
 
-def test_an_empty_partition_is_there_and_an_absent_one_is_not(lake: Lake) -> None:
+def test_an_empty_partition_exists_and_an_absent_one_does_not(lake: Lake) -> None:
     lake.write(TABLE, D1, TABLE.empty())
     assert lake.keys(TABLE) == ["2024-01-01"] and lake.missing(TABLE, [D1, D2]) == ["2024-01-02"]
     assert lake.read(TABLE, D1).num_rows == 0 and everything(lake) == []
@@ -96,8 +96,8 @@ def test_an_empty_partition_is_there_and_an_absent_one_is_not(lake: Lake) -> Non
 
 def test_no_days_at_all_are_an_empty_table_of_the_same_columns(lake: Lake) -> None:
     assert lake.keys(TABLE) == [] and lake.stamps(TABLE) == {}
-    found = DuckDB().query("SELECT * FROM partitions", partitions=lake.files(TABLE, []))
-    assert found.num_rows == 0 and found.column_names == [*TABLE.names, "day"]
+    result = DuckDB().query("SELECT * FROM partitions", partitions=lake.files(TABLE, []))
+    assert result.num_rows == 0 and result.column_names == [*TABLE.names, "day"]
 
 
 def test_many_missing_partitions_are_counted_not_listed() -> None:
@@ -106,7 +106,7 @@ def test_many_missing_partitions_are_counted_not_listed() -> None:
     assert len(error.keys) == 31
 
 
-def test_a_removed_partition_is_out_of_sight_and_removing_it_again_is_fine(lake: Lake) -> None:
+def test_a_removed_partition_does_not_exist_and_removing_it_again_is_no_error(lake: Lake) -> None:
     lake.write(TABLE, D1, rows("a"))
     lake.remove(TABLE, D1)
     lake.remove(TABLE, D1)
@@ -127,7 +127,7 @@ def test_two_projects_share_a_root_and_nothing_else(lake: Lake) -> None:
     assert Lake(lake.root, "shop").keys(TABLE) == ["2024-01-01"]
 
 
-def test_a_stamp_says_when_a_partition_was_put_in_place(lake: Lake) -> None:
+def test_a_stamp_gives_the_time_a_partition_was_written(lake: Lake) -> None:
     before = time.time()
     lake.write(TABLE, D1, rows("a"))
     first = lake.stamps(TABLE)["2024-01-01"]
@@ -138,7 +138,7 @@ def test_a_stamp_says_when_a_partition_was_put_in_place(lake: Lake) -> None:
     assert second.changed == second.made > first.changed
 
 
-def test_the_same_rows_again_are_made_anew_and_have_not_changed(lake: Lake) -> None:
+def test_rewriting_the_same_rows_updates_the_time_made_but_not_the_time_changed(lake: Lake) -> None:
     lake.write(TABLE, D1, rows("a"))
     first = lake.stamps(TABLE)["2024-01-01"]
     time.sleep(0.02)
@@ -148,14 +148,14 @@ def test_the_same_rows_again_are_made_anew_and_have_not_changed(lake: Lake) -> N
     assert everything(lake) == [("a", "2024-01-01")] and lake.keys(TABLE) == ["2024-01-01"]
 
 
-def test_notes_of_a_partition_come_back_and_are_no_rows(lake: Lake) -> None:
+def test_notes_of_a_partition_are_read_back_and_are_not_rows(lake: Lake) -> None:
     lake.write(TABLE, D1, rows("a"), {"fingerprint": "é:17"})
     lake.write(TABLE, D2, rows("b"))
     assert lake.notes(TABLE) == {"2024-01-01": {"fingerprint": "é:17"}, "2024-01-02": {}}
     assert everything(lake) == [("a", "2024-01-01"), ("b", "2024-01-02")]
 
 
-def test_a_file_for_people_lies_beside_the_rows_and_is_no_partition(lake: Lake) -> None:
+def test_a_file_for_people_is_stored_next_to_the_rows_and_is_not_a_partition(lake: Lake) -> None:
     url = lake.put_file(TABLE, D1, "page.html", b"<p>")
     assert url.endswith("day=2024-01-01/page.html") and "://" in url
     assert lake.keys(TABLE) == [], "without its rows the day is not there"
@@ -285,8 +285,8 @@ def test_days_written_at_once_are_the_rows_of_each_day_in_their_order(offsets: l
     days = [D1 + timedelta(days=i) for i in range(span)]
     counts = lake.write_days(TABLE, dated(*((f"c{i}", days[o]) for i, o in enumerate(offsets))), days)
     assert sum(counts.values()) == len(offsets) and lake.keys(TABLE) == [d.isoformat() for d in days]
-    for place, day in enumerate(days):
-        expected = [f"c{i}" for i, o in enumerate(offsets) if o == place]
+    for number, day in enumerate(days):
+        expected = [f"c{i}" for i, o in enumerate(offsets) if o == number]
         assert lake.read(TABLE, day)["customer_id"].to_pylist() == expected and counts[day] == len(expected)
 
 
@@ -309,11 +309,11 @@ ODD = ["with a space", "it's", "a[b]c", "what?", "all*", "100%25", "größe", "k
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("place", ["disk", "memory"])
-def test_a_folder_may_have_any_name(tmp_path: Path, name: str, place: str) -> None:
-    if place == "disk":
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str, kind: str) -> None:
+    if kind == "disk":
         (tmp_path / "aXc").mkdir()  # what a pattern would find instead
-    root = str(tmp_path / name) if place == "disk" else f"memory://{uuid.uuid4().hex}/{name}"
+    root = str(tmp_path / name) if kind == "disk" else f"memory://{uuid.uuid4().hex}/{name}"
     lake = Lake(root, "shop")
     lake.write_days(TABLE, dated(("a", D1), ("b", D2)), [D1, D2])
     assert lake.keys(TABLE) == ["2024-01-01", "2024-01-02"]
@@ -328,13 +328,15 @@ def test_a_pattern_in_a_folders_name_reads_no_neighbour(tmp_path: Path) -> None:
 
 
 def test_local_and_remote_partitions_meet_in_one_query(tmp_path: Path) -> None:
-    here, there = Lake(str(tmp_path), "shop"), Lake(f"memory://{uuid.uuid4().hex}", "shop")
-    here.write(TABLE, D1, rows("a", "b"))
-    there.write(TABLE, D2, rows("b", "c"))
-    found = DuckDB().query(
-        "SELECT h.customer_id FROM h JOIN t USING (customer_id)", h=here.files(TABLE, [D1]), t=there.files(TABLE, [D2])
+    local, remote = Lake(str(tmp_path), "shop"), Lake(f"memory://{uuid.uuid4().hex}", "shop")
+    local.write(TABLE, D1, rows("a", "b"))
+    remote.write(TABLE, D2, rows("b", "c"))
+    result = DuckDB().query(
+        "SELECT h.customer_id FROM h JOIN t USING (customer_id)",
+        h=local.files(TABLE, [D1]),
+        t=remote.files(TABLE, [D2]),
     )
-    assert found["customer_id"].to_pylist() == ["b"]
+    assert result["customer_id"].to_pylist() == ["b"]
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
@@ -354,13 +356,13 @@ def test_a_window_over_many_partitions_keeps_to_those_that_are_asked_for(tmp_pat
     weeks = [date(2024, 6, 24) + timedelta(7 * number) for number in range(3)]
     for week in weeks:
         rows = [
-            {"stage": stage, "layer": layer, "cluster": letter, "event": "first", "customers": 10 * place}
+            {"stage": stage, "layer": layer, "cluster": letter, "event": "first", "customers": 10 * number}
             for stage in ("active", "star", "churn")
             for layer in ("value", "engagement")
-            for place, letter in enumerate("ABCD", 1)
+            for number, letter in enumerate("ABCD", 1)
         ]
         lake.write(table, week, pa.Table.from_pylist(rows, schema=table.schema()))
-    found = DuckDB().query(
+    result = DuckDB().query(
         """
         SELECT SUM(customers) OVER (PARTITION BY stage, layer) AS customers FROM lineage
         WHERE week = $week AND stage = 'star' AND layer = 'value'
@@ -368,7 +370,7 @@ def test_a_window_over_many_partitions_keeps_to_those_that_are_asked_for(tmp_pat
         {"week": weeks[1]},
         lineage=lake.files(table, weeks),
     )
-    assert [int(n) for n in found["customers"].to_pylist()] == [100] * 4
+    assert [int(n) for n in result["customers"].to_pylist()] == [100] * 4
 
 
 def test_choices_of_a_lake_that_knows_no_codes_of_reasons_are_read(lake: Lake) -> None:
@@ -389,7 +391,7 @@ def test_a_column_that_is_newer_than_every_partition_is_missing_in_their_rows(la
     for keys in ([D1], [D1, D2]):
         if D2 in keys:
             lake.write(TABLE, D2, rows("c"))
-        found = DuckDB().query(asked, {"day": D1}, partitions=lake.files(newer, keys))
-        assert found.num_rows == 1 and found.schema.names == [*newer.schema().names, "day"]
-        assert all(found[name].null_count == 1 for name in added)
-        assert [found.schema.field(name).type for name in added] == [newer.schema().field(n).type for n in added]
+        result = DuckDB().query(asked, {"day": D1}, partitions=lake.files(newer, keys))
+        assert result.num_rows == 1 and result.schema.names == [*newer.schema().names, "day"]
+        assert all(result[name].null_count == 1 for name in added)
+        assert [result.schema.field(name).type for name in added] == [newer.schema().field(n).type for n in added]

@@ -37,30 +37,30 @@ def weeks(of: Calendar) -> list[date]:
     return [date.fromisoformat(key) for key in of.weekly.get_partition_keys()]
 
 
-def resolved(of: Calendar, reach: Lookback, key: date) -> list[date]:
+def resolved(of: Calendar, lookback: Lookback, key: date) -> list[date]:
     """What Dagster itself makes of the mapping: the upstream partitions of one downstream partition."""
-    own = of.daily if reach in OF_DAYS else of.weekly
-    upstream = of.daily if reach in FROM_DAYS else of.weekly
-    found = reach.mapping.get_upstream_mapped_partitions_result_for_partitions(
+    own = of.daily if lookback in OF_DAYS else of.weekly
+    upstream = of.daily if lookback in FROM_DAYS else of.weekly
+    mapped = lookback.mapping.get_upstream_mapped_partitions_result_for_partitions(
         own.subset_with_partition_keys([key.isoformat()]), own, upstream
     )
-    return [date.fromisoformat(k) for k in found.partitions_subset.get_partition_keys()]
+    return [date.fromisoformat(k) for k in mapped.partitions_subset.get_partition_keys()]
 
 
 @pytest.mark.parametrize("reach", Lookback)
 @few
 @given(start=starts, offset=st.integers(0, LENGTH - 1), zone=st.sampled_from(ZONES))
-def test_dagster_resolves_a_reach_to_the_partitions_that_a_body_reads(
-    reach: Lookback, start: date, offset: int, zone: str
+def test_dagster_resolves_a_lookback_to_the_partitions_that_a_body_reads(
+    lookback: Lookback, start: date, offset: int, zone: str
 ) -> None:
     of = calendar(start, zone)
-    keys = of.days(start, start + (LENGTH - 1) * DAY) if reach in OF_DAYS else weeks(of)
+    keys = of.days(start, start + (LENGTH - 1) * DAY) if lookback in OF_DAYS else weeks(of)
     key = keys[offset % len(keys)]
-    assert resolved(of, reach, key) == of.upstream(reach, key)
+    assert resolved(of, lookback, key) == of.upstream(lookback, key)
 
 
 @given(start=starts, offset=st.integers(0, 2000))
-def test_a_day_is_served_by_the_last_week_that_ended_strictly_before_it(start: date, offset: int) -> None:
+def test_the_week_in_force_on_a_day_is_the_last_that_ended_before_it(start: date, offset: int) -> None:
     of, day = Calendar(start), start + offset * DAY
     week = of.serving_week(day)
     if week is None:
@@ -83,14 +83,12 @@ def test_the_week_that_ends_with_a_day_serves_from_the_next_day_on(start: date, 
 
 
 @given(start=starts, offset=st.integers(0, 400), length=st.integers(1, 60))
-def test_the_weeks_that_serve_some_days_are_each_days_week_once_and_ascending(
-    start: date, offset: int, length: int
-) -> None:
+def test_weeks_serving_days_are_unique_and_ascending(start: date, offset: int, length: int) -> None:
     of = Calendar(start)
     days = of.days(start + offset * DAY, start + (offset + length - 1) * DAY)
-    found = of.weeks_serving(days)
-    assert found == sorted(set(found))
-    assert set(found) == {of.serving_week(day) for day in days} - {None}
+    weeks_in_force = of.weeks_serving(days)
+    assert weeks_in_force == sorted(set(weeks_in_force))
+    assert set(weeks_in_force) == {of.serving_week(day) for day in days} - {None}
 
 
 @pytest.mark.parametrize("weekday", range(7))
@@ -98,13 +96,15 @@ def test_the_weeks_that_serve_some_days_are_each_days_week_once_and_ascending(
 def test_weeks_run_from_monday_to_sunday_whatever_day_the_project_starts_on(weekday: int, zone: str) -> None:
     start = date(2024, 1, 1) + weekday * DAY  # the first of January 2024 was a Monday
     of = calendar(start, zone)
-    found = weeks(of)
-    assert found[0] == of.first_week and start <= found[0] < start + WEEK
-    assert {week.weekday() for week in found} == {0}
-    assert found == [found[0] + i * WEEK for i in range(len(found))], "no week is left out"
+    all_weeks = weeks(of)
+    assert all_weeks[0] == of.first_week and start <= all_weeks[0] < start + WEEK
+    assert {week.weekday() for week in all_weeks} == {0}
+    assert all_weeks == [all_weeks[0] + i * WEEK for i in range(len(all_weeks))], "no week is left out"
     last = start + (LENGTH - 1) * DAY
-    assert of.week_end(found[-1]) <= last < of.week_end(found[-1]) + WEEK, "only whole weeks, up to the last one"
-    assert of.previous_week(found[0]) is None and of.previous_week(found[1]) == found[0]
+    assert of.week_end(all_weeks[-1]) <= last < of.week_end(all_weeks[-1]) + WEEK, (
+        "only whole weeks, up to the last one"
+    )
+    assert of.previous_week(all_weeks[0]) is None and of.previous_week(all_weeks[1]) == all_weeks[0]
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -129,7 +129,7 @@ def test_a_business_that_goes_on_ends_with_the_last_day_that_has_ended_where_it_
     assert beyond.newest_day == of.newest_day
 
 
-def test_nothing_reaches_before_the_first_day_or_the_first_whole_week() -> None:
+def test_no_lookback_goes_before_the_first_day_or_the_first_whole_week() -> None:
     of = Calendar(date(2024, 1, 3))  # a Wednesday; the first whole week begins on the 8th and serves from the 15th on
     assert of.upstream(Lookback.YESTERDAY, date(2024, 1, 3)) == []
     assert of.upstream(Lookback.LAST_ENDED_WEEK, date(2024, 1, 14)) == []

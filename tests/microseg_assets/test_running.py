@@ -6,8 +6,8 @@ import pytest
 
 from expectations.days import Measured
 from expectations.measures import SHIFT, SILENT, UNKNOWN, VOLUME
-from microseg_assets.assets.validate import _words
-from microseg_assets.assets.value import _COHORTS, _of_cohort
+from microseg_assets.assets.validate import _describe
+from microseg_assets.assets.value import _COHORTS, _describe_cohort
 from microseg_assets.cli.run import Printer
 from ml.value.breakdown import COHORTS, NEVER_BOUGHT
 
@@ -16,11 +16,11 @@ def test_what_takes_long_is_named_until_partitions_are_in_place() -> None:
     printer = Printer()
     printer.begin("transactions", 365)
     assert "judging" not in printer._line()
-    printer.doing("transactions", "judging 1,469,307 rows")
+    printer.set_activity("transactions", "judging 1,469,307 rows")
     assert "0/365" in printer._line() and printer._line().endswith("judging 1,469,307 rows")
     printer.advance("transactions", 365, 365)
     assert printer._line().startswith("transactions") and "judging" not in printer._line()
-    printer.doing("transactions", "reading")
+    printer.set_activity("transactions", "reading")
     printer.begin("events", 365)
     assert "reading" not in printer._line()
 
@@ -29,19 +29,20 @@ def test_what_takes_long_is_named_until_partitions_are_in_place() -> None:
     ("one", "words"),
     [
         (Measured(VOLUME, 2.4, 0.5, 2.0, "warning", False, "240 rows, usually 100"), "240 rows, usually 100"),
-        (Measured(UNKNOWN, 0.123, None, 0.1, "warning", False), "12.3% of the rows are of customers that the"),
+        (Measured(UNKNOWN, 0.123, None, 0.1, "warning", False),
+         "12.3% of the rows are of customers who are not in the customers table"),
         (Measured(SILENT, 9.0, None, 7.0, "warning", False), "9 days without a row"),
         (Measured(SHIFT.format("amount"), 0.31, None, 0.2, "warning", False),
-         "the values of amount are spread unlike those of the weeks before (by 0.31, where 0.2 is the limit)"),
+         "the distribution of amount differs from the weeks before (by 0.31, where 0.2 is the limit)"),
     ],
 )  # fmt: skip
-def test_an_unusual_day_is_told_in_words_with_its_number(one: Measured, words: str) -> None:
-    assert _words(one).startswith(words)
+def test_an_unusual_day_is_described_with_its_number(one: Measured, words: str) -> None:
+    assert _describe(one).startswith(words)
 
 
 def test_every_cohort_whose_value_is_off_has_words() -> None:
     assert set(_COHORTS) == {*COHORTS, NEVER_BOUGHT}
-    said = _of_cohort({"cohort": "days_90_to_181", "ratio": 0.714, "customers": 1234.0})
+    said = _describe_cohort({"cohort": "days_90_to_181", "ratio": 0.714, "customers": 1234.0})
     assert said == (
         "customers who first bought 90 to 181 days before spent 71% of what the model expected of them (1,234 "
         "customers)"

@@ -279,4 +279,4 @@ def test_what_failed_is_the_sentence_of_the_step() -> None:
                 .to_job()
                 .execute_in_process(instance=instance, raise_on_error=False)
             )
-            assert runs._what_failed(instance, result.run_id) == said
+            assert runs._failure_message(instance, result.run_id) == said

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from microseg_assets.sources import EARLY, Source, TableSpec, rows
 from microseg_assets.sources.undated import Lump, between_files, placed
-from microseg_assets.storage.undated import problems_of
+from microseg_assets.storage.undated import count_problems
 from ml.tables import TRANSACTIONS
 
 START = date(2024, 1, 1)
@@ -110,7 +110,7 @@ def test_rows_older_than_the_project_are_told_by_a_column_and_not_by_what_is_sai
         placed = undated(tmp_path, content, 2)
         source = Source(TRANSACTIONS, TableSpec(path="a.csv"), project_zone="UTC", start=START, base=tmp_path)
         without = source.undated()
-        return placed, source.delivery(day(2))[1], problems_of(without), without[EARLY].to_pylist()
+        return placed, source.delivery(day(2))[1], count_problems(without), without[EARLY].to_pylist()
 
     sense = found()
     assert sense[:3] == ({1: 3}, 3, {"occurred_at: not a time": 3}) and sorted(sense[3]) == [False] * 3 + [True] * 20

@@ -58,12 +58,12 @@ def training(model: Model | None, **other: Any) -> FitResult:
 
         return Figure((1, 1))
 
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "model": model, "decision": "challenger" if model else "none", "reason": "first fit", "metric": "log loss",
         "challenger_score": 0.5, "metrics": {"log_loss": 0.5, "unknown": float("nan")}, "params": {"rows": 4},
         "figures": {"stages": draw}, "example": example(),
     }  # fmt: skip
-    return FitResult(**given | other)
+    return FitResult(**arguments | other)
 
 
 def example() -> pa.Table:
@@ -99,7 +99,7 @@ def _home(folder: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Home
     return Home(folder)
 
 
-def record(of: Tracking, week: date, what: FitResult, **options: Any) -> tracking.Recorded:
+def record(of: Tracking, week: date, what: FitResult, **options: Any) -> tracking.RecordedFit:
     return of.record("lifecycle", week, what, spec=LifecycleSpec(), tags={"dagster_run_id": "r1"}, **options)
 
 
@@ -144,10 +144,10 @@ def test_no_setting_is_lost_or_shared_by_flattening(spec: dict[str, Any]) -> Non
     flat = flatten(spec)
     assert len(flat) == leaves(spec)
     for name, value in flat.items():
-        found: Any = spec
+        node: Any = spec
         for part in name.split("."):
-            found = found[part]
-        assert found == value
+            node = node[part]
+        assert node == value
 
 
 FILES = st.dictionaries(st.sampled_from(["a", "b", "sub/c", "sub/d", "z"]), st.binary(max_size=8), min_size=1)
@@ -175,7 +175,7 @@ def test_a_fingerprint_is_of_names_and_contents_in_whatever_order_they_were_writ
 # ── a fit, recorded and loaded ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_recorded_model_comes_back_the_same_and_nothing_of_it_is_a_pickle(home: Home) -> None:
+def test_a_recorded_model_is_loaded_unchanged_and_nothing_is_pickled(home: Home) -> None:
     model = LifecycleModel(star_cut=20.0, churn_after=42)
     of = home.tracking("shop")
     recorded = record(of, WEEK, training(model))
@@ -188,7 +188,7 @@ def test_a_recorded_model_comes_back_the_same_and_nothing_of_it_is_a_pickle(home
     assert not [p for p in stored if p.read_bytes()[:1] == b"\x80"], "a pickle begins with this byte"
 
 
-def test_a_run_says_what_it_was_made_of_and_why_it_was_chosen(home: Home) -> None:
+def test_a_run_records_its_inputs_and_the_reason_of_the_choice(home: Home) -> None:
     of = home.tracking("shop")
     recorded = record(of, WEEK, training(LifecycleModel(star_cut=1.0)))
     client = of._client()
@@ -244,7 +244,7 @@ def test_the_champion_follows_the_choice_and_the_challenger_the_newest_fit(home:
     assert tags["week"] == "2024-01-01" and tags["reason"] == "first fit" and len(tags["fingerprint"]) == 20
 
 
-def test_a_served_model_answers_as_the_model_does_and_says_what_it_takes(home: Home) -> None:
+def test_a_served_model_predicts_like_the_model_and_declares_its_inputs(home: Home) -> None:
     import mlflow
 
     model = LifecycleModel(star_cut=20.0, churn_after=42)
@@ -301,18 +301,18 @@ def test_a_boolean_that_is_null_over_rest_is_missing_and_not_false(home: Home, f
     of.record(family, WEEK, training(model, example=known), spec=None, tags={})
     served = loaded(of, f"shop.{family}")
     rows = [
-        json.loads(known.to_pandas().iloc[[0]].to_json(orient="records"))[0] | {"is_member": given}
-        for given in (False, True, None)
+        json.loads(known.to_pandas().iloc[[0]].to_json(orient="records"))[0] | {"is_member": is_mobile}
+        for is_mobile in (False, True, None)
     ]
     body = json.dumps({"dataframe_records": rows})
     answer = json.loads(invocations(body, "application/json", served, served.metadata.get_input_schema()).response)
-    found = [row["stage" if family == "lifecycle" else "micro_segment"] for row in answer["predictions"]]
-    assert found == (
+    predicted = [row["stage" if family == "lifecycle" else "micro_segment"] for row in answer["predictions"]]
+    assert predicted == (
         ["out", "rest", "rest"] if family == "lifecycle" else [f"active/member.{letter}" for letter in "ABC"]
     )
 
 
-def test_what_cannot_be_of_a_columns_type_is_refused_with_the_column_and_the_value(home: Home) -> None:
+def test_a_value_of_the_wrong_type_is_rejected_with_its_column(home: Home) -> None:
     of = home.tracking("shop")
     record(of, WEEK, training(LifecycleModel(star_cut=20.0)))
     frame = features(3).assign(is_member=None)
@@ -339,7 +339,7 @@ NAMES = [
 ]
 
 
-def test_metrics_of_any_action_are_told_apart_and_lead_back_to_its_name(home: Home) -> None:
+def test_metrics_of_any_action_are_distinct_and_lead_back_to_its_name(home: Home) -> None:
     of = home.tracking("shop")
     names = [*NAMES, "a" * 299 + "b", "ж" * 300]
     metrics = {metric_name("effect", name): float(i) for i, name in enumerate(names)}
@@ -349,14 +349,14 @@ def test_metrics_of_any_action_are_told_apart_and_lead_back_to_its_name(home: Ho
     import mlflow
 
     full = mlflow.artifacts.load_dict(f"runs:/{recorded.run_id}/names.json")
-    found = {parts_of(full.get(name, name)): value for name, value in run.data.metrics.items()}
-    assert {("effect", name): float(i) for i, name in enumerate(names)}.items() <= found.items()
+    logged = {parts_of(full.get(name, name)): value for name, value in run.data.metrics.items()}
+    assert {("effect", name): float(i) for i, name in enumerate(names)}.items() <= logged.items()
     assert {full.get(name, name) for name in run.data.params} >= set(params)
 
 
 @given(one=st.text(max_size=12), other=st.text("_x0249AF €/.:", max_size=12))
 @such_as(one="", other="_x_")
-def test_a_metrics_name_is_of_one_text_alone_and_allowed(one: str, other: str) -> None:
+def test_metric_names_are_unique_and_allowed_by_mlflow(one: str, other: str) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
     for text in (one, other):
@@ -365,7 +365,7 @@ def test_a_metrics_name_is_of_one_text_alone_and_allowed(one: str, other: str) -
     assert (metric_name(one) == metric_name(other)) == (one == other)
 
 
-def test_a_figure_may_hold_any_words_and_all_are_logged_at_once(home: Home) -> None:
+def test_a_figure_may_contain_any_text_and_all_figures_are_logged_at_once(home: Home) -> None:
     def draw() -> Any:
         from matplotlib.figure import Figure
 
@@ -375,8 +375,8 @@ def test_a_figure_may_hold_any_words_and_all_are_logged_at_once(home: Home) -> N
 
     of = home.tracking("shop")
     recorded = record(of, WEEK, training(None, figures={"a": draw, "b": draw}))
-    found = [a.path for a in of._client().list_artifacts(recorded.run_id, "plots")]
-    assert found == ["plots/a.png", "plots/b.png"]
+    paths = [a.path for a in of._client().list_artifacts(recorded.run_id, "plots")]
+    assert paths == ["plots/a.png", "plots/b.png"]
 
 
 def test_a_class_outside_of_ml_is_never_loaded(tmp_path: Path) -> None:
@@ -392,8 +392,8 @@ def test_every_family_has_a_class_that_can_be_loaded() -> None:
 
     for family in FAMILIES.values():
         module, name = family.model.split(":")
-        found = getattr(import_module(module), name)
-        assert all(callable(getattr(found, method)) for method in ("save", "load", "predict"))
+        model_class = getattr(import_module(module), name)
+        assert all(callable(getattr(model_class, method)) for method in ("save", "load", "predict"))
 
 
 # ── places ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -416,13 +416,13 @@ def test_two_homes_in_one_process_do_not_mix(
     tmp_path: Path, home: Home, migrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other_home = _home(tmp_path / "other", migrated, monkeypatch)
-    here, there = home.tracking("shop"), other_home.tracking("shop")
-    record(here, WEEK, training(LifecycleModel(star_cut=1.0)))
-    record(there, WEEK, training(LifecycleModel(star_cut=2.0)))
-    record(here, NEXT, training(LifecycleModel(star_cut=3.0)))
-    cuts = [of.load("shop.lifecycle", version).star_cut for of, version in ((here, 1), (there, 1), (here, 2))]  # type: ignore[attr-defined]
+    left, right = home.tracking("shop"), other_home.tracking("shop")
+    record(left, WEEK, training(LifecycleModel(star_cut=1.0)))
+    record(right, WEEK, training(LifecycleModel(star_cut=2.0)))
+    record(left, NEXT, training(LifecycleModel(star_cut=3.0)))
+    cuts = [of.load("shop.lifecycle", version).star_cut for of, version in ((left, 1), (right, 1), (left, 2))]  # type: ignore[attr-defined]
     assert cuts == [1.0, 2.0, 3.0]
-    assert len(there._client().search_model_versions("name = 'shop.lifecycle'")) == 1
+    assert len(right._client().search_model_versions("name = 'shop.lifecycle'")) == 1
     assert "MLFLOW_TRACKING_URI" not in os.environ, "children would find the wrong home"
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 NESTED = """
 import os, sys
 from pathlib import Path
-from microseg_assets.alone import alone
+from microseg_assets.file_lock import file_lock
 os.chdir(sys.argv[1])
-with alone(Path(sys.argv[1], ".lock")), alone(Path(".lock")), alone(Path(sys.argv[2], ".lock")):
+with file_lock(Path(sys.argv[1], ".lock")), file_lock(Path(".lock")), file_lock(Path(sys.argv[2], ".lock")):
     print("held")
 """
 
 
-def test_a_process_does_not_wait_for_itself_where_it_names_the_lock_in_several_ways(tmp_path: Path) -> None:
+def test_a_process_does_not_wait_for_itself_under_another_name_of_the_lock(tmp_path: Path) -> None:
     """As where MLFLOW_TRACKING_URI is relative, or the state folder is reached by a link."""
     folder, link = tmp_path / "home", tmp_path / "link"
     folder.mkdir()

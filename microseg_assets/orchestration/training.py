@@ -1,7 +1,7 @@
-"""What the weekly assets of model families have in common: the week they learn from, and what they record of it.
+"""What the weekly assets of model families share: the week a model is trained on, and the record of its choice.
 
-Belongs here: training weeks, choices as rows and MLflow runs, evidence, daily monitoring. Does not belong here: what
-is fitted and how one model is chosen over another (`ml`), and every call of MLflow (`tracking`).
+Belongs here: training weeks, choices as rows and MLflow runs, evidence, daily monitoring. Does not belong here: fitting
+and choosing models (`ml`), and calls of MLflow (`tracking`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import dagster as dg
 import pyarrow as pa
 
 from microseg_assets.orchestration.step import Step
-from microseg_assets.storage.choices import Choice, choice_before
-from microseg_assets.storage.history import facts
+from microseg_assets.storage.choices import Choice, load_previous_choice
+from microseg_assets.storage.history import history_from_rows
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.choice import FitResult
@@ -27,12 +27,20 @@ from ml.reasons import as_json
 
 @dataclass(frozen=True)
 class TrainingWeek:
-    """One week of a family: its days, the facts known at its end, and last week's choice."""
+    """One week of a family.
+
+    Parameters
+    ----------
+    workspace : the project and its parts
+    start, end : first and last day of the week
+    history : what was known of customers at the end of the week
+    incumbent : last week's choice
+    """
 
     workspace: Workspace
     start: date
     end: date
-    facts: CustomerHistory
+    history: CustomerHistory
     incumbent: Choice
 
     def accepted(self, table: str) -> pa.Table:
@@ -43,46 +51,46 @@ class TrainingWeek:
 
 
 def training_weeks(step: Step, family: str | None = None) -> Iterator[TrainingWeek]:
-    """The weeks of a step, ascending, each with the facts known at its end and the family's incumbent."""
+    """The weeks of a step, ascending, each with the history known at its end and the family's incumbent."""
     workspace, calendar = step.workspace, step.workspace.calendar
-    known = facts(workspace, calendar.week_end(max(step.keys)))
+    history = history_from_rows(workspace, calendar.week_end(max(step.keys)))
     for week in sorted(step.keys):
         end = calendar.week_end(week)
-        incumbent = choice_before(workspace, family, week) if family else Choice(None, "baseline", None, "")
-        yield TrainingWeek(workspace, week, end, known.until(end), incumbent)
+        incumbent = load_previous_choice(workspace, family, week) if family else Choice(None, "baseline", None, "")
+        yield TrainingWeek(workspace, week, end, history.until(end), incumbent)
 
 
-def record_choice(step: Step, family: str, week: TrainingWeek, training: FitResult, *, spec: Any) -> None:
-    """Log a week's fit, write the family's choice, and let the champion alias follow the newest one."""
+def record_choice(step: Step, family: str, week: TrainingWeek, fit_result: FitResult, *, spec: Any) -> None:
+    """Log a week's fit, write the family's choice, and point the champion alias to the newest choice."""
     tracking = step.workspace.tracking
-    recorded = tracking.record(family, week.start, training, spec=spec, tags=_tags(step, week))
-    version = {"challenger": recorded.version, "incumbent": week.incumbent.version, "none": None}[training.decision]
+    recorded = tracking.record(family, week.start, fit_result, spec=spec, tags=_tags(step, week))
+    version = {"challenger": recorded.version, "incumbent": week.incumbent.version, "none": None}[fit_result.decision]
     row = {
         "family": family,
         "model_name": tracking.model_name(family) if version else None,
         "version": version,
-        "decision": training.decision,
-        "reason": training.reason,
-        "metric": training.metric,
-        "challenger": training.challenger_score,
-        "incumbent": training.incumbent_score,
-        "reason_code": training.reason_code or None,
-        "reason_parameters": as_json(training.reason_parameters),
+        "decision": fit_result.decision,
+        "reason": fit_result.reason,
+        "metric": fit_result.metric,
+        "challenger": fit_result.challenger_score,
+        "incumbent": fit_result.incumbent_score,
+        "reason_code": fit_result.reason_code or None,
+        "reason_parameters": as_json(fit_result.reason_parameters),
     }
-    if week.start.isoformat() >= max(step.own.keys(), default=""):
+    if week.start.isoformat() >= max(step.own_partitions.keys(), default=""):
         tracking.set_champion(family, version)
-    shown = {name: float(value) for name, value in training.metrics.items() if value == value}
+    metrics = {name: float(value) for name, value in fit_result.metrics.items() if value == value}
     step.write_week(
         week.start, pa.Table.from_pylist([row], tables.MODEL_CHOICES.schema()),
-        decision=training.decision, reason=training.reason, reason_code=training.reason_code, version=version,
-        mlflow_run=dg.MetadataValue.url(recorded.url), **shown,
+        decision=fit_result.decision, reason=fit_result.reason, reason_code=fit_result.reason_code, version=version,
+        mlflow_run=dg.MetadataValue.url(recorded.url), **metrics,
     )  # fmt: skip
 
 
 def record_evidence(
     step: Step, family: str, week: TrainingWeek, rows: pa.Table, draw: Callable[[pa.Table], Any]
 ) -> None:
-    """Log a table of evidence to MLflow and write it."""
+    """Log a table of evidence to MLflow and write it to the lake."""
     metrics = {
         f"evidence.{name}.{row['grouping'].replace(' ', '_')}": row[name]
         for row in rows.to_pylist()
@@ -98,32 +106,32 @@ def _tags(step: Step, week: TrainingWeek) -> dict[str, str]:
     return {
         "dagster_run_id": step.run_id,
         "asset": f"{step.project.name}/{step.name}",
-        "input_fingerprint": week.facts.fingerprint(),
+        "input_fingerprint": week.history.fingerprint(),
     }
 
 
 def monitor(step: Step, family: str, aggregates: Mapping[str, str]) -> None:
-    """Log daily aggregates of what a step wrote as steps of the family's monitoring run.
+    """Log daily aggregates of the rows that a step wrote to the family's monitoring run.
 
     Parameters
     ----------
-    aggregates : name of the figure to SQL over the rows of a day
+    aggregates : metric name to a SQL aggregate over the rows of a day
     """
     columns = ", ".join(f"{sql} AS {name}" for name, sql in aggregates.items())
     daily = step.engine.query(
-        f"SELECT day, {columns} FROM written GROUP BY day ORDER BY day", written=step.own.files(step.keys)
+        f"SELECT day, {columns} FROM written GROUP BY day ORDER BY day", written=step.own_partitions.files(step.keys)
     )
     step.workspace.tracking.monitor(family, {row.pop("day"): row for row in daily.to_pylist()})
 
 
 def monitor_shares(step: Step, family: str, column: str) -> None:
-    """Log the daily share of each value of a column of what a step wrote."""
+    """Log the daily share of each value of a column of the rows that a step wrote."""
     daily = step.engine.query(
         f"""
         SELECT day, {column} AS value, COUNT(*) * 1.0 / SUM(COUNT(*)) OVER (PARTITION BY day) AS share
         FROM written GROUP BY day, {column} ORDER BY day, {column}
         """,
-        written=step.own.files(step.keys),
+        written=step.own_partitions.files(step.keys),
     )
     shares: dict[date, dict[str, float]] = {}
     for row in daily.to_pylist():

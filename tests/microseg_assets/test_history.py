@@ -9,7 +9,7 @@ import pytest
 
 from microseg_assets.build import load_workspace
 from microseg_assets.home import Home
-from microseg_assets.storage.history import facts_so_far
+from microseg_assets.storage.history import history_from_facts
 from microseg_assets.storage.lake import MissingPartitions
 from microseg_assets.workspace import Workspace
 from ml import tables
@@ -24,19 +24,19 @@ tables:
 DAYS = [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)]
 
 
-def chain_with_days(folder: Path, text: str) -> Workspace:
+def workspace_with_days(folder: Path, text: str) -> Workspace:
     """Every day's facts are there; accepted lines of none."""
     (folder / "shop.yaml").write_text(text)
-    chain = load_workspace(str(folder / "shop.yaml"), Home(folder / "home"))
+    workspace = load_workspace(str(folder / "shop.yaml"), Home(folder / "home"))
     for day in DAYS:
         for table in (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS):
-            chain.lake.write(table, day, table.empty())
-    return chain
+            workspace.lake.write(table, day, table.empty())
+    return workspace
 
 
-def test_the_lines_of_earlier_days_are_asked_for_only_where_a_refund_may_undo_an_order(tmp_path: Path) -> None:
-    facts = facts_so_far(chain_with_days(tmp_path, PROJECT), DAYS[-1])
+def test_rows_of_earlier_days_are_read_only_if_a_refund_may_undo_an_order(tmp_path: Path) -> None:
+    facts = history_from_facts(workspace_with_days(tmp_path, PROJECT), DAYS[-1])
     assert facts.known([DAYS[-1]]).num_rows == 0 and facts.undone_orders is None
-    chain = chain_with_days(tmp_path, f"{PROJECT}features: {{undo_within_days: 14}}\n")
+    workspace = workspace_with_days(tmp_path, f"{PROJECT}features: {{undo_within_days: 14}}\n")
     with pytest.raises(MissingPartitions, match="transactions"):
-        facts_so_far(chain, DAYS[-1])
+        history_from_facts(workspace, DAYS[-1])
