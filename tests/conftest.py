@@ -32,9 +32,9 @@ settings.load_profile("patient")
 
 def _postgres_folder() -> Path | None:
     """Where `initdb` and `postgres` are; Debian keeps them out of the path."""
-    found = [Path(p).resolve().parent for p in [shutil.which("initdb")] if p]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True)
-    return next((f for f in found if (f / "initdb").exists() and (f / "postgres").exists()), None)
+    folders = [Path(p).resolve().parent for p in [shutil.which("initdb")] if p]
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True)
+    return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 
 def _chromium() -> bool:

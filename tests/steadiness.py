@@ -61,13 +61,13 @@ class Steadiness:
 def steadiness(decision: Decision, spend: np.ndarray, *, weeks: int, seed: int = 0) -> Steadiness:
     """Take the decision in every week, with and without the largest by `spend`, shape (customers,)."""
     rng = np.random.default_rng(seed)
-    same, found = 0, Counter[str]()
+    same, decisions = 0, Counter[str]()
     for _ in range(weeks):
         who = rng.integers(0, len(spend), len(spend))
         with_all = decision(who)
         same += with_all == decision(np.delete(who, np.argsort(-spend[who], kind="stable")[:LARGEST]))
-        found[with_all] += 1
-    return Steadiness(same, weeks, found)
+        decisions[with_all] += 1
+    return Steadiness(same, weeks, decisions)
 
 
 # ── value ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,7 +75,7 @@ def steadiness(decision: Decision, spend: np.ndarray, *, weeks: int, seed: int =
 
 @dataclass(frozen=True)
 class ValueWeek:
-    """A contest of the value family: what this week's twin and an earlier model's say of the holdout."""
+    """A contest of the value family: what this week's backtest fit and an earlier model predict for the holdout."""
 
     contest: Contest
     model: ValueModel
@@ -107,7 +107,7 @@ class ValueWeek:
     def spend(self) -> np.ndarray:
         return numbers(self.contest.realised["spend"])
 
-    def at(self, who: np.ndarray) -> Contest:
+    def restricted_to(self, who: np.ndarray) -> Contest:
         """The contest among some customers."""
         rows = pa.array(who)
         predicted = {
@@ -118,10 +118,10 @@ class ValueWeek:
         return replace(self.contest, held=held, realised=realised, predicted=predicted)
 
     def decision(self, *, has_incumbent: bool) -> Decision:
-        """What is decided among some customers, the method chosen anew."""
+        """What is decided among some customers, choosing the method again."""
 
         def decided(who: np.ndarray) -> str:
-            contest = self.at(who)
+            contest = self.restricted_to(who)
             model = replace(self.model, method=contest.best())
             theirs, incumbent = (self.theirs[who], self.incumbent) if has_incumbent else (None, None)
             return value_training._decide(contest, model, incumbent, theirs, self.spec)[0].decision
@@ -135,7 +135,7 @@ class ValueWeek:
             return float(np.sqrt(np.mean((actual - expected) ** 2)))
 
         def decided(who: np.ndarray) -> str:
-            contest, came = self.at(who), self.spend[who]
+            contest, came = self.restricted_to(who), self.spend[who]
             mine = min(rmse(came, out["expected_spend"]) for out in contest.predicted.values())
             plain, theirs = rmse(came, contest.plain["expected_spend"]), rmse(came, self.theirs[who])
             if not has_incumbent:
@@ -164,8 +164,8 @@ def lifecycle_decision(facts: CustomerHistory, as_of: date, spec: LifecycleSpec,
         names = pa.array([f"c{number:06d}" for number in range(len(who))]).take(
             pa.array(np.repeat(np.arange(len(who)), lengths))
         )
-        place = rows.column_names.index("customer_id")
-        drawn = replace(facts, customer_days=rows.set_column(place, "customer_id", names))
+        position = rows.column_names.index("customer_id")
+        drawn = replace(facts, customer_days=rows.set_column(position, "customer_id", names))
         training = train_lifecycle(drawn, as_of, spec, incumbent, value_model=None, value_spec=ValueSpec())
         return training.decision
 
@@ -231,18 +231,18 @@ class LayerWeek:
         return np.asarray(np.expm1(self.outcomes).sum(axis=1))
 
     def decision(self, who: np.ndarray) -> str:
-        """What is decided among some customers, group means learnt anew."""
+        """What is decided among some customers, estimating group means again."""
         taught = self.outcomes[who, 0]
         actual, taught = (
             layer_training.winsorised(self.outcomes[who, 1], taught),
             layer_training.winsorised(taught, taught),
         )
-        told = [
+        predictions = [
             segments.apply_means(segments.shrunken_means(first[who], taught), later[who])
             for first, later in zip(self.texts, self.texts_later, strict=True)
         ]
-        gain = layer_training.explained_gain(actual, *told)
-        scores = segments.r2(actual, told[1]), segments.r2(actual, told[0])
+        gain = layer_training.explained_gain(actual, *predictions)
+        scores = segments.r2(actual, predictions[1]), segments.r2(actual, predictions[0])
         return "challenger" if self.has_drifted else decide("r2", *scores, gain, margin=self.margin).decision
 
 
@@ -251,11 +251,11 @@ class LayerWeek:
 
 @dataclass(frozen=True)
 class TransitionWeek:
-    """A contest of the transitions: each customer's newest step, under this week's twin and an earlier week's model."""
+    """A contest of the transitions: each customer's newest step, under the backtest fit and an earlier model."""
 
     steps: np.ndarray  # number of the cell of each customer
     cells: pa.Table
-    twin: TransitionModel
+    backtest: TransitionModel
     incumbent: TransitionModel
     spend: np.ndarray
 
@@ -269,7 +269,7 @@ class TransitionWeek:
         stages = models.specs.lifecycle.stage_names()
         cells = transition_counts(facts.engine, states, spec.step_days)
         newest = as_of - timedelta(days=spec.step_days)
-        twin = fit(cells.filter(pc.less(cells["day"], newest)), stages, spec)
+        backtest = fit(cells.filter(pc.less(cells["day"], newest)), stages, spec)
         old = newest - timedelta(days=7 * weeks_ago)
         incumbent = fit(cells.filter(pc.less(cells["day"], old)), stages, spec)
         holdout = cells.filter(pc.equal(cells["day"], newest))
@@ -282,16 +282,16 @@ class TransitionWeek:
             {"newest": newest, "as_of": as_of},
             states=states,
         )
-        place = {key: number for number, key in enumerate(_moves(holdout))}
-        steps = [place[key] for key in _moves(pairs)]
-        return cls(np.array(steps), holdout, twin, incumbent, np.nan_to_num(numbers(pairs["spend"])))
+        position = {key: number for number, key in enumerate(_moves(holdout))}
+        steps = [position[key] for key in _moves(pairs)]
+        return cls(np.array(steps), holdout, backtest, incumbent, np.nan_to_num(numbers(pairs["spend"])))
 
     def decision(self, who: np.ndarray) -> str:
         """What is decided among some customers."""
         counts = np.bincount(self.steps[who], minlength=self.cells.num_rows)
-        place = self.cells.column_names.index("customers")
-        cells = self.cells.set_column(place, "customers", pa.array(counts))
-        return transition_contest(self.twin, self.incumbent, cells, "log_loss_7d", TransitionSpec())[0].decision
+        position = self.cells.column_names.index("customers")
+        cells = self.cells.set_column(position, "customers", pa.array(counts))
+        return transition_contest(self.backtest, self.incumbent, cells, "log_loss_7d", TransitionSpec())[0].decision
 
 
 def _moves(table: pa.Table) -> Iterator[tuple[str, str]]:
@@ -333,7 +333,7 @@ class ActionWeek:
         return self.scores.outcome
 
     def decision(self, who: np.ndarray) -> str:
-        """What is decided among some customers, cells estimated anew."""
+        """What is decided among some customers, estimating cells again."""
         per_row = ("score", "propensity", "treated", "in_overlap", "outcome", "fold")
         drawn = replace(
             self.scores, customer=np.arange(len(who)), **{name: getattr(self.scores, name)[who] for name in per_row}

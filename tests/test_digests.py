@@ -33,7 +33,7 @@ def test_the_same_rows_have_the_same_digests_however_often_they_were_written(tmp
     assert digests(once) == digests(twice) and len(digests(once)) == 2
 
 
-def test_a_change_is_told_by_partition_and_column(tmp_path: Path) -> None:
+def test_a_change_is_reported_by_partition_and_column(tmp_path: Path) -> None:
     old = written(tmp_path / "old", days=(DAY, LATER))
     new = written(tmp_path / "new", ROWS.set_column(1, "spend", pa.array([1.0, 0.0, 3.0])))
     assert differences(digests(old), digests(new)) == [

@@ -33,8 +33,8 @@ def test_a_circle_is_found_wherever_the_import_stands(tmp_path: Path, one: str, 
     (package / "one.py").write_text(f"{one}\n")
     (package / "two.py").write_text(f"{other}\n")
     (package / "three.py").write_text("from shop.one import a\n")
-    found = circles(import_graph(modules(["shop"], tmp_path)))
-    assert len(found) == 1 and {"shop.one", "shop.two"} <= set(found[0]) and "shop.three" not in found[0]
+    cycles = circles(import_graph(modules(["shop"], tmp_path)))
+    assert len(cycles) == 1 and {"shop.one", "shop.two"} <= set(cycles[0]) and "shop.three" not in cycles[0]
 
 
 def test_a_package_that_needs_whoever_imports_one_of_its_modules_is_a_circle(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ HEAVY_AT_LOADING = (
 
 
 def modules(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
-    assert found, f"no module in {package}"
-    return found
+    paths = sorted((ROOT / package).rglob("*.py"))
+    assert paths, f"no module in {package}"
+    return paths
 
 
 def imports(path: Path, *, at_module_level: bool = False) -> Iterator[tuple[str, int]]:
@@ -69,7 +69,7 @@ def offenders(
     ]
 
 
-def test_packages_and_steps_import_what_stands_below_them_only() -> None:
+def test_packages_and_steps_import_only_lower_layers() -> None:
     """The contracts of `importlinter` in pyproject.toml; imports inside of functions and for types count."""
     program = Path(sys.executable).with_name("lint-imports")
     assert program.exists(), "import-linter is not installed: run `make venv`"
@@ -85,7 +85,7 @@ def test_expectations_know_tables_engine_and_rules_of_ml_and_nothing_else_of_the
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_an_engine_is_made_where_parts_are_put_together_and_nowhere_else(package: str) -> None:
+def test_an_engine_is_made_only_where_parts_are_wired_together(package: str) -> None:
     """Everybody else is given one, or asks for that of the process: then another engine is a matter of one place."""
     made = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -102,8 +102,8 @@ def test_nothing_heavy_is_imported_at_module_level(package: str) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     banned = settings["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
     assert {"mlflow", "great_expectations", "lightgbm", "sklearn", "scipy", "pandas"} <= set(banned)
-    found = offenders(package, tuple(banned), at_module_level=True)
-    assert [one for one in found if not one.startswith("microseg_assets/served_model.py:")] == []
+    imports = offenders(package, tuple(banned), at_module_level=True)
+    assert [one for one in imports if not one.startswith("microseg_assets/served_model.py:")] == []
 
 
 # ── what loading costs ────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,8 +134,8 @@ def load(code: str) -> tuple[float, float, set[str]]:
         [sys.executable, "-W", "ignore", "-c", code + REPORT], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    seconds, own, found = json.loads(done.stdout.splitlines()[-1])
-    return seconds, own, set(found)
+    seconds, own, heavy = json.loads(done.stdout.splitlines()[-1])
+    return seconds, own, set(heavy)
 
 
 def test_loading_the_code_location_costs_at_most_a_second_more_than_dagster() -> None:

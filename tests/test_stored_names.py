@@ -34,7 +34,7 @@ STORED_CLASSES = (
 )  # fmt: skip
 
 
-def at(reference: str) -> object:
+def resolve(reference: str) -> object:
     """What `module:name` stands for."""
     module, name = reference.split(":")
     return getattr(import_module(module), name)
@@ -47,15 +47,15 @@ def test_the_code_location_is_where_workspace_files_and_containers_look_for_it(f
     assert [target.attribute for target in loadable_targets_from_python_module(LOCATION, None)] == ["defs"]
 
 
-def test_the_event_log_that_a_state_folder_names_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_log_that_a_state_folder_names_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROSEG_HOME", str(tmp_path))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Home(tmp_path).prepare()
     stored = yaml.safe_load((tmp_path / "dagster/dagster.yaml").read_text(encoding="utf-8"))["event_log_storage"]
     assert f"{stored['module']}:{stored['class']}" == "microseg_assets.event_log:SqliteEventLog"
-    found = at(f"{stored['module']}:{stored['class']}")
-    assert isinstance(found, type) and issubclass(found, EventLogStorage)
+    event_log = resolve(f"{stored['module']}:{stored['class']}")
+    assert isinstance(event_log, type) and issubclass(event_log, EventLogStorage)
 
 
 def test_the_job_of_a_stored_run_can_be_built_again(tmp_path: Path) -> None:
@@ -73,11 +73,13 @@ def test_classes_of_registered_models_are_found_by_their_stored_names() -> None:
         "older models go on naming the old ones: keep them here too"
     )
     for reference in STORED_CLASSES:
-        found = at(reference)
-        assert callable(getattr(found, "load", None)) and callable(getattr(found, "predict", None)), reference
+        model_class = resolve(reference)
+        assert callable(getattr(model_class, "load", None)) and callable(getattr(model_class, "predict", None)), (
+            reference
+        )
 
 
-def test_the_file_that_mlflow_runs_is_at_its_place_and_its_copies_find_what_they_import() -> None:
+def test_the_file_that_mlflow_runs_exists_and_its_copies_can_import_what_they_need() -> None:
     """A copy of it lies with every registered model, so what it takes from `ml` has to stay where it is."""
     assert SERVED_MODEL == ROOT / "microseg_assets/served_model.py" and SERVED_MODEL.is_file()
     tree = ast.parse(SERVED_MODEL.read_text(encoding="utf-8"))
@@ -88,6 +90,6 @@ def test_the_file_that_mlflow_runs_is_at_its_place_and_its_copies_find_what_they
         for alias in node.names
     }
     assert taken == {"ml.serving:as_inputs"}
-    as_inputs = at("ml.serving:as_inputs")
+    as_inputs = resolve("ml.serving:as_inputs")
     assert callable(as_inputs)
     assert list(as_inputs(pd.DataFrame({"orders": [1]}), {"orders": "bigint"}).columns) == ["orders"]

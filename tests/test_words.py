@@ -43,28 +43,28 @@ def _is_str(node: ast.Constant) -> bool:
 def readings(source: str) -> Iterator[tuple[int, str]]:
     """Line and expression of each place that takes words apart, or holds them against a text."""
     for node in ast.walk(ast.parse(source)):
-        found = False
+        is_matched = False
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             asked, method = node.func.value, node.func.attr
-            found = method in ASKING and is_prose(asked)
-            found |= method == "split" and bool(node.args) and is_prose(asked)
-            found |= method in MATCHING and any(is_prose(one) for one in node.args)
+            is_matched = method in ASKING and is_prose(asked)
+            is_matched |= method == "split" and bool(node.args) and is_prose(asked)
+            is_matched |= method in MATCHING and any(is_prose(one) for one in node.args)
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            found = any(map(is_prose, sides)) and any(map(is_text, sides))
-        if found:
+            is_matched = any(map(is_prose, sides)) and any(map(is_text, sides))
+        if is_matched:
             yield node.lineno, ast.unparse(node)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_module_reads_meaning_out_of_words(package: str) -> None:
-    found = [
+def test_no_module_parses_its_own_prose(package: str) -> None:
+    matches = [
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path in sorted((ROOT / package).rglob("*.py"))
         for line, text in readings(path.read_text(encoding="utf-8"))
         if (path.relative_to(ROOT).as_posix(), text) not in NOT_OURS
     ]
-    assert found == []
+    assert matches == []
 
 
 @pytest.mark.parametrize(
@@ -75,5 +75,5 @@ def test_no_module_reads_meaning_out_of_words(package: str) -> None:
         'str(why).partition(": ")', 're.sub("[0-9]", "#", reason)',
     ],
 )  # fmt: skip
-def test_what_was_done_before_there_were_codes_is_found(line: str) -> None:
+def test_matching_on_prose_is_detected(line: str) -> None:
     assert list(readings(line))

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microseg_assets.storage.lake import AGAIN
+from microseg_assets.storage.lake import REMADE
 
 WHOLE = "(whole file)"
 Digests = dict[tuple[str, str], str]
@@ -34,7 +34,7 @@ def digests(lake: Path) -> Digests:
 
 def _digests(lake: Path) -> Iterator[tuple[tuple[str, str], str]]:
     for path in sorted(lake.rglob("*")):
-        if not path.is_file() or path.name == AGAIN:
+        if not path.is_file() or path.name == REMADE:
             continue
         name = path.relative_to(lake).as_posix()
         if path.suffix != ".parquet":
@@ -57,11 +57,11 @@ def digest(column: pa.ChunkedArray) -> str:
     return hashlib.sha256(f"{column.type}\n".encode() + hashed.tobytes()).hexdigest()
 
 
-def read(place: Path) -> Digests:
+def read(source: Path) -> Digests:
     """The digests of a lake, or those that were written to a file."""
-    if place.is_dir():
-        return digests(place)
-    lines = (line.split("\t") for line in place.read_text(encoding="utf-8").splitlines())
+    if source.is_dir():
+        return digests(source)
+    lines = (line.split("\t") for line in source.read_text(encoding="utf-8").splitlines())
     return {(name, column): value for name, column, value in lines}
 
 
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print(f"usage: {(__doc__ or '').splitlines()[2]}", file=sys.stderr)
         return 2
-    old, new = (read(Path(place)) for place in arguments)
+    old, new = (read(Path(source)) for source in arguments)
     lines = differences(old, new)
     print("\n".join(lines[:200] + ([f"… {len(lines) - 200} more"] if len(lines) > 200 else [])))
     print(f"{len(old)} and {len(new)} columns and files, {len(lines)} differences", file=sys.stderr)

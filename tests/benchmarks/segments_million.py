@@ -77,12 +77,12 @@ def many(table: pa.Table, times: int, seed: int) -> pa.Table:
         off = np.random.default_rng([seed, number])
         part = table
         ids = pc.binary_join_element_wise(table["customer_id"], pa.scalar(f"-{number:02d}"), "")
-        for place, field in enumerate(table.schema):
+        for position, field in enumerate(table.schema):
             if field.name == "customer_id":
-                part = part.set_column(place, field.name, ids)
+                part = part.set_column(position, field.name, ids)
             elif pa.types.is_floating(field.type):
                 factor = pa.array(1 + 0.02 * off.standard_normal(len(table)))
-                part = part.set_column(place, field, pc.multiply(table[field.name], factor))
+                part = part.set_column(position, field, pc.multiply(table[field.name], factor))
         parts.append(part)
     return pa.concat_tables(parts).combine_chunks().sort_by("customer_id")
 
@@ -138,9 +138,9 @@ def shares_moved(inputs: pa.Table, one: LayerModels, other: LayerModels) -> Iter
         moved = 0
         for stage, part in parts.items():
             mine, theirs = one.of(stage, layer), other.of(stage, layer)
-            place, again = mine.assign(part), theirs.assign(part)
-            letters = matched_letters(place, mine.letters, again, len(theirs.letters))
-            moved += int((np.array(mine.letters)[place] != np.array(letters)[again]).sum())
+            ours, others = mine.assign(part), theirs.assign(part)
+            letters = matched_letters(ours, mine.letters, others, len(theirs.letters))
+            moved += int((np.array(mine.letters)[ours] != np.array(letters)[others]).sum())
         yield layer.name, moved / len(inputs)
 
 
@@ -148,11 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--times", type=int, default=TIMES, help=f"copies of {CUSTOMERS:,} customers")
     parser.add_argument("--runs", type=int, default=5, help="runs of the day's steps")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     engine, facts, day = business()
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(folder, "bench")
-        inputs, snapshot, models = written(lake, engine, facts, day, given.times)
+        inputs, snapshot, models = written(lake, engine, facts, day, arguments.times)
         stages = pc.unique(inputs["stage"]).to_pylist()
         print(f"{inputs.num_rows:,} customers in {len(stages)} stages ({', '.join(sorted(stages))}), {day}", flush=True)
         assert len(stages) == STAGES
@@ -160,23 +160,23 @@ def main() -> None:
 
         def sample(cap: int) -> pa.Table:
             pairs = sample_customers(engine, inputs.select(["customer_id", "day"]), cap, spec.seed)
-            place = pc.index_in(pairs["customer_id"], inputs["customer_id"].combine_chunks())
-            return inputs.take(place)
+            position = pc.index_in(pairs["customer_id"], inputs["customer_id"].combine_chunks())
+            return inputs.take(position)
 
         model, fit = timed(f"fit on {spec.max_rows:,}", 1, lambda: fit_layers(sample(spec.max_rows), spec))
         larger = fit_layers(inputs, replace(spec, max_rows=10 * spec.max_rows))
-        chain = Workspace(
+        workspace = Workspace(
             cast(Project, SimpleNamespace(features_table=snapshot)), lake, engine, cast(Tracking, None),
             stored={"customer_features": Stored(snapshot)}, reads={"customer_features": {}},
         )  # fmt: skip
         models = replace(models, layers=model)
-        history = valued_history(EarlierFeatures(chain, models), models)
-        rows, seconds = timed("clusters, with the weeks before", given.runs, lambda: assign(inputs, model, history))
+        history = valued_history(EarlierFeatures(workspace, models), models)
+        rows, seconds = timed("clusters, with the weeks before", arguments.runs, lambda: assign(inputs, model, history))
         total = seconds
-        strings, seconds = timed("micro-segments", given.runs, lambda: micro_segments(engine, inputs, rows, spec))
+        strings, seconds = timed("micro-segments", arguments.runs, lambda: micro_segments(engine, inputs, rows, spec))
         total += seconds
-        total += timed("audiences", given.runs, lambda: audiences(engine, inputs, DEFAULT_AUDIENCES))[1]
-        total += timed("profiles", given.runs, lambda: profiles(engine, strings, inputs, model.names()))[1]
+        total += timed("audiences", arguments.runs, lambda: audiences(engine, inputs, DEFAULT_AUDIENCES))[1]
+        total += timed("profiles", arguments.runs, lambda: profiles(engine, strings, inputs, model.names()))[1]
         print(f"  the day                            {total:6.2f} s  (limit {DAY_LIMIT:g}); weekly fit {fit:.1f} s "
               f"(limit {FIT_LIMIT:g})")  # fmt: skip
         said = ", ".join(f"{layer} {share:.1%}" for layer, share in shares_moved(inputs, model, larger))

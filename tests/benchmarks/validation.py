@@ -67,8 +67,8 @@ def past(engine: DuckDB, rows: int) -> Past:
     accepted = before.select([*TRANSACTIONS.names, "day"])
     of_day = profile(engine, TRANSACTIONS, accepted)
     days = [DAY - timedelta(days=n) for n in range(1, 29)]
-    place = of_day.column_names.index("day")
-    profiles = [of_day.set_column(place, "day", pa.array([d] * of_day.num_rows, pa.date32())) for d in days]
+    position = of_day.column_names.index("day")
+    profiles = [of_day.set_column(position, "day", pa.array([d] * of_day.num_rows, pa.date32())) for d in days]
     known = _text("C", np.arange(200_000))
     customers = pa.table({"customer_id": known, "day": pa.array([days[-1]] * len(known), pa.date32())})
     return Past(pa.concat_tables(profiles), frozenset(days), days[-1], accepted.select(["transaction_id"]), customers)
@@ -77,13 +77,13 @@ def past(engine: DuckDB, rows: int) -> Past:
 def seconds(rows: int, bad: float, repeats: int) -> tuple[list[float], list[float], list[float]]:
     """Seconds of judging and of writing, of each repeat, and those that the processor worked."""
     engine = DuckDB()
-    spec, given, before = ValidationSpec(max_refused_share=0.6), delivered(rows, bad), past(engine, rows)
+    spec, rows_delivered, before = ValidationSpec(max_refused_share=0.6), delivered(rows, bad), past(engine, rows)
     judging, writing, worked = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeats + 1):
             lake = Lake(f"{folder}/{number}", "benchmark")
             started, busy = time.perf_counter(), time.process_time()
-            result = validate(engine, TRANSACTIONS, given, [DAY], spec, before)
+            result = validate(engine, TRANSACTIONS, rows_delivered, [DAY], spec, before)
             judged = time.perf_counter()
             lake.write(TRANSACTIONS, DAY, result.accepted)
             lake.write(QUARANTINE, DAY, result.refused, table="transactions")
@@ -100,13 +100,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
-    print(f"{given.rows:,} rows, {len(row_rules(TRANSACTIONS, ValidationSpec()))} rules, {given.repeats} repeats")
+    arguments = parser.parse_args()
+    print(
+        f"{arguments.rows:,} rows, {len(row_rules(TRANSACTIONS, ValidationSpec()))} rules, {arguments.repeats} repeats"
+    )
     print(
         f"{'bad rows':>9} {'judging':>9} {'writing':>9} {'together':>9} {'worst':>9} {'processor':>9}   of {LIMIT:g} s"
     )
     for bad in (0.01, 0.5):
-        judging, writing, worked = seconds(given.rows, bad, given.repeats)
+        judging, writing, worked = seconds(arguments.rows, bad, arguments.repeats)
         together = [a + b for a, b in zip(judging, writing, strict=True)]
         middle = statistics.median(together)
         print(

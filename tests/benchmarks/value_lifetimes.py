@@ -54,7 +54,7 @@ def summary(which: str) -> tuple[Any, Any, Any, Any]:
 def peer() -> None:
     """Run by lifetimes' interpreter: fit, and print what it found as JSON."""
     lifetimes = importlib.import_module("lifetimes")
-    found = {}
+    estimates = {}
     for which in SETS:
         x, t_x, age, money = summary(which)
         begun = time.perf_counter()
@@ -62,13 +62,13 @@ def peer() -> None:
         seconds = time.perf_counter() - begun
         kept = (x > 0) & (money > 0)
         value = lifetimes.GammaGammaFitter().fit(x[kept], money[kept])
-        found[which] = {
+        estimates[which] = {
             "seconds": seconds,
             "bgnbd": [float(timing.params_[name]) for name in ("r", "alpha", "a", "b")],
             "gamma_gamma": [float(value.params_[name]) for name in ("p", "q", "v")],
             "columns": [column.tolist() for column in (x, t_x, age, money)],
         }
-    print(json.dumps(found))
+    print(json.dumps(estimates))
 
 
 def compare(interpreter: str) -> None:
@@ -91,8 +91,8 @@ def compare(interpreter: str) -> None:
         mine = [model.r_, model.alpha_, model.a_, model.b_]
         print(f"  microseg   {seconds_of(seconds)}  log-likelihood {model.log_likelihood_:.6f}  {rounded(mine)}")
         money_model = GammaGammaModel().fit(x, money)
-        found = [money_model.p_, money_model.q_, money_model.gamma_]
-        print(f"  Gamma-Gamma: lifetimes {rounded(theirs['gamma_gamma'])}, microseg {rounded(found)}")
+        estimates = [money_model.p_, money_model.q_, money_model.gamma_]
+        print(f"  Gamma-Gamma: lifetimes {rounded(theirs['gamma_gamma'])}, microseg {rounded(estimates)}")
     sys.exit("lifetimes found a better optimum" if beaten else 0)
 
 

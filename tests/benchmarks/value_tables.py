@@ -60,19 +60,19 @@ def lines(project: projects.Project, cuts: list[Cut]) -> Iterator[str]:
     yield "|---|--:|---|--:|--:|--:|--:|"
     rows = table(cuts)
     for row in rows:
-        yield _line(row)
+        yield _table_row(row)
     methods = ", ".join(f"{cut.day}: {cut.method}" for cut in cuts)
     yield ""
     yield f"In force was ({methods})."
-    for found in differences(cuts):
+    for difference in differences(cuts):
         yield (
-            f"Pooled, its MAE is {found.mean:.2f} lower than that of {found.other} "
-            f"(95 % interval {found.low:.2f} to {found.high:.2f}, bootstrap over customers)."
+            f"Pooled, its MAE is {difference.mean:.2f} lower than that of {difference.other} "
+            f"(95 % interval {difference.low:.2f} to {difference.high:.2f}, bootstrap over customers)."
         )
     yield ""
 
 
-def _line(row: Score) -> str:
+def _table_row(row: Score) -> str:
     is_first = row.candidate == CANDIDATES[0]
     day = (str(row.day) if row.day else "**all three**") if is_first else ""
     name = f"**{row.candidate}**" if row.candidate == IN_FORCE else row.candidate

@@ -1,7 +1,7 @@
-"""A small simulated shop in a state folder of its own, and what the integration tests do with it.
+"""A small simulated shop in its own state folder, and what the integration tests do with it.
 
-Everything here is real: Dagster's instance with the event log that `microseg` sets up, MLflow on SQLite, Great
-Expectations, the lake. Belongs here: making, copying and asking a shop. Does not belong here: any claim.
+Everything is real: Dagster's instance with the event log that `microseg` sets up, MLflow on SQLite, Great Expectations,
+the lake. Belongs here: making, copying and querying a shop. Does not belong here: any claim.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.simulate import SimulatedAction, SimulationSpec, simulate, write
 
-# Nearly half a day ahead of the stamps, which are UTC, and with a change of the clock inside of the days that are made:
-# whoever takes a stamp's own date for the day, or a day for 24 hours, is found out.
+# Nearly half a day ahead of the stamps, which are UTC, and with a clock change within the days that are made: code that
+# takes the date of a stamp for its day, or a day for 24 hours, fails.
 ZONE = ZoneInfo("Pacific/Auckland")
 START, END = date(2024, 1, 1), date(2024, 5, 9)
-MONDAY, FRIDAY = date(2024, 4, 22), date(2024, 4, 26)  # the first days that get more than features
+MONDAY, FRIDAY = date(2024, 4, 22), date(2024, 4, 26)  # the first days with more than features
 SUNDAY, NEXT_MONDAY, WEDNESDAY = date(2024, 4, 28), date(2024, 4, 29), date(2024, 5, 1)
 WEEK_BEFORE, WEEK = date(2024, 4, 15), MONDAY  # the training weeks that serve Sunday, and the Monday after it
 
@@ -74,7 +74,7 @@ CUSTOMERS_AND_EVENTS = """\
   events: {{path: {name}/events.csv, time_zone: UTC}}
 """
 
-# What a delivery is like: some of it is not right, but on no day too much of it.
+# Some rows of a delivery are broken, but on no day too many.
 BAD_TRANSACTIONS: tuple[dict[str, str], ...] = (
     {"customer_id": "C000001", "occurred_at": "2024-04-20 03:00:00", "amount": "oops", "transaction_id": "X1"},
     {"customer_id": "", "occurred_at": "2024-04-26 22:00:00", "amount": "1.5", "transaction_id": "X2"},
@@ -94,7 +94,7 @@ class Shop:
     Parameters
     ----------
     folder : the state folder, `$MICROSEG_HOME`
-    name : the project; its file and data lie in the state folder too, so that a copy of it is a world of its own
+    name : name of the project; its file and data are in the state folder too, so that a copy is self-contained
     """
 
     folder: Path
@@ -104,7 +104,7 @@ class Shop:
 
     @classmethod
     def new(cls, folder: Path, name: str = "shop", *, randomised: bool = True) -> Shop:
-        """Deliver the shop's data and write its project file. What is not randomised brings the fewest tables."""
+        """Deliver the shop's data and write its project file. If not randomised, with the fewest tables."""
         shop = cls(folder, name)
         spec = SimulationSpec(
             customers=350, days=130, seed=8, actions=ACTIONS, randomised=randomised, campaign_every_days=31
@@ -118,7 +118,7 @@ class Shop:
         return shop
 
     def copied_to(self, folder: Path) -> Shop:
-        """The whole state once more. Dagster's and MLflow's files name the folder they lie in: that is put right."""
+        """A copy of the whole state, with the path of the folder replaced in Dagster's and MLflow's files."""
         shutil.copytree(self.folder, folder)
         settings = folder / "dagster" / "dagster.yaml"
         settings.write_text(settings.read_text().replace(str(self.folder), str(folder)))
@@ -160,14 +160,14 @@ class Shop:
         return Home(self.folder)
 
     @cached_property
-    def chain(self) -> Workspace:
-        """The project's declarations and its lake, as the command line has them; runs build their own."""
-        with self.here():
+    def workspace(self) -> Workspace:
+        """The workspace that the command line would use; runs build their own."""
+        with self.environment():
             return load_workspace(str(self.file), self.home)
 
     @contextmanager
-    def here(self) -> Iterator[None]:
-        """This state folder is the one that the environment names."""
+    def environment(self) -> Iterator[None]:
+        """The environment of a process that uses this state folder."""
         with pytest.MonkeyPatch.context() as patch:
             for name in ("MICROSEG_LAKE", "MICROSEG_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
                 patch.delenv(name, raising=False)
@@ -178,57 +178,53 @@ class Shop:
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        with self.here(), dg.DagsterInstance.get() as instance:
+        with self.environment(), dg.DagsterInstance.get() as instance:
             yield instance
 
     def run(self, first: date, last: date | None = None) -> None:
         """What `microseg run --from FIRST --to LAST` executes."""
         with self.instance() as instance:
-            for run in planning.plan(self.chain, first, last or first):
+            for run in planning.plan(self.workspace, first, last or first):
                 runs.execute(run, str(self.file), self.home, instance)
 
     def execute(self, job: str, first: date, last: date | None = None) -> None:
-        """One job over a range of partitions, whatever is there."""
+        """One job over a range of partitions, whatever exists already."""
         run = planning.PlannedRun(job, first, last or first, 0, "", "")
         with self.instance() as instance:
             runs.execute(run, str(self.file), self.home, instance)
 
-    # ── asking it ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── querying it ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def days(self, asset: str) -> list[date]:
-        """The partitions of an asset that are there."""
-        chain = self.chain
-        stored = chain.stored[asset]
-        return [date.fromisoformat(key) for key in chain.lake.keys(stored.table, **stored.partition_prefix)]
+        """The partitions of an asset that exist, ascending."""
+        return sorted(self.workspace.partitions(asset).dates())
 
     def table(self, asset: str, key: date) -> pa.Table:
-        chain = self.chain
-        stored = chain.stored[asset]
-        return chain.lake.read(stored.table, key, **stored.partition_prefix)
+        return self.workspace.partitions(asset).read(key)
 
     def rows(self, asset: str, key: date) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.table(asset, key).to_pylist()
-        return found
+        rows: list[dict[str, Any]] = self.table(asset, key).to_pylist()
+        return rows
 
     def choices(self, week: date) -> dict[str, dict[str, Any]]:
-        lake = self.chain.lake
+        lake = self.workspace.lake
         return {family: lake.read(tables.MODEL_CHOICES, week, family=family).to_pylist()[0] for family in FAMILIES}
 
     def partitions(self, last: date = date.max) -> dict[str, Path]:
         """Every partition of every table up to `last` (weeks that had ended by then), the undated quarantine too."""
         root = self.folder / "lake" / self.name
-        found = {path.parent.relative_to(root).as_posix(): path for path in root.rglob("part-0.parquet")}
-        return {name: path for name, path in sorted(found.items()) if _end(name) <= last}
+        paths = {path.parent.relative_to(root).as_posix(): path for path in root.rglob("part-0.parquet")}
+        return {name: path for name, path in sorted(paths.items()) if _end(name) <= last}
 
     def registered(self) -> dict[str, dict[int, str]]:
         """Model to version to fingerprint, as MLflow's registry holds them."""
         from mlflow import MlflowClient
 
-        found: dict[str, dict[int, str]] = {}
+        fingerprints: dict[str, dict[int, str]] = {}
         for version in MlflowClient(self.home.mlflow_uri, self.home.mlflow_uri).search_model_versions():
             if version.name.startswith(f"{self.name}."):
-                found.setdefault(version.name, {})[int(version.version)] = version.tags["fingerprint"]
-        return found
+                fingerprints.setdefault(version.name, {})[int(version.version)] = version.tags["fingerprint"]
+        return fingerprints
 
     def champions(self) -> dict[str, int]:
         """Model to the version under its alias `champion`."""
@@ -241,7 +237,7 @@ class Shop:
     def recorded(self, asset: str) -> set[str]:
         """The partitions of an asset that Dagster's event log calls materialized."""
         with self.instance() as instance:
-            return instance.get_materialized_partitions(self.chain.key(asset))
+            return instance.get_materialized_partitions(self.workspace.key(asset))
 
 
 def _end(partition: str) -> date:
@@ -253,7 +249,7 @@ def _end(partition: str) -> date:
 
 def differences(left: dict[str, Path], right: dict[str, Path]) -> list[str]:
     """Partitions that are only on one side, or that do not hold the same rows; the order of rows does not count."""
-    found = [f"{name}: only on one side" for name in sorted(left.keys() ^ right.keys())]
+    lines = [f"{name}: only on one side" for name in sorted(left.keys() ^ right.keys())]
     for name in sorted(left.keys() & right.keys()):
         ours, theirs = pq.ParquetFile(left[name]).read(), pq.ParquetFile(right[name]).read()
         if ours.equals(theirs):
@@ -261,8 +257,8 @@ def differences(left: dict[str, Path], right: dict[str, Path]) -> list[str]:
         unequal = set(map(repr, ours.to_pylist())) ^ set(map(repr, theirs.to_pylist()))
         if unequal or ours.num_rows != theirs.num_rows:
             examples = "; ".join(sorted(unequal)[:2])
-            found.append(f"{name}: {ours.num_rows} and {theirs.num_rows} rows, {len(unequal)} unequal: {examples:.600}")
-    return found
+            lines.append(f"{name}: {ours.num_rows} and {theirs.num_rows} rows, {len(unequal)} unequal: {examples:.600}")
+    return lines
 
 
 def day_of(stamp: str) -> date | None:
@@ -297,8 +293,10 @@ def _changed(table: str, stamp: str, future: list[dict[str, str]], past: list[di
             new |= {"customer_id": f"LATE{number}", "region": "moon", "age_band": "0-17"}
         changed.append(new)
         if number % 3 == 1:
-            twin = {name: f"twin{number}" for name in ("customer_id", "transaction_id", "order_id") if name in new}
-            changed.append(new | twin)
+            other_ids = {
+                name: f"other{number}" for name in ("customer_id", "transaction_id", "order_id") if name in new
+            }
+            changed.append(new | other_ids)
     last = dict(future[-1])
-    again = dict(past[-1]) | {stamp: last[stamp]}  # what was there before comes once more, as of a later day
+    again = dict(past[-1]) | {stamp: last[stamp]}  # an earlier row is delivered once more, as of a later day
     return [*changed, again, *([last | {"amount": "oops"}] if table == "transactions" else [])]

@@ -53,14 +53,14 @@ def started(home: Path, commands: Sequence[Sequence[str]], **more: str) -> list[
 
 
 @pytest.mark.parametrize("second", ["b", "tracking"])
-def test_whoever_comes_first_makes_the_databases_and_the_others_find_them(second: str, tmp_path: Path) -> None:
-    at = str(time.time() + 15)  # once all of them have loaded what they need
-    commands = [["-c", OPENED, str(tmp_path / "home"), name, at] for name in ("a", second, "c")]
+def test_the_first_process_makes_the_databases_and_the_others_use_them(second: str, tmp_path: Path) -> None:
+    start = str(time.time() + 15)  # once all of them have loaded what they need
+    commands = [["-c", OPENED, str(tmp_path / "home"), name, start] for name in ("a", second, "c")]
     for code, output in started(tmp_path / "home", commands):
         assert code == 0, output
 
 
-def test_two_projects_run_at_once_in_a_fresh_folder_and_both_end_well(tmp_path: Path) -> None:
+def test_two_projects_run_concurrently_in_a_fresh_folder_and_both_succeed(tmp_path: Path) -> None:
     first = date(2024, 1, 1)
     commands = []
     for name in ("one", "two"):

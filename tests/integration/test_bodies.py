@@ -33,7 +33,7 @@ class Lake:
     """A shop whose partitions are made by calling bodies, and what each body reported."""
 
     def __init__(self, shop: Shop) -> None:
-        self.shop, self.workspace = shop, shop.chain
+        self.shop, self.workspace = shop, shop.workspace
         self.reports: dict[str, Report] = {}
 
     def make(self, name: str, keys: list[date]) -> Report:
@@ -52,7 +52,7 @@ class Lake:
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     shop = Shop.new(tmp_path_factory.mktemp("bodies"))
-    with shop.here():
+    with shop.environment():
         made = Lake(shop)
         calendar, order = made.workspace.calendar, made.workspace.in_order()
         early = [name for name in order if made.workspace.groups[name] in UP_TO_FEATURES]
@@ -84,8 +84,8 @@ def test_every_declared_asset_was_made_by_its_body_and_reported_each_partition_a
     for name, report in lake.reports.items():
         assert {str(key) for key in report.written} == set(lake.workspace.partitions(name).keys()) - {"undated"}, name
         declared = next(one for one in CHAIN if one.name == name)
-        told = {(one.check_name, one.partition) for one in report.checks}
-        assert told == {(check, str(key)) for check in declared.checks for key in report.written}, name
+        reported = {(one.check_name, one.partition) for one in report.checks}
+        assert reported == {(check, str(key)) for check in declared.checks for key in report.written}, name
         broken = [one for one in report.checks if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR]
         assert not broken, (name, broken)
 
@@ -94,7 +94,7 @@ def test_every_declared_asset_was_made_by_its_body_and_reported_each_partition_a
 
 
 @pytest.mark.parametrize("table", ["transactions", "customers", "events", "exposures"])
-def test_take_in_writes_every_row_that_was_delivered_once(lake: Lake, table: str) -> None:
+def test_ingest_writes_every_delivered_row_once(lake: Lake, table: str) -> None:
     raw = lake.workspace.partitions(f"raw_{table}")
     dated = sum(raw.read(key).num_rows for key in raw.keys())  # noqa: SIM118  # the keys of partitions
     undated = lake.workspace.lake.read(tables.QUARANTINE, "undated", table=table).num_rows if table in (
@@ -111,7 +111,7 @@ def _is_later(row: dict[str, str], table: str) -> bool:
     return row[stamp] >= f"{NEXT_MONDAY} 12:00:00"
 
 
-def test_accept_keeps_what_holds_and_puts_the_rest_in_quarantine_with_its_rule(lake: Lake) -> None:
+def test_accept_keeps_valid_rows_and_quarantines_the_rest_with_their_rule(lake: Lake) -> None:
     refused = {
         row["day"]: row["rule"]
         for day in (date(2024, 4, 20), date(2024, 4, 27))
@@ -128,9 +128,9 @@ def test_accept_keeps_what_holds_and_puts_the_rest_in_quarantine_with_its_rule(l
         assert kept.num_rows == brought.num_rows - len(bad)
 
 
-def test_accept_refuses_a_day_that_breaks_the_limit_and_takes_away_what_was_made_of_it(tmp_path: Path) -> None:
+def test_accept_refuses_a_day_over_the_limit_and_deletes_what_was_made_from_it(tmp_path: Path) -> None:
     shop = Shop.new(tmp_path / "refused")
-    with shop.here():
+    with shop.environment():
         made = Lake(shop)
         for name in made.workspace.in_order():
             if made.workspace.groups[name] in UP_TO_FEATURES and name != "customer_features":
@@ -146,9 +146,9 @@ def test_accept_refuses_a_day_that_breaks_the_limit_and_takes_away_what_was_made
         ])  # fmt: skip
         again = Lake(Shop(shop.folder))
         again.make("raw_transactions", [FRIDAY, SUNDAY])
-        with pytest.raises(dg.Failure) as told:
+        with pytest.raises(dg.Failure) as failure:
             again.make("transactions", [FRIDAY, SUNDAY])
-        assert told.value.allow_retries is False and f"{FRIDAY} (" in str(told.value.description)
+        assert failure.value.allow_retries is False and f"{FRIDAY} (" in str(failure.value.description)
         assert was_refused(again.workspace, "transactions", FRIDAY)
         there = {name: again.workspace.partitions(name).dates() for name in again.workspace.stored}
         assert there["transactions"] == there["customer_days"] == {SUNDAY}
@@ -168,7 +168,7 @@ def test_customer_days_add_up_to_the_accepted_amounts(lake: Lake) -> None:
         assert total(lake.read("customer_days", day), "lines") == lake.read("transactions", day).num_rows
 
 
-def test_customer_features_have_a_row_for_every_customer_who_is_known_and_nothing_later(lake: Lake) -> None:
+def test_customer_features_have_a_row_for_every_known_customer_and_use_nothing_later(lake: Lake) -> None:
     known: set[str] = set()
     calendar = lake.workspace.calendar
     for name in ("transactions", "customers"):
@@ -180,9 +180,7 @@ def test_customer_features_have_a_row_for_every_customer_who_is_known_and_nothin
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_body_of_a_family_writes_one_choice_a_week_and_a_version_only_where_a_model_is_in_force(
-    lake: Lake, family: str
-) -> None:
+def test_a_family_writes_one_choice_per_week_and_a_version_only_if_a_model_is_in_force(lake: Lake, family: str) -> None:
     name = FAMILIES[family].asset
     for week in WEEKS:
         (choice,) = lake.week(name, week).to_pylist()
@@ -194,7 +192,7 @@ def test_the_body_of_a_family_writes_one_choice_a_week_and_a_version_only_where_
             assert type(model).__name__ == FAMILIES[family].model.partition(":")[2]
 
 
-def test_customer_value_is_finite_and_of_every_customer(lake: Lake) -> None:
+def test_customer_value_is_finite_for_every_customer(lake: Lake) -> None:
     rows = lake.read("customer_value", SUNDAY)
     assert ids(rows) == ids(lake.read("customer_features", SUNDAY))
     assert all(math.isfinite(one) for one in rows["ltv"].to_pylist())
@@ -227,7 +225,7 @@ def test_segment_evidence_compares_micro_segments_with_other_groupings(lake: Lak
         assert len(groupings) == len(set(groupings)) and {"micro-segments", "stage only"} <= set(groupings)
 
 
-def test_layer_assignments_have_one_primary_cluster_a_layer_and_weights_that_add_up(lake: Lake) -> None:
+def test_layer_assignments_have_one_primary_cluster_per_layer_and_weights_that_add_up(lake: Lake) -> None:
     rows = lake.read("layer_assignments", SUNDAY)
     assert ids(rows) <= ids(lake.read("lifecycle_stages", SUNDAY)) and rows.num_rows
     sums: dict[tuple[str, str], float] = {}
@@ -260,7 +258,7 @@ def test_micro_segment_profiles_count_each_customer_once_among_the_leaves(lake: 
 # ── journeys, actions, report ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_movements_explain_every_customer_who_is_elsewhere_than_yesterday(lake: Lake) -> None:
+def test_movements_give_a_cause_for_every_customer_whose_segment_changed(lake: Lake) -> None:
     for before, day in pairwise(DAYS):
         was, now = (
             {row["customer_id"]: row["micro_segment"] for row in primary(lake.read("micro_segments", one)).to_pylist()}
@@ -270,7 +268,7 @@ def test_movements_explain_every_customer_who_is_elsewhere_than_yesterday(lake: 
         assert {who for who in now if was.get(who) != now[who]} <= {who for who, why in cause.items() if why}
 
 
-def test_journey_forecasts_are_chances_that_add_up_to_one(lake: Lake) -> None:
+def test_journey_forecasts_are_probabilities_that_add_up_to_one(lake: Lake) -> None:
     rows = lake.read("journey_forecasts", SUNDAY)
     (choice,) = lake.week("transition_model", WEEK_BEFORE).to_pylist()
     assert (rows.num_rows > 0) == (choice["version"] is not None)
@@ -295,7 +293,7 @@ def test_action_effects_have_an_interval_around_each_estimate(lake: Lake) -> Non
             assert row["ci_low"] <= row["effect"] <= row["ci_high"]
 
 
-def test_action_plan_has_one_row_a_customer_and_no_action_without_support(lake: Lake) -> None:
+def test_action_plan_has_one_row_per_customer_and_no_action_without_support(lake: Lake) -> None:
     rows = lake.read("action_plan", SUNDAY)
     assert rows.num_rows == len(ids(rows)) == lake.read("lifecycle_stages", SUNDAY).num_rows
     assert all(rows["reason"].to_pylist()) and set(rows["action"].to_pylist()) <= {"none", "control", "coupon", "call"}

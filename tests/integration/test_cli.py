@@ -73,7 +73,7 @@ def is_one_sentence(said: str) -> bool:
     return len(lines) == 1 and lines[0].startswith("microseg: ") and "Traceback" not in said
 
 
-def test_a_state_folder_that_is_a_file_is_one_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_folder_that_is_a_file_is_reported_in_one_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = desk.project.with_name("taken")
     taken.write_text("")
     monkeypatch.setenv("MICROSEG_HOME", str(taken))
@@ -81,9 +81,7 @@ def test_a_state_folder_that_is_a_file_is_one_sentence(desk: Desk, monkeypatch: 
     assert code == 2 and err.splitlines()[-1].startswith("microseg: the state folder") and "Traceback" not in err
 
 
-def test_a_state_folder_that_nobody_may_write_to_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_state_folder_is_reported_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/sys is there, and even root cannot make a file in it."""
     monkeypatch.setenv("MICROSEG_HOME", "/sys")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -94,7 +92,7 @@ def test_a_state_folder_that_nobody_may_write_to_is_one_sentence(
 # ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_commands_are_those_that_are_promised() -> None:
+def test_the_commands_are_the_documented_ones() -> None:
     assert {"demo", "run", "status", "show", "check", "schema", "ui"} <= set(main.commands)
 
 
@@ -111,7 +109,7 @@ def test_every_command_explains_itself(desk: Desk, command: str | None) -> None:
     assert not desk.home.exists()
 
 
-def test_help_is_there_before_anything_heavy_is_imported() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from microseg_assets.cli.main import main;"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0;"
@@ -189,7 +187,7 @@ def test_every_command_says_what_is_wrong_with_the_project_file(desk: Desk, comm
     assert not desk.home.exists()
 
 
-def test_every_problem_of_a_check_is_told_at_once(desk: Desk) -> None:
+def test_a_check_reports_every_problem_at_once(desk: Desk) -> None:
     desk.sells(amount=[], occurred_at=[])
     desk.project.write_text(PROJECT + "  events: {path: clicks.csv}\n")
     code, out, said = desk.asks("check", "shop.yaml")
@@ -198,7 +196,7 @@ def test_every_problem_of_a_check_is_told_at_once(desk: Desk) -> None:
     assert all(f"tables.{key}: " in said for key in keys) and len(said.splitlines()) == 3
 
 
-def test_a_check_of_a_sound_project_says_what_it_amounts_to(desk: Desk) -> None:
+def test_a_check_of_a_valid_project_summarizes_it(desk: Desk) -> None:
     desk.sells(
         customer_id=["a", "b", "c"], occurred_at=["2024-01-02", "2024-01-05", "2023-12-30"], amount=[1.0, 2.0, 3.0]
     )
@@ -225,17 +223,17 @@ def test_a_mistake_in_a_real_process_leaves_no_traceback(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("command", [("run", "--from", "2024-01-02"), ("status",), ("show",), ("ui",)])
-def test_an_unknown_project_gets_the_nearest_name(desk: Desk, command: tuple[str, ...]) -> None:
+def test_an_unknown_project_name_is_answered_with_the_nearest_one(desk: Desk, command: tuple[str, ...]) -> None:
     code, _, said = desk.asks(command[0], "--project", "complete_jurney", *command[1:])
     assert code == 2 and is_one_sentence(said) and "did you mean 'complete_journey'?" in said
 
 
-def test_a_project_file_that_is_not_there_is_said_with_its_path(desk: Desk) -> None:
+def test_a_missing_project_file_is_reported_with_its_path(desk: Desk) -> None:
     code, _, said = desk.asks("status", "--project", "nowhere/shop.yaml")
     assert code == 2 and is_one_sentence(said) and "nowhere/shop.yaml: there is no such project file" in said
 
 
-def test_the_environment_names_the_project_where_no_option_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_project_if_no_option_does(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROSEG_PROJECT", "shop.yaml")
     assert desk.asks("status")[1].startswith("shop  (shop.yaml)")
     monkeypatch.setenv("MICROSEG_PROJECT", "nothing_like_it")
@@ -277,7 +275,7 @@ def test_a_code_location_takes_several_projects(desk: Desk, monkeypatch: pytest.
         ),
     ],
 )
-def test_days_that_cannot_be_are_told_and_nothing_is_written(desk: Desk, days: tuple[str, ...], said: str) -> None:
+def test_impossible_days_are_rejected_and_nothing_is_written(desk: Desk, days: tuple[str, ...], said: str) -> None:
     code, out, err = desk.asks("run", "--project", "shop.yaml", *days)
     assert code == 2 and out == "" and said in err and "Traceback" not in err
     assert not desk.home.exists()
@@ -300,7 +298,7 @@ def test_show_before_anything_ran_says_where_to_look(desk: Desk, what: str) -> N
     assert not desk.home.exists()
 
 
-def test_show_of_a_customer_wants_to_know_which(desk: Desk) -> None:
+def test_show_customer_requires_a_customer(desk: Desk) -> None:
     code, _, said = desk.asks("show", "customer", "--project", "shop.yaml")
     assert code == 2 and "say which customer: microseg show customer ID" in said
 
@@ -313,7 +311,7 @@ def test_an_unknown_view_lists_the_known_ones(desk: Desk) -> None:
 # ── the schema and the ports ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_schema_is_json_that_accepts_a_sound_project_and_refuses_a_mistake(desk: Desk) -> None:
+def test_the_schema_is_json_that_accepts_a_valid_project_and_rejects_a_mistake(desk: Desk) -> None:
     code, out, _ = desk.asks("schema")
     assert code == 0
     validator = jsonschema.Draft202012Validator(json.loads(out))
@@ -323,7 +321,7 @@ def test_the_schema_is_json_that_accepts_a_sound_project_and_refuses_a_mistake(d
 
 
 @pytest.mark.parametrize("option", ["--port", "--mlflow-port"])
-def test_a_port_that_is_taken_is_told_with_the_option_to_change_it(desk: Desk, option: str) -> None:
+def test_a_port_in_use_is_reported_with_the_option_to_change_it(desk: Desk, option: str) -> None:
     import socket
 
     with socket.socket() as other:

@@ -1,4 +1,4 @@
-"""The definitions: what Dagster is told, kept as a text that a person can read and compare."""
+"""The definitions: what Dagster shows, kept as a text that people can read and compare."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def definitions() -> dg.Definitions:
 
 
 @pytest.fixture
-def chain() -> Workspace:
+def workspace() -> Workspace:
     return load_workspace(PROJECT, Home.from_environment())
 
 
-def test_the_definitions_are_the_ones_last_agreed_upon(definitions: dg.Definitions) -> None:
-    found = yaml.safe_dump(
+def test_the_definitions_match_the_accepted_snapshot(definitions: dg.Definitions) -> None:
+    text = yaml.safe_dump(
         described(definitions), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
     if os.environ.get(UPDATE):
         SNAPSHOT.parent.mkdir(exist_ok=True)
-        SNAPSHOT.write_text(found, encoding="utf-8")
+        SNAPSHOT.write_text(text, encoding="utf-8")
     remedy = f"If that is meant: {UPDATE}=1 python -m pytest {Path(__file__).relative_to(ROOT)}, and read the diff."
     assert SNAPSHOT.is_file(), f"{SNAPSHOT} is not there. {remedy}"
     agreed = SNAPSHOT.read_text(encoding="utf-8")
-    assert found.splitlines() == agreed.splitlines(), f"The definitions are not those of {SNAPSHOT.name}. {remedy}"
+    assert text.splitlines() == agreed.splitlines(), f"The definitions are not those of {SNAPSHOT.name}. {remedy}"
 
 
 def test_the_code_location_validates_through_the_workspace_file() -> None:
@@ -56,23 +56,23 @@ def test_the_code_location_validates_through_the_workspace_file() -> None:
     assert "Validation successful" in done.stdout + done.stderr
 
 
-def test_dagster_maps_each_partition_to_those_that_the_body_asks_for(
-    definitions: dg.Definitions, chain: Workspace
+def test_dagster_maps_each_partition_to_those_that_the_body_reads(
+    definitions: dg.Definitions, workspace: Workspace
 ) -> None:
     """One declaration, two readings: lineage and staleness follow Dagster's, the refusal follows the calendar's.
 
     On both sides of a week's end, in a week cut short by the first day, and on days whose week has nothing before it.
     """
     graph = definitions.resolve_asset_graph()
-    start = chain.calendar.start
+    start = workspace.calendar.start
     days = [start, *(start + timedelta(days=k) for k in (1, 6, 7, 8, 14, 15, 16)), date(2017, 6, 11), date(2017, 6, 12)]
-    weeks = [chain.calendar.first_week, chain.calendar.first_week + timedelta(days=7), date(2017, 6, 5)]
-    for name, reads in chain.reads.items():
-        below = graph.get(chain.key(name))
-        for upstream, reaches in reads.items():
-            above = graph.get(chain.key(upstream))
-            mapping = below.partition_mappings[chain.key(upstream)]
-            for key in weeks if chain.is_weekly(name) else days:
+    weeks = [workspace.calendar.first_week, workspace.calendar.first_week + timedelta(days=7), date(2017, 6, 5)]
+    for name, reads in workspace.reads.items():
+        below = graph.get(workspace.key(name))
+        for upstream, lookbacks in reads.items():
+            above = graph.get(workspace.key(upstream))
+            mapping = below.partition_mappings[workspace.key(upstream)]
+            for key in weeks if workspace.is_weekly(name) else days:
                 assert below.partitions_def and above.partitions_def
                 asked = mapping.get_upstream_mapped_partitions_result_for_partitions(
                     below.partitions_def.subset_with_partition_keys([key.isoformat()]),
@@ -80,8 +80,8 @@ def test_dagster_maps_each_partition_to_those_that_the_body_asks_for(
                 )  # fmt: skip
                 needed = {
                     day.isoformat()
-                    for reach in ((reaches,) if isinstance(reaches, Lookback) else reaches)
-                    for day in chain.calendar.upstream(reach, key)
+                    for lookback in ((lookbacks,) if isinstance(lookbacks, Lookback) else lookbacks)
+                    for day in workspace.calendar.upstream(lookback, key)
                 }
                 assert set(asked.partitions_subset.get_partition_keys()) == needed, f"{name} of {key} reads {upstream}"
 

@@ -47,7 +47,7 @@ def test_the_services_are_database_tracking_code_webserver_and_daemon(compose: d
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_says_whether_it_is_well(compose: dict[str, Any], name: str) -> None:
+def test_every_service_has_a_health_check(compose: dict[str, Any], name: str) -> None:
     check = compose["services"][name]["healthcheck"]
     assert check["test"][0] == "CMD" and {"interval", "timeout", "retries", "start_period"} <= set(check)
 
@@ -62,7 +62,7 @@ def test_every_service_is_without_root_and_privileges(compose: dict[str, Any], n
     assert not any("docker.sock" in str(volume) for volume in service["volumes"])
 
 
-def test_each_waits_until_what_it_needs_is_well(compose: dict[str, Any]) -> None:
+def test_each_service_waits_until_the_services_it_needs_are_healthy(compose: dict[str, Any]) -> None:
     needs = {name: service.get("depends_on", {}) for name, service in compose["services"].items()}
     assert all(v == {"condition": "service_healthy"} for need in needs.values() for v in need.values())
     assert {name: set(need) for name, need in needs.items()} == {
@@ -74,24 +74,24 @@ def test_each_waits_until_what_it_needs_is_well(compose: dict[str, Any]) -> None
     }
 
 
-def test_only_the_two_pages_are_published_and_only_to_this_host(compose: dict[str, Any]) -> None:
+def test_only_the_two_web_pages_are_published_and_only_to_this_host(compose: dict[str, Any]) -> None:
     ports = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
     assert set(ports) == {"mlflow", "webserver"}
-    assert all(port.startswith("127.0.0.1:") for given in ports.values() for port in given)
+    assert all(port.startswith("127.0.0.1:") for mapped in ports.values() for port in mapped)
     assert (
         compose["services"]["postgres"]["networks"] == ["inside"] and compose["networks"]["inside"]["internal"] is True
     )
 
 
 def test_passwords_come_from_outside_and_are_required(compose: dict[str, Any]) -> None:
-    given = [
+    secrets = [
         str(value)
         for service in compose["services"].values()
         for key, value in service.get("environment", {}).items()
         if "PASSWORD" in key
     ]
-    assert len(given) >= 5
-    assert all(re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value) for value in given)
+    assert len(secrets) >= 5
+    assert all(re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value) for value in secrets)
 
 
 def test_the_example_names_every_variable_and_holds_no_password(compose: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def test_nothing_in_the_folder_can_be_imported() -> None:
     assert not list(DOCKER.rglob("*.py"))
 
 
-def test_runs_and_pages_meet_in_one_image_and_one_state_volume(compose: dict[str, Any]) -> None:
+def test_runs_and_web_pages_share_one_image_and_one_state_volume(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert {services[name]["image"] for name in OURS} == {"microseg:latest"}
     assert [name for name in OURS if "build" in services[name]] == ["code"]
@@ -146,7 +146,7 @@ def test_the_image_ends_without_root_and_copies_what_exists(compose: dict[str, A
     assert not [source for source in sources if not (DOCKER.parent / source).exists()]
 
 
-def test_dagster_is_told_no_more_than_it_is_given(compose: dict[str, Any]) -> None:
+def test_dagster_yaml_reads_only_variables_that_its_service_has(compose: dict[str, Any]) -> None:
     text = (DOCKER / "dagster.yaml").read_text(encoding="utf-8")
     for name in ("code", "webserver", "daemon"):
         assert set(re.findall(r"\{env: (\w+)\}", text)) <= set(compose["services"][name]["environment"])
@@ -255,7 +255,7 @@ defs = dg.Definitions([customers], jobs=[dg.define_asset_job("daily", [customers
 
 
 @pytest.mark.postgres
-def test_a_queued_run_is_carried_out_by_the_code_server(
+def test_a_queued_run_is_executed_by_the_code_server(
     compose: dict[str, Any], dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon takes it from the queue, the code server runs it, PostgreSQL has the outcome."""
@@ -273,13 +273,13 @@ def test_a_queued_run_is_carried_out_by_the_code_server(
     server = [swap.get(word, word) for word in compose["services"]["code"]["command"]]
     well = [swap.get(word, word) for word in compose["services"]["code"]["healthcheck"]["test"][1:]]
     daemon = [{"/opt/dagster/workspace.yaml": str(written)}.get(w, w) for w in compose["services"]["daemon"]["command"]]
-    with running(server, tmp_path) as code_server:
+    with started(server, tmp_path) as code_server:
         until(lambda: is_listening(port), code_server)
         assert subprocess.run([BIN / well[0], *well[1:]], capture_output=True, timeout=60).returncode == 0
         launch = ["job", "launch", "-w", str(written), "-l", "microseg", "-j", "daily"]
         done = subprocess.run([BIN / "dagster", *launch], capture_output=True, text=True, timeout=120, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
-        with dg.DagsterInstance.get() as instance, running(daemon, tmp_path) as worker:
+        with dg.DagsterInstance.get() as instance, started(daemon, tmp_path) as worker:
             until(lambda: all(run.is_finished for run in instance.get_runs()), worker)
             (run,) = instance.get_runs()
             assert run.status == dg.DagsterRunStatus.SUCCESS
@@ -323,7 +323,7 @@ def test_mlflow_serves_from_postgresql_to_the_hosts_it_knows(
 
     work = tmp_path / "work"
     work.mkdir()
-    with running(command, work) as process:
+    with started(command, work) as process:
         until(lambda: status("/health", "127.0.0.1") == 200, process)
         search = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
         assert status(search, "mlflow:5000") == 200, "the code server's way"
@@ -344,7 +344,7 @@ def test_mlflow_serves_from_postgresql_to_the_hosts_it_knows(
 
 
 @contextmanager
-def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program of this environment, ended with all its children at the end."""
     log = folder.parent / f"{folder.name}-{command[0]}-{time.monotonic_ns()}.log"
     with log.open("wb") as out:

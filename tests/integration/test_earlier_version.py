@@ -102,7 +102,7 @@ def test_days_and_weeks_made_upon_it_are_those_of_a_shop_that_this_version_made_
 
 
 def test_nothing_of_it_is_missing_or_stale_and_it_can_be_looked_at(continued: Shop) -> None:
-    with continued.here():
+    with continued.environment():
         for arguments in (
             ["status"],
             *(["show", table, "--day", str(FRIDAY)] for table in ("summary", "segments", "movements", "plan")),
@@ -118,7 +118,7 @@ def test_models_registered_by_it_are_served_as_before(earlier: Shop, friday: Sho
 
     answers = []
     for shop in (earlier, friday):
-        with shop.here():
+        with shop.environment():
             mlflow.set_registry_uri(shop.home.mlflow_uri)
             mlflow.set_tracking_uri(shop.home.mlflow_uri)
             served = mlflow.pyfunc.load_model(f"models:/{shop.name}.{family}/1")

@@ -21,51 +21,51 @@ DAYS = [MONDAY + timedelta(days=k) for k in range((WEDNESDAY - MONDAY).days + 1)
 
 def primary(shop: Shop, day: date) -> dict[str, str]:
     """Each customer's primary micro-segment, and the claim that there is one."""
-    found = [row for row in shop.rows("micro_segments", day) if row["is_primary"]]
-    of = {row["customer_id"]: row["micro_segment_id"] for row in found}
-    assert len(of) == len(found), f"{day}: somebody has two"
+    rows = [row for row in shop.rows("micro_segments", day) if row["is_primary"]]
+    of = {row["customer_id"]: row["micro_segment_id"] for row in rows}
+    assert len(of) == len(rows), f"{day}: somebody has two"
     return of
 
 
 @pytest.fixture(scope="module")
 def known(shop: Shop) -> dict[date, set[str]]:
-    """Who is known on each day, told from the accepted rows alone: registered or seen by its end."""
-    chain, by_day, sofar = shop.chain, {}, set[str]()
-    for day in chain.calendar.days(chain.calendar.start, WEDNESDAY):
-        for table in chain.brought():
-            sofar |= set(chain.lake.read(chain.project.inputs[table], day)["customer_id"].to_pylist())
+    """The customers known on each day, derived from the accepted rows alone: registered or seen by its end."""
+    workspace, by_day, sofar = shop.workspace, {}, set[str]()
+    for day in workspace.calendar.days(workspace.calendar.start, WEDNESDAY):
+        for table in workspace.provided_inputs():
+            sofar |= set(workspace.lake.read(workspace.project.inputs[table], day)["customer_id"].to_pylist())
         by_day[day] = set(sofar)
     return by_day
 
 
 @pytest.mark.parametrize("table", tables.INPUTS)
-def test_rows_in_are_accepted_or_quarantined(shop: Shop, table: str) -> None:
+def test_every_delivered_row_is_accepted_or_quarantined(shop: Shop, table: str) -> None:
     """For each day, and for what belongs to none: counted from the file itself."""
-    chain, lake = shop.chain, shop.chain.lake
-    if chain.is_off(table):
-        assert lake.keys(chain.project.inputs[table]) == [] == lake.keys(tables.QUARANTINE, table=table)
+    workspace, lake = shop.workspace, shop.workspace.lake
+    if workspace.is_off(table):
+        assert lake.keys(workspace.project.inputs[table]) == [] == lake.keys(tables.QUARANTINE, table=table)
         return
     delivered = Counter(day_of(row[STAMPS[table]]) for row in shop.delivered(table)) if table in STAMPS else Counter()
     accepted, quarantined = Counter[date | None](), Counter[date | None]()
-    for day in chain.calendar.days(chain.calendar.start, WEDNESDAY):
-        accepted[day] = lake.read(chain.project.inputs[table], day).num_rows
+    for day in workspace.calendar.days(workspace.calendar.start, WEDNESDAY):
+        accepted[day] = lake.read(workspace.project.inputs[table], day).num_rows
     for key in lake.keys(tables.QUARANTINE, table=table):
         rows = lake.read(tables.QUARANTINE, key, table=table)
         assert None not in rows["rule"].to_pylist()
         quarantined[None if key == "undated" else date.fromisoformat(key)] = rows.num_rows
-    undated = sum(count for day, count in delivered.items() if day is None or day < chain.calendar.start)
+    undated = sum(count for day, count in delivered.items() if day is None or day < workspace.calendar.start)
     assert quarantined[None] == undated
-    for day in chain.calendar.days(chain.calendar.start, WEDNESDAY):
+    for day in workspace.calendar.days(workspace.calendar.start, WEDNESDAY):
         assert delivered[day] == accepted[day] + quarantined[day], day
 
 
-def test_what_was_wrong_with_the_delivery_is_in_quarantine(shop: Shop) -> None:
-    chain = shop.chain
+def test_the_broken_rows_of_the_delivery_are_in_quarantine(shop: Shop) -> None:
+    workspace = shop.workspace
     rules = {
         table: sorted(
             rule
-            for key in chain.lake.keys(tables.QUARANTINE, table=table)
-            for rule in chain.lake.read(tables.QUARANTINE, key, table=table)["rule"].to_pylist()
+            for key in workspace.lake.keys(tables.QUARANTINE, table=table)
+            for rule in workspace.lake.read(tables.QUARANTINE, key, table=table)["rule"].to_pylist()
         )
         for table in tables.INPUTS
     }
@@ -92,7 +92,7 @@ def test_each_known_customer_has_exactly_one_primary_micro_segment(shop: Shop, k
 
 def test_a_micro_segment_is_the_stage_and_the_primary_clusters(shop: Shop) -> None:
     """Its string is made of what the other tables say, layers in the project's order, and its id of the string."""
-    order = [layer.name for layer in shop.chain.project.segments.layers]
+    order = [layer.name for layer in shop.workspace.project.segments.layers]
     for day in DAYS:
         stages = {row["customer_id"]: row["stage"] for row in shop.rows("lifecycle_stages", day)}
         clusters: dict[str, dict[str, str]] = defaultdict(dict)
@@ -142,15 +142,15 @@ def test_movements_reconcile(shop: Shop) -> None:
                 assert (row["cause"] is None) == (before[who] == after[who])
 
 
-def test_only_a_change_of_choice_moves_anybody_for_the_models_sake(shop: Shop) -> None:
+def test_models_move_customers_only_when_the_choice_changes(shop: Shop) -> None:
     """Monday's choices are in force; where none is another one, yesterday under today's models is yesterday."""
-    chain, calendar = shop.chain, shop.chain.calendar
+    workspace, calendar = shop.workspace, shop.workspace.calendar
     for day in DAYS[1:]:
         rows = shop.rows("movements", day)
         causes = Counter(row["cause"] for row in rows)
         weeks = calendar.serving_week(day - timedelta(days=1)), calendar.serving_week(day)
         assert (weeks[0] != weeks[1]) == (day == NEXT_MONDAY)
-        if same_models(chain, *weeks):
+        if same_models(workspace, *weeks):
             assert not causes["model"] + causes["both"], (day, causes)
             assert all(row["restated_micro_segment_id"] == row["from_micro_segment_id"] for row in rows)
 
@@ -174,31 +174,35 @@ def test_profiles_add_up_to_all_customers_and_all_value(shop: Shop, known: dict[
             assert math.isclose(sum(row["ltv"] for row in part), ltv, rel_tol=1e-6)
 
 
-def test_the_plan_gives_only_what_is_supported(shop: Shop) -> None:
+def test_the_plan_assigns_only_supported_actions(shop: Shop) -> None:
     """Here chance chose the action, so no placebo is needed, and there is something to give."""
     for day in DAYS:
         effects = {(row["micro_segment_id"], row["action"]): row for row in shop.rows("action_effects", day)}
         labels = {(row["design"], row["placebo"]) for row in effects.values()}
         assert labels == {("randomised", "not needed")}
-        given = [row for row in shop.rows("action_plan", day) if row["action"] not in ("none", "control")]
-        assert given, "nobody is given anything: this shows nothing"
-        for row in given:
+        treated = [row for row in shop.rows("action_plan", day) if row["action"] not in ("none", "control")]
+        assert treated, "nobody is given anything: this shows nothing"
+        for row in treated:
             effect = effects[row["micro_segment_id"], row["action"]]
             assert effect["evidence_level"] in ("own", "parent") and not row["is_holdout"]
             assert effect["ci_low"] > row["cost"] and 0 < row["propensity"] <= 1
-        held = [row for row in shop.rows("action_plan", day) if row["is_holdout"]]
-        assert held and all(row["action"] == "control" and row["cost"] == 0 for row in held)
+        held_out = [row for row in shop.rows("action_plan", day) if row["is_holdout"]]
+        assert held_out and all(row["action"] == "control" and row["cost"] == 0 for row in held_out)
 
 
-def test_dagster_knows_every_partition_that_is_there_and_every_check_passed(shop: Shop) -> None:
-    chain = shop.chain
+def test_dagster_knows_every_existing_partition_and_every_check_passed(shop: Shop) -> None:
+    workspace = shop.workspace
     with shop.instance() as instance:
-        for name in chain.stored:
-            recorded = instance.get_materialized_partitions(chain.key(name))
+        for name in workspace.stored:
+            recorded = instance.get_materialized_partitions(workspace.key(name))
             assert recorded == {f"{day}" for day in shop.days(name)}, name
         for asset, check in (("micro_segments", "one_primary_per_known_customer"), ("movements", "counts_reconcile")):
-            key = dg.AssetCheckKey(chain.key(asset), check)
+            key = dg.AssetCheckKey(workspace.key(asset), check)
             history = instance.event_log_storage.get_asset_check_execution_history(key, limit=200)
-            found = [r.event.dagster_event.event_specific_data for r in history if r.event and r.event.dagster_event]
-            passed = {e.partition: e.passed for e in found if isinstance(e, dg.AssetCheckEvaluation) and e.partition}
+            evaluations = [
+                r.event.dagster_event.event_specific_data for r in history if r.event and r.event.dagster_event
+            ]
+            passed = {
+                e.partition: e.passed for e in evaluations if isinstance(e, dg.AssetCheckEvaluation) and e.partition
+            }
             assert passed == {f"{day}": True for day in DAYS}

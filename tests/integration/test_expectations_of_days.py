@@ -1,4 +1,4 @@
-"""Days against what came before: the same in a range as day by day, told without stopping, or refused on request."""
+"""Days against what came before: the same in a range as day by day, reported or, on request, refused."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def at_once(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def said(shop: Shop, check: str) -> dict[date, dg.AssetCheckEvaluation]:
     """The newest evaluation of a check of `transactions`, of each day."""
     with shop.instance() as instance:
-        found = instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(shop.chain.key("transactions"), check), limit=1000
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(shop.workspace.key("transactions"), check), limit=1000
         )
     newest: dict[date, dg.AssetCheckEvaluation] = {}
-    for record in found:
+    for record in records:
         event = record.event.dagster_event if record.event else None
         evaluation = event.event_specific_data if event else None
         if isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.partition:
@@ -92,22 +92,22 @@ def said(shop: Shop, check: str) -> dict[date, dg.AssetCheckEvaluation]:
     return newest
 
 
-def told(shop: Shop) -> dict[date, tuple[bool, Any]]:
+def verdicts(shop: Shop) -> dict[date, tuple[bool, Any]]:
     return {day: (one.passed, one.metadata.get("measures")) for day, one in said(shop, "day_expectations").items()}
 
 
-def test_unusual_days_are_told_and_stay(at_once: Shop) -> None:
-    found = said(at_once, "day_expectations")
-    assert sorted(found) == at_once.days("transactions") == at_once.chain.calendar.days(FIRST, LAST)
-    assert [day for day, one in sorted(found.items()) if not one.passed] == [SHIFTED, SILENT]
-    assert {one.severity for one in found.values() if not one.passed} == {dg.AssetCheckSeverity.WARN}
-    assert "category: shift" in str(found[SHIFTED].metadata["unusual"].value)
-    assert "gift" in str(found[SHIFTED].metadata["unusual"].value)
-    assert "0 rows, usually 120" in str(found[SILENT].metadata["unusual"].value)
+def test_unusual_days_are_reported_and_accepted(at_once: Shop) -> None:
+    evaluations = said(at_once, "day_expectations")
+    assert sorted(evaluations) == at_once.days("transactions") == at_once.workspace.calendar.days(FIRST, LAST)
+    assert [day for day, one in sorted(evaluations.items()) if not one.passed] == [SHIFTED, SILENT]
+    assert {one.severity for one in evaluations.values() if not one.passed} == {dg.AssetCheckSeverity.WARN}
+    assert "category: shift" in str(evaluations[SHIFTED].metadata["unusual"].value)
+    assert "gift" in str(evaluations[SHIFTED].metadata["unusual"].value)
+    assert "0 rows, usually 120" in str(evaluations[SILENT].metadata["unusual"].value)
     assert all(one.passed for one in said(at_once, "great_expectations").values())
 
 
-def test_rows_of_unknown_customers_are_kept_and_reported(at_once: Shop) -> None:
+def test_rows_of_unknown_customers_are_accepted_and_reported(at_once: Shop) -> None:
     """`c80` becomes known on the last day only."""
     accepted = at_once.table("transactions", LAST - timedelta(days=1))["customer_id"].to_pylist()
     assert {customer for customer in accepted if customer > "c80"}
@@ -118,14 +118,14 @@ def test_rows_of_unknown_customers_are_kept_and_reported(at_once: Shop) -> None:
 
 
 def test_an_id_accepted_on_an_earlier_day_is_refused_on_every_later_one(at_once: Shop) -> None:
-    lake = at_once.chain.lake
+    lake = at_once.workspace.lake
     for day in (TWICE, LAST):
         (row,) = lake.read(tables.QUARANTINE, day, table="transactions").to_pylist()
         assert row["rule"] == "transaction_id: duplicate" and '"t0"' in row["row"]
     assert lake.keys(tables.QUARANTINE, table="transactions") == [f"{TWICE}", f"{LAST}"]
 
 
-def test_a_range_gives_what_its_days_give_one_by_one(at_once: Shop, tmp_path: Path) -> None:
+def test_a_range_gives_the_same_as_its_days_one_by_one(at_once: Shop, tmp_path: Path) -> None:
     shop = made(tmp_path / "pieces", lines())
     for first, last in ((FIRST, TWICE), (TWICE + timedelta(days=1), SHIFTED), (SHIFTED, SHIFTED), (SILENT, SILENT)):
         if first == SILENT:
@@ -133,10 +133,10 @@ def test_a_range_gives_what_its_days_give_one_by_one(at_once: Shop, tmp_path: Pa
         validated(shop, first, last)
     validated(shop, SILENT + timedelta(days=1), LAST)
     assert differences(at_once.partitions(LAST), shop.partitions(LAST)) == []
-    assert told(shop) == told(at_once)
+    assert verdicts(shop) == verdicts(at_once)
 
 
-def test_what_comes_later_does_not_matter(at_once: Shop, tmp_path: Path) -> None:
+def test_later_days_do_not_change_a_verdict(at_once: Shop, tmp_path: Path) -> None:
     """Neither in the source, nor in the lake when an old day is made again."""
     rows = [row for row in lines() if row["occurred_at"] < f"{SHIFTED + timedelta(days=1)}"]
     shop = made(
@@ -151,9 +151,9 @@ def test_what_comes_later_does_not_matter(at_once: Shop, tmp_path: Path) -> None
     )
     validated(shop, FIRST, LAST)
     assert differences(at_once.partitions(SHIFTED), shop.partitions(SHIFTED)) == []
-    before = told(shop)[SHIFTED]
+    before = verdicts(shop)[SHIFTED]
     validated(shop, SHIFTED, SHIFTED)
-    assert told(shop)[SHIFTED] == before == told(at_once)[SHIFTED]
+    assert verdicts(shop)[SHIFTED] == before == verdicts(at_once)[SHIFTED]
     assert differences(at_once.partitions(SHIFTED), shop.partitions(SHIFTED)) == []
 
 
@@ -161,8 +161,8 @@ def test_an_error_refuses_the_day_and_later_days_do_not_compare_with_it(tmp_path
     shop = made(tmp_path / "strict", lines(), "validation: {shift: {severity: error}, volume: {severity: error}}\n")
     with pytest.raises(RunFailed, match=rf"2 days of transactions .*{SHIFTED}.*category: shift.*{SILENT}"):
         validated(shop, FIRST, LAST)
-    assert set(shop.chain.calendar.days(FIRST, LAST)) - set(shop.days("transactions")) == {SHIFTED, SILENT}
-    profiled = shop.chain.lake.keys(INPUT_PROFILES, table="transactions")
+    assert set(shop.workspace.calendar.days(FIRST, LAST)) - set(shop.days("transactions")) == {SHIFTED, SILENT}
+    profiled = shop.workspace.lake.keys(INPUT_PROFILES, table="transactions")
     assert f"{SHIFTED}" not in profiled and f"{LAST}" in profiled
     page = shop.home.folder / f"lake/shop/quarantine/table=transactions/day={SHIFTED}/data-docs.html"
     text = page.read_text(encoding="utf-8")
@@ -171,7 +171,7 @@ def test_an_error_refuses_the_day_and_later_days_do_not_compare_with_it(tmp_path
 
 def test_days_accepted_before_there_were_profiles_are_profiled_when_needed(at_once: Shop, tmp_path: Path) -> None:
     shop = at_once.copied_to(tmp_path / "older")
-    for key in shop.chain.lake.keys(INPUT_PROFILES, table="transactions"):
-        shop.chain.lake.remove(INPUT_PROFILES, key, table="transactions")
+    for key in shop.workspace.lake.keys(INPUT_PROFILES, table="transactions"):
+        shop.workspace.lake.remove(INPUT_PROFILES, key, table="transactions")
     validated(shop, SHIFTED, SHIFTED)
-    assert told(shop)[SHIFTED] == told(at_once)[SHIFTED]
+    assert verdicts(shop)[SHIFTED] == verdicts(at_once)[SHIFTED]

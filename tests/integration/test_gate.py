@@ -46,7 +46,7 @@ def alone(shop: Shop, job: str, asset: str, key: date) -> dg.ExecuteInProcessRes
     """One asset of one partition, as somebody might ask for it in the UI."""
     with shop.instance() as instance:
         return job_of(str(shop.file), str(shop.folder), f"{shop.name}_{job}").execute_in_process(
-            instance=instance, asset_selection=[shop.chain.key(asset)], partition_key=key.isoformat(),
+            instance=instance, asset_selection=[shop.workspace.key(asset)], partition_key=key.isoformat(),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, raise_on_error=False,
         )  # fmt: skip
 
@@ -58,16 +58,16 @@ def said(result: dg.ExecuteInProcessResult) -> str:
     return str(failure.description)
 
 
-def test_the_refusal_says_table_day_counts_and_remedy(refused: tuple[Shop, str]) -> None:
+def test_the_refusal_names_table_day_counts_and_remedy(refused: tuple[Shop, str]) -> None:
     shop, sentence = refused
     for part in ("transactions", f"{SUNDAY}", "rows", "quarantine", "Correct the source", str(shop.file)):
         assert part in sentence
-    told, _, before = sentence.partition(" The last good day before can be made: ")
-    assert f"{SATURDAY}" not in told and f"{MONDAY}" not in told
+    refusal, _, before = sentence.partition(" The last good day before can be made: ")
+    assert f"{SATURDAY}" not in refusal and f"{MONDAY}" not in refusal
     assert before == f"microseg run --project {shop.name} --from {SATURDAY} --to {SATURDAY}"
 
 
-def test_a_refused_day_is_absent_and_the_good_days_of_the_same_run_are_there(refused: tuple[Shop, str]) -> None:
+def test_a_refused_day_is_absent_and_the_accepted_days_of_the_same_run_exist(refused: tuple[Shop, str]) -> None:
     """In the lake, and in Dagster's event log as well: a failed step records nothing of itself."""
     shop, _ = refused
     there = {SATURDAY, SUNDAY, MONDAY} & set(shop.days("transactions"))
@@ -79,11 +79,11 @@ def test_a_refused_day_is_absent_and_the_good_days_of_the_same_run_are_there(ref
 def test_the_check_of_each_day_says_whether_that_day_passed(refused: tuple[Shop, str]) -> None:
     shop, _ = refused
     with shop.instance() as instance:
-        found = instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(shop.chain.key("transactions"), "great_expectations"), limit=50
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(shop.workspace.key("transactions"), "great_expectations"), limit=50
         )
     passed: dict[str, bool] = {}
-    for record in found:
+    for record in records:
         event = record.event.dagster_event if record.event else None
         evaluation = event.event_specific_data if event else None
         if isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.partition:
@@ -93,7 +93,7 @@ def test_the_check_of_each_day_says_whether_that_day_passed(refused: tuple[Shop,
 
 def test_refused_rows_are_in_quarantine_with_the_rule(refused: tuple[Shop, str]) -> None:
     shop, _ = refused
-    rows = shop.chain.lake.read(tables.QUARANTINE, SUNDAY, table="transactions").to_pylist()
+    rows = shop.workspace.lake.read(tables.QUARANTINE, SUNDAY, table="transactions").to_pylist()
     raw = shop.table("raw_transactions", SUNDAY)
     assert len(rows) == raw.num_rows - raw.num_rows // 2
     assert {row["rule"] for row in rows} == {"amount: not a number"}
@@ -113,7 +113,7 @@ def test_nothing_downstream_ran_in_the_refused_run(refused: tuple[Shop, str]) ->
     assert not {f"{SATURDAY}", f"{SUNDAY}", f"{MONDAY}"} & shop.recorded("customer_days")
 
 
-def test_a_later_run_of_what_comes_next_refuses_and_names_the_command(refused: tuple[Shop, str]) -> None:
+def test_a_later_run_of_downstream_assets_refuses_and_names_the_command(refused: tuple[Shop, str]) -> None:
     shop, _ = refused
     result = alone(shop, "to_features", "customer_days", SUNDAY)
     assert not result.success
@@ -147,8 +147,10 @@ def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(refu
     assert day not in shop.days("customer_value")
 
 
-def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop, shop: Shop, tmp_path: Path) -> None:
-    """That a partition exists means that its day passed; what the refusal told us to do then puts everything right."""
+def test_an_accepted_day_that_is_refused_later_disappears_and_can_be_restored(
+    friday: Shop, shop: Shop, tmp_path: Path
+) -> None:
+    """That a partition exists means that its day passed; doing what the refusal says then puts everything right."""
     home = friday.copied_to(tmp_path / "heals")
     assert FRIDAY in home.days("transactions")
     with spoilt(home, FRIDAY):
@@ -170,5 +172,5 @@ def test_a_day_that_was_good_and_is_bad_goes_out_of_sight_and_heals(friday: Shop
 
 def typed(shop: Shop, command: list[str]) -> Result:
     """A command as a person types it."""
-    with shop.here():
+    with shop.environment():
         return CliRunner().invoke(main, command, catch_exceptions=False)

@@ -24,7 +24,7 @@ COMMAND = ["run", "--project", "shop", "--from", f"{SUNDAY - timedelta(days=1)}"
 
 def killed_in_the_middle(shop: Shop) -> int:
     """Start `microseg run` over Saturday and Sunday and kill it, without a word, when it has ingested them."""
-    with shop.here():
+    with shop.environment():
         process = subprocess.Popen(
             [sys.executable, "-m", "microseg_assets.cli", *COMMAND],
             cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
@@ -54,7 +54,7 @@ def test_a_killed_run_is_reported_at_the_next_start_and_its_days_can_be_made(
         pq.ParquetFile(path).read()
     assert shop.partitions(SUNDAY).keys() > home.partitions().keys() >= friday.partitions().keys()
 
-    with home.here():
+    with home.environment():
         again = CliRunner().invoke(main, COMMAND, catch_exceptions=False)
     assert again.exit_code == 0, again.output
     with home.instance() as instance:
@@ -71,16 +71,16 @@ def test_only_runs_of_this_machine_whose_process_is_gone_are_reported(tmp_path: 
     """A second start while the first one works must not declare it dead; nor a run of another machine, or of the UI."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(60)
-    here = {HOST_TAG: socket.gethostname()}
+    this_host = {HOST_TAG: socket.gethostname()}
     with Shop(tmp_path / "home").instance() as instance:
 
         def started(tags: dict[str, str]) -> str:
             run = dg.DagsterRun(job_name="shop_daily", status=dg.DagsterRunStatus.STARTED, tags=tags)
             return instance.add_run(run).run_id
 
-        dead = started({**here, PID_TAG: str(gone.pid)})
+        dead = started({**this_host, PID_TAG: str(gone.pid)})
         others = [
-            started({**here, PID_TAG: str(os.getppid())}),
+            started({**this_host, PID_TAG: str(os.getppid())}),
             started({HOST_TAG: "elsewhere", PID_TAG: str(gone.pid)}),
             started({}),
         ]

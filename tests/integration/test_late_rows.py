@@ -37,13 +37,13 @@ def one_more(rows: Rows) -> Rows:
 
 
 def one_corrected(rows: Rows) -> Rows:
-    at = of_day(rows, LATE)[0]
-    return [row | {"amount": "99.25"} if number == at else row for number, row in enumerate(rows)]
+    position = of_day(rows, LATE)[0]
+    return [row | {"amount": "99.25"} if number == position else row for number, row in enumerate(rows)]
 
 
 def one_withdrawn(rows: Rows) -> Rows:
-    at = of_day(rows, LATE)[0]
-    return [row for number, row in enumerate(rows) if number != at]
+    position = of_day(rows, LATE)[0]
+    return [row for number, row in enumerate(rows) if number != position]
 
 
 def reordered(rows: Rows) -> Rows:
@@ -51,7 +51,7 @@ def reordered(rows: Rows) -> Rows:
 
 
 def said(shop: Shop, *command: str) -> str:
-    with shop.here():
+    with shop.environment():
         result = CliRunner().invoke(main, [*command, "--project", str(shop.file)])
     assert result.exit_code == 0, result.output
     return result.output
@@ -69,15 +69,16 @@ def shop(friday: Shop, tmp_path: Path) -> Shop:
 
 
 @pytest.mark.parametrize(
-    ("what", "told"), [(one_more, "1 row more"), (one_corrected, "other values"), (one_withdrawn, "1 row fewer")]
+    ("change", "description"),
+    [(one_more, "1 row more"), (one_corrected, "other values"), (one_withdrawn, "1 row fewer")],
 )
-def test_a_change_in_a_day_that_was_taken_in_is_found_and_told(
-    shop: Shop, what: Callable[[Rows], Rows], told: str
+def test_a_change_in_an_ingested_day_is_found_and_described(
+    shop: Shop, change: Callable[[Rows], Rows], description: str
 ) -> None:
-    shop.deliver("transactions", what(shop.delivered("transactions")))
-    found = compare(shop.chain)
-    assert [(c.table, c.day, str(c)) for c in found.changes] == [("transactions", LATE, told)]
-    stale = {one.asset: sorted(one.stale) for one in statuses(shop.chain, found)}
+    shop.deliver("transactions", change(shop.delivered("transactions")))
+    comparison = compare(shop.workspace)
+    assert [(c.table, c.day, str(c)) for c in comparison.changes] == [("transactions", LATE, description)]
+    stale = {one.asset: sorted(one.stale) for one in statuses(shop.workspace, comparison)}
     assert stale["raw_transactions"] == [LATE] == stale["transactions"]
     assert (
         stale["customer_features"][0] == LATE and stale["customer_features"][-1] == shop.days("customer_features")[-1]
@@ -86,12 +87,12 @@ def test_a_change_in_a_day_that_was_taken_in_is_found_and_told(
     assert stale["raw_events"] == [] == stale["events"]
 
 
-def test_another_order_and_another_file_change_nothing(shop: Shop) -> None:
+def test_the_order_of_rows_and_the_time_of_the_file_do_not_matter(shop: Shop) -> None:
     rows = reordered(shop.delivered("transactions"))
     shop.deliver("transactions", rows)
     path = shop.data / "transactions.csv"
     os.utime(path)
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
 
 
 def test_rows_of_days_to_come_are_not_late(shop: Shop) -> None:
@@ -100,16 +101,16 @@ def test_rows_of_days_to_come_are_not_late(shop: Shop) -> None:
     kept = [row for row in rows if (d := day_of(row["occurred_at"])) is None or d < day]
     assert len(kept) < len(rows), "the file holds days to come"
     shop.deliver("transactions", kept)
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
 
 
-def test_a_source_that_drops_what_is_old_takes_nothing_back(shop: Shop) -> None:
+def test_a_source_that_drops_old_rows_deletes_nothing(shop: Shop) -> None:
     rows = shop.delivered("transactions")
     shop.deliver("transactions", [row for row in rows if (d := day_of(row["occurred_at"])) is None or d > LATE])
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
 
 
-def test_status_and_run_tell_of_late_rows_and_how_to_take_them_in(shop: Shop) -> None:
+def test_status_and_run_report_late_rows_and_how_to_ingest_them(shop: Shop) -> None:
     shop.deliver("transactions", one_more(shop.delivered("transactions")))
     text = said(shop, "status")
     assert f"transactions: since it was taken in, the source has changed on {LATE} (1 row more)." in text
@@ -118,7 +119,7 @@ def test_status_and_run_tell_of_late_rows_and_how_to_take_them_in(shop: Shop) ->
     assert f"{LATE} (1 row more)" in said(shop, "run", "--from", after), "a run of other days says so too"
 
 
-def test_what_is_stale_is_made_as_if_the_rows_had_never_been_late(shop: Shop, tmp_path: Path) -> None:
+def test_rebuilding_stale_partitions_gives_what_timely_rows_would_have_given(shop: Shop, tmp_path: Path) -> None:
     """The lake after `--stale` is the one of a shop whose rows were right from the start, models included."""
     right = Shop.new(tmp_path / "right")
     right.deliver("transactions", one_more(right.delivered("transactions")))
@@ -127,27 +128,27 @@ def test_what_is_stale_is_made_as_if_the_rows_had_never_been_late(shop: Shop, tm
     shop.deliver("transactions", one_more(shop.delivered("transactions")))
     text = said(shop, "run", "--stale")
     assert f"transactions: the source has changed on {LATE} (1 row more)" in text
-    assert compare(shop.chain).changes == ()
-    assert not any(one.stale for one in statuses(shop.chain))
+    assert compare(shop.workspace).changes == ()
+    assert not any(one.stale for one in statuses(shop.workspace))
     theirs = right.partitions()
     compared = [name for name in shop.partitions() if not name.startswith(("model_choices", "segment_atlas"))]
     assert len(compared) > 500
     for name in compared:
-        ours, expected = (without_version(found[name]) for found in (shop.partitions(), theirs))
+        ours, expected = (without_version(partitions[name]) for partitions in (shop.partitions(), theirs))
         assert ours.equals(expected), name
     assert "Nothing is stale." in said(shop, "run", "--stale")
 
 
-def test_an_id_that_an_earlier_day_comes_to_accept_or_loses_decides_on_later_rows(shop: Shop) -> None:
+def test_an_id_that_an_earlier_day_gains_or_loses_changes_the_verdict_on_later_rows(shop: Shop) -> None:
     """The first accepted one wins, whenever it was delivered: never twice, never none."""
     rows = shop.delivered("transactions")
-    held = rows[of_day(rows, LATE)[0]]
-    early = rows[of_day(rows, date(2024, 2, 10))[0]] | {"transaction_id": held["transaction_id"]}
+    late = rows[of_day(rows, LATE)[0]]
+    early = rows[of_day(rows, date(2024, 2, 10))[0]] | {"transaction_id": late["transaction_id"]}
 
     def accepted() -> list[date]:
         days = (early_day, LATE)
         return [
-            d for d in days if held["transaction_id"] in shop.table("transactions", d)["transaction_id"].to_pylist()
+            d for d in days if late["transaction_id"] in shop.table("transactions", d)["transaction_id"].to_pylist()
         ]
 
     early_day = date(2024, 2, 10)
@@ -157,7 +158,7 @@ def test_an_id_that_an_earlier_day_comes_to_accept_or_loses_decides_on_later_row
     assert accepted() == [early_day]
     shop.deliver("transactions", rows)
     said(shop, "run", "--stale")
-    assert accepted() == [LATE] and not any(one.stale for one in statuses(shop.chain, compare(shop.chain)))
+    assert accepted() == [LATE] and not any(one.stale for one in statuses(shop.workspace, compare(shop.workspace)))
 
 
 def evaluated(shop: Shop, instance: dg.DagsterInstance) -> dg.RunRequest | str:
@@ -172,7 +173,7 @@ def evaluated(shop: Shop, instance: dg.DagsterInstance) -> dg.RunRequest | str:
     return request
 
 
-def test_the_sensor_asks_for_one_run_after_the_other_until_nothing_is_stale(shop: Shop) -> None:
+def test_the_sensor_requests_one_run_after_another_until_nothing_is_stale(shop: Shop) -> None:
     shop.deliver("transactions", one_more(shop.delivered("transactions")))
     asked = []
     with shop.instance() as instance:
@@ -185,7 +186,7 @@ def test_the_sensor_asks_for_one_run_after_the_other_until_nothing_is_stale(shop
             asked.append(request.job_name)
             assert carried_out(shop, instance, request)
     assert asked == [f"{shop.name}_{job}" for job in ("to_features", "to_features", "weekly", "from_value")]
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
 
 
 def carried_out(shop: Shop, instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
@@ -196,7 +197,7 @@ def carried_out(shop: Shop, instance: dg.DagsterInstance, request: dg.RunRequest
     return bool(result.success)
 
 
-def test_a_failed_run_is_not_asked_for_again_until_something_changes(shop: Shop) -> None:
+def test_a_failed_run_is_not_requested_again_until_something_changes(shop: Shop) -> None:
     """Also where it has got so far as to make some of it: here the day is refused."""
     rows = shop.delivered("transactions")
     bad = set(of_day(rows, LATE)[::2])
@@ -211,26 +212,26 @@ def test_a_failed_run_is_not_asked_for_again_until_something_changes(shop: Shop)
         assert isinstance(again, dg.RunRequest) and again.run_key != first.run_key
 
 
-def test_a_refused_day_heals_by_the_same_command_once_the_source_is_right(shop: Shop) -> None:
+def test_the_same_command_restores_a_refused_day_once_the_source_is_corrected(shop: Shop) -> None:
     rows = shop.delivered("transactions")
     bad = set(of_day(rows, LATE)[::2])
     shop.deliver("transactions", [row | {"amount": "n/a"} if n in bad else row for n, row in enumerate(rows)])
-    with shop.here():
+    with shop.environment():
         refused = CliRunner().invoke(main, ["run", "--stale", "--project", str(shop.file)])
     assert refused.exit_code == 1 and f"{LATE}" in refused.output and LATE not in shop.days("transactions")
     text = said(shop, "status")
     assert f"transactions of {LATE} was refused; why: microseg docs transactions --day {LATE}" in text
     last = shop.days("segment_atlas")[-1]
-    with shop.here():
+    with shop.environment():
         CliRunner().invoke(main, ["run", "--stale", "--project", str(shop.file)])
     assert LATE not in shop.days("transactions"), "while the source is as it was, nothing is planned that must fail"
     shop.deliver("transactions", rows)
     said(shop, "run", "--stale")
     assert LATE in shop.days("transactions") and shop.days("customer_features")[-1] >= last
-    assert not any(one.stale or one.missing for one in statuses(shop.chain, compare(shop.chain)))
+    assert not any(one.stale or one.missing for one in statuses(shop.workspace, compare(shop.workspace)))
 
 
-def test_what_a_source_has_dropped_stays_when_another_table_is_late(shop: Shop) -> None:
+def test_rows_that_a_source_has_dropped_stay_when_another_table_is_late(shop: Shop) -> None:
     """A late event of a day whose transactions the source keeps no more; and a plain run of such a day."""
     early = date(2024, 2, 10)
     before = shop.table("transactions", early)
@@ -240,42 +241,44 @@ def test_what_a_source_has_dropped_stays_when_another_table_is_late(shop: Shop) 
     events = shop.delivered("events")
     mine = next(row for row in events if day_of(row["occurred_at"]) == early)
     shop.deliver("events", [*events, mine | {"event_type": "visit", "occurred_at": mine["occurred_at"]}])
-    assert [change.table for change in compare(shop.chain).changes] == ["events"]
+    assert [change.table for change in compare(shop.workspace).changes] == ["events"]
     said(shop, "run", "--stale")
     assert shop.table("transactions", early).equals(before)
     shop.execute("to_features", early)
     assert shop.table("raw_transactions", early).num_rows and shop.table("transactions", early).equals(before)
 
 
-def test_a_source_that_keeps_the_last_hours_cuts_a_day_and_loses_nothing(shop: Shop) -> None:
+def test_a_source_that_keeps_only_recent_hours_cuts_a_day_and_loses_nothing(shop: Shop) -> None:
     rows = shop.delivered("transactions")
     of_late = of_day(rows, LATE)
     cut = rows[of_late[len(of_late) // 2]]["occurred_at"]
     before = shop.table("transactions", LATE)
     shop.deliver("transactions", [row for row in rows if row["occurred_at"] >= cut])
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
     shop.execute("to_features", LATE)
     assert shop.table("transactions", LATE).equals(before)
 
 
-def test_a_source_that_holds_nothing_any_more_is_said_and_takes_nothing_back(shop: Shop) -> None:
+def test_a_source_without_any_rows_is_reported_and_deletes_nothing(shop: Shop) -> None:
     header = shop.delivered("transactions")[:1]
     shop.deliver("transactions", [dict.fromkeys(header[0], "")])
-    found = compare(shop.chain)
-    assert found.changes == () and dict(found.unreadable)["transactions"].startswith("the source holds no row")
+    comparison = compare(shop.workspace)
+    assert comparison.changes == () and dict(comparison.unreadable)["transactions"].startswith(
+        "the source no longer holds any row"
+    )
 
 
 def test_the_same_file_again_is_not_late(shop: Shop) -> None:
     project = shop.file.read_text().replace("path: shop/transactions.csv", "path: shop/transactions*.csv")
     shop.file.write_text(project)
     (shop.data / "transactions (1).csv").write_bytes((shop.data / "transactions.csv").read_bytes())
-    assert compare(Shop(shop.folder).chain).changes == ()
+    assert compare(Shop(shop.folder).workspace).changes == ()
 
 
 def test_one_more_customer_without_a_date_changes_no_past_day(shop: Shop) -> None:
     rows = shop.delivered("customers")
     shop.deliver("customers", [*rows, rows[0] | {"customer_id": "NEW", "registered_at": ""}])
-    assert compare(shop.chain).changes == ()
+    assert compare(shop.workspace).changes == ()
 
 
 def test_a_correction_of_the_category_alone_reaches_the_features_step_by_step(shop: Shop) -> None:
@@ -303,7 +306,7 @@ def test_a_killed_run_does_not_silence_the_sensor(shop: Shop) -> None:
 def test_a_run_of_assets_chosen_by_hand_makes_the_sensor_wait(shop: Shop) -> None:
     shop.deliver("transactions", one_more(shop.delivered("transactions")))
     with shop.instance() as instance:
-        chosen = frozenset({shop.chain.key("raw_transactions")})
+        chosen = frozenset({shop.workspace.key("raw_transactions")})
         instance.create_run(
             job_name="__ASSET_JOB", run_id=None, run_config=None, status=dg.DagsterRunStatus.STARTED, tags={},
             root_run_id=None, parent_run_id=None, step_keys_to_execute=None, execution_plan_snapshot=None,
@@ -311,11 +314,11 @@ def test_a_run_of_assets_chosen_by_hand_makes_the_sensor_wait(shop: Shop) -> Non
             resolved_op_selection=None, op_selection=None, remote_job_origin=None, job_code_origin=None,
             asset_graph=build_defs(projects=[str(shop.file)], home=shop.home).resolve_asset_graph(),
         )  # fmt: skip
-        assert evaluated(shop, instance) == "a run of this project is at work"
+        assert evaluated(shop, instance) == "a run of this project is in progress"
 
 
-def test_what_a_row_is_hashed_to_is_what_it_was() -> None:
-    """Fingerprints of days taken in before would all differ otherwise: then the version in `arrivals` must change."""
+def test_the_hash_of_a_row_has_not_changed() -> None:
+    """If this fails, the fingerprints of all ingested days differ: the version in `arrivals` must change."""
     import duckdb
 
     row = "'C1'::VARCHAR, TIMESTAMP '2024-01-02 03:04:05', 1.5::DOUBLE, NULL::VARCHAR"

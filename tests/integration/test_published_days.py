@@ -67,7 +67,7 @@ def other(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @example([(WEDNESDAY, WEDNESDAY), (DAYS[5], DAYS[-2]), (WEDNESDAY, WEDNESDAY)], set())
 @given(orders(), st.sets(st.sampled_from(EARLIER), max_size=len(EARLIER)))
-def test_which_days_were_made_and_in_which_order_changes_no_string(
+def test_which_days_were_made_and_in_which_order_changes_no_micro_segment(
     shop: Shop, other: Shop, order: list[Span], unmade: set[date]
 ) -> None:
     """Nor does it matter which of the days before have a snapshot."""
@@ -78,37 +78,37 @@ def test_which_days_were_made_and_in_which_order_changes_no_string(
         shutil.rmtree(folder(other, "customer_features") / f"day={day}")
     for first, last in order:
         made(other, (first, last))
-        for day in other.chain.calendar.days(first, last):
+        for day in other.workspace.calendar.days(first, last):
             assert strings(other, day).equals(strings(shop, day)), f"{day}, made in {order}"
 
 
-def test_the_value_that_was_published_on_earlier_days_changes_no_string(shop: Shop, tmp_path: Path) -> None:
+def test_the_values_published_on_earlier_days_change_no_micro_segment(shop: Shop, tmp_path: Path) -> None:
     """Not even one that no model would give: today's model says what an earlier day was worth."""
     odd = shop.copied_to(tmp_path / "odd")
-    lake = odd.chain.lake
+    lake = odd.workspace.lake
     for day in DAYS[:-1]:
-        rows = lake.read(odd.chain.stored["customer_value"].table, day)
+        rows = lake.read(odd.workspace.stored["customer_value"].table, day)
         for name in ("ltv", "p_alive", "expected_orders", "expected_spend"):
             upside_down = pc.subtract(pc.max(rows[name]), rows[name])
             rows = rows.set_column(rows.column_names.index(name), name, upside_down)
-        lake.write(odd.chain.stored["customer_value"].table, day, rows)
+        lake.write(odd.workspace.stored["customer_value"].table, day, rows)
     made(odd, (WEDNESDAY, WEDNESDAY), MADE[2:])
     assert strings(odd, WEDNESDAY).equals(strings(shop, WEDNESDAY))
 
 
-def test_a_snapshot_from_before_late_rows_is_not_looked_at(shop: Shop, tmp_path: Path) -> None:
+def test_a_snapshot_from_before_late_rows_is_not_read(shop: Shop, tmp_path: Path) -> None:
     """Late rows came in, and only the day itself was made again: its strings are those after everything was."""
     late, day = shop.copied_to(tmp_path / "late"), NEXT_MONDAY + timedelta(days=1)
     rows = late.delivered("transactions")
-    at = MONDAY + timedelta(days=1)
-    of_day = [row for row in rows if day_of(row["occurred_at"]) == at]
+    day = MONDAY + timedelta(days=1)
+    of_day = [row for row in rows if day_of(row["occurred_at"]) == day]
     who = sorted({row["customer_id"] for row in rows if row["customer_id"]})[::3]
     more = [
         of_day[0] | {"customer_id": one, "transaction_id": f"LATE{one}", "order_id": f"LATE{one}", "amount": "60.0"}
         for one in who
     ]
     late.deliver("transactions", [*rows, *more])
-    made(late, (at, at), ("raw_transactions", "transactions", "customer_days"), "to_features")
+    made(late, (day, day), ("raw_transactions", "transactions", "customer_days"), "to_features")
     made(late, (day, day), ("customer_features",), "to_features")
     made(late, (day, day))
     alone = strings(late, day)
@@ -118,12 +118,12 @@ def test_a_snapshot_from_before_late_rows_is_not_looked_at(shop: Shop, tmp_path:
     assert not alone.equals(strings(shop, day)), "late rows of a third of all customers change nothing: this is idle"
 
 
-def test_a_day_is_stale_when_what_it_looks_back_at_has_changed(shop: Shop, tmp_path: Path) -> None:
+def test_a_day_is_stale_when_a_day_it_depends_on_has_changed(shop: Shop, tmp_path: Path) -> None:
     """Also where the snapshot of the day itself has come out as it was, and so is not stale."""
     touched = shop.copied_to(tmp_path / "touched")
-    chain, day = touched.chain, EARLIER[5]
-    chain.lake.touch(chain.stored["customer_days"].table, day)
+    workspace, day = touched.workspace, EARLIER[5]
+    workspace.lake.touch(workspace.stored["customer_days"].table, day)
     made(touched, (day, WEDNESDAY), ("customer_features",), "to_features")
-    stale = {one.asset: one.stale for one in statuses(chain)}
+    stale = {one.asset: one.stale for one in statuses(workspace)}
     assert not stale["customer_features"] and not stale["customer_value"]
     assert set(stale["layer_assignments"]) == set(DAYS) and set(stale["micro_segments"]) == set(DAYS)

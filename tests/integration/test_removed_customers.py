@@ -21,13 +21,13 @@ FIRST_DAYS = START + timedelta(days=2)  # before which only one customer buys, w
 
 
 def said(shop: Shop, *command: str) -> str:
-    with shop.here():
+    with shop.environment():
         result = CliRunner().invoke(main, [*command, "--project", str(shop.file)])
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def held(shop: Shop, word: str) -> list[str]:
+def files_with(shop: Shop, word: str) -> list[str]:
     """Every file below the state folder that holds a word, the sources left out."""
     return sorted(str(p.relative_to(shop.folder)) for p in _files(shop.folder) if word in _content(p))
 
@@ -75,38 +75,38 @@ def without(shop: Shop, who: str) -> None:
         shop.deliver(table, [row for row in shop.delivered(table) if row["customer_id"] != who])
 
 
-def removed_and_made_anew(shop: Shop, who: str) -> None:
+def remove_and_rebuild(shop: Shop, who: str) -> None:
     email = f"{who.lower()}@example.org"
-    assert held(shop, who) and held(shop, email)
+    assert files_with(shop, who) and files_with(shop, email)
     without(shop, who)
-    assert compare(shop.chain).removed.to_pylist() == [who]
+    assert compare(shop.workspace).removed.to_pylist() == [who]
     assert "the source has changed on" in said(shop, "status")
     assert "1 customer is in no source any more" in said(shop, "run", "--stale")
-    assert held(shop, who) == [] == held(shop, email)
-    after = compare(shop.chain)
+    assert files_with(shop, who) == [] == files_with(shop, email)
+    after = compare(shop.workspace)
     assert after.changes == () and len(after.removed) == 0
-    assert not any(one.stale for one in statuses(shop.chain, after))
+    assert not any(one.stale for one in statuses(shop.workspace, after))
 
 
-def test_the_only_customer_of_the_first_days_is_gone_everywhere(shop: Shop) -> None:
+def test_the_only_customer_of_the_first_days_is_removed_everywhere(shop: Shop) -> None:
     assert {row["customer_id"] for row in shop.rows("transactions", START)} == {"FIRST"}
     others = set(shop.table("customer_features", LAST)["customer_id"].to_pylist()) - {"FIRST"}
-    removed_and_made_anew(shop, "FIRST")
+    remove_and_rebuild(shop, "FIRST")
     assert shop.table("transactions", START).num_rows == 0
     assert set(shop.table("customer_features", LAST)["customer_id"].to_pylist()) == others
 
 
-def test_who_is_removed_takes_along_neither_others_nor_what_was_said_of_them_before(shop: Shop) -> None:
+def test_removing_a_customer_changes_neither_others_nor_their_earlier_attributes(shop: Shop) -> None:
     """One among many, on days that others have too; meanwhile the customers' file says other things of the others."""
     who = next(r["customer_id"] for r in shop.rows("transactions", LAST) if r["customer_id"] != "FIRST")
     before = {row["customer_id"]: row for row in shop.rows("customers", START)}
     shop.deliver("customers", [row | {"region": "moon"} for row in shop.delivered("customers")])
-    removed_and_made_anew(shop, who)
+    remove_and_rebuild(shop, who)
     after = {row["customer_id"]: row for row in shop.rows("customers", START)}
     assert after == {name: row for name, row in before.items() if name != who}
 
 
-def test_who_lies_further_back_than_a_source_keeps_stays_as_long_as_one_of_those_days_is_left(shop: Shop) -> None:
+def test_customers_older_than_a_source_keeps_stay_while_one_of_their_days_is_left(shop: Shop) -> None:
     """Sources that keep their newest days, and a customers' file that only holds who is new."""
     cut = date(2024, 1, 6)
     early = {
@@ -121,8 +121,8 @@ def test_who_lies_further_back_than_a_source_keeps_stays_as_long_as_one_of_those
             rows = [row for row in rows if (day := day_of(row[stamp])) is None or day > cut]
         shop.deliver(table, rows)
     assert len(early) > 1
-    found = compare(shop.chain)
-    assert len(found.removed) == 0 and found.changes == ()
+    comparison = compare(shop.workspace)
+    assert len(comparison.removed) == 0 and comparison.changes == ()
 
 
 def deliver_less(shop: Shop, keep: Callable[[str, dict[str, str], date | None], bool]) -> None:
@@ -131,7 +131,7 @@ def deliver_less(shop: Shop, keep: Callable[[str, dict[str, str], date | None], 
         shop.deliver(table, [row for row in shop.delivered(table) if keep(table, row, day_of(row[stamp]))])
 
 
-def test_who_was_let_go_of_as_old_keeps_the_history_until_the_project_says_that_sources_are_complete(
+def test_customers_dropped_as_old_keep_their_history_unless_sources_are_declared_complete(
     shop: Shop,
 ) -> None:
     """Sources that keep their newest days, and a customers' file of who has been here on one of them."""
@@ -139,30 +139,30 @@ def test_who_was_let_go_of_as_old_keeps_the_history_until_the_project_says_that_
     deliver_less(shop, lambda table, row, day: day is None or day > cut)
     lately = {row["customer_id"] for table in STAMPS if table != "customers" for row in shop.delivered(table)}
     deliver_less(shop, lambda table, row, day: row["customer_id"] in lately)
-    found = compare(shop.chain)
-    assert len(found.removed) == 0 and found.changes == ()
-    assert "FIRST" in found.missing.in_doubt.to_pylist()
+    comparison = compare(shop.workspace)
+    assert len(comparison.removed) == 0 and comparison.changes == ()
+    assert "FIRST" in comparison.missing.in_doubt.to_pylist()
     assert "sources_are_complete: true" in said(shop, "status")
     assert "sources_are_complete: true" in said(shop, "run", "--stale")
-    assert held(shop, "FIRST")
+    assert files_with(shop, "FIRST")
     shop.file.write_text("sources_are_complete: true\n" + shop.file.read_text(), encoding="utf-8")
     declared = Shop(shop.folder)
-    assert "FIRST" in compare(declared.chain).removed.to_pylist()
+    assert "FIRST" in compare(declared.workspace).removed.to_pylist()
     assert "will be in no table" in said(declared, "run", "--stale")
-    assert held(declared, "FIRST") == []
-    assert len(compare(declared.chain).removed) == 0 == len(compare(declared.chain).missing.in_doubt)
+    assert files_with(declared, "FIRST") == []
+    assert len(compare(declared.workspace).removed) == 0 == len(compare(declared.workspace).missing.in_doubt)
 
 
-def test_nobody_is_forgotten_where_one_of_several_exports_is_missing(shop: Shop) -> None:
+def test_nobody_is_removed_if_one_of_several_exports_is_missing(shop: Shop) -> None:
     """Every third customer in no table any more, on days that hold everything of the others."""
     names = sorted({row["customer_id"] for row in shop.delivered("transactions")})
     deliver_less(shop, lambda table, row, day: row["customer_id"] not in names[::3])
-    found = compare(shop.chain)
-    assert len(found.removed) == 0
-    assert set(names[::3]) & set(found.missing.in_doubt.to_pylist())
+    comparison = compare(shop.workspace)
+    assert len(comparison.removed) == 0
+    assert set(names[::3]) & set(comparison.missing.in_doubt.to_pylist())
 
 
-def test_nobody_is_forgotten_where_sources_keep_their_newest_days_and_are_cut_off(shop: Shop) -> None:
+def test_nobody_is_removed_if_sources_keep_their_newest_days_and_are_truncated(shop: Shop) -> None:
     low, high = START + timedelta(days=4), START + timedelta(days=7)
     inside = {
         r["customer_id"] for r in shop.delivered("transactions") if low <= (day_of(r["occurred_at"]) or low) <= high
@@ -173,17 +173,17 @@ def test_nobody_is_forgotten_where_sources_keep_their_newest_days_and_are_cut_of
             table == "exposures" or (row["customer_id"] in inside if day is None else low <= day <= high)
         ),
     )
-    found = compare(shop.chain)
-    assert found.changes and len(found.removed) == 0 < len(found.missing.in_doubt)
+    comparison = compare(shop.workspace)
+    assert comparison.changes and len(comparison.removed) == 0 < len(comparison.missing.in_doubt)
 
 
-def test_who_has_got_another_id_by_a_map_is_not_taken_for_removed(shop: Shop) -> None:
-    who, other = shop.rows("transactions", LAST)[0]["customer_id"], "ANEW"
+def test_a_customer_renamed_by_a_map_of_ids_does_not_count_as_removed(shop: Shop) -> None:
+    who, other = shop.rows("transactions", LAST)[0]["customer_id"], "RENAMED"
     (shop.data / "ids.csv").write_text(f"source_id,customer_id\n{who},{other}\n", encoding="utf-8")
     text = shop.file.read_text(encoding="utf-8")
     for table in STAMPS:
         text = text.replace(f"{table}.csv", f"{table}.csv, ids: {{path: {shop.name}/ids.csv}}")
     text = text.replace("customers.csv, ids", "customers.csv\n    ids")
     shop.file.write_text(text, encoding="utf-8")
-    found = compare(Shop(shop.folder).chain)
-    assert found.changes and len(found.removed) == 0 == len(found.missing.in_doubt)
+    comparison = compare(Shop(shop.folder).workspace)
+    assert comparison.changes and len(comparison.removed) == 0 == len(comparison.missing.in_doubt)

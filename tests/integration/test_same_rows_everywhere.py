@@ -37,29 +37,29 @@ def shops(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresSer
     """One shop for each way to deliver, after ingest and validation."""
     folder = tmp_path_factory.mktemp("everywhere")
     first = Shop.new(folder / "csv")
-    found = {"csv": first, **{kind: Shop(folder / kind) for kind in ("jsonl", "parquet", "postgres")}}
+    shops = {"csv": first, **{kind: Shop(folder / kind) for kind in ("jsonl", "parquet", "postgres")}}
     with duckdb.connect() as connection:
         for table in TABLES:
             types = _load(connection, first, table)
             for kind in ("csv", "jsonl", "parquet"):
-                path = found[kind].data / f"{table}.{kind}"
+                path = shops[kind].data / f"{table}.{kind}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 how = {"csv": "CSV, HEADER", "jsonl": "JSON", "parquet": "PARQUET, ROW_GROUP_SIZE 2048"}[kind]
                 connection.execute(f"COPY {table} TO '{path}' (FORMAT {how})")
             _into_postgres(postgres_server, table, types, first.data / f"{table}.csv")
     declared = first.file.read_text(encoding="utf-8")
-    for kind, shop in found.items():
+    for kind, shop in shops.items():
         text = declared
         for table in TABLES:
-            here = f"path: shop/{table}.{kind}"
+            location = f"path: shop/{table}.{kind}"
             if kind == "postgres":
-                here = f"connection: {postgres_server.dsn()}, table: shop_{table}"
+                location = f"connection: {postgres_server.dsn()}, table: shop_{table}"
             old = f"path: shop/{table}.csv"
-            text = text.replace(old, here if f"{{{old}" in text else here.replace(", ", "\n    "))
+            text = text.replace(old, location if f"{{{old}" in text else location.replace(", ", "\n    "))
         shop.file.parent.mkdir(parents=True, exist_ok=True)
         shop.file.write_text(text, encoding="utf-8")
         shop.execute("to_features", START, LAST)
-    return found
+    return shops
 
 
 def _load(connection: duckdb.DuckDBPyConnection, shop: Shop, table: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ def digest(rows: pa.Table) -> str:
 def test_every_way_to_deliver_gives_the_same_rows_in_the_same_order(shops: dict[str, Shop], table: str) -> None:
     hashes: dict[str, tuple[str, ...]] = {}
     for kind, shop in shops.items():
-        with shop.here():
+        with shop.environment():
             source = projects.load(str(shop.file)).source(table)
         assert source is not None and source.check() == []
         days = [source.rows(day, day) for day in (START, date(2024, 1, 15), LAST)]

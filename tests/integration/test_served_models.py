@@ -12,14 +12,14 @@ import pytest
 from tests.integration.shop import FRIDAY, Shop
 
 FAMILIES = ("value", "lifecycle", "layers", "transitions", "action-response")
-BESIDE = {"layers": ("customer_value", "lifecycle_stages"), "transitions": ("micro_segments",)}
+FURTHER_INPUTS = {"layers": ("customer_value", "lifecycle_stages"), "transitions": ("micro_segments",)}
 
 
 def read(shop: Shop, family: str, **options: Any) -> pd.DataFrame:
     """The lake's features of a day as pandas reads them; beside them the tables that a family looks at too."""
     folder = shop.folder / "lake" / shop.name
     rows = pd.read_parquet(folder / "customer_features" / f"day={FRIDAY}" / "part-0.parquet", **options)
-    for table in BESIDE.get(family, ()):
+    for table in FURTHER_INPUTS.get(family, ()):
         more = pd.read_parquet(folder / table / f"day={FRIDAY}" / "part-0.parquet", **options)
         more = more[more["is_primary"]] if "is_primary" in more else more
         rows = rows.merge(more, on="customer_id", validate="one_to_one")
@@ -30,7 +30,7 @@ def read(shop: Shop, family: str, **options: Any) -> pd.DataFrame:
 def test_the_rows_of_the_lake_are_served_without_any_conversion(friday: Shop, family: str) -> None:
     import mlflow
 
-    with friday.here():
+    with friday.environment():
         mlflow.set_registry_uri(friday.home.mlflow_uri)
         mlflow.set_tracking_uri(friday.home.mlflow_uri)
         served = mlflow.pyfunc.load_model(f"models:/{friday.name}.{family}/1")
@@ -45,7 +45,7 @@ def test_the_rows_of_the_lake_are_served_without_any_conversion(friday: Shop, fa
     assert len(shown) == 5 and shown.notna().all(axis=None)
 
 
-def test_nothing_that_mlflow_keeps_names_a_customer(friday: Shop) -> None:
+def test_nothing_that_mlflow_stores_names_a_customer(friday: Shop) -> None:
     kept = [path for path in (friday.folder / "mlartifacts").rglob("*") if path.is_file()]
     kept.append(friday.folder / "mlflow.db")
     known = {row["customer_id"].encode() for row in friday.delivered("customers")}

@@ -58,9 +58,9 @@ def test_nothing_after_a_wednesday_changes_any_table_up_to_it(shop: Shop, other_
     assert differences(shop.partitions(WEDNESDAY), other.partitions(WEDNESDAY)) == []
 
 
-def test_the_future_that_was_changed_is_another_one(shop: Shop, other_future: Shop) -> None:
+def test_the_changed_future_is_different(shop: Shop, other_future: Shop) -> None:
     """What was delivered for the time after Sunday does differ, in every table, or the two tests above show nothing."""
-    ours, theirs = shop.chain.sources, other_future.chain.sources
+    ours, theirs = shop.workspace.sources, other_future.workspace.sources
     for table in STAMPS:
         one, other = ours[table], theirs[table]
         assert one is not None and other is not None
@@ -75,7 +75,7 @@ def test_a_day_uses_the_last_week_that_ended_before_it(shop: Shop, tmp_path: Pat
     has its first fit.
     """
     short, fitted, sunday = WEEK_BEFORE - timedelta(days=7), WEEK_BEFORE, MONDAY - timedelta(days=1)
-    horizon = shop.chain.project.value.horizon_days
+    horizon = shop.workspace.project.value.horizon_days
     customers = {
         week: shop.table("customer_features", week + timedelta(days=6 - horizon)).num_rows for week in (short, fitted)
     }

@@ -37,15 +37,15 @@ def kiosk(home: Shop, before: dict[str, str]) -> Shop:
 
 def digests(folder: Path) -> dict[str, str]:
     """Stamp and digest of every file."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         path.relative_to(folder).as_posix(): f"{path.stat().st_mtime_ns} {sha256(path.read_bytes()).hexdigest()}"
-        for path in found
+        for path in files
     }
 
 
 def test_the_definitions_of_two_projects_share_nothing(home: Shop) -> None:
-    with home.here():
+    with home.environment():
         kiosk = replace(home, name="kiosk")
         both = build_defs(projects=[str(home.file), str(kiosk.file)]).get_repository_def()
         alone = [build_defs(projects=[str(one.file)]).get_repository_def() for one in (home, kiosk)]
@@ -70,17 +70,17 @@ def test_materializing_one_project_leaves_the_other_alone(
     assert home.registered() == friday.registered() and home.champions() == friday.champions()
     assert {name.partition(".")[0] for name in kiosk.registered()} == {"kiosk"}
     with home.instance() as instance:
-        for name in home.chain.stored:
-            event = instance.get_latest_materialization_event(home.chain.key(name))
+        for name in home.workspace.stored:
+            event = instance.get_latest_materialization_event(home.workspace.key(name))
             assert event is not None
             run = instance.get_run_by_id(event.run_id)
             assert run is not None and run.job_name.startswith("shop_"), name
 
 
-def test_tables_that_a_business_does_not_bring_have_no_assets_and_are_said(kiosk: Shop) -> None:
+def test_tables_that_a_business_does_not_provide_have_no_assets_and_are_listed(kiosk: Shop) -> None:
     """The chain works without them."""
     for table in ("customers", "events", "balances"):
-        assert not {table, f"raw_{table}"} & kiosk.chain.stored.keys()
+        assert not {table, f"raw_{table}"} & kiosk.workspace.stored.keys()
         assert not (kiosk.folder / "lake" / kiosk.name / table).exists()
     page = kiosk.rows("segment_atlas", MONDAY)[0]["page"]
     assert "customers" in page and "events" in page
@@ -104,8 +104,8 @@ def test_an_unsupported_effect_is_never_in_the_plan_which_says_why(kiosk: Shop) 
     unsupported = {key for key, row in effects.items() if row["evidence_level"] == "unsupported"}
     assert unsupported, "everything is supported: this shows nothing"
     plan = kiosk.rows("action_plan", MONDAY)
-    given = {(row["micro_segment_id"], row["action"]) for row in plan if row["action"] not in ("none", "control")}
-    assert not given & unsupported and given <= effects.keys()
+    treated = {(row["micro_segment_id"], row["action"]) for row in plan if row["action"] not in ("none", "control")}
+    assert not treated & unsupported and treated <= effects.keys()
     refused = {row["micro_segment_id"] for row in plan if row["action"] == "none"}
     assert refused
     for row in plan:

@@ -38,7 +38,9 @@ def run(
     return result.exit_code, result.output
 
 
-def test_a_stamp_that_nobody_declared_is_not_an_empty_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeclared_stamp_format_does_not_look_like_an_empty_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, said = run(tmp_path, monkeypatch, ["31.01.2024"] * 20)
     assert code == 1
     assert "20 of 20 rows of transactions belong to no day (occurred_at: not a time" in said
@@ -47,7 +49,7 @@ def test_a_stamp_that_nobody_declared_is_not_an_empty_business(tmp_path: Path, m
     assert list((tmp_path / "state/lake/odd_dates/quarantine/table=transactions/day=undated").glob("*.parquet"))
 
 
-def test_rows_older_than_the_project_are_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_older_than_the_project_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = run(tmp_path, monkeypatch, ["2023-06-01 10:00:00"] * 20 + ["2024-01-01 10:00:00"])
     assert code == 0, said
 
@@ -64,8 +66,8 @@ def test_a_newest_day_whose_stamps_cannot_be_read_is_not_published(
     )
     ran = typed("run", "-p", str(tmp_path / "odd.yaml"), "--from", "2024-01-30")
     assert ran.exit_code == 1
-    told = "refused and not written: 2024-01-30 (rows that no day can be read of and that may be this day's ×30)"
-    assert f"1 day of transactions was {told}" in ran.output
+    refusal = "refused and not written: 2024-01-30 (rows whose day cannot be read and that may belong to this day ×30)"
+    assert f"1 day of transactions was {refusal}" in ran.output
     assert "The last good day before can be made: microseg run" in ran.output
     assert "--from 2024-01-29 --to 2024-01-29" in ran.output
     lake = tmp_path / "state/lake/odd_dates"
@@ -81,7 +83,7 @@ def test_a_newest_day_whose_stamps_cannot_be_read_is_not_published(
     assert (lake / "transactions/day=2024-01-30/part-0.parquet").exists()
 
 
-def test_a_source_that_has_lost_half_of_its_days_stops_everything_and_makes_nothing_stale(
+def test_a_source_that_has_lost_half_of_its_days_stops_the_run_and_makes_nothing_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps = [f"2024-01-{n:02}" for n in range(1, 11) for _ in range(30)]
@@ -97,7 +99,7 @@ def test_a_source_that_has_lost_half_of_its_days_stops_everything_and_makes_noth
     assert "--stale" not in typed("status", "-p", project).output
 
 
-def test_where_rows_have_no_order_those_that_are_new_count_against_what_is_new(
+def test_without_an_order_new_undated_rows_count_against_new_days(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = PROJECT.replace("{path: sales.csv}", "{files: {sales: sales.csv}, query: SELECT * FROM sales}")
@@ -111,9 +113,7 @@ def test_where_rows_have_no_order_those_that_are_new_count_against_what_is_new(
     assert code == 1 and "2024-01-21 (rows that no day can be read of" in again, "asking again does not make it good"
 
 
-def test_rows_without_a_day_that_were_mended_meanwhile_do_not_excuse_as_many_new_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_corrected_undated_rows_do_not_offset_as_many_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = PROJECT.replace("{path: sales.csv}", "{files: {sales: sales.csv}, query: SELECT * FROM sales}")
     good = [f"2024-01-{n:02}" for n in range(1, 11) for _ in range(30)]
     assert run(tmp_path, monkeypatch, [*good, *[""] * 10], project=project, day="2024-01-10")[0] == 0

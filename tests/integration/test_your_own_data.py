@@ -58,15 +58,15 @@ def commands() -> list[str]:
 
 def outputs() -> dict[str, list[str]]:
     """Command to the lines that the page shows of its output; a line `…` stands for what was left out."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL):
         command = ""
         for line in block.splitlines():
             if line.startswith("$ "):
                 command = line.removeprefix("$ ")
             elif line.strip() not in ("", "…"):
-                found.setdefault(command, []).append(line)
-    return found
+                names.setdefault(command, []).append(line)
+    return names
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Line:
+class SourceLine:
     """A row's cells as texts, how its line is damaged, and the tag that is found in what is left of it."""
 
     cells: dict[str, str | None]
@@ -66,7 +66,7 @@ class Delivery:
     name: str
     content: bytes = b""
     kinds: list[str] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[SourceLine] = field(default_factory=list)
     mapping: dict[str, str | bool | int | float] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     refused: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ DAMAGES = {"csv": CSV_DAMAGES, "jsonl": JSON_DAMAGES}
 # ---------------------------------------------------------------- files
 
 
-def deliver(random: Random, shape: Shape, table: Table, columns: list[str], lines: Sequence[Line]) -> Delivery:
+def deliver(random: Random, shape: Shape, table: Table, columns: list[str], lines: Sequence[SourceLine]) -> Delivery:
     """Write the rows, whole or damaged."""
     out = Delivery(shape.name)
     fatal = random.random() < 0.2
@@ -133,7 +133,7 @@ def deliver(random: Random, shape: Shape, table: Table, columns: list[str], line
 
 
 def _other_columns(
-    random: Random, table: Table, columns: list[str], lines: Sequence[Line], out: Delivery, fatal: bool
+    random: Random, table: Table, columns: list[str], lines: Sequence[SourceLine], out: Delivery, fatal: bool
 ) -> list[str]:
     tags = {name for line in lines if line.tag for name, text in line.cells.items() if text == line.tag}
     required = [name for name in columns if table[name].required]
@@ -165,7 +165,7 @@ def _other_columns(
 
 
 def _csv(
-    random: Random, table: Table, names: dict[str, str], lines: Sequence[Line], out: Delivery, fatal: bool
+    random: Random, table: Table, names: dict[str, str], lines: Sequence[SourceLine], out: Delivery, fatal: bool
 ) -> None:
     delimiter = random.choice([",", ",", ",", ";", "\t", "|"])
     quoting = random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
@@ -213,7 +213,7 @@ def _csv(
 
 
 def _json_lines(
-    random: Random, table: Table, names: dict[str, str], lines: Sequence[Line], out: Delivery, fatal: bool
+    random: Random, table: Table, names: dict[str, str], lines: Sequence[SourceLine], out: Delivery, fatal: bool
 ) -> None:
     ends = random.choice(["LF", "LF", "CRLF", "mixed line ends"])
     out.kinds += [ends] if ends != "LF" else []
@@ -231,10 +231,10 @@ def _json_lines(
 
     parts = [b""]
     for line in lines:
-        given = {name: line.cells.get(name, "x") for name in names}
+        cells = {name: line.cells.get(name, "x") for name in names}
         fields = (
             f"{json.dumps(names[name])}: {written(name, text)}"
-            for name, text in given.items()
+            for name, text in cells.items()
             if text is not None or line.damage or random.random() < 0.5
         )
         parts.append(_damaged(line, f"{{{', '.join(fields)}}}".encode(), JSON_DAMAGES, b"", out))
@@ -257,7 +257,7 @@ def _json_lines(
 
 
 def _damaged(
-    line: Line,
+    line: SourceLine,
     plain: bytes,
     damages: dict[str, Damage],
     delimiter: bytes,
@@ -272,8 +272,8 @@ def _damaged(
 
 
 def _tag(content: bytes) -> str:
-    found = TAG.search(content.decode("utf-8", "replace"))
-    return found[0] if found else ""
+    match = TAG.search(content.decode("utf-8", "replace"))
+    return match[0] if match else ""
 
 
 def _join(random: Random, parts: list[bytes], end: bytes, out: Delivery, cut_before: bytes) -> None:
@@ -299,9 +299,9 @@ def _break_packed(random: Random, out: Delivery) -> None:
         out.content = out.content[: random.randrange(1, len(out.content) - 1)]
         out.kinds.append("cut gzip")
     else:
-        place = random.randrange(20, len(out.content) - 10)
-        flipped = out.content[place] ^ (1 << random.randrange(8))
-        out.content = out.content[:place] + bytes([flipped]) + out.content[place + 1 :]
+        position = random.randrange(20, len(out.content) - 10)
+        flipped = out.content[position] ^ (1 << random.randrange(8))
+        out.content = out.content[:position] + bytes([flipped]) + out.content[position + 1 :]
         out.kinds.append("a changed bit in gzip")
     out.refused = (out.name,)
 
@@ -323,7 +323,7 @@ def _break_parquet(random: Random, out: Delivery) -> None:
     out.refused = () if kind == "no rows" else (out.name,)
 
 
-def _parquet(random: Random, table: Table, names: dict[str, str], lines: Sequence[Line], out: Delivery) -> bytes:
+def _parquet(random: Random, table: Table, names: dict[str, str], lines: Sequence[SourceLine], out: Delivery) -> bytes:
     """Columns are of their own type where all their cells allow it; else, or at times, they are texts."""
     arrays = []
     for name in names:
@@ -344,13 +344,13 @@ def _parquet(random: Random, table: Table, names: dict[str, str], lines: Sequenc
 
 
 def _typed(random: Random, type_: str, texts: Sequence[str | None]) -> pa.Array:
-    given = [text.strip() or None if text is not None else None for text in texts]
+    cells = [text.strip() or None if text is not None else None for text in texts]
     if type_ == "double":
-        return pa.array([None if text is None else float(text) for text in given], pa.float64())
-    if type_ == "boolean" and set(given) <= {"true", "false", None}:
-        return pa.array([None if text is None else text == "true" for text in given], pa.bool_())
-    if type_ == "timestamp" and all(text is None or _STAMP.fullmatch(text) for text in given):
-        stamps = [None if text is None else datetime.fromisoformat(text) for text in given]
+        return pa.array([None if text is None else float(text) for text in cells], pa.float64())
+    if type_ == "boolean" and set(cells) <= {"true", "false", None}:
+        return pa.array([None if text is None else text == "true" for text in cells], pa.bool_())
+    if type_ == "timestamp" and all(text is None or _STAMP.fullmatch(text) for text in cells):
+        stamps = [None if text is None else datetime.fromisoformat(text) for text in cells]
         years = [stamp.year for stamp in stamps if stamp is not None]
         units = ["us", "ms", "s", *(["ns"] * 3 if years and min(years) >= 1678 and max(years) < 2262 else [])]
         return pa.array(stamps, pa.timestamp(random.choice(units)))

@@ -42,48 +42,48 @@ def in_order(
     pieces = [[day] for day in days if day > LAST or not at_once]
     if at_once:
         pieces = [[day for day in days if day <= LAST], *pieces]
-    found = one_by_one(engine, table, rows, pieces, spec)
+    rows_one_by_one = one_by_one(engine, table, rows, pieces, spec)
     return Validation(
-        pa.concat_tables([one.accepted for one in found]),
-        pa.concat_tables([one.refused for one in found]),
-        {day: verdict for one in found for day, verdict in one.verdicts.items()},
+        pa.concat_tables([one.accepted for one in rows_one_by_one]),
+        pa.concat_tables([one.refused for one in rows_one_by_one]),
+        {day: verdict for one in rows_one_by_one for day, verdict in one.verdicts.items()},
     )
 
 
 def judge(case: Case, folder: Path, engine: DuckDB, validate: Validate | None = None) -> list[str]:
-    """Every way in which what came is not what must come; nothing, if all is as it must be."""
+    """Every way in which the result differs from what is expected; empty if it does not."""
     (folder / case.delivery.name).write_bytes(case.delivery.content)
     before = sorted(folder.rglob("*"))
     source = Source(case.table, case.spec, project_zone=case.zone.key, start=START, base=folder)
     validate = validate or partial(in_order, at_once=case.number % 4 < 2)
-    found = _refused(case, source) if case.expected.refused else _read(case, source, engine, validate)
+    problems = _refused(case, source) if case.expected.refused else _read(case, source, engine, validate)
     if sorted(folder.rglob("*")) != before:
-        found.append("something was written beside the file")
-    return found
+        problems.append("something was written beside the file")
+    return problems
 
 
 def _refused(case: Case, source: Source) -> list[str]:
-    found = []
+    faults = []
     problems = [problem for problem in source.check() if problem.is_error]
     if len(problems) != len(case.expected.refused):
-        found.append(f"{len(problems)} problems are told instead of {len(case.expected.refused)}: {problems}")
+        faults.append(f"{len(problems)} problems are reported instead of {len(case.expected.refused)}: {problems}")
     unnamed = [one for one in case.expected.refused if not any(one in str(problem) for problem in problems)]
-    found += [f"no problem names {one}: {problems}" for one in unnamed]
+    faults += [f"no problem names {one}: {problems}" for one in unnamed]
     for problem in problems:
         said = str(problem)
         if not said.isprintable() or len(said) > 500 or "Traceback" in said:
-            found.append(f"no sentence to be read: {said!r:.300}")
+            faults.append(f"no sentence to be read: {said!r:.300}")
         if not any(remedy in said for remedy in REMEDIES):
-            found.append(f"does not say what to do: {said}")
+            faults.append(f"does not say what to do: {said}")
     for read in (lambda: source.rows(START, LAST), source.undated, source.counts_by_day):
         try:
             read()
         except SourceError as error:
             if str(error) != "\n".join(map(str, problems)):
-                found.append(f"reading says something else than checking: {error}")
+                faults.append(f"reading says something else than checking: {error}")
         else:
-            found.append("a file that must be refused was read")
-    return found
+            faults.append("a file that must be refused was read")
+    return faults
 
 
 def _read(case: Case, source: Source, engine: DuckDB, validate: Validate) -> list[str]:
@@ -97,48 +97,51 @@ def _read(case: Case, source: Source, engine: DuckDB, validate: Validate) -> lis
     days = sorted({START + timedelta(days=n) for n in range((LAST - START).days + 1)} | set(rows["day"].to_pylist()))
     result = validate(engine, case.table, rows, days, LENIENT)
     refused = result.refused.to_pylist() + undated_as_refused(case.table.name, undated).to_pylist()
-    found = _sums(case, source, rows, undated, result.accepted.num_rows + len(refused))
+    faults = _sums(case, source, rows, undated, result.accepted.num_rows + len(refused))
     quarantined = Counter((row["rule"], _tag_of(row["row"])) for row in refused)
     expected, accepted = _expected(case, result.accepted)
-    came = Counter(map(comparable, tuples(result.accepted)))
-    found += [f"must be accepted, {n} times: {row!r:.400}" for row, n in (accepted - came).items()]
-    found += [f"was accepted in other words: {row!r:.400}" for row, n in (came - accepted).items()]
-    found += [f"must be quarantined: {entry}" for entry in (expected - quarantined).elements()]
-    found += [f"was quarantined: {entry}" for entry in (quarantined - expected).elements()]
-    found += [f"came from {row['source']!r}" for row in refused if row["source"] != case.delivery.name]
-    return found
+    actual = Counter(map(comparable, tuples(result.accepted)))
+    faults += [f"must be accepted, {n} times: {row!r:.400}" for row, n in (accepted - actual).items()]
+    faults += [f"was accepted in other words: {row!r:.400}" for row, n in (actual - accepted).items()]
+    faults += [f"must be quarantined: {entry}" for entry in (expected - quarantined).elements()]
+    faults += [f"was quarantined: {entry}" for entry in (quarantined - expected).elements()]
+    faults += [f"came from {row['source']!r}" for row in refused if row["source"] != case.delivery.name]
+    return faults
 
 
 def _expected(case: Case, accepted: pa.Table) -> tuple[Counter[tuple[str, str]], Counter[Any]]:
-    """What must be quarantined under which rule, and what must be accepted. Of two rows with the same key either may
-    be the one that is: the one that is there counts. Both are none where an earlier day has accepted their id."""
+    """The rows to be quarantined, by rule, and the rows to be accepted.
+
+    Of two rows with the same key, either may be accepted: the expectation follows the result. If an earlier day has
+    accepted their id, neither may be.
+    """
     quarantined: Counter[tuple[str, str]] = Counter()
     expected: Counter[Any] = Counter()
-    came = set(map(comparable, tuples(accepted)))
+    actual = set(map(comparable, tuples(accepted)))
     lost: list[Row] = []
-    for first, second in case.expected.twins:
-        is_there = [comparable(row.values(case.table, case.zone)) in came for row in (first, second)]
+    for first, second in case.expected.duplicates:
+        is_there = [comparable(row.values(case.table, case.zone)) in actual for row in (first, second)]
         lost.append(first if is_there == [False, True] else second)
     lost += case.expected.repeated(case.table, case.zone)
     key = ", ".join(case.table.key or ("transaction_id",))
     for row in case.expected.rows:
-        is_twin = any(row is one for one in lost)
-        if row.rule or is_twin:
-            quarantined[(f"{key}: duplicate" if is_twin else row.rule or "", row.tag)] += 1
+        is_duplicate = any(row is one for one in lost)
+        if row.rule or is_duplicate:
+            quarantined[(f"{key}: duplicate" if is_duplicate else row.rule or "", row.tag)] += 1
         else:
             expected[comparable(row.values(case.table, case.zone))] += 1
     return quarantined, expected
 
 
-def _sums(case: Case, source: Source, rows: pa.Table, undated: pa.Table, told: int) -> list[str]:
-    found = []
-    if told != len(case.expected.rows):
-        found.append(f"{len(case.expected.rows)} rows came in, {told} are accepted or quarantined")
+def _sums(case: Case, source: Source, rows: pa.Table, undated: pa.Table, accounted: int) -> list[str]:
+    faults = []
+    if accounted != len(case.expected.rows):
+        faults.append(f"{len(case.expected.rows)} rows came in, {accounted} are accepted or quarantined")
     counted = sum(source.counts_by_day()["rows"].to_pylist())
     no_rows = pc.sum(pc.equal(undated["problem"], NO_ROW)).as_py() or 0
     if counted + no_rows != rows.num_rows + undated.num_rows:
-        found.append(f"counted {counted} rows of {rows.num_rows} dated and {undated.num_rows - no_rows} undated ones")
-    return found
+        faults.append(f"counted {counted} rows of {rows.num_rows} dated and {undated.num_rows - no_rows} undated ones")
+    return faults
 
 
 def tuples(table: pa.Table) -> list[tuple[Any, ...]]:
@@ -151,5 +154,5 @@ def comparable(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _tag_of(row: str) -> str:
     """The tag in a quarantined row, whose JSON must be readable."""
-    found = TAG.search(json.dumps(json.loads(row), ensure_ascii=False))
-    return found[0] if found else ""
+    match = TAG.search(json.dumps(json.loads(row), ensure_ascii=False))
+    return match[0] if match else ""

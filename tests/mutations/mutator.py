@@ -17,7 +17,7 @@ from microseg_assets.sources import TableSpec, input_table
 from ml.tables import Table
 from tests.mutations import cells, files
 from tests.mutations.cells import START, Cell
-from tests.mutations.files import Delivery, Line
+from tests.mutations.files import Delivery, SourceLine
 
 NO_ROW = "line: not a row of the file"
 ATTRIBUTES = {"tag": "string", "age": "double", "vip": "boolean"}
@@ -65,13 +65,13 @@ class Expectation:
     ----------
     refused : what its one error must name, for each problem of it; empty if it must be read
     rows : all rows that the file holds, or lines that are none
-    twins : pairs of rows with the same key in the same day: one of each is accepted, the other a duplicate
-    again : rows with the same transaction's id on several days: all but those of the first day are duplicates
+    duplicates : pairs of rows with the same key in the same day: one of each is accepted, the other a duplicate
+    id_repeats : rows with the same transaction's id on several days: all but those of the first day are duplicates
     """
 
     rows: list[Row] = field(default_factory=list)
-    twins: list[tuple[Row, Row]] = field(default_factory=list)
-    again: list[Row] = field(default_factory=list)
+    duplicates: list[tuple[Row, Row]] = field(default_factory=list)
+    id_repeats: list[Row] = field(default_factory=list)
     refused: tuple[str, ...] = ()
 
     def repeated(self, table: Table, zone: ZoneInfo, accepted: Collection[date] | None = None) -> list[Row]:
@@ -81,7 +81,7 @@ class Expectation:
         ----------
         accepted : the days that were not refused; all by default
         """
-        days = [(row, _day(row, table, zone)) for row in self.again if not row.rule]
+        days = [(row, _day(row, table, zone)) for row in self.id_repeats if not row.rule]
         days = [(row, day) for row, day in days if accepted is None or day in accepted]
         first = min((day for _, day in days), default=START)
         return [row for row, day in days if day > first]
@@ -113,14 +113,14 @@ def case(seed: int, number: int) -> Case:
     shape = files.shape(random)
     rows = [_row(random, table, zone, n) for n in range(random.randrange(8, 36))]
     kinds = _break_cells(random, table, zone, rows)
-    twins, again, more = _repeat(random, table, zone, rows)
+    duplicates, id_repeats, more = _repeat(random, table, zone, rows)
     kinds += more
     if shape.format != "parquet":
         kinds += _break_lines(random, rows, shape)
     random.shuffle(rows)
-    expected = Expectation(rows, twins, again)
+    expected = Expectation(rows, duplicates, id_repeats)
     columns = [column for column in table.names if column in rows[0].cells]
-    lines = [Line({k: c.text for k, c in row.cells.items()}, row.tag, row.line) for row in rows]
+    lines = [SourceLine({k: c.text for k, c in row.cells.items()}, row.tag, row.line) for row in rows]
     delivery = files.deliver(random, shape, table, columns, lines)
     kinds += delivery.kinds
     for dropped in delivery.dropped:
@@ -187,9 +187,9 @@ def _repeat(
     fourth.rule = fourth.cells[key].rule
     for row in (first, second, third, fourth):
         row.is_touched = True
-    again = [first, second, third] if key == "transaction_id" else []
-    kinds = [f"duplicate {key}", f"missing {key}", *(["transaction_id again on another day"] if again else [])]
-    return [(first, second)], again, kinds
+    id_repeats = [first, second, third] if key == "transaction_id" else []
+    kinds = [f"duplicate {key}", f"missing {key}", *(["transaction_id again on another day"] if id_repeats else [])]
+    return [(first, second)], id_repeats, kinds
 
 
 def _day(row: Row, table: Table, zone: ZoneInfo) -> date:
@@ -214,18 +214,18 @@ def _adapt(expected: Expectation, delivery: Delivery, table: Table) -> None:
     """What the file as a whole makes of the rows."""
     expected.refused = delivery.refused
     if delivery.is_without_rows:
-        expected.rows, expected.twins, expected.again = [], [], []
+        expected.rows, expected.duplicates, expected.id_repeats = [], [], []
         return
     for row, line in zip(expected.rows, delivery.lines, strict=True):
         if line.is_cut:
             row.rule = NO_ROW
-            expected.twins = [pair for pair in expected.twins if row not in pair]
+            expected.duplicates = [pair for pair in expected.duplicates if row not in pair]
         if row.rule == NO_ROW:
             row.tag = line.tag
     for dropped in delivery.dropped:
         _forgive(expected, [row for row in expected.rows if row.rule and row.rule.startswith(f"{dropped}:")])
         if dropped == "transaction_id":
-            expected.twins, expected.again = [], []
+            expected.duplicates, expected.id_repeats = [], []
 
 
 def _forgive(expected: Expectation, rows: Iterable[Row]) -> None:

@@ -75,8 +75,8 @@ def run(one: Case, folder: Path) -> Result:
 
 
 def lake(state: Path, one: Case, table: str) -> dict[str, Path]:
-    found = (state / "lake" / f"p{one.number}" / table).glob("*/part-0.parquet")
-    return {path.parent.name.partition("=")[2]: path for path in found}
+    paths = (state / "lake" / f"p{one.number}" / table).glob("*/part-0.parquet")
+    return {path.parent.name.partition("=")[2]: path for path in paths}
 
 
 @pytest.mark.parametrize("number", chosen(True, REFUSED))
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_used_ends_in_its_error_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("number", chosen(False, READ))
-def test_a_file_with_broken_rows_gives_good_days_whole_and_refused_ones_not_at_all(
+def test_a_file_with_broken_rows_gives_accepted_days_whole_and_refused_days_not_at_all(
     number: int, folder: Path, state: Path
 ) -> None:
     one = case(SEED, number)
@@ -114,17 +114,17 @@ def test_a_file_with_broken_rows_gives_good_days_whole_and_refused_ones_not_at_a
         return
     days = {str(date.fromordinal(START.toordinal() + n)) for n in range((LAST - START).days + 1)}
     assert written.keys() == days - refused
-    twins = [row for pair in one.expected.twins for row in pair]
+    duplicates = [row for pair in one.expected.duplicates for row in pair]
     repeated = one.expected.repeated(one.table, one.zone, {date.fromisoformat(day) for day in written})
     for day, path in written.items():
-        came = Counter(map(comparable, tuples(pq.ParquetFile(path).read())))
+        actual = Counter(map(comparable, tuples(pq.ParquetFile(path).read())))
         rows = [
             row for row in one.expected.rows
             if not row.rule and row not in repeated and str(row.values(one.table, one.zone)[-1]) == day
         ]  # fmt: skip
-        certain = Counter(comparable(r.values(one.table, one.zone)[:-1]) for r in rows if r not in twins)
-        assert not certain - came, "accepted unchanged"
-        assert sum(came.values()) == len(rows) - len([pair for pair in one.expected.twins if pair[0] in rows])
+        certain = Counter(comparable(r.values(one.table, one.zone)[:-1]) for r in rows if r not in duplicates)
+        assert not certain - actual, "accepted unchanged"
+        assert sum(actual.values()) == len(rows) - len([pair for pair in one.expected.duplicates if pair[0] in rows])
     quarantined = lake(state, one, "quarantine/table=transactions")
     rules = Counter(rule for path in quarantined.values() for rule in pq.ParquetFile(path).read()["rule"].to_pylist())
     assert rules[NO_ROW] == sum(row.rule == NO_ROW for row in one.expected.rows)

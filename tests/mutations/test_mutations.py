@@ -35,7 +35,7 @@ def engine() -> DuckDB:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_what_is_broken_is_refused_by_its_rule_and_all_else_is_accepted_unchanged(
+def test_broken_rows_are_refused_by_their_rule_and_all_others_are_accepted_unchanged(
     chunk: int, engine: DuckDB, tmp_path: Path
 ) -> None:
     wrong = []
@@ -89,22 +89,22 @@ def accepts_all(engine: Any, table: Any, rows: pa.Table, days: Any, spec: Any) -
 
 
 def loses_a_row(engine: Any, table: Any, rows: pa.Table, days: Any, spec: Any) -> Validation:
-    found = validate(engine, table, rows, days, spec)
-    return dataclasses.replace(found, accepted=found.accepted.slice(1))
+    result = validate(engine, table, rows, days, spec)
+    return dataclasses.replace(result, accepted=result.accepted.slice(1))
 
 
 def bends_a_value(engine: Any, table: Any, rows: pa.Table, days: Any, spec: Any) -> Validation:
-    found = validate(engine, table, rows, days, spec)
-    amounts = pa.array([value + 0.01 for value in found.accepted["amount"].to_pylist()])
-    place = found.accepted.column_names.index("amount")
-    return dataclasses.replace(found, accepted=found.accepted.set_column(place, "amount", amounts))
+    result = validate(engine, table, rows, days, spec)
+    amounts = pa.array([value + 0.01 for value in result.accepted["amount"].to_pylist()])
+    position = result.accepted.column_names.index("amount")
+    return dataclasses.replace(result, accepted=result.accepted.set_column(position, "amount", amounts))
 
 
 def names_another_rule(engine: Any, table: Any, rows: pa.Table, days: Any, spec: Any) -> Validation:
-    found = validate(engine, table, rows, days, spec)
-    place = found.refused.column_names.index("rule")
-    other = pa.array(["amount: too odd"] * found.refused.num_rows, pa.string())
-    return dataclasses.replace(found, refused=found.refused.set_column(place, "rule", other))
+    result = validate(engine, table, rows, days, spec)
+    position = result.refused.column_names.index("rule")
+    other = pa.array(["amount: too odd"] * result.refused.num_rows, pa.string())
+    return dataclasses.replace(result, refused=result.refused.set_column(position, "rule", other))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def names_another_rule(engine: Any, table: Any, rows: pa.Table, days: Any, spec:
         (names_another_rule, "must be quarantined"),
     ],
 )
-def test_a_validation_that_does_less_is_found_out(
+def test_a_weakened_validation_is_detected(
     lenient: Callable[..., Validation], says: str, engine: DuckDB, tmp_path: Path
 ) -> None:
     def is_judged(one: Case) -> bool:
@@ -128,7 +128,7 @@ def test_a_validation_that_does_less_is_found_out(
     assert any(says in said for said in judge(one, tmp_path, engine, lenient))
 
 
-def test_a_wrong_expectation_is_found_out(engine: DuckDB, tmp_path: Path) -> None:
+def test_a_wrong_expectation_is_detected(engine: DuckDB, tmp_path: Path) -> None:
     one = first(is_read)
     row = next(row for row in one.expected.rows if not row.rule)
     row.rule = "amount: not a number"

@@ -55,9 +55,9 @@ def eventually(what: str, look: Callable[[], T | None], *, seconds: float = 30) 
     """The first answer that is one; pages are drawn when their data have come."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
-        if found:
-            return found
+        result = look()
+        if result:
+            return result
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.1)
 
@@ -76,14 +76,14 @@ def environment(home: Path) -> dict[str, str]:
 
 def processes_of(home: Path) -> dict[int, str]:
     """Living processes that were started over a state folder, whoever their parent is by now."""
-    mark, found = f"MICROSEG_HOME={home}".encode(), {}
+    mark, processes = f"MICROSEG_HOME={home}".encode(), {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:150]
+                processes[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:150]
         except OSError:
             continue  # gone, or somebody else's
-    return found
+    return processes
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +202,8 @@ def test_nobody_but_this_machine_can_reach_them(servers: Servers) -> None:
     ports = {int(address.rpartition(":")[2]) for address in (servers.dagster, servers.mlflow)}
     listening = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        place, state = line.split()[1], line.split()[3]
-        host, _, port = place.partition(":")
+        name, state = line.split()[1], line.split()[3]
+        host, _, port = name.partition(":")
         if state == "0A" and int(port, 16) in ports:
             listening[int(port, 16)] = host
     assert listening == dict.fromkeys(ports, "0100007F")
@@ -220,7 +220,7 @@ def test_the_lineage_of_an_asset_shows_what_it_reads_and_its_readers(servers: Se
 
 def test_a_materialized_day_shows_its_metadata(servers: Servers, see: Callable[..., str]) -> None:
     text = see(f"{servers.dagster}/assets/shop/customer_value?view=partitions&partition={NEWEST}",
-               "Materialized (3)", "Metadata", "dagster/partition_row_count", "model", "why")  # fmt: skip
+               "Materialized (3)", "Metadata", "dagster/partition_row_count", "model", "reason")  # fmt: skip
     rows = re.search(r"dagster/partition_row_count\s+(\d+)", text)
     assert rows and int(rows[1]) > 50
 
@@ -255,14 +255,14 @@ def names(atlas: Chrome) -> list[str]:
     return shown
 
 
-def test_the_atlas_opens_without_an_error_and_asks_nobody_for_anything(atlas: Chrome) -> None:
+def test_the_atlas_opens_without_an_error_and_makes_no_requests(atlas: Chrome) -> None:
     assert [entry for entry in atlas.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     fetched = atlas.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in fetched if not name.startswith("data:")] == [], "one self-contained page"
     assert len(names(atlas)) > 3
 
 
-def test_the_filter_leaves_what_has_the_word_and_clearing_it_brings_all_back(atlas: Chrome) -> None:
+def test_the_filter_keeps_rows_with_the_word_and_clearing_it_restores_all(atlas: Chrome) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
@@ -280,7 +280,7 @@ def test_the_filter_leaves_what_has_the_word_and_clearing_it_brings_all_back(atl
     assert names(atlas) == before
 
 
-def test_a_press_on_a_heading_sorts_and_another_one_turns_it_round(atlas: Chrome) -> None:
+def test_a_click_on_a_heading_sorts_and_another_reverses_the_order(atlas: Chrome) -> None:
     from selenium.webdriver.common.by import By
 
     table = max(
@@ -293,14 +293,14 @@ def test_a_press_on_a_heading_sorts_and_another_one_turns_it_round(atlas: Chrome
         )
         return [float(text.replace(",", "")) for text in shown]
 
-    given = customers()
-    assert len(set(given)) > 1
+    by_id = customers()
+    assert len(set(by_id)) > 1
     heading = next(h for h in table.find_elements(By.CSS_SELECTOR, "thead button") if h.text.startswith("Customers"))
     atlas.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", heading)
     heading.click()
-    assert customers() == sorted(given, reverse=True)
+    assert customers() == sorted(by_id, reverse=True)
     heading.click()
-    assert customers() == sorted(given)
+    assert customers() == sorted(by_id)
     assert atlas.get_log("browser") == []
 
 
