@@ -36,14 +36,14 @@ def quick() -> None:
 
 def write_simulated_shop(home: Home) -> Path:
     """Files and project file of the simulated shop, in the state folder; the same ones every time."""
-    from ml.simulate import SimulationSpec, simulate, write
+    from ml.simulate import ShopSpec, simulate, write
 
     projects_folder = home.folder / "projects"
     projects_folder.mkdir(parents=True, exist_ok=True)
     folder, file = projects_folder / QUICK_PROJECT, projects_folder / f"{QUICK_PROJECT}.yaml"
     with file_lock(projects_folder / LOCK):
         if not file.exists():
-            spec = SimulationSpec()
+            spec = ShopSpec()
             write(simulate(spec), folder)
             text = (SHIPPED.parent / "templates" / f"{QUICK_PROJECT}.yaml").read_text(encoding="utf-8")
             file.write_text(text, encoding="utf-8")

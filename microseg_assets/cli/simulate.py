@@ -43,14 +43,20 @@ def simulate(
     ProjectError
         If the business cannot be, or the folder holds what is not an earlier simulation's.
     """
-    from ml.simulate.business import BusinessSpec, write_business
+    from ml.simulate import BusinessSpec, write_blocks
 
     value = _value_settings(days)
     try:
         spec = BusinessSpec(
-            preset, customers, days, start.isoformat(), seed, randomised=randomised, horizon_days=value["horizon"]
+            preset=preset,
+            customers=customers,
+            days=days,
+            start=start.isoformat(),
+            seed=seed,
+            randomised=randomised,
+            horizon_days=value["horizon"],
         )
-        write_business(spec, folder, format=format, workers=workers, told=told)
+        write_blocks(spec, folder, format=format, workers=workers, report=told)
     except (ValueError, FileExistsError) as error:
         raise ProjectError(str(error)) from None
     name = f"simulated_{preset}"

@@ -68,10 +68,11 @@ def purchases(kind: Kind, customers: int, seed: int, *, years: int = 1) -> tuple
 
 
 def _orders(kind: Preset, customers: int, years: int, random: Any) -> tuple[Array, Array]:
-    from ml.simulate.business import BLOCK, BusinessSpec
+    from ml.simulate import BLOCK, BusinessSpec
     from ml.simulate.business.activity import campaigns, orders_of, stages_of
+    from ml.simulate.business.orders import by_week, seconds_in_week
     from ml.simulate.business.people import people_of
-    from ml.simulate.business.rows import DAY, by_week, seconds_in_week
+    from ml.simulate.vocabulary import DAY
 
     if customers > BLOCK:
         raise ValueError(f"at most {BLOCK} customers, a block")
@@ -192,7 +193,7 @@ def agreement_by_stage(kind: Preset, customers: int, seed: int, true: int, spec:
 
 def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[CustomerHistory, pa.Table]:
     """History of a preset's first year, and the latent stage of each customer on its last day."""
-    from ml.simulate.business import BusinessSpec, block, facts_of
+    from ml.simulate import BusinessSpec, block
 
     drawn = block(BusinessSpec(preset=kind, customers=customers, days=YEAR, start=START.isoformat(), seed=seed), 0)
     truth = engine.query(
@@ -201,7 +202,7 @@ def business(engine: DuckDB, kind: Preset, customers: int, seed: int) -> tuple[C
         {"day": END},
         spells=drawn.truth["stages"],
     )
-    return facts_of(engine, drawn), truth
+    return drawn.history(engine), truth
 
 
 def report(customers: int = 5_000, seeds: int = 5) -> Iterator[str]:

@@ -40,12 +40,12 @@ class Measured:
 
 def measure(seeds: Iterable[int] = range(SEEDS)) -> list[Measured]:
     """The moments of every world over these seeds, in the table's order."""
-    found: dict[tuple[str, str], list[Moment]] = {}
+    by_name: dict[tuple[str, str], list[Moment]] = {}
     for world, draw in WORLDS.items():
         for seed in seeds:
             for moment in draw(seed).moments():
-                found.setdefault((world, moment.name), []).append(moment)
-    return [Measured(world, tuple(moments)) for (world, _), moments in found.items()]
+                by_name.setdefault((world, moment.name), []).append(moment)
+    return [Measured(world, tuple(moments)) for (world, _), moments in by_name.items()]
 
 
 def table(measured: Sequence[Measured]) -> str:

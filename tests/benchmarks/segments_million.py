@@ -51,7 +51,7 @@ from ml.segments import (
     profiles,
 )
 from ml.segments.identity import matched_letters
-from ml.simulate.business import BusinessSpec, block, facts_of
+from ml.simulate import BusinessSpec, block
 from ml.value import ValueSpec
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def business() -> tuple[DuckDB, CustomerHistory, date]:
     """The facts of the simulated business, and its last Thursday."""
     engine = DuckDB()
     spec = BusinessSpec(preset="retail", customers=CUSTOMERS, days=364, seed=5)
-    facts = facts_of(engine, block(spec, 0))
+    facts = block(spec, 0).history(engine)
     last = date.fromisoformat(spec.start) + timedelta(spec.days - 1)
     return engine, facts, last - timedelta((last.weekday() - 3) % 7)
 

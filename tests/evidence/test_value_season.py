@@ -11,7 +11,7 @@ from datetime import date
 import pytest
 
 from ml.engine import DuckDB
-from ml.simulate.business import BusinessSpec, block, facts_of
+from ml.simulate import BusinessSpec, block
 from ml.value import ValueSpec
 from ml.value.evaluation import IN_FORCE, cut_at
 from tests.evidence.seeds import only_in_evidence
@@ -32,7 +32,7 @@ def test_sums_are_right_on_every_side_of_a_peak_from_the_second_year_on(peak: fl
         customers=CUSTOMERS, days=1096, start="2021-01-01", seed=seed, campaign_share=0.0,
         calendar=(1.0,) * 9 + (peak,) * 3,
     )  # fmt: skip
-    facts = facts_of(DuckDB(threads=1), block(spec, 0))
+    facts = block(spec, 0).history(DuckDB(threads=1))
     off = {}
     for day in DAYS:
         cut = cut_at(facts, day, ValueSpec())

@@ -9,7 +9,7 @@ import pytest
 
 from ml.engine import DuckDB
 from ml.features import CustomerHistory
-from ml.simulate.business import BusinessSpec, block, facts_of
+from ml.simulate import BusinessSpec, block
 from ml.value import ValueModel, ValueSpec, train
 from ml.value.metrics import decile_error, deciles, gini
 
@@ -27,7 +27,7 @@ def business(engine: DuckDB, preset: str) -> tuple[CustomerHistory, pa.Table]:
         """,
         truth=drawn.truth["values"],
     )
-    return facts_of(engine, drawn), truth
+    return drawn.history(engine), truth
 
 
 @pytest.mark.parametrize("preset", ["retail", "gaming"])

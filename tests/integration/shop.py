@@ -30,7 +30,7 @@ from microseg_assets.home import Home
 from microseg_assets.planning import plan as planning
 from microseg_assets.workspace import Workspace
 from ml import tables
-from ml.simulate import SimulatedAction, SimulationSpec, simulate, write
+from ml.simulate import ShopSpec, SimulatedAction, simulate, write
 
 # Nearly half a day ahead of the stamps, which are UTC, and with a clock change within the days that are made: code that
 # takes the date of a stamp for its day, or a day for 24 hours, fails.
@@ -44,8 +44,8 @@ STAMPS = {
     "transactions": "occurred_at", "customers": "registered_at", "events": "occurred_at", "exposures": "exposed_at",
 }  # fmt: skip
 ACTIONS = (
-    SimulatedAction("coupon", 2.0, 2.0, cost=0.5, channel="app", is_coupon=True),
-    SimulatedAction("call", 0.0, 0.0, cost=4.0, channel="phone"),
+    SimulatedAction("coupon", on_all=2.0, cost=0.5, channel="app", is_coupon=True),
+    SimulatedAction("call", cost=4.0, channel="phone"),
 )
 
 PROJECT = """\
@@ -106,9 +106,7 @@ class Shop:
     def new(cls, folder: Path, name: str = "shop", *, randomised: bool = True) -> Shop:
         """Deliver the shop's data and write its project file. If not randomised, with the fewest tables."""
         shop = cls(folder, name)
-        spec = SimulationSpec(
-            customers=350, days=130, seed=8, actions=ACTIONS, randomised=randomised, campaign_every_days=31
-        )
+        spec = ShopSpec(customers=350, days=130, seed=8, actions=ACTIONS, randomised=randomised, campaign_every_days=31)
         write(simulate(spec), shop.data)
         more = CUSTOMERS_AND_EVENTS.format(name=name) if randomised else ""
         shop.file.write_text(PROJECT.format(name=name, tables=more), encoding="utf-8")

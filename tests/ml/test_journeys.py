@@ -24,7 +24,7 @@ from ml.journeys.transitions import fit
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import SegmentSpec
-from ml.simulate import SimulationSpec, simulate
+from ml.simulate import ShopSpec, simulate
 from ml.value import ValueSpec
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 
@@ -298,7 +298,7 @@ def test_last_weeks_model_stays_unless_the_new_one_is_better() -> None:
 
 
 def simulated_facts() -> tuple[CustomerHistory, date]:
-    spec = SimulationSpec(customers=300, days=130, seed=5)
+    spec = ShopSpec(customers=300, days=130, seed=5)
     rows = {}
     for name, table in simulate(spec).tables.items():
         stamp = tables.INPUTS[name].stamp

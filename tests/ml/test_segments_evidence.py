@@ -32,7 +32,7 @@ from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
 from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, shrunken_means
 from ml.segments.micro_segments import prefixes
-from ml.simulate import SimulationSpec, simulate
+from ml.simulate import ShopSpec, simulate
 from ml.value import ValueSpec
 
 ENGINE = DuckDB()
@@ -215,7 +215,7 @@ def test_where_most_have_not_bought_for_90_days_a_lifetime_grid_explains_more() 
 def rows() -> dict[str, pa.Table]:
     from ml import tables
 
-    made = simulate(SimulationSpec(customers=500, days=240, seed=2)).tables
+    made = simulate(ShopSpec(customers=500, days=240, seed=2)).tables
     inputs = {}
     for name, table in tables.INPUTS.items():
         one = made.get(name, table.empty())

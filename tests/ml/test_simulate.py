@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pytest
 
 from ml import tables
-from ml.simulate import Simulated, SimulatedAction, SimulationSpec, simulate, write
+from ml.engine import DuckDB
+from ml.simulate import BusinessSpec, ShopSpec, Simulated, SimulatedAction, block, simulate, write
 
-SPEC = SimulationSpec()
-SMALL = SimulationSpec(customers=150, days=90, seed=3)
+SPEC = ShopSpec()
+SMALL = ShopSpec(customers=150, days=90, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def shop() -> Simulated:
     return simulate(SPEC)
 
 
-def window_spend(simulated: Simulated, spec: SimulationSpec) -> pd.DataFrame:
+def window_spend(simulated: Simulated, spec: ShopSpec) -> pd.DataFrame:
     """Spend of days e … e+27 of every exposure whose window is complete."""
     last = date.fromisoformat(spec.start) + timedelta(days=spec.days - 28)
     exposures = simulated.tables["exposures"].to_pandas()[["customer_id", "exposed_at", "action", "campaign_id"]]
@@ -99,7 +100,8 @@ def test_the_mean_effect_of_each_action_is_found_in_the_rows(seed: int) -> None:
     spend = window_spend(simulated, spec)
     arms = spend.groupby("action")["amount"].agg(["mean", "var", "count"])
     matured = spend[["customer_id", "campaign_id"]]
-    truth = simulated.truth["effects"].to_pandas().merge(matured).groupby("action")["effect"].mean()
+    effects = simulated.truth["effects"].to_pandas().merge(matured)
+    truth = {action: effects[f"effect_{action}"].mean() for action in ("email", "coupon", "call")}
     assert truth["coupon"] > truth["email"] > truth["call"] == 0
     for action in ("email", "coupon", "call"):
         difference = arms["mean"][action] - arms["mean"]["control"]
@@ -137,13 +139,13 @@ def test_without_randomisation_the_better_customers_are_treated_and_nobody_knows
 @pytest.mark.parametrize(
     "spec",
     [
-        SimulationSpec(customers=1, days=1),
-        SimulationSpec(customers=1, days=60),
-        SimulationSpec(customers=30, days=40, actions=()),
-        SimulationSpec(customers=30, days=40, campaign_share=0),
+        ShopSpec(customers=1, days=1),
+        ShopSpec(customers=1, days=60),
+        ShopSpec(customers=30, days=40, actions=()),
+        ShopSpec(customers=30, days=40, campaign_share=0),
     ],
 )
-def test_a_tiny_business_is_a_business(spec: SimulationSpec, tmp_path: Path) -> None:
+def test_a_tiny_business_is_a_business(spec: ShopSpec, tmp_path: Path) -> None:
     simulated = simulate(spec)
     assert simulated.tables["customers"].num_rows == spec.customers
     assert len(write(simulated, tmp_path)) == 8
@@ -151,8 +153,33 @@ def test_a_tiny_business_is_a_business(spec: SimulationSpec, tmp_path: Path) -> 
 
 def test_a_world_whose_truth_would_be_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="overlap"):
-        SimulationSpec(campaign_every_days=14)
+        ShopSpec(campaign_every_days=14)
     with pytest.raises(ValueError, match="names must differ"):
-        SimulationSpec(actions=(SimulatedAction("control"),))
+        ShopSpec(actions=(SimulatedAction("control"),))
     with pytest.raises(ValueError, match="at least one customer"):
-        SimulationSpec(customers=0)
+        ShopSpec(customers=0)
+
+
+def test_shops_and_whole_businesses_answer_the_same_class_with_the_same_accessors() -> None:
+    engine = DuckDB()
+    for spec in (SMALL, BusinessSpec(customers=150, days=90), BusinessSpec(preset="gaming", customers=150, days=90)):
+        simulated = simulate(spec)
+        assert {"customers", "events", "exposures", "transactions"} <= simulated.tables.keys()
+        effects = simulated.truth["effects"]
+        assert effects.column_names[:5] == ["customer_id", "exposed_on", "campaign_id", "given", "propensity"]
+        actions = spec.actions if isinstance(spec, ShopSpec) else spec.kind.actions
+        assert effects.column_names[5:] == [f"effect_{action.name}" for action in actions]
+        assert simulated.truth["customers"].num_rows == 150
+        last = date.fromisoformat(spec.start) + timedelta(days=spec.days - 1)
+        known = simulated.history(engine).snapshot_of(last)
+        assert known.num_rows == 150
+        spent = pc.sum(simulated.tables["transactions"]["amount"]).as_py()
+        assert pc.sum(known["spend"]).as_py() == pytest.approx(spent)
+
+
+def test_a_business_of_several_blocks_is_drawn_block_after_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml.simulate.spec.BLOCK", 60)
+    spec = BusinessSpec(customers=150, days=60)
+    whole = simulate(spec).tables["transactions"].column("transaction_id").to_pylist()
+    parts = [block(spec, number).tables["transactions"] for number in range(3)]
+    assert whole == [one for part in parts for one in part["transaction_id"].to_pylist()]

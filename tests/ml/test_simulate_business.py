@@ -16,23 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml import tables
-from ml.simulate import Simulated
-from ml.simulate.business import (
-    BusinessSpec,
-    block,
-    expected_activity,
-    law_of,
-    law_table,
-    write_business,
-)
-from ml.simulate.business import block as draw
+from ml.simulate import BusinessSpec, Simulated, block, write_blocks
+from ml.simulate import block as draw
+from ml.simulate.business import expected_activity, law_of, law_table
 from ml.simulate.business.activity import stages_of
-from ml.simulate.business.law import ACTIVE, CHURN, ENTRY, NEW, REENGAGED, STAR, kept_by
+from ml.simulate.business.law import ACTIVE, CHURN, ENTRY, NEW, REENGAGED, STAR, revenue_share_by
 from ml.simulate.business.people import people_of
-from ml.simulate.business.rows import ids
-from ml.simulate.business.truth import kept
+from ml.simulate.business.truth import share_kept
+from ml.simulate.rows import ids
 
-SMALL = BusinessSpec("gaming", customers=300, days=120, seed=3)
+SMALL = BusinessSpec(preset="gaming", customers=300, days=120, seed=3)
 CUSTOMERS = 20_000
 KINDS: tuple[Literal["retail", "gaming"], ...] = ("retail", "gaming")
 
@@ -40,13 +33,13 @@ KINDS: tuple[Literal["retail", "gaming"], ...] = ("retail", "gaming")
 @pytest.fixture(scope="module", params=KINDS)
 def left_alone(request: pytest.FixtureRequest) -> tuple[BusinessSpec, Simulated]:
     """Nobody is given anything, so that rows show what customers do by themselves."""
-    spec = BusinessSpec(request.param, customers=CUSTOMERS, days=364, campaign_share=0.0, seed=1)
+    spec = BusinessSpec(preset=request.param, customers=CUSTOMERS, days=364, campaign_share=0.0, seed=1)
     return spec, draw(spec, 0)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def treated(request: pytest.FixtureRequest) -> tuple[BusinessSpec, Simulated]:
-    spec = BusinessSpec(request.param, customers=CUSTOMERS, days=364, campaign_share=0.9, seed=2)
+    spec = BusinessSpec(preset=request.param, customers=CUSTOMERS, days=364, campaign_share=0.9, seed=2)
     return spec, draw(spec, 0)
 
 
@@ -77,12 +70,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_same_bytes_however_many_blocks_are_drawn_at_a_time(
     preset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml.simulate.business.spec.BLOCK", 100)
+    monkeypatch.setattr("ml.simulate.spec.BLOCK", 100)
     spec = replace(SMALL, preset=preset)
     heard: list[tuple[int, int]] = []
-    files = write_business(spec, tmp_path / "one", workers=1, told=lambda *done: heard.append(done))
-    write_business(spec, tmp_path / "three", workers=3)
-    write_business(replace(spec, seed=4), tmp_path / "other", workers=3)
+    files = write_blocks(spec, tmp_path / "one", workers=1, report=lambda *done: heard.append(done))
+    write_blocks(spec, tmp_path / "three", workers=3)
+    write_blocks(replace(spec, seed=4), tmp_path / "other", workers=3)
     one = contents(tmp_path / "one")
     assert one == contents(tmp_path / "three")
     assert heard == [(1, 3), (2, 3), (3, 3)]
@@ -93,14 +86,14 @@ def test_the_same_bytes_however_many_blocks_are_drawn_at_a_time(
 
 
 def test_a_block_is_the_same_in_a_larger_business(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml.simulate.business.spec.BLOCK", 100)
+    monkeypatch.setattr("ml.simulate.spec.BLOCK", 100)
     small, large = block(SMALL, 1), block(replace(SMALL, customers=1000), 1)
     assert all(small.tables[name].equals(large.tables[name]) for name in small.tables)
 
 
 def test_writing_again_leaves_nothing_of_the_business_before(tmp_path: Path) -> None:
-    write_business(SMALL, tmp_path)
-    write_business(replace(SMALL, preset="retail"), tmp_path, format="csv")
+    write_blocks(SMALL, tmp_path)
+    write_blocks(replace(SMALL, preset="retail"), tmp_path, format="csv")
     assert not (tmp_path / "balances").exists()
     assert [path.name for path in (tmp_path / "transactions").iterdir()] == ["block-0000.csv"]
 
@@ -109,13 +102,13 @@ def test_somebodys_own_tables_are_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "mine.csv").write_text("a")
     with pytest.raises(FileExistsError, match="choose an empty folder"):
-        write_business(SMALL, tmp_path)
+        write_blocks(SMALL, tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["events", "mine.csv"]
 
 
 def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
-    write_business(SMALL, tmp_path / "csv", format="csv")
-    write_business(SMALL, tmp_path / "parquet")
+    write_blocks(SMALL, tmp_path / "csv", format="csv")
+    write_blocks(SMALL, tmp_path / "parquet")
     for name in ("transactions", "balances", "exposures", "customers", "events"):
         parquet = pq.read_table(tmp_path / "parquet" / name)
         text = csv.read_csv(tmp_path / "csv" / name / "block-0000.csv")
@@ -127,7 +120,7 @@ def test_csv_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_files_hold_plain_strings(tmp_path: Path) -> None:
-    write_business(SMALL, tmp_path)
+    write_blocks(SMALL, tmp_path)
     schema = pq.read_schema(tmp_path / "transactions" / "block-0000.parquet")
     assert schema.field("customer_id").type == schema.field("category").type == pa.string()
 
@@ -137,7 +130,7 @@ def test_files_hold_plain_strings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", KINDS)
 def test_rows_keep_the_contract(preset: Any) -> None:
-    spec = BusinessSpec(preset, customers=1_500, days=200, seed=5)
+    spec = BusinessSpec(preset=preset, customers=1_500, days=200, seed=5)
     start, end = pd.Timestamp(spec.start), pd.Timestamp(spec.start) + pd.Timedelta(days=spec.days)
     given = draw(spec, 0).tables
     assert set(given) == set(tables.INPUTS) - ({"balances"} if preset == "retail" else set())
@@ -165,7 +158,7 @@ def test_refunds_follow_what_they_give_back_within_its_week_and_never_exceed_it(
     back = lines["amount"] < 0
     assert back.sum() / (~back).sum() == pytest.approx(spec.kind.refunded[0], rel=0.05)
     assert -lines.loc[back, "amount"].sum() / lines.loc[~back, "amount"].sum() == pytest.approx(
-        1 - kept(spec), rel=0.06
+        1 - share_kept(spec), rel=0.06
     )
     orders = lines["order_id"].astype(str)
     key = orders.str.removesuffix("R").str[1:]
@@ -181,7 +174,7 @@ def test_refunds_follow_what_they_give_back_within_its_week_and_never_exceed_it(
 
 
 def test_a_gaming_balance_is_what_was_before_plus_deposits_less_withdrawals_less_play() -> None:
-    spec = BusinessSpec("gaming", customers=2_000, days=210, seed=6)
+    spec = BusinessSpec(preset="gaming", customers=2_000, days=210, seed=6)
     given = draw(spec, 0).tables
     start = pd.Timestamp(spec.start)
     lines, events, balances = frame(given["transactions"]), frame(given["events"]), frame(given["balances"])
@@ -204,7 +197,7 @@ def test_a_gaming_balance_is_what_was_before_plus_deposits_less_withdrawals_less
 
 
 def test_gaming_customers_play_for_free_before_they_pay() -> None:
-    given = draw(BusinessSpec("gaming", customers=2_000, days=210, seed=6), 0).tables
+    given = draw(BusinessSpec(preset="gaming", customers=2_000, days=210, seed=6), 0).tables
     events = frame(given["events"])
     paid = frame(given["transactions"]).astype({"customer_id": str}).groupby("customer_id")["occurred_at"].min()
     events["paid"] = events["customer_id"].astype(str).map(paid)
@@ -228,7 +221,7 @@ def test_ids_are_written_digit_by_digit() -> None:
 
 def test_the_law_is_a_law_with_both_memories() -> None:
     for preset in KINDS:
-        chances = law_of(BusinessSpec(preset)).chances
+        chances = law_of(BusinessSpec(preset=preset)).chances
         assert np.allclose(chances.sum(axis=-1), 1) and chances.min() >= 0
         for stage in (ACTIVE, STAR, CHURN):
             odds = 1 / chances[NEW, stage, :, stage] - 1
@@ -236,7 +229,7 @@ def test_the_law_is_a_law_with_both_memories() -> None:
         odds = 1 / chances[:, ACTIVE, 0, ACTIVE] - 1
         assert odds[REENGAGED] / odds[NEW] == pytest.approx(2) and odds[STAR] / odds[NEW] == pytest.approx(0.5)
         assert (chances[:, ENTRY, 3, ENTRY] == 0).all()
-        assert law_table(BusinessSpec(preset)).num_rows == chances.size
+        assert law_table(BusinessSpec(preset=preset)).num_rows == chances.size
 
 
 def test_spells_follow_the_stated_law(left_alone: tuple[BusinessSpec, Simulated]) -> None:
@@ -284,14 +277,14 @@ def test_true_value_is_what_customers_then_spend(left_alone: tuple[BusinessSpec,
 
 def test_value_over_a_horizon_is_the_sum_over_its_parts() -> None:
     """A horizon of two weeks is one week's rewards through the law, and the next one's, day by day."""
-    spec = BusinessSpec("retail", horizon_days=7)
+    spec = BusinessSpec(preset="retail", horizon_days=7)
     chances, activity = law_of(spec).chances, np.asarray(spec.kind.activity)
     by_rate, by_entry = expected_activity(spec, is_discounted=False)
-    assert by_rate[NEW, ACTIVE, 2] == pytest.approx(chances[NEW, ACTIVE, 2] @ activity * kept(spec))
-    assert by_entry[ACTIVE, CHURN, 0] == pytest.approx(chances[ACTIVE, CHURN, 0, REENGAGED] * kept(spec))
+    assert by_rate[NEW, ACTIVE, 2] == pytest.approx(chances[NEW, ACTIVE, 2] @ activity * share_kept(spec))
+    assert by_entry[ACTIVE, CHURN, 0] == pytest.approx(chances[ACTIVE, CHURN, 0, REENGAGED] * share_kept(spec))
     assert by_entry[CHURN, REENGAGED, 1] == 0  # who stays reengaged does not enter it again
-    days = [kept_by(spec, day) for day in range(8)]
-    assert days[0] == pytest.approx(0) and days[7] == pytest.approx(kept(spec)) and (np.diff(days) > 0).all()
+    days = [revenue_share_by(spec, day) for day in range(8)]
+    assert days[0] == pytest.approx(0) and days[7] == pytest.approx(share_kept(spec)) and (np.diff(days) > 0).all()
     half = expected_activity(replace(spec, horizon_days=3), is_discounted=False)[0]
     assert np.allclose(half * days[7], by_rate * days[3])
 
@@ -321,7 +314,7 @@ def test_true_effects_are_what_randomised_arms_show(treated: tuple[BusinessSpec,
 
 
 def test_where_the_better_are_treated_propensities_are_as_they_came_about_and_nobody_is_told() -> None:
-    spec = BusinessSpec("retail", customers=8_000, days=200, randomised=False, seed=3)
+    spec = BusinessSpec(preset="retail", customers=8_000, days=200, randomised=False, seed=3)
     simulated = draw(spec, 0)
     exposures, effects = frame(simulated.tables["exposures"]), frame(simulated.truth["effects"])
     assert exposures["propensity"].isna().all() and not exposures["randomised"].any()
@@ -364,7 +357,7 @@ def test_stages_have_their_rows(left_alone: tuple[BusinessSpec, Simulated]) -> N
 
 def test_every_stage_is_lived_in() -> None:
     for preset in KINDS:
-        spec = BusinessSpec(preset, customers=5_000)
+        spec = BusinessSpec(preset=preset, customers=5_000)
         random = np.random.default_rng(0)
         stage = stages_of(people_of(spec, 0, random), spec, random).stage[:, 40]
         assert (np.bincount(stage[stage >= 0], minlength=6) > 50).all()
@@ -373,8 +366,8 @@ def test_every_stage_is_lived_in() -> None:
 @pytest.mark.parametrize("preset", KINDS)
 @pytest.mark.parametrize(("customers", "days"), [(1, 1), (1, 60), (30, 8), (3, 400)])
 def test_a_tiny_business_is_a_business(preset: Any, customers: int, days: int, tmp_path: Path) -> None:
-    spec = BusinessSpec(preset, customers=customers, days=days)
-    assert write_business(spec, tmp_path)
+    spec = BusinessSpec(preset=preset, customers=customers, days=days)
+    assert write_blocks(spec, tmp_path)
     assert pq.read_table(tmp_path / "customers").num_rows == customers
 
 
@@ -382,7 +375,7 @@ def test_a_business_whose_truth_would_be_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="overlap"):
         BusinessSpec(campaign_every_weeks=3)
     with pytest.raises(ValueError, match="retail, gaming"):
-        BusinessSpec("banking")  # type: ignore[arg-type]
+        BusinessSpec(preset="banking")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one customer"):
         BusinessSpec(customers=0)
     with pytest.raises(ValueError, match="share"):
@@ -390,6 +383,6 @@ def test_a_business_whose_truth_would_be_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="seed"):
         BusinessSpec(seed=-1)
     with pytest.raises(ValueError, match="parquet or csv"):
-        write_business(SMALL, Path("nowhere"), format="xml")  # type: ignore[arg-type]
+        write_blocks(SMALL, Path("nowhere"), format="xml")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no block 1"):
         block(SMALL, 1)

@@ -49,7 +49,7 @@ def test_the_horizon_fits_the_days_and_the_truth_has_the_same(days: int, horizon
 
 
 def test_actions_are_those_of_the_preset_with_their_cost(tmp_path: Path) -> None:
-    from ml.simulate.business import PRESETS as KINDS
+    from ml.simulate import PRESETS as KINDS
 
     for preset in PRESETS:
         project = projects.load(str(simulate(preset, customers=20, days=40, folder=tmp_path / preset)))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
-from ml.simulate.business import BusinessSpec, block, facts_of
+from ml.simulate import BusinessSpec, block
 from ml.value import Basis, Outlook, ValueModel, ValueSpec, apply, calibration_drift
 from ml.value.blend import Fit
 from ml.value.closed_form import ClosedForm
@@ -234,7 +234,7 @@ def test_sums_are_right_before_and_after_a_peak_once_an_earlier_year_is_known() 
     business = BusinessSpec(
         customers=1_500, days=820, start="2021-01-01", seed=100, campaign_share=0.0, calendar=(1.0,) * 9 + (3.0,) * 3
     )
-    facts = facts_of(ENGINE, block(business, 0))
+    facts = block(business, 0).history(ENGINE)
     for day in (date(2022, 9, 28), date(2022, 12, 31)):
         cut = cut_at(facts, day, SPEC)
         came = cut.actual.sum()
@@ -267,7 +267,7 @@ def test_a_simulated_calendar_is_in_the_rows_and_in_the_truth() -> None:
     drawn = block(peak, 0)
     truth = drawn.truth["values"].to_pandas()
     matured = truth[truth["day"] == truth["day"].min()]
-    facts = facts_of(ENGINE, drawn)
+    facts = drawn.history(ENGINE)
     day = matured["day"].iloc[0]
     day = day if isinstance(day, date) else day.date()
     came = facts.outcomes(facts.known([day]), 70, until=day + timedelta(days=70))

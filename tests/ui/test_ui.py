@@ -25,7 +25,7 @@ import pytest
 
 from microseg_assets.families import FAMILIES
 from microseg_assets.orchestration.chain import OWNERS
-from ml.simulate import SimulationSpec, simulate, write
+from ml.simulate import ShopSpec, simulate, write
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -90,7 +90,7 @@ def processes_of(home: Path) -> dict[int, str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with three days of a small simulated shop."""
     folder = tmp_path_factory.mktemp("ui") / "home"
-    write(simulate(SimulationSpec(customers=200, days=DAYS)), folder / "projects" / "shop")
+    write(simulate(ShopSpec(customers=200, days=DAYS)), folder / "projects" / "shop")
     (folder / "projects" / "shop.yaml").write_text(PROJECT)
     done = subprocess.run(
         [sys.executable, "-m", "microseg_assets.cli", "run", "-p", "shop", "--from", "2024-03-04", "--to", str(NEWEST)],

@@ -5,18 +5,12 @@ its number, so memory does not grow with the business, and the bytes are the sam
 time. Belongs here: the business and its truth. Does not belong here: the project file that feeds it to the chain (see
 `microseg_assets.cli.simulate`), the evidence worlds (see `ml.simulate.worlds`).
 
-`spec` says what business it is, `law` how customers move between latent stages and what they are then worth, `people`
-who they are, `activity` what they do week by week, `retail` and `gaming` the rows that come of it, `truth` what is true
-of them; `blocks` puts these together, `writing` writes files, and `facts` leads past files to what models learn from.
+`law` says how customers move between latent stages and what they are then worth, `people` who they are, `activity` what
+they do week by week, `orders`, `retail` and `gaming` the rows that come of it, `truth` what is true of them; `blocks`
+puts these together.
 """
 
 from ml.simulate.business.blocks import block
-from ml.simulate.business.facts import facts_of
 from ml.simulate.business.law import Law, expected_activity, law_of, law_table
-from ml.simulate.business.spec import BLOCK, PRESETS, BusinessAction, BusinessSpec, Preset
-from ml.simulate.business.writing import write_business
 
-__all__ = [
-    "BLOCK", "PRESETS", "BusinessAction", "BusinessSpec", "Law", "Preset", "block", "expected_activity", "facts_of",
-    "law_of", "law_table", "write_business",
-]  # fmt: skip
+__all__ = ["Law", "block", "expected_activity", "law_of", "law_table"]

@@ -7,15 +7,15 @@ Does not belong here: rows (see `retail` and `gaming`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from ml.simulate.business.law import CHURN, ENTRY, LONGEST, PROSPECT, law_of, season
 from ml.simulate.business.people import People
-from ml.simulate.business.spec import WINDOW_WEEKS, BusinessSpec
+from ml.simulate.campaigns import Exposed, exposed_in
+from ml.simulate.spec import WINDOW_WEEKS, BusinessSpec
+from ml.simulate.vocabulary import Array
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
 UNKNOWN = -1  # the stage before a customer has registered
 
 
@@ -60,55 +60,24 @@ def stages_of(people: People, spec: BusinessSpec, random: np.random.Generator) -
     return Stages(stage.T, enters.T, valued)
 
 
-@dataclass(frozen=True)
-class Exposed:
-    """One entry per exposure, each (exposures,), except `expected` and `extra`.
-
-    Parameters
-    ----------
-    customer : number within the block
-    week, campaign : numbers; it reaches the customer on the week's first day
-    arm : 0 is control
-    propensity : the true chance of the arm
-    expected : (exposures, actions): expected extra orders of each action in the window
-    extra : (exposures, weeks of the window): extra orders of the arm that was given
-    """
-
-    customer: Array
-    week: Array
-    campaign: Array
-    arm: Array
-    propensity: Array
-    expected: Array
-    extra: Array
-
-
 def campaigns(people: People, stages: Stages, spec: BusinessSpec, random: np.random.Generator) -> Exposed:
-    """Who is given what, and the orders that come of it."""
-    arms = len(spec.kind.actions) + 1
+    """Who is given what on the first day of a campaign's week, and the orders that come of it."""
     openness = np.asarray(spec.kind.openness)
-    worth = np.log(people.rate * people.order_value)
-    parts = []
+    log_revenue = np.log(people.rate * people.order_value)
+    drawn_campaigns = []
     for campaign, week in enumerate(range(spec.campaign_every_weeks, spec.weeks, spec.campaign_every_weeks)):
         drawn = random.random(len(people)) < spec.campaign_share
         customer = np.flatnonzero(drawn & (people.registered < 7 * week))
-        n, stage = len(customer), stages.stage[customer, week - 1]
-        chances = np.full((n, arms), 1 / arms)
+        stage = stages.stage[customer, week - 1]
+        treated = None
         if not spec.randomised:
-            score = worth[customer] - 3.0 - 2.0 * np.isin(stage, (CHURN, PROSPECT))
+            score = log_revenue[customer] - 3.0 - 2.0 * np.isin(stage, (CHURN, PROSPECT))
             treated = np.clip(1 / (1 + np.exp(-1.5 * score)), 0.05, 0.95)
-            chances = np.column_stack([1 - treated, np.repeat(treated[:, None] / (arms - 1), arms - 1, axis=1)])
-        arm = (random.random(n)[:, None] > chances.cumsum(axis=1)[:, :-1]).sum(axis=1)
         weekly = people.strengths[customer] * (people.rate[customer] * openness[stage])[:, None]
-        given = np.column_stack([np.zeros(n), weekly])[np.arange(n), arm]
-        extra = random.poisson(np.repeat(given[:, None], WINDOW_WEEKS, axis=1)).astype(np.int16)
-        propensity = chances[np.arange(n), arm]
-        parts.append((customer, np.full(n, week), np.full(n, campaign), arm, propensity, weekly * WINDOW_WEEKS, extra))
-    if not parts:
-        none = np.zeros(0, dtype=np.int64)
-        nothing = np.zeros((0, arms - 1))
-        return Exposed(none, none, none, none, nothing.sum(axis=1), nothing, np.zeros((0, WINDOW_WEEKS), np.int16))
-    return Exposed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        drawn_campaigns.append(
+            exposed_in(campaign, 7 * week, customer, treated, weekly * WINDOW_WEEKS, weekly, WINDOW_WEEKS, random)
+        )
+    return Exposed.of(drawn_campaigns, len(spec.kind.actions), WINDOW_WEEKS)
 
 
 def orders_of(
@@ -120,7 +89,7 @@ def orders_of(
     orders: Array = random.poisson(people.rate[:, None] * activity[stages.stage] * factors).astype(np.int16)
     orders += stages.enters
     for later in range(WINDOW_WEEKS):
-        week = exposed.week + later
+        week = exposed.day // 7 + later
         seen = week < spec.weeks
         orders[exposed.customer[seen], week[seen]] += exposed.extra[seen, later]  # windows never overlap
     return orders

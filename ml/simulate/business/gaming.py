@@ -14,24 +14,19 @@ import numpy as np
 import pyarrow as pa
 
 from ml import tables
-from ml.simulate.business.activity import Array, Exposed
-from ml.simulate.business.people import People
-from ml.simulate.business.rows import (
-    DAY,
+from ml.simulate.business.orders import (
     Lines,
     by_week,
-    conformed,
     customer_ids,
-    devices_of,
-    ids,
-    kinds_of,
-    named,
     seconds_in_week,
-    stamps,
     visit_seconds,
     with_refunds,
 )
-from ml.simulate.business.spec import BusinessSpec
+from ml.simulate.business.people import People
+from ml.simulate.campaigns import Exposed, channels_of
+from ml.simulate.rows import conformed, devices_of, ids, kinds_of, named, stamps
+from ml.simulate.spec import BusinessSpec
+from ml.simulate.vocabulary import DAY, DEVICES, Array
 
 GAMES = ("slots", "roulette", "poker", "blackjack", "bingo", "sports")
 METHODS = ("card", "wallet", "bank", "voucher")
@@ -66,16 +61,15 @@ def _ledger(
     week = lines.seconds // (7 * DAY)
     cash = np.bincount(lines.customer * weeks + week, lines.amount, minlength=n * weeks).reshape(n, weeks)
     balance, wagered = np.zeros((n, weeks)), np.zeros((n, weeks))
-    held: Array = np.zeros(n)
+    left: Array = np.zeros(n)
     for now in range(weeks):
-        there = held + cash[:, now]
+        available = left + cash[:, now]
         cost = np.clip(_LOSS + _LUCK * random.standard_normal(n), -2.0, 1.0)
         turnover = _TURNOVER * random.gamma(4.0, 1 / 4.0, n)
-        plays = (visits[:, now] > 0) & (there >= _SMALLEST_STAKE)
-        held = np.round(np.where(plays, there * (1 - cost), there), 2)
-        balance[:, now] = np.maximum(held, 0.0)  # what remains of rounding
-        wagered[:, now] = np.where(plays, np.round(there * np.maximum(turnover, cost), 2), 0.0)
-        held = balance[:, now]
+        plays = (visits[:, now] > 0) & (available >= _SMALLEST_STAKE)
+        left = np.round(np.where(plays, available * (1 - cost), available), 2)
+        balance[:, now] = left = np.maximum(left, 0.0)  # what remains of rounding
+        wagered[:, now] = np.where(plays, np.round(available * np.maximum(turnover, cost), 2), 0.0)
     return balance, wagered
 
 
@@ -87,16 +81,16 @@ def _transactions(people: People, lines: Lines, spec: BusinessSpec, random: np.r
     method = np.where(random.random(n) < 0.8, favourite[lines.customer], random.integers(0, len(METHODS), n))
     deposits = ids("D", first + np.arange(count), 12)
     order = pa.concat_arrays([deposits, ids("W", first + np.arange(count), 12)])
-    given: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "customer_id": named(customer_ids(people), lines.customer),
-        "occurred_at": stamps(lines.seconds, spec),
+        "occurred_at": stamps(lines.seconds, spec.start),
         "amount": lines.amount,
         "transaction_id": ids("T", first + np.arange(n), 12),
         "order_id": named(order, np.where(lines.is_refund, count, 0) + lines.order),
         "product_id": named(("deposit", "withdrawal"), lines.is_refund.astype(np.int8)),
         "category": named(METHODS, method),
     }
-    return conformed(tables.TRANSACTIONS, given, n)
+    return conformed(tables.TRANSACTIONS, columns, n)
 
 
 def _events(
@@ -114,7 +108,7 @@ def _events(
     seconds = np.concatenate(
         [
             visit_seconds(people, who, week, random),
-            exposed.week[opened] * (7 * DAY) + random.integers(8 * 3600, 2 * DAY, len(opened)),
+            exposed.day[opened] * DAY + random.integers(8 * 3600, 2 * DAY, len(opened)),
         ]
     )
     type_ = np.concatenate([np.where(is_free, 0, 1), np.full(len(opened), 2)])
@@ -125,17 +119,17 @@ def _events(
     order = order[seconds[order] < spec.days * DAY]
     who, exposure, type_ = who[order], exposure[order], type_[order]
     arm, campaign = np.append(exposed.arm, 0)[exposure], np.append(exposed.campaign, -1)[exposure]
-    given = {
+    columns = {
         "customer_id": named(customer_ids(people), who),
-        "occurred_at": stamps(seconds[order], spec),
+        "occurred_at": stamps(seconds[order], spec.start),
         "event_type": named(("free_play", "wager", "offer_opened"), type_),
-        "category": named(GAMES, np.where(type_ == 2, -1, kinds_of(people, who, random))),
+        "category": named(GAMES, np.where(type_ == 2, -1, kinds_of(people.taste, who, random))),
         "value": pa.array(value[order], from_pandas=True),
-        "device": devices_of(people, who, random),
-        "channel": named(tuple(action.channel for action in spec.kind.actions), arm - 1),
+        "device": named(DEVICES, devices_of(people.device, who, random)),
+        "channel": named(channels_of(spec.kind.actions), arm - 1),
         "campaign": named(ids("K", np.arange(campaign.max(initial=0) + 1), 3), campaign),
     }
-    return conformed(tables.EVENTS, given, len(who))
+    return conformed(tables.EVENTS, columns, len(who))
 
 
 def _balances(people: People, balance: Array, spec: BusinessSpec) -> pa.Table:
@@ -143,9 +137,9 @@ def _balances(people: People, balance: Array, spec: BusinessSpec) -> pa.Table:
     before = np.column_stack([np.zeros(len(balance)), balance[:, :-1]])
     week, customer = np.nonzero((balance != before).T)
     seconds = np.minimum((week + 1) * 7, spec.days) * DAY - 60
-    given = {
+    columns = {
         "customer_id": named(customer_ids(people), customer),
-        "as_of": stamps(seconds, spec),
+        "as_of": stamps(seconds, spec.start),
         "balance": balance[customer, week],
     }
-    return conformed(tables.BALANCES, given, len(week))
+    return conformed(tables.BALANCES, columns, len(week))

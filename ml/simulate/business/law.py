@@ -1,4 +1,4 @@
-"""How customers move between six latent stages, week by week, and what that makes them worth.
+"""How customers move between six latent stages, week by week, and what that makes their value.
 
 Belongs here: the law, and expectations that follow from it in closed form. Does not belong here: draws.
 
@@ -11,20 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from ml.simulate.business.spec import BusinessSpec
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
+from ml.simulate.spec import BusinessSpec
+from ml.simulate.vocabulary import CLOSES, OPENS, Array, weekday_factors
 
 PROSPECT, NEW, ACTIVE, STAR, CHURN, REENGAGED = range(6)
 STAGES, LONGEST, RULE_WEEKS = 6, 8, 4
 ENTRY = (NEW, REENGAGED)  # stages that begin with an order
 # First week's chance of leaving, and where those who leave go.
-_LEAVING = {ACTIVE: 0.10, STAR: 0.08, CHURN: 0.035}
+_EXIT_CHANCE = {ACTIVE: 0.10, STAR: 0.08, CHURN: 0.035}
 _EXITS = {
     PROSPECT: {NEW: 1.0},
     ACTIVE: {CHURN: 0.75, STAR: 0.25},
@@ -45,24 +43,50 @@ class Law:
 
     Parameters
     ----------
-    chances : (stages before the stay, stages, weeks of the stay − 1, stages); the last week stands for all later ones.
-        A prospect's stage before is prospect.
+    chances : ndarray of shape (n_stages, n_stages, 8, n_stages)
+        By the stage before the stay, the stage, the week of the stay less 1, and the stage of next week. The last week
+        stands for all later ones. A prospect's stage before is prospect.
+
+    Examples
+    --------
+    >>> from ml.simulate import BusinessSpec
+    >>> law = law_of(BusinessSpec())
+    >>> bool(np.allclose(law.chances.sum(axis=-1), 1))
+    True
     """
 
     chances: Array
 
 
 def law_of(spec: BusinessSpec) -> Law:
-    """The preset's law."""
+    """The preset's law.
+
+    Parameters
+    ----------
+    spec : BusinessSpec
+        The business.
+
+    Returns
+    -------
+    Law
+        The chances of each stage next week.
+
+    Examples
+    --------
+    >>> from ml.simulate import BusinessSpec
+    >>> chances = law_of(BusinessSpec(preset="retail")).chances
+    >>> bool(chances[NEW, ACTIVE, 0, CHURN] > chances[NEW, ACTIVE, 7, CHURN])  # the longer active, the more loyal
+    True
+    """
     chances = np.zeros((STAGES, STAGES, LONGEST, STAGES))
     halving = 0.5 ** (np.arange(LONGEST) / (LONGEST - 1))
-    for now, first in {PROSPECT: spec.kind.converting, **_LEAVING}.items():
+    for now, first in {PROSPECT: spec.kind.converting, **_EXIT_CHANCE}.items():
         for before in range(STAGES):
             odds = first / (1 - first) * _ODDS_BY_PATH.get((before, now), 1.0) * halving
-            leaving = odds / (1 + odds)
-            chances[before, now, :, now] = 1 - leaving
+            exit_chance = odds / (1 + odds)
+            chances[before, now, :, now] = 1 - exit_chance
             for to, share in _EXITS[now].items():
-                chances[before, now, :, to] = leaving * share
+                chances[before, now, :, to] = exit_chance * share
     for now, early in _EARLY.items():
         chances[:, now, : RULE_WEEKS - 1, now], chances[:, now, : RULE_WEEKS - 1, CHURN] = 1 - early, early
         for to, share in _AFTER_RULE[now].items():
@@ -71,7 +95,24 @@ def law_of(spec: BusinessSpec) -> Law:
 
 
 def law_table(spec: BusinessSpec) -> pa.Table:
-    """The law as rows: previous_stage, stage, week_of_stay (8 is 8 or more), next_stage, probability."""
+    """The law as rows.
+
+    Parameters
+    ----------
+    spec : BusinessSpec
+        The business.
+
+    Returns
+    -------
+    pa.Table
+        Columns previous_stage, stage, week_of_stay (8 is 8 or more), next_stage, probability.
+
+    Examples
+    --------
+    >>> from ml.simulate import BusinessSpec
+    >>> law_table(BusinessSpec(preset="gaming")).num_rows == 6 * 6 * 8 * 6
+    True
+    """
     chances = law_of(spec).chances
     before, now, week, after = (index.ravel() for index in np.indices(chances.shape))
     names = pa.array(spec.kind.stages)
@@ -87,12 +128,11 @@ def law_table(spec: BusinessSpec) -> pa.Table:
 
 
 def rhythm(spec: BusinessSpec) -> Array:
-    """(7,): the share of a week's orders on each day of the clock's week: Saturdays are strong, Sundays weak."""
-    weekday = (np.arange(7) + date.fromisoformat(spec.start).weekday()) % 7
-    return np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.5, 0.6])[weekday] / 7
+    """(7,): the share of a week's orders on each day of the clock's week."""
+    return weekday_factors(spec.start, 7) / 7
 
 
-def kept_by(spec: BusinessSpec, day: int) -> float:
+def revenue_share_by(spec: BusinessSpec, day: int) -> float:
     """Expected net revenue of a week's first `day` days, as a share of the week's revenue before refunds.
 
     A refund comes at a moment drawn evenly from the time between its order and the week's end.
@@ -103,9 +143,6 @@ def kept_by(spec: BusinessSpec, day: int) -> float:
     stamp = np.arange(7)[:, None] + hour[None, :] / 24
     by_then = np.clip((day - stamp) / (7 - stamp), 0, 1).mean(axis=1)
     return float(gross - chance * share * (rhythm(spec) * by_then).sum())
-
-
-OPENS, CLOSES = 8, 21  # hours between which orders come in
 
 
 def season(spec: BusinessSpec, weeks: range) -> Array:
@@ -125,12 +162,27 @@ def expected_activity(spec: BusinessSpec, *, is_discounted: bool, week: int = 0)
 
     Parameters
     ----------
-    week : number of that week, which a season asks for
+    spec : BusinessSpec
+        The business and its horizon.
+    is_discounted : bool
+        Whether later money is worth less.
+    week : int, default 0
+        Number of that week, which matters where there is a season.
 
     Returns
     -------
-    Two arrays (stages before, stages, weeks of the stay − 1): the factors on rate times order value, and on order value
-    (for the order with which a stage begins). Their weighted sum is expected net revenue.
+    by_rate : ndarray of shape (n_stages, n_stages, 8)
+        By the stage before the stay, the stage, and the week of the stay less 1: the factor on rate times order value.
+    by_entry : ndarray of shape (n_stages, n_stages, 8)
+        The factor on order value, for the order with which a stage begins. The sum of the two products is expected net
+        revenue.
+
+    Examples
+    --------
+    >>> from ml.simulate import BusinessSpec
+    >>> by_rate, _ = expected_activity(BusinessSpec(), is_discounted=False)
+    >>> bool(by_rate[ACTIVE, STAR, 0] > by_rate[NEW, ACTIVE, 0] > by_rate[ACTIVE, CHURN, 0])
+    True
     """
     chances = law_of(spec).chances
     weeks = -(-spec.horizon_days // 7)
@@ -142,15 +194,15 @@ def expected_activity(spec: BusinessSpec, *, is_discounted: bool, week: int = 0)
     factors = season(spec, range(week + 1, week + 1 + weeks))
     for step in range(weeks, 0, -1):
         days = min(7, spec.horizon_days - 7 * (step - 1))
-        worth = kept_by(spec, days)
+        revenue = revenue_share_by(spec, days)
         if is_discounted:
-            worth *= (1 + spec.annual_discount_rate) ** (-(7 * (step - 1) + days / 2) / 365)
+            revenue *= (1 + spec.annual_discount_rate) ** (-(7 * (step - 1) + days / 2) / 365)
         rate_now, entry_now = np.zeros_like(by_rate), np.zeros_like(by_entry)
         for after in range(STAGES):
             stays = now == after
             origin, stay = np.where(stays, before, now), np.where(stays, longer, 0)
             chance = chances[..., after]
-            rate_now += chance * (worth * factors[step - 1] * activity[after] + by_rate[origin, after, stay])
-            entry_now += chance * (worth * enters[after] * ~stays + by_entry[origin, after, stay])
+            rate_now += chance * (revenue * factors[step - 1] * activity[after] + by_rate[origin, after, stay])
+            entry_now += chance * (revenue * enters[after] * ~stays + by_entry[origin, after, stay])
         by_rate, by_entry = rate_now, entry_now
     return by_rate, by_entry

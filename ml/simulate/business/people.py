@@ -6,13 +6,11 @@ Belongs here: what does not change. Does not belong here: what they do (see `act
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
-from ml.simulate.business.spec import BusinessSpec
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
+from ml.simulate.spec import BusinessSpec
+from ml.simulate.vocabulary import AGE_BANDS, CHANCE_OF_MOBILE, DEVICES, REGIONS, Array
 
 LAYERS = {
     "value": ("low", "middle", "high"),
@@ -25,9 +23,6 @@ _SHARES = {
     "promotion": (0.7, 0.3),
 }  # fmt: skip
 KINDS = 6  # categories, or games
-DEVICES = ("mobile", "desktop", "tablet")
-REGIONS = ("north", "east", "south", "west")
-AGE_BANDS = ("18-29", "30-44", "45-59", "60+")
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ def people_of(spec: BusinessSpec, block: int, random: np.random.Generator) -> Pe
     favourites[[0, 1, 2], [0, 1, 2]] = 14.0
     taste = random.standard_gamma(favourites[layers["affinity"]]) + 1e-6
     age = random.integers(0, len(AGE_BANDS), n)
-    is_mobile = random.random(n) < np.array([0.8, 0.65, 0.45, 0.3])[age]
+    is_mobile = random.random(n) < np.array(CHANCE_OF_MOBILE)[age]
     return People(
         block=block,
         first=numbers.start,

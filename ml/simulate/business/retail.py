@@ -6,26 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from ml import tables
-from ml.simulate.business.activity import Array, Exposed
+from ml.simulate.business.orders import by_week, customer_ids, seconds_in_week, visit_seconds, with_refunds
 from ml.simulate.business.people import People
-from ml.simulate.business.rows import (
-    DAY,
-    by_week,
-    conformed,
-    customer_ids,
-    devices_of,
-    ids,
-    kinds_of,
-    named,
-    seconds_in_week,
-    stamps,
-    visit_seconds,
-    with_refunds,
-)
-from ml.simulate.business.spec import BusinessSpec
-from ml.simulate.world import CATEGORIES
+from ml.simulate.campaigns import Exposed, channels_of
+from ml.simulate.rows import conformed, devices_of, ids, kinds_of, named, stamps
+from ml.simulate.spec import BusinessSpec
+from ml.simulate.vocabulary import CATEGORIES, DAY, DEVICES, PRODUCTS, Array
 
-PRODUCTS = 40  # a category
 _LINES_BESIDE_THE_FIRST = 1.5
 
 
@@ -54,7 +41,7 @@ def _transactions(
 
     n, line = len(amount), lines.line
     share = np.where(random.random(n) < 0.6, np.minimum(people.discount[who] * 1.5, 0.6), 0.0)
-    category = kinds_of(people, who, random)
+    category = kinds_of(people.taste, who, random)
     product = category * np.int16(PRODUCTS) + random.integers(0, PRODUCTS, n, dtype=np.int16)
     quantity = 1.0 + random.poisson(0.4, n)
     sign = np.where(lines.is_refund, -1.0, 1.0)
@@ -65,9 +52,9 @@ def _transactions(
     )
     order_number = np.where(lines.is_refund, len(customer) + np.searchsorted(refunded, lines.order), lines.order)
     names = pa.array([f"{category}-{number:02d}" for category in CATEGORIES for number in range(PRODUCTS)])
-    given = {
+    columns = {
         "customer_id": named(customer_ids(people), lines.customer),
-        "occurred_at": stamps(lines.seconds, spec),
+        "occurred_at": stamps(lines.seconds, spec.start),
         "amount": lines.amount,
         "transaction_id": ids("T", first + np.arange(len(line)), 12),
         "order_id": named(order_ids, order_number),
@@ -77,7 +64,7 @@ def _transactions(
         "quantity": quantity[line] * sign,
         "margin": np.round(lines.amount * 0.3, 2),
     }
-    return conformed(tables.TRANSACTIONS, given, len(line))
+    return conformed(tables.TRANSACTIONS, columns, len(line))
 
 
 def _events(
@@ -98,7 +85,7 @@ def _events(
         [
             ordered[by_order] - random.integers(60, 3600, by_order.sum()),
             visit_seconds(people, looked, week, random),
-            exposed.week[opened] * (7 * DAY) + random.integers(8 * 3600, 2 * DAY, len(opened)),
+            exposed.day[opened] * DAY + random.integers(8 * 3600, 2 * DAY, len(opened)),
         ]
     )
     exposure = np.concatenate([np.full(len(who) - len(opened), -1), opened])
@@ -106,13 +93,13 @@ def _events(
     order = order[seconds[order] < spec.days * DAY]
     who, exposure = who[order], exposure[order]
     arm, campaign = np.append(exposed.arm, 0)[exposure], np.append(exposed.campaign, -1)[exposure]
-    given = {
+    columns = {
         "customer_id": named(customer_ids(people), who),
-        "occurred_at": stamps(seconds[order], spec),
+        "occurred_at": stamps(seconds[order], spec.start),
         "event_type": named(("visit",), np.zeros(len(who), dtype=np.int8)),
-        "category": named(CATEGORIES, kinds_of(people, who, random)),
-        "device": devices_of(people, who, random),
-        "channel": named(tuple(action.channel for action in spec.kind.actions), arm - 1),
+        "category": named(CATEGORIES, kinds_of(people.taste, who, random)),
+        "device": named(DEVICES, devices_of(people.device, who, random)),
+        "channel": named(channels_of(spec.kind.actions), arm - 1),
         "campaign": named(ids("K", np.arange(campaign.max(initial=0) + 1), 3), campaign),
     }
-    return conformed(tables.EVENTS, given, len(who))
+    return conformed(tables.EVENTS, columns, len(who))

@@ -8,31 +8,34 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ml.simulate.business.activity import UNKNOWN, Exposed, Stages
+from ml.simulate.business.activity import UNKNOWN, Stages
 from ml.simulate.business.law import expected_activity
+from ml.simulate.business.orders import customer_ids
 from ml.simulate.business.people import LAYERS, People
-from ml.simulate.business.rows import customer_ids, ids, named
-from ml.simulate.business.spec import BusinessSpec
+from ml.simulate.campaigns import Exposed, effects_table
+from ml.simulate.rows import named
+from ml.simulate.spec import BusinessSpec
 
 
 def truth_of(people: People, stages: Stages, exposed: Exposed, spec: BusinessSpec) -> dict[str, pa.Table]:
     """`customers` (layers, traits), `stages` (spells), `values` (per day valued) and `effects` (per exposure)."""
+    per_order = people.order_value[exposed.customer] * share_kept(spec)
     return {
         "customers": _customers(people, spec),
         "stages": _spells(people, stages, spec),
         "values": _values(people, stages, spec),
-        "effects": _effects(people, exposed, spec),
+        "effects": effects_table(customer_ids(people), exposed, per_order, spec.kind.actions, spec.start),
     }
 
 
-def kept(spec: BusinessSpec) -> float:
+def share_kept(spec: BusinessSpec) -> float:
     """What remains of revenue after refunds, on average."""
     chance, share = spec.kind.refunded
     return 1 - chance * share
 
 
 def _customers(people: People, spec: BusinessSpec) -> pa.Table:
-    per_order = people.order_value * kept(spec)
+    per_order = people.order_value * share_kept(spec)
     return pa.table(
         {
             "customer_id": customer_ids(people),
@@ -81,10 +84,10 @@ def _values(people: People, stages: Stages, spec: BusinessSpec) -> pa.Table:
         now = stages.stage[:, week]
         known = np.flatnonzero(now != UNKNOWN)
         state = before[known], now[known], stay[known]
-        worth = {}
+        values = {}
         for name, is_discounted in (("expected_spend", False), ("ltv", True)):
             by_rate, by_entry = expected_activity(spec, is_discounted=is_discounted, week=week)
-            worth[name] = people.order_value[known] * (people.rate[known] * by_rate[state] + by_entry[state])
+            values[name] = people.order_value[known] * (people.rate[known] * by_rate[state] + by_entry[state])
         day = np.datetime64(spec.start, "D") + 7 * week + 6
         parts.append(
             pa.table(
@@ -94,7 +97,7 @@ def _values(people: People, stages: Stages, spec: BusinessSpec) -> pa.Table:
                     "horizon_days": np.full(len(known), spec.horizon_days),
                     "stage": named(spec.kind.stages, now[known]),
                     "week_of_stay": stay[known] + 1,
-                    **worth,
+                    **values,
                 }
             )
         )
@@ -103,19 +106,3 @@ def _values(people: People, stages: Stages, spec: BusinessSpec) -> pa.Table:
     types = {"customer_id": pa.string(), "day": pa.date32(), "horizon_days": pa.int64(), "stage": pa.string(),
              "week_of_stay": pa.int64(), "expected_spend": pa.float64(), "ltv": pa.float64()}  # fmt: skip
     return pa.schema(list(types.items())).empty_table()
-
-
-def _effects(people: People, exposed: Exposed, spec: BusinessSpec) -> pa.Table:
-    """Per exposure: what each action would add to net revenue in its four weeks, in expectation."""
-    per_order = people.order_value[exposed.customer] * kept(spec)
-    actions = spec.kind.actions
-    return pa.table(
-        {
-            "customer_id": named(customer_ids(people), exposed.customer),
-            "exposed_on": np.datetime64(spec.start, "D") + 7 * exposed.week,
-            "campaign_id": ids("K", exposed.campaign, 3),
-            "given": named(("control", *(action.name for action in actions)), exposed.arm),
-            "propensity": exposed.propensity,
-            **{f"effect_{action.name}": exposed.expected[:, i] * per_order for i, action in enumerate(actions)},
-        }
-    )
