@@ -70,8 +70,8 @@ def quiet_moves(facts: CustomerHistory) -> np.ndarray:
     parts = {day: states.filter(pc.equal(states["day"], day)) for day in days}
     counts = np.zeros(7)
     for yesterday, today in pairwise(days):
-        found = movements(ENGINE, parts[today], parts[yesterday], None, parts[today])
-        moved = found.filter(pc.equal(found["cause"], "behaviour"))["customer_id"]
+        moves = movements(ENGINE, parts[today], parts[yesterday], None, parts[today])
+        moved = moves.filter(pc.equal(moves["cause"], "behaviour"))["customer_id"]
         quiet = parts[today].filter(pc.greater(parts[today]["recency_days"], 0))["customer_id"]
         counts[today.weekday()] += pc.sum(pc.is_in(moved, quiet.combine_chunks())).as_py() or 0
     return counts

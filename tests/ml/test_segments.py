@@ -1,4 +1,4 @@
-"""What segments promise: identity, honest weights, one string each, names that differ, KPIs that add up."""
+"""Claims about segments: identity, honest weights, one string each, names that differ, KPIs that add up."""
 
 from __future__ import annotations
 
@@ -108,20 +108,20 @@ def test_refit_on_unchanged_data_moves_nobody(inputs: pa.Table, model: LayerMode
 
 
 def test_refit_carries_letters_on_through_slow_drift(inputs: pa.Table, model: LayerModels) -> None:
-    force, frame = model, inputs.to_pandas()
+    in_force, frame = model, inputs.to_pandas()
     truth = assign(inputs, model).to_pandas().query("layer == 'value' and is_primary").set_index("customer_id").cluster
     for week in range(4):
         frame["spend_90d"] *= 1.15  # everybody spends more each week, nobody changes place
         drifted = pa.Table.from_pandas(frame, preserve_index=False)
-        force = fit_layers(drifted, SPEC, force)
-        found = assign(drifted, force).to_pandas().query("layer == 'value' and is_primary").set_index("customer_id")
-        assert (found.cluster == truth).all(), f"week {week}"
+        in_force = fit_layers(drifted, SPEC, in_force)
+        rows = assign(drifted, in_force).to_pandas().query("layer == 'value' and is_primary").set_index("customer_id")
+        assert (rows.cluster == truth).all(), f"week {week}"
 
 
-def test_clusters_found_are_the_true_groups_and_a_is_the_highest(inputs: pa.Table, model: LayerModels) -> None:
-    found = assign(inputs, model).to_pandas().query("layer == 'value' and is_primary")
-    both = found.merge(inputs.to_pandas(), on="customer_id").query("stage == 'active'")
-    means = both.groupby("cluster").spend_90d.mean()
+def test_clusters_are_the_true_groups_and_a_is_the_highest(inputs: pa.Table, model: LayerModels) -> None:
+    rows = assign(inputs, model).to_pandas().query("layer == 'value' and is_primary")
+    joined = rows.merge(inputs.to_pandas(), on="customer_id").query("stage == 'active'")
+    means = joined.groupby("cluster").spend_90d.mean()
     assert list(means.index) == ["A", "B", "C"]
     assert means["A"] > 3 * means["B"] > 9 * means["C"]
 
@@ -147,9 +147,9 @@ def test_after_z_comes_aa() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.permutations([0, 1, 2, 3]))
 def test_renumbered_clusters_keep_their_letters(old: list[int], renumbering: list[int]) -> None:
-    new = np.array([renumbering[place] for place in old])
-    found = matched_letters(np.array(old), ["A", "B", "C", "D"], new, 4)
-    assert all(found[after] == "ABCD"[before] for before, after in zip(old, new, strict=True))
+    new = np.array([renumbering[number] for number in old])
+    letters = matched_letters(np.array(old), ["A", "B", "C", "D"], new, 4)
+    assert all(letters[after] == "ABCD"[before] for before, after in zip(old, new, strict=True))
 
 
 # ── applying ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,13 +183,13 @@ def _once(inputs: pa.Table) -> LayerModels:
 
 
 def test_weights_add_up_to_one_and_the_primary_is_the_heaviest(inputs: pa.Table, model: LayerModels) -> None:
-    found = assign(inputs, model).to_pandas()
-    per = found.groupby(["customer_id", "layer"])
+    rows = assign(inputs, model).to_pandas()
+    per = rows.groupby(["customer_id", "layer"])
     assert np.allclose(per.weight.sum(), 1)
     assert (per.is_primary.sum() == 1).all()
-    assert np.allclose(found[found.is_primary].groupby(["customer_id", "layer"]).weight.max(), per.weight.max())
-    top = found[found.is_primary].set_index(["customer_id", "layer"]).weight
-    others = found[~found.is_primary].set_index(["customer_id", "layer"]).weight
+    assert np.allclose(rows[rows.is_primary].groupby(["customer_id", "layer"]).weight.max(), per.weight.max())
+    top = rows[rows.is_primary].set_index(["customer_id", "layer"]).weight
+    others = rows[~rows.is_primary].set_index(["customer_id", "layer"]).weight
     share = others / (others + top.reindex(others.index))
     assert (share >= 0.2 - 1e-9).all() and len(others)
 
@@ -216,8 +216,8 @@ def test_serving_without_a_stage_says_what_to_do(model: LayerModels) -> None:
 
 def test_layer_without_data_or_of_another_stage_is_left_out_and_one_alike_in_a_stage_is_a() -> None:
     table = some_inputs()
-    here = np.array(table["stage"].to_pylist()) == "new"
-    points = pa.array(np.where(here, 1.0, np.arange(table.num_rows)))
+    is_new = np.array(table["stage"].to_pylist()) == "new"
+    points = pa.array(np.where(is_new, 1.0, np.arange(table.num_rows)))
     table = table.append_column("points", points)
     spec = SegmentSpec(
         (
@@ -227,15 +227,15 @@ def test_layer_without_data_or_of_another_stage_is_left_out_and_one_alike_in_a_s
         )
     )
     fitted = fit_layers(table, spec, None)
-    found = strings(table, fitted, spec).to_pandas().query("is_primary")
+    primary = strings(table, fitted, spec).to_pandas().query("is_primary")
     assert fitted.off == ("money",)
-    assert set(found.query("stage == 'new'").micro_segment) == {"new/loyalty.A"}
-    assert found.query("stage == 'active'").micro_segment.str.fullmatch(r"active/loyalty\.[AB]/value\.[ABC]").all()
+    assert set(primary.query("stage == 'new'").micro_segment) == {"new/loyalty.A"}
+    assert primary.query("stage == 'active'").micro_segment.str.fullmatch(r"active/loyalty\.[AB]/value\.[ABC]").all()
 
 
 def test_stage_that_was_never_fitted_gets_a(inputs: pa.Table, model: LayerModels) -> None:
-    place = inputs.column_names.index("stage")
-    star = inputs.set_column(place, "stage", pa.array(["star"] * inputs.num_rows))
+    column = inputs.column_names.index("stage")
+    star = inputs.set_column(column, "stage", pa.array(["star"] * inputs.num_rows))
     assert set(strings(star, model)["micro_segment"].to_pylist()) == {"star/value.A/affinity.A"}
 
 
@@ -261,9 +261,9 @@ def test_first_rule_that_holds_wins_and_the_rest_are_others(inputs: pa.Table) ->
         "size", method="rules", rules=(LayerRule("big", "spend_90d > 100"), LayerRule("middle", "spend_90d > 20"))
     )
     spec = SegmentSpec((layer,))
-    found = assign(inputs, fit_layers(inputs, spec, None)).to_pandas().merge(inputs.to_pandas(), on="customer_id")
-    expected = np.select([found.spend_90d > 100, found.spend_90d > 20], ["big", "middle"], "others")
-    assert list(found.cluster_name) == list(expected)
+    rows = assign(inputs, fit_layers(inputs, spec, None)).to_pandas().merge(inputs.to_pandas(), on="customer_id")
+    expected = np.select([rows.spend_90d > 100, rows.spend_90d > 20], ["big", "middle"], "others")
+    assert list(rows.cluster_name) == list(expected)
 
 
 def test_renaming_nothing_keeps_a_rules_letter_when_rules_are_reordered(inputs: pa.Table) -> None:
@@ -278,9 +278,9 @@ def test_renaming_nothing_keeps_a_rules_letter_when_rules_are_reordered(inputs: 
 
 
 def test_id_is_the_same_in_python_and_sql(inputs: pa.Table, model: LayerModels) -> None:
-    found = strings(inputs, model)
-    assert found["micro_segment_id"].to_pylist() == [
-        micro_segment_id(text) for text in found["micro_segment"].to_pylist()
+    rows = strings(inputs, model)
+    assert rows["micro_segment_id"].to_pylist() == [
+        micro_segment_id(text) for text in rows["micro_segment"].to_pylist()
     ]
     assert prefixes("active/value.B/engagement.A") == ["active", "active/value.B", "active/value.B/engagement.A"]
 
@@ -291,12 +291,12 @@ def test_secondary_memberships_are_the_heaviest_products(layers: list[list[float
     rows, combos = [], [("active", 1.0, True)]
     for number, raw in enumerate(layers):
         weights = np.array(raw) / sum(raw)
-        for place, weight in enumerate(weights):
-            rows.append((f"l{number}", letter(place), float(weight), place == int(np.argmax(weights))))
+        for cluster, weight in enumerate(weights):
+            rows.append((f"l{number}", letter(cluster), float(weight), cluster == int(np.argmax(weights))))
         combos = [
-            (f"{text}/l{number}.{letter(place)}", product * weight, first and place == int(np.argmax(weights)))
+            (f"{text}/l{number}.{letter(cluster)}", product * weight, first and cluster == int(np.argmax(weights)))
             for text, product, first in combos
-            for place, weight in enumerate(weights)
+            for cluster, weight in enumerate(weights)
         ]
     names = ["layer", "cluster", "weight", "is_primary"]
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
@@ -307,11 +307,11 @@ def test_secondary_memberships_are_the_heaviest_products(layers: list[list[float
     )
     stages = pa.table({"customer_id": ["c"], "day": pa.array([DAY], pa.date32()), "stage": ["active"]})
     spec = SegmentSpec(tuple(LayerSpec(f"l{number}") for number in range(len(layers))))
-    found = micro_segments(ENGINE, stages, assignments, spec).to_pylist()
-    primary = [row for row in found if row["is_primary"]]
+    result = micro_segments(ENGINE, stages, assignments, spec).to_pylist()
+    primary = [row for row in result if row["is_primary"]]
     assert [row["micro_segment"] for row in primary] == [text for text, _, first in combos if first]
     others = sorted([weight for _, weight, first in combos if not first and weight >= 0.1], reverse=True)[:4]
-    assert np.allclose([row["weight"] for row in found if not row["is_primary"]], others)
+    assert np.allclose([row["weight"] for row in result if not row["is_primary"]], others)
 
 
 def test_layers_stand_in_the_projects_order_and_foreign_ones_are_left_out(inputs: pa.Table, model: LayerModels) -> None:
@@ -338,14 +338,14 @@ def test_no_two_clusters_share_a_name_and_names_say_what_is_different(model: Lay
 
 
 def test_profiles_of_each_depth_add_up_to_everybody(inputs: pa.Table, model: LayerModels) -> None:
-    found = profiles(ENGINE, strings(inputs, model), inputs, model.names()).to_pandas()
+    kpis = profiles(ENGINE, strings(inputs, model), inputs, model.names()).to_pandas()
     frame = inputs.to_pandas()
-    for rows in (found[found.is_leaf], found[found.depth == 0]):
+    for rows in (kpis[kpis.is_leaf], kpis[kpis.depth == 0]):
         assert rows.customers.sum() == len(frame)
         assert rows.revenue.sum() == pytest.approx(frame.spend_28d.sum(), abs=0.1)
         assert rows.ltv.sum() == pytest.approx(frame.ltv.sum(), abs=0.1)
         assert rows.buyers.sum() == (frame.orders_28d > 0).sum()
-    assert found.p_churn.between(0, 1).all() and not found.micro_segment.duplicated().any()
+    assert kpis.p_churn.between(0, 1).all() and not kpis.micro_segment.duplicated().any()
 
 
 def test_audiences_hold_by_their_rule_and_the_days_median() -> None:
@@ -355,9 +355,9 @@ def test_audiences_hold_by_their_rule_and_the_days_median() -> None:
         AudienceSpec("unknown", "balance > 0"),
         AudienceSpec("it's new", "stage = 'new'"),
     )
-    found = audiences(ENGINE, table, specs).to_pandas()
-    assert set(found.audience) == {"above", "it's new"}
-    assert (found[found.audience == "above"].groupby("day").size() == 300).all()
+    members = audiences(ENGINE, table, specs).to_pandas()
+    assert set(members.audience) == {"above", "it's new"}
+    assert (members[members.audience == "above"].groupby("day").size() == 300).all()
 
 
 def test_audience_on_an_unknown_column_is_refused(inputs: pa.Table) -> None:
@@ -378,7 +378,7 @@ def test_figures_draw(model: LayerModels) -> None:
         assert draw().axes
 
 
-# ── judging ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── shrinkage ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_shrinkage_takes_noise_to_the_mean_and_keeps_what_is_there() -> None:
@@ -484,28 +484,28 @@ def test_nothing_after_the_week_reaches_a_fit(facts: CustomerHistory, models, fi
 def test_short_history_fits_without_a_score_and_no_history_says_so(facts: CustomerHistory, models) -> None:
     spec = models.specs.segments
     soon = START + timedelta(30)
-    waiting = train(facts.until(soon), soon, spec, None, models=models)
-    assert waiting.decision == "none"
-    assert lacking(waiting) == Reason(ChoiceCode.HISTORY_TOO_SHORT, {"days": 31, "needed": 90})
+    too_early = train(facts.until(soon), soon, spec, None, models=models)
+    assert too_early.decision == "none"
+    assert lacking(too_early) == Reason(ChoiceCode.HISTORY_TOO_SHORT, {"days": 31, "needed": 90})
     spec = replace(spec, warm_up_days=28)
     early = train(facts.until(soon), soon, spec, None, models=models)
     assert early.decision == "challenger" and early.challenger_score is None
     assert early.reason_parameters["challenger"] is None
     assert isinstance(early.model, LayerModels)
-    kept = train(facts.until(soon), soon, spec, early.model, models=models)
-    assert kept.decision == "incumbent"
+    again = train(facts.until(soon), soon, spec, early.model, models=models)
+    assert again.decision == "incumbent"
     before = START - timedelta(1)
     none = train(facts.until(before), before, spec, None, models=models)
     assert none.model is None and none.decision == "none"
-    assert all(is_said_by_its_figures(one, CHOICE_WORDS) for one in (waiting, early, none))
+    assert all(is_said_by_its_figures(one, CHOICE_WORDS) for one in (too_early, early, none))
     assert lacking(none).code == ChoiceCode.TOO_FEW_CUSTOMERS
     assert segment_evidence(facts.until(soon), soon, models).num_rows == 0
 
 
 def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: CustomerHistory) -> None:
     days = (START + timedelta(100), START + timedelta(107))
-    found = sample_customers(facts.engine, facts.known(days), 50, seed=0).to_pandas()
-    earlier, later = (set(found[found.day == day].customer_id) for day in days)
+    sample = sample_customers(facts.engine, facts.known(days), 50, seed=0).to_pandas()
+    earlier, later = (set(sample[sample.day == day].customer_id) for day in days)
     assert len(later) == 50 and earlier <= later
     today = set(sample_customers(facts.engine, facts.known(days[:1]), 50, seed=0)["customer_id"].to_pylist())
     assert len(today & later) >= 45
@@ -513,7 +513,7 @@ def test_sample_is_of_customers_and_keeps_the_same_ones_each_week(facts: Custome
     assert sample_customers(facts.engine, everybody, 10_000, seed=0).equals(everybody)
 
 
-def test_evidence_tells_real_groups_from_random_ones(facts: CustomerHistory, models, first) -> None:
+def test_evidence_distinguishes_real_groups_from_random_ones(facts: CustomerHistory, models, first) -> None:
     as_of = START + timedelta(150)
     known = facts.until(as_of)
     table = segment_evidence(known, as_of, replace(models, layers=first.model))

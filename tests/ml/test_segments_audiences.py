@@ -25,17 +25,17 @@ CART = AudienceSpec("cart_abandoners", "days_since_cart <= 28 AND COALESCE(recen
 def some_facts(
     bought: list[tuple[str, date, float]], seen: list[tuple[str, date, str]], categories: tuple[str, ...] = ()
 ) -> CustomerHistory:
-    def rows(table: tables.Table, found: list[dict[str, Any]]) -> pa.Table:
-        return pa.Table.from_pylist(found, table.schema().append(pa.field("day", pa.date32())))
+    def rows(table: tables.Table, records: list[dict[str, Any]]) -> pa.Table:
+        return pa.Table.from_pylist(records, table.schema().append(pa.field("day", pa.date32())))
 
     lines = [
-        {"customer_id": who, "day": day, "occurred_at": datetime.combine(day, time(12)), "amount": amount,
+        {"customer_id": customer, "day": day, "occurred_at": datetime.combine(day, time(12)), "amount": amount,
          "order_id": str(n), "category": categories[n % len(categories)] if categories else None}
-        for n, (who, day, amount) in enumerate(bought)
+        for n, (customer, day, amount) in enumerate(bought)
     ]  # fmt: skip
     events = [
-        {"customer_id": who, "day": day, "occurred_at": datetime.combine(day, time(9)), "event_type": kind}
-        for who, day, kind in seen
+        {"customer_id": customer, "day": day, "occurred_at": datetime.combine(day, time(9)), "event_type": kind}
+        for customer, day, kind in seen
     ]
     empty = {name: rows(tables.INPUTS[name], []) for name in ("customers", "exposures", "balances")}
     return CustomerHistory.from_rows(
@@ -51,9 +51,9 @@ def before(days: int) -> date:
     return DAY - timedelta(days=days)
 
 
-def members(found: pa.Table) -> dict[str, set[str]]:
+def members(rows: pa.Table) -> dict[str, set[str]]:
     result: dict[str, set[str]] = {}
-    for row in found.to_pylist():
+    for row in rows.to_pylist():
         result.setdefault(row["audience"], set()).add(row["customer_id"])
     return result
 
@@ -75,8 +75,8 @@ def test_a_cart_without_a_purchase_since_is_abandoned() -> None:
             ("visited", before(5), "visit"),
         ],
     )
-    found = audiences(ENGINE, facts.snapshot_of(DAY), (CART,))
-    assert members(found) == {"cart_abandoners": {"bought before", "never bought"}}
+    rows = audiences(ENGINE, facts.snapshot_of(DAY), (CART,))
+    assert members(rows) == {"cart_abandoners": {"bought before", "never bought"}}
 
 
 def test_a_cart_tomorrow_makes_nobody_an_abandoner_today() -> None:
@@ -137,12 +137,13 @@ def test_a_rule_for_many_columns_vanishes_where_there_are_none() -> None:
 
 
 def test_a_pattern_is_the_same_column_throughout_and_names_the_audience() -> None:
-    found = expand_patterns((TOP, AudienceSpec("plain", "spend > 2")), ["spend_90d", "share_fuel", "share_deli"])
-    assert [one.name for one in found] == ["top_spenders_fuel", "top_spenders_deli", "plain"]
+    expanded = expand_patterns((TOP, AudienceSpec("plain", "spend > 2")), ["spend_90d", "share_fuel", "share_deli"])
+    assert [one.name for one in expanded] == ["top_spenders_fuel", "top_spenders_deli", "plain"]
     assert (
-        found[0].when == "share_fuel >= 0.05 AND share_fuel * spend_90d >= 4 * $median_share_fuel * $median_spend_90d"
+        expanded[0].when
+        == "share_fuel >= 0.05 AND share_fuel * spend_90d >= 4 * $median_share_fuel * $median_spend_90d"
     )
-    assert found[1].description == "spend most on deli"
+    assert expanded[1].description == "spend most on deli"
 
 
 @pytest.mark.parametrize("name", ["top", "top_*"])
@@ -168,8 +169,8 @@ def test_default_audiences_hold_on_a_bare_business_and_on_nobody() -> None:
     for day in (DAY, before(400)):
         table = models.inputs_of(ENGINE, facts.snapshot_of(day))
         check_audiences(DEFAULT_AUDIENCES, table.column_names)
-        found = audiences(ENGINE, table, (*DEFAULT_AUDIENCES, CART, TOP))
-        assert (found.num_rows > 0) == (day == DAY)
+        rows = audiences(ENGINE, table, (*DEFAULT_AUDIENCES, CART, TOP))
+        assert (rows.num_rows > 0) == (day == DAY)
 
 
 # ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,16 +211,16 @@ def profiled(customers: list[tuple[str, int, float, int, float]]) -> list[dict[s
 @settings(max_examples=25, deadline=None)
 @given(st.lists(_CUSTOMER, max_size=40))
 def test_profiles_of_leaves_and_of_stages_add_up_to_everybody(customers: list[Any]) -> None:
-    found = profiled(customers)
-    for rows in ([row for row in found if row["is_leaf"]], [row for row in found if row["depth"] == 0]):
+    kpis = profiled(customers)
+    for rows in ([row for row in kpis if row["is_leaf"]], [row for row in kpis if row["depth"] == 0]):
         assert sum(row["customers"] for row in rows) == len(customers)
         assert sum(row["orders"] for row in rows) == sum(one[1] for one in customers)
         assert sum(row["revenue"] for row in rows) == pytest.approx(sum(one[2] for one in customers))
         assert sum(row["ltv_tercile_low"] + row["ltv_tercile_mid"] + row["ltv_tercile_high"] for row in rows) == len(
             customers
         )
-        worth = sum(one[4] for one in customers)
-        assert sum(row["ltv_share"] or 0 for row in rows) == pytest.approx(1.0 if worth else 0.0)
+        total_ltv = sum(one[4] for one in customers)
+        assert sum(row["ltv_share"] or 0 for row in rows) == pytest.approx(1.0 if total_ltv else 0.0)
         views = sum(one[3] for one in customers)
         seen = sum((row["page_views_per_customer"] or 0) * row["customers"] for row in rows)
         assert seen == pytest.approx(views)
@@ -233,18 +234,18 @@ def test_value_groups_are_thirds_of_the_day_and_equals_stay_together() -> None:
     assert (same["ltv_tercile_low"], same["ltv_tercile_mid"], same["ltv_tercile_high"]) == (5, 0, 0)
 
 
-def test_prefixes_are_told_apart_from_whole_strings_by_depth_and_is_leaf() -> None:
-    found = {
+def test_depth_and_is_leaf_distinguish_prefixes_from_whole_strings() -> None:
+    kpis = {
         row["micro_segment"]: row for row in profiled([("active/v.A/e.A", 1, 10.0, 2, 5.0), ("churn", 0, 0.0, 0, 5.0)])
     }
-    assert {name: (row["depth"], row["is_leaf"]) for name, row in found.items()} == {
+    assert {name: (row["depth"], row["is_leaf"]) for name, row in kpis.items()} == {
         "active": (0, False),
         "active/v.A": (1, False),
         "active/v.A/e.A": (2, True),
         "churn": (0, True),
     }
-    assert found["active/v.A"]["ltv_share"] == 0.5 and found["active/v.A"]["conversion"] == 1.0
-    assert found["churn"]["average_order"] is None
+    assert kpis["active/v.A"]["ltv_share"] == 0.5 and kpis["active/v.A"]["conversion"] == 1.0
+    assert kpis["churn"]["average_order"] is None
 
 
 def test_page_views_are_missing_where_the_business_counts_none() -> None:

@@ -68,9 +68,9 @@ def model(table: pa.Table) -> LayerModels:
     return fit_layers(of_days(table, 30), SPEC)
 
 
-def places(table: pa.Table, model: LayerModels, history: History | None) -> np.ndarray:
-    found = primary_strings(table, model, SPEC.layers, history)["micro_segment"].to_pylist()
-    return np.array([text[-1] for text in found]).reshape(-1, CUSTOMERS)
+def primary_clusters(table: pa.Table, model: LayerModels, history: History | None) -> np.ndarray:
+    strings = primary_strings(table, model, SPEC.layers, history)["micro_segment"].to_pylist()
+    return np.array([text[-1] for text in strings]).reshape(-1, CUSTOMERS)
 
 
 def undone(seen: np.ndarray) -> float:
@@ -84,13 +84,13 @@ def undone(seen: np.ndarray) -> float:
 
 def test_moves_that_are_undone_within_28_days_are_at_most_half_as_many(table: pa.Table, model: LayerModels) -> None:
     stay = slice(CUSTOMERS // 10, None)
-    plain, damped = (places(table, model, history)[:, stay] for history in (None, history_of(table)))
+    plain, damped = (primary_clusters(table, model, history)[:, stay] for history in (None, history_of(table)))
     assert undone(damped) <= 0.5 * undone(plain)
 
 
 def test_true_moves_are_seen_within_three_days(table: pa.Table, model: LayerModels) -> None:
     movers = slice(0, CUSTOMERS // 10)
-    seen = places(table, model, history_of(table))[:, movers]
+    seen = primary_clusters(table, model, history_of(table))[:, movers]
     settled = seen[75]
     late = [int(np.argmax(seen[60:, i] == settled[i])) for i in range(seen.shape[1]) if seen[59, i] != settled[i]]
     assert len(late) > 30 and np.median(late) <= 3 and np.quantile(late, 0.9) <= 3
@@ -148,10 +148,10 @@ def test_the_weekday_of_a_customer_stays_what_it_is() -> None:
 
 
 def test_the_primary_cluster_is_never_outweighed(table: pa.Table, model: LayerModels) -> None:
-    found = assign(of_days(table, 50), model, history_of(table)).to_pandas()
-    top = found.groupby("customer_id").weight.max()
-    assert (found[found.is_primary].set_index("customer_id").weight == top).all()
-    assert np.allclose(found.groupby("customer_id").weight.sum(), 1)
+    rows = assign(of_days(table, 50), model, history_of(table)).to_pandas()
+    top = rows.groupby("customer_id").weight.max()
+    assert (rows[rows.is_primary].set_index("customer_id").weight == top).all()
+    assert np.allclose(rows.groupby("customer_id").weight.sum(), 1)
 
 
 def test_served_and_published_agree_where_no_history_is_given(table: pa.Table, model: LayerModels) -> None:
@@ -165,7 +165,7 @@ def test_a_layer_that_anybody_may_leave_any_week_is_not_damped(table: pa.Table) 
     spec = SegmentSpec((replace(SPEC.layers[0], weekly_switch_probability=0.5),))
     loose = fit_layers(of_days(table, 30), spec)
     part = of_days(table, 40)
-    assert places(part, loose, history_of(table)).tolist() == places(part, loose, None).tolist()
+    assert primary_clusters(part, loose, history_of(table)).tolist() == primary_clusters(part, loose, None).tolist()
 
 
 @pytest.mark.parametrize("feature", ["a", "ltv"])

@@ -37,14 +37,14 @@ LAYERS = (
 
 def people(n: int = 900, centres: int = 1, seed: int = 3) -> pa.Table:
     random = np.random.default_rng(seed)
-    place = random.integers(0, centres, n)
+    group = random.integers(0, centres, n)
     income = [None if number % 4 == 0 else float(random.integers(1, 90)) for number in range(n)]
     columns: dict[str, Any] = {
         "customer_id": [f"c{number:05d}" for number in range(n)],
         "day": pa.array([DAY] * n),
         "stage": ["active"] * n,
-        "a": random.normal(0, 1, n) + 9 * place,
-        "b": random.normal(0, 1, n) - 7 * place,
+        "a": random.normal(0, 1, n) + 9 * group,
+        "b": random.normal(0, 1, n) - 7 * group,
         "coin": random.integers(0, 2, n).astype(float),
         "same": np.ones(n),
         "region": random.choice(["north", "south"], n).tolist(),
@@ -64,15 +64,15 @@ def models() -> LayerModels:
 
 
 def of(models: LayerModels, layer: str) -> LayerModel:
-    found = models.find("active", layer)
-    assert found is not None
-    return found
+    model = models.find("active", layer)
+    assert model is not None
+    return model
 
 
-def test_a_layer_says_by_a_code_why_it_has_its_clusters(models: LayerModels) -> None:
-    found = {model.layer.name: (str(model.reason.code), dict(model.reason.parameters)) for model in models.models}
-    others = found["unknown"][1].pop("others")
-    assert found == {
+def test_a_layer_has_a_code_for_why_it_has_its_clusters(models: LayerModels) -> None:
+    codes = {model.layer.name: (str(model.reason.code), dict(model.reason.parameters)) for model in models.models}
+    others = codes["unknown"][1].pop("others")
+    assert codes == {
         "asked": ("asked_for", {"asked": 3}),
         "fewer": ("fewer_than_asked", {"asked": 3, "clusters": 2, "smallest": 40}),
         "cut": ("too_little_history", {}),
@@ -115,7 +115,7 @@ def test_a_layer_that_was_stored_before_reasons_had_codes_is_read_and_shows_its_
 
 
 def test_what_was_found_when_history_was_long_enough_is_inherited_once(models: LayerModels) -> None:
-    """A cut that stays for lack of history tells the figures it was made by, however often it stays."""
+    """A cut that stays for lack of history reports the figures of its first fit, however often it stays."""
     reason = Reason(Code.CUT_PAYS, {"clusters": 3, "gain_spend": 0.1, "gain_stage": 0.2})
     cut = replace(of(models, "asked"), layer=LAYERS[2], kind="cut", reason=reason)
     first = fitted(replace(models, models=(cut,)))
@@ -124,7 +124,7 @@ def test_what_was_found_when_history_was_long_enough_is_inherited_once(models: L
     assert second == Reason(Code.INHERITED, {"reason": reason.stored()})
 
 
-def test_a_group_of_the_unknown_that_stays_is_told_of_once(models: LayerModels) -> None:
+def test_a_lasting_cluster_of_unknown_customers_is_mentioned_once(models: LayerModels) -> None:
     layer = LayerSpec("unknown", ("income", "age"))
     rows = people()
     table = rows.append_column("age", rows["income"])
@@ -146,7 +146,7 @@ def test_other_words_change_no_cluster_and_no_decision(models: LayerModels, monk
     assert (fitted(models, n=880), fitted(models, centres=3)) == sense
 
 
-class Told:
+class LineageOnly:
     """What the atlas reads of the lineage."""
 
     leaves: tuple[Row, ...] = ()
@@ -157,7 +157,7 @@ class Told:
 
 def skeleton(models: LayerModels) -> Any:
     """The section on clusters without its sentences: which layers stand in it, in which groups, under which heads."""
-    section = atlas_clusters.clusters(Told(models))  # type: ignore[arg-type]
+    section = atlas_clusters.clusters(LineageOnly(models))  # type: ignore[arg-type]
     assert section is not None
     return [
         (
