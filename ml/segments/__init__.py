@@ -1,7 +1,7 @@
 """Segments: layers of clusters inside each stage, micro-segments made of them, audiences and profiles.
 
 Belongs here: cutting customers into groups that keep their identity, naming them and summing them up. Does not belong
-here: stages (`ml.lifecycle`), how customers move between groups (`ml.journeys`), and what groups tell (`ml.evidence`).
+here: stages (`ml.lifecycle`), how customers move between groups (`ml.journeys`), and what they explain (`ml.evidence`).
 """
 
 from ml.segments.assignment import History, assign, history_columns, lookback_days

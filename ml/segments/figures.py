@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ml.segments.layer_model import LayerModel
     from ml.segments.layers import LayerModels
     from ml.segments.structure import Point
 
@@ -162,38 +164,42 @@ def lineage_figure(models: LayerModels) -> Figure:
     for panel in panels:
         panel.set_axis_off()
     for panel, model in zip(panels, shown, strict=False):
-        panel.set_title(f"{model.stage} / {model.layer.name}", fontsize=9, loc="left")
-        left = [event.letter for event in model.events if event.event in ("continued", "merged", "retired")]
-        right = list(model.letters)
-        height = {("left", name): -row for row, name in enumerate(left)}
-        height |= {("right", name): -row for row, name in enumerate(right)}
-        for event in model.events:
-            source = event.other if event.event == "split" else event.letter
-            goal = event.other if event.event == "merged" else event.letter
-            ends = [height.get(("left", source)), height.get(("right", goal))]
-            known = [end for end in ends if end is not None]
-            if len(known) == 2 and event.event not in ("retired", "born", "first"):
-                color = {"continued": "0.7", "split": "C1", "merged": "C3"}[event.event]
-                panel.plot(
-                    [0, 1], known, color=color, linewidth=1 + 7 * event.retained_share, solid_capstyle="butt", alpha=0.7
-                )
-                panel.text(
-                    0.5,
-                    sum(known) / 2,
-                    f"{event.event} {event.retained_share:.0%}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                )
-            elif event.event in ("born", "first") and ends[1] is not None:
-                panel.text(0.93, ends[1], f"{event.event} ", ha="right", va="center", fontsize=7, color="C2")
-            elif event.event == "retired" and ends[0] is not None:
-                panel.text(0.07, ends[0], " retired", ha="left", va="center", fontsize=7, color="C3")
-        before = {event.letter: event.customers_before for event in model.events}
-        for name in left:
-            panel.text(-0.02, height["left", name], f"{name} {before[name]:,}", ha="right", va="center", fontsize=8)
-        for name, size in zip(right, model.sizes, strict=False):
-            panel.text(1.02, height["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
-        panel.set_xlim(-0.35, 1.35)
-        panel.set_ylim(-max(len(left), len(right)) + 0.5, 0.6)
+        _draw_lineage(panel, model)
     return figure
+
+
+def _draw_lineage(panel: Axes, model: LayerModel) -> None:
+    panel.set_title(f"{model.stage} / {model.layer.name}", fontsize=9, loc="left")
+    left = [event.letter for event in model.events if event.event in ("continued", "merged", "retired")]
+    right = list(model.letters)
+    height = {("left", name): -row for row, name in enumerate(left)}
+    height |= {("right", name): -row for row, name in enumerate(right)}
+    for event in model.events:
+        source = event.other if event.event == "split" else event.letter
+        destination = event.other if event.event == "merged" else event.letter
+        ends = [height.get(("left", source)), height.get(("right", destination))]
+        known = [end for end in ends if end is not None]
+        if len(known) == 2 and event.event not in ("retired", "born", "first"):
+            color = {"continued": "0.7", "split": "C1", "merged": "C3"}[event.event]
+            panel.plot(
+                [0, 1], known, color=color, linewidth=1 + 7 * event.retained_share, solid_capstyle="butt", alpha=0.7
+            )
+            panel.text(
+                0.5,
+                sum(known) / 2,
+                f"{event.event} {event.retained_share:.0%}",
+                ha="center",
+                va="center",
+                fontsize=7,
+            )
+        elif event.event in ("born", "first") and ends[1] is not None:
+            panel.text(0.93, ends[1], f"{event.event} ", ha="right", va="center", fontsize=7, color="C2")
+        elif event.event == "retired" and ends[0] is not None:
+            panel.text(0.07, ends[0], " retired", ha="left", va="center", fontsize=7, color="C3")
+    before = {event.letter: event.customers_before for event in model.events}
+    for name in left:
+        panel.text(-0.02, height["left", name], f"{name} {before[name]:,}", ha="right", va="center", fontsize=8)
+    for name, size in zip(right, model.sizes, strict=False):
+        panel.text(1.02, height["right", name], f"{name} {size:,}", ha="left", va="center", fontsize=8)
+    panel.set_xlim(-0.35, 1.35)
+    panel.set_ylim(-max(len(left), len(right)) + 0.5, 0.6)

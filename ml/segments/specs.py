@@ -111,7 +111,7 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
-            raise ValueError(f"layer name {self.name!r}: letters, digits, - and _ only, for it stands in strings")
+            raise ValueError(f"layer name {self.name!r}: letters, digits, - and _ only, because it is part of strings")
         for name in ("k", "k_max"):
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise ValueError(f"{name} of layer {self.name} is {getattr(self, name)}; it must be at least 1")
@@ -128,7 +128,7 @@ class LayerSpec:
                     f"layer {self.name} has more than one rule named {', '.join(duplicates)}: each is a cluster"
                 )
         elif self.rules:
-            raise ValueError(f"layer {self.name} has rules, which {self.method} do not look at: set method to rules")
+            raise ValueError(f"layer {self.name} has rules, which {self.method} does not use: set method to rules")
         elif self.method == "quantiles" and not self.features:
             raise ValueError(f"layer {self.name} has no feature to cut by: list one")
 
