@@ -1,1 +1,1 @@
-"""`microseg check`: a project and what its sources bring, judged and told before anything runs."""
+"""`microseg check`: a project and what its sources bring, assessed and reported before anything runs."""

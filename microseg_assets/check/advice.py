@@ -1,7 +1,7 @@
-"""Observations in words: what was seen, and the setting that answers it.
+"""Observations in words: the evidence, and the setting that answers it.
 
-Belongs here: one sentence for each code of `ml.profile`. Does not belong here: finding anything, and where the
-words are shown (see `check.report` and `scaffold`).
+Belongs here: one sentence for each code of `ml.profile`. Does not belong here: making observations, and printing
+them (see `check.report` and `scaffold`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from ml.rules import RuleError, parse_scalar
 
 @dataclass(frozen=True)
 class Advice:
-    """One observation in words: what was seen, and the setting that answers it.
+    """One observation in words.
 
     Parameters
     ----------
-    is_warning : whether it is more than worth knowing
+    evidence : what was observed
+    remedy : the setting that answers it
+    is_warning : whether it asks for an answer, rather than being merely worth knowing
     """
 
     evidence: str
@@ -37,42 +39,44 @@ class Advice:
         return f"{self.evidence}: {self.remedy}" if self.remedy else self.evidence
 
 
-Ids: TypeAlias = Mapping[str, str]  # table to what the project maps to its `customer_id`, as SQL of a text
+Ids: TypeAlias = Mapping[str, str]  # table to the SQL of its `customer_id` as a text
 
 
-def advice(found: Observation, ids: Ids) -> Advice:
+def advice(observation: Observation, ids: Ids) -> Advice:
     """The words for an observation."""
-    return _WORDS[found.code]({**found.parameters, "table": found.table}, ids)
+    return _WORDS[observation.code]({**observation.parameters, "table": observation.table}, ids)
 
 
 def _placeholder(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{_quoted(p['ids'])} {_is(p['ids'])} no customer's id, in {p['rows']:,} rows ({p['share']:.1%})"
-    return Advice(said, f"leave them out by validation.ids.not_customers: {_yaml_list(p['ids'])}")
+    kind = "is a placeholder" if len(p["ids"]) == 1 else "are placeholders"
+    evidence = f"{_quoted(p['ids'])} {kind} for no customer, in {p['rows']:,} rows ({p['share']:.1%})"
+    return Advice(evidence, f"leave them out with validation.ids.not_customers: {_yaml_list(p['ids'])}")
 
 
 def _rounded(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = (
+    evidence = (
         f"{p['ids']:,} ids such as {p['example']} have been rounded by a spreadsheet, in {p['share']:.1%} of the rows"
     )
-    return Advice(said, "several customers are one; export them as text, or set validation.ids.rounded: refuse")
+    return Advice(evidence, "several customers share an id; export them as text, or set validation.ids.rounded: refuse")
 
 
 def _heavy(p: Mapping[str, Any], _: Ids) -> Advice:
     usual = f"95 % of the ids have at most {p['usual']:,}"
-    said = f"the id {p['id']!r} has {p['share']:.0%} of all orders ({p['orders']:,}; {usual})"
+    evidence = f"the id {p['id']!r} has {p['share']:.0%} of all orders ({p['orders']:,}; {usual})"
     return Advice(
-        said, f"if it is a till or a guest account, list it in validation.ids.not_customers: {_yaml_list([p['id']])}"
+        evidence,
+        f"if it is a till or a guest account, list it in validation.ids.not_customers: {_yaml_list([p['id']])}",
     )
 
 
-_KINDS = {"blanks": "blanks", "unicode": "Unicode's forms", "case": "case"}
+_KINDS = {"blanks": "blanks", "unicode": "Unicode forms", "case": "case"}
 
 
 def _spellings(p: Mapping[str, Any], ids: Ids) -> Advice:
     one, other = p["example"]
     kinds = " and ".join(_KINDS[kind] for kind in p["kinds"])
-    said = f"{p['ids']:,} ids are {p['customers']:,} if {kinds} do not count, such as {one!r} and {other!r}"
-    return Advice(said, f"unite them by customer_id: {merged_sql(tuple(p['kinds']), ids[p['table']])}")
+    evidence = f"{p['ids']:,} ids are {p['customers']:,} if {kinds} are ignored, such as {one!r} and {other!r}"
+    return Advice(evidence, f"merge them with customer_id: {merged_sql(tuple(p['kinds']), ids[p['table']])}")
 
 
 def _float_ids(p: Mapping[str, Any], _: Ids) -> Advice:
@@ -82,46 +86,43 @@ def _float_ids(p: Mapping[str, Any], _: Ids) -> Advice:
 
 
 def _nobody(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"of {p['customers']:,} customers {p['returning']:,} have bought on a second day"
-    return Advice(
-        said, "if customer_id is an order's id, map the customer's; stages and value need people who come back"
-    )
+    evidence = f"of {p['customers']:,} customers, {p['returning']:,} have bought on a second day"
+    remedy = "if customer_id is the id of an order, map the customer's id; stages and value need customers who return"
+    return Advice(evidence, remedy)
 
 
 def _known(p: Mapping[str, Any], _: Ids) -> Advice:
-    return Advice(
-        f"{p['known']:,} of its {p['ids']:,} ids are known to {p['other']} ({p['of_other']:,} ids)", "", False
-    )
+    return Advice(f"{p['known']:,} of its {p['ids']:,} ids occur in {p['other']} ({p['of_other']:,} ids)", "", False)
 
 
 def _no_meeting(p: Mapping[str, Any], ids: Ids) -> Advice:
-    said = (
-        f"{p['known']:,} of its {p['ids']:,} ids are known to {p['other']} ({p['of_other']:,} ids), such as "
+    evidence = (
+        f"{p['known']:,} of its {p['ids']:,} ids occur in {p['other']} ({p['of_other']:,} ids), such as "
         f"{p['example']!r} here and {p['example_other']!r} there"
     )
     if not p["form"]:
-        return Advice(said, "map the same id in both tables, or say which is which in ids")
+        return Advice(evidence, "map the same id in both tables, or say which is which in ids")
     each = [f"customer_id: {FORMS[p['form']].replace('{id}', ids[table])} in {table}" for table in p["apply"]]
-    return Advice(said, f"{p['known_united']:,} meet by {' and by '.join(each)}")
+    return Advice(evidence, f"{p['known_united']:,} match with {' and '.join(each)}")
 
 
 def _several_days(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = (
-        f"{p['several']:,} of {p['orders']:,} orders have lines on several days, up to {p['longest']} apart: each "
+    evidence = (
+        f"{p['several']:,} of {p['orders']:,} orders have lines on several days, up to {p['longest']} days apart: each "
         "counts once, on its first day"
     )
-    return Advice(said, "features.order_days says within how many days lines are one order", False)
+    return Advice(evidence, "features.order_days sets within how many days lines belong to one order", False)
 
 
 def _shared(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{p['share']:.0%} of the order ids belong to several customers, such as {p['example']!r}"
-    return Advice(said, "they seem to be counted anew; leave order_id out, or put the till or the day before it")
+    evidence = f"{p['share']:.0%} of the order ids belong to several customers, such as {p['example']!r}"
+    return Advice(evidence, "the numbers seem to repeat; leave order_id out, or prefix it with the till or the day")
 
 
 def _again(p: Mapping[str, Any], _: Ids) -> Advice:
-    how = "in another file with other rows" if p["column"] == "file" else f"with another {p['column']}"
-    said = f"{p['share']:.1%} of the orders come again {how}, such as {p['example']!r}"
-    return Advice(said, "keep the newest of each by a query: … QUALIFY row_number() OVER (PARTITION BY …) = 1")
+    how = "in another file with different rows" if p["column"] == "file" else f"with another {p['column']}"
+    evidence = f"{p['share']:.1%} of the orders are delivered again {how}, such as {p['example']!r}"
+    return Advice(evidence, "keep the newest of each with a query: … QUALIFY row_number() OVER (PARTITION BY …) = 1")
 
 
 def _strays(p: Mapping[str, Any], _: Ids) -> Advice:
@@ -141,18 +142,18 @@ _DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays
 
 
 def _closed(p: Mapping[str, Any], _: Ids) -> Advice:
-    return Advice(f"closed on {' and '.join(_DAYS[n] for n in p['weekdays'])}: hardly a row on these days", "", False)
+    return Advice(f"closed on {' and '.join(_DAYS[n] for n in p['weekdays'])}: hardly any rows on them", "", False)
 
 
 def _missing(p: Mapping[str, Any], _: Ids) -> Advice:
     run = f"{p['first']}" if p["longest"] == 1 else f"{p['first']} … {p['last']}"
-    said = f"{p['missing']:,} of {p['days']:,} days have no row, the longest time {run}"
-    return Advice(said, "if these were lost, deliver them again", p["longest"] > 3)
+    evidence = f"{p['missing']:,} of {p['days']:,} days have no rows, the longest gap {run}"
+    return Advice(evidence, "if they were lost, deliver them again", p["longest"] > 3)
 
 
 def _season(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"no row from {p['first']} to {p['last']}, {p['days']} days"
-    return Advice(said, "if the business was closed, windows of silence include it; else deliver the days again")
+    evidence = f"no rows from {p['first']} to {p['last']} ({p['days']} days)"
+    return Advice(evidence, "if the business was closed, these days count as inactivity; otherwise deliver them again")
 
 
 def _currencies(p: Mapping[str, Any], _: Ids) -> Advice:
@@ -161,9 +162,8 @@ def _currencies(p: Mapping[str, Any], _: Ids) -> Advice:
     cases = " ".join(f"WHEN '{name}' THEN …" for name in list(p["values"])[1:4])
     first = next(iter(p["values"]))
     return Advice(
-        f"{p['column']} says {len(p['values'])} currencies ({shares}), and nothing is converted",
-        f"multiply what amount is mapped to: amount: (…) * CASE {column} WHEN '{first}' THEN 1 {cases} END, or "
-        f"where: {column} = '{first}'",
+        f"{p['column']} has {len(p['values'])} currencies ({shares}), and nothing is converted",
+        f"convert them: amount: (…) * CASE {column} WHEN '{first}' THEN 1 {cases} END, or where: {column} = '{first}'",
     )
 
 
@@ -171,7 +171,7 @@ def _states(p: Mapping[str, Any], _: Ids) -> Advice:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in list(p["values"].items())[:6])
     listed = ", ".join(f"'{_escaped(name)}'" for name in p["values"])
     return Advice(
-        f"{p['column']} tells of orders that may be no sales ({shares}), and all are counted",
+        f"{p['column']} marks orders that may not be sales ({shares}), and all are counted",
         f"where: {_trimmed(p['column'])} NOT IN ({listed})",
     )
 
@@ -179,24 +179,21 @@ def _states(p: Mapping[str, Any], _: Ids) -> Advice:
 def _signs(p: Mapping[str, Any], _: Ids) -> Advice:
     column = _trimmed(p["column"])
     listed = ", ".join(f"'{_escaped(name)}'" for name in p["values"])
-    said = (
-        f"{p['column']} calls {p['rows']:,} rows {_quoted(p['values'])} ({p['share']:.1%}), and {p['above']:,} of them "
-        "count as sales"
-    )
+    labelled = f"{p['column']} labels {p['rows']:,} rows {_quoted(p['values'])} ({p['share']:.1%})"
+    evidence = f"{labelled}, and {p['above']:,} of them count as sales"
     return Advice(
-        said,
-        f"if these are sales that were taken back, where: {column} NOT IN ({listed}); if they are money that went "
-        f"back, multiply what amount is mapped to: amount: (…) * CASE WHEN {column} IN ({listed}) THEN -1 "
-        "ELSE 1 END",
+        evidence,
+        f"if these are cancelled sales, leave them out: where: {column} NOT IN ({listed}); if they are money paid "
+        f"back, make them negative: amount: (…) * CASE WHEN {column} IN ({listed}) THEN -1 ELSE 1 END",
     )
 
 
 _SUMS = {
-    "spend": "all that a customer has spent", "sales": "all that a customer has bought",
+    "spend": "the total spend", "sales": "the total of purchases",
     "orders": "the number of orders", "lines": "the number of lines",
     "purchase_days": "the number of purchase days",
     "items": "the number of items",
-    "refunds": "all that was given back", "discounts": "all that was spared", "average_order": "the mean order",
+    "refunds": "the total of refunds", "discounts": "the total of discounts", "average_order": "the mean order value",
     "days_since_purchase": "the days since the last purchase",
 }  # fmt: skip
 
@@ -207,50 +204,52 @@ def _foretelling(p: Mapping[str, Any], _: Ids) -> Advice:
         "equals": f"equals {of} over the whole history for {p['figure']:.0%} of the customers",
         "grows with": f"grows with {of} over the whole history (rank correlation {p['figure']:.2f})",
         "falls with": f"falls with {of} over the whole history (rank correlation {p['figure']:.2f})",
-        "knows": f"knows the later half of {of} (partial rank correlation {p['figure']:.2f}, given the earlier half)",
-        "distinguishes": f"distinguishes customers by {of} (chance {p['figure']:.0%} to be in the right order)",
+        "knows": f"predicts the later half of {of} (partial rank correlation {p['figure']:.2f} given the earlier half)",
+        "distinguishes": f"separates customers by {of} ({p['figure']:.0%} of pairs in the right order)",
     }[p["how"]]
     return Advice(
-        f"attribute {p['attribute']} {how}: it is as of the export, and past days would know their future",
-        "leave it out, say the day of the export in as_of, or list it in timeless if it never changes",
+        f"attribute {p['attribute']} {how}: it is a value as of the export, so past days would know their future",
+        "leave it out, set as_of to the day of the export, or list it in timeless if it never changes",
     )
 
 
 def _registered(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{p['share']:.0%} of the customers bought before they were registered (registered_at)"
-    return Advice(said, "is it the day of the last change or of the export? Then leave registered_at out")
+    evidence = f"{p['share']:.0%} of the customers bought before they were registered (registered_at)"
+    return Advice(evidence, "if it is the day of the last change or of the export, leave registered_at out")
 
 
 def _new_column(p: Mapping[str, Any], _: Ids) -> Advice:
     return Advice(
-        f"{p['column']} is in {p['files']} of {p['of']} files only, the first of them {p['first']}", "", False
+        f"{p['column']} is in only {p['files']} of {p['of']} files, the first of them {p['first']}", "", False
     )
 
 
 def _no_id(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = "a reloaded page looks like a purchase"
+    evidence = "a reloaded page counts as a purchase"
     unique = " or ".join(p["columns"][:3])
-    column = f"transaction_id ({unique} has another value in every row)" if unique else "transaction_id"
-    return Advice(said, f"map {column} or set validation.duplicates: keep one", False)
+    column = f"transaction_id ({unique} has a different value in every row)" if unique else "transaction_id"
+    return Advice(evidence, f"map {column} or set validation.duplicates: keep one", False)
 
 
 def _price(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{p['column']}, which nothing uses, is amount times {p['quantity']} in {p['share']:.0%} of the rows"
-    return Advice(said, f"amount seems to be the price of one piece: map amount: {_sql_name(p['column'])}")
+    evidence = f"{p['column']}, which nothing uses, is amount times {p['quantity']} in {p['share']:.0%} of the rows"
+    return Advice(evidence, f"amount seems to be the price of one piece: map amount: {_sql_name(p['column'])}")
 
 
 def _pieces(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = f"{p['column']}, which nothing uses, seems to be the quantity: amount is {p['price']} times {p['column']}"
-    return Advice(said, f"map quantity: {_sql_name(p['column'])}", False)
+    evidence = (
+        f"{p['column']}, which nothing uses, seems to be the quantity: amount is {p['price']} times {p['column']}"
+    )
+    return Advice(evidence, f"map quantity: {_sql_name(p['column'])}", False)
 
 
 def _net(p: Mapping[str, Any], _: Ids) -> Advice:
-    said = (
+    evidence = (
         f"{p['column']}, which nothing uses, is the amount in {p['equal']:.0%} of the rows and less in the others "
         f"({p['ratio']:.0%} of it in all)"
     )
     return Advice(
-        said, f"if it is what is left after discounts, it is the net revenue: map amount: {_sql_name(p['column'])}"
+        evidence, f"if it is what is left after discounts, it is the net revenue: map amount: {_sql_name(p['column'])}"
     )
 
 
@@ -270,10 +269,6 @@ def _rows(p: Mapping[str, Any]) -> str:
     return "1 row lies" if p["rows"] == 1 else f"{p['rows']:,} rows lie"
 
 
-def _is(of: Collection[str]) -> str:
-    return "is" if len(of) == 1 else "are"
-
-
 def _quoted(texts: Collection[str]) -> str:
     shown = [repr(text) for text in list(texts)[:6]]
     return ", ".join(shown) + (" …" if len(texts) > 6 else "")
@@ -287,7 +282,7 @@ def _yaml_list(texts: Collection[str]) -> str:
 
 
 def _trimmed(column: str) -> str:
-    """A column of words without the blanks around them, as these were counted."""
+    """SQL of a column without surrounding blanks, as its values were counted."""
     return f"trim(coalesce({_sql_name(column)}, ''))"
 
 
@@ -296,23 +291,23 @@ def _escaped(text: str) -> str:
 
 
 def ids_sql(columns: Mapping[str, Mapping[str, Any]], types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What each table's `customer_id` is mapped to, as SQL of a text.
+    """The expression that each table's `customer_id` is mapped to, as SQL of a text.
 
     Parameters
     ----------
     columns : table to the mapping of its columns
     types : table to the types of the columns that its source delivers
     """
-    found = {}
+    sql = {}
     for table, mapped in columns.items():
-        given = str(mapped.get("customer_id", "customer_id"))
-        type_ = next((t for name, t in types.get(table, {}).items() if name.lower() == given.lower()), "VARCHAR")
-        found[table] = column_sql(given) if type_ == "VARCHAR" else f"CAST({column_sql(given)} AS VARCHAR)"
-    return found
+        column = str(mapped.get("customer_id", "customer_id"))
+        type_ = next((t for name, t in types.get(table, {}).items() if name.lower() == column.lower()), "VARCHAR")
+        sql[table] = column_sql(column) if type_ == "VARCHAR" else f"CAST({column_sql(column)} AS VARCHAR)"
+    return sql
 
 
 def column_sql(mapped: str) -> str:
-    """What a column is mapped to as SQL: the name of a source column with signs in it needs quotes."""
+    """A mapping as SQL: the name of a source column with special characters needs quotes."""
     try:
         tree = parse_scalar(mapped)
         is_sql = isinstance(tree, exp.Column | exp.Func | exp.Literal | exp.DPipe | exp.Cast | exp.Case | exp.Paren)

@@ -1,4 +1,4 @@
-"""`microseg show customer`: where one customer is, since when, why, and what moved it.
+"""`microseg show customer`: the stage and segments of one customer, since when, why, and every move.
 
 Belongs here: the words of reasons, causes and dates. Does not belong here: evaluating rules (see
 `ml.lifecycle.reasons`) and what a feature is called (see `ml.features.phrases`).
@@ -29,41 +29,36 @@ from ml.features.phrases import figure, label, phrase, unit
 from ml.lifecycle.reasons import KNOWN, MISSING, Comparison, Verdict, verdicts
 
 Ids: TypeAlias = "pa.Array | pa.ChunkedArray"
-MOST_STEPS = 20
-LONGEST = 400  # days that are looked back for the true beginning of a stage
+MAX_STEPS = 20
+MAX_LOOKBACK_DAYS = 400  # days back that the true beginning of a stage is looked for
 CAUSES = {
-    "behaviour": "behaviour: they bought or did something, or fell silent",
-    "model": "new models drew the lines elsewhere; the customer did nothing new",
+    "behaviour": "behaviour: they bought or did something, or became inactive",
+    "model": "new models moved the boundaries; the customer did nothing new",
     "both": "behaviour and new models together",
-    "rule": "the calendar: a stage with a time limit came to its end",
+    "rule": "the calendar: a stage with a time limit ended",
     "entry": "became known",
 }
 _OPERATORS = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most", "=": "equal to", "<>": "not"}
-_CAME_FROM = {
-    "new_for": "lifecycle.new_for_days",
-    "churn_after": "lifecycle.churn_after_days",
-    "star_cut": "the cut of stars",
-}
 
 
 @dataclass(frozen=True)
 class Customer:
-    """One customer as of a day; every table is read once, and only its rows."""
+    """One customer as of a day; each table is read once, and only the rows of the customer."""
 
     workspace: Workspace
     id: str
     day: date
 
     def rows(self, of: tables.Table, days: Sequence[date]) -> list[dict[str, Any]]:
-        """The customer's rows of some days, as far as these are there, by day."""
-        gone = set(self.workspace.lake.missing(of, days))
-        there = [day for day in days if day.isoformat() not in gone]
-        if not there:
+        """The customer's rows of those days that are in the lake."""
+        missing = set(self.workspace.lake.missing(of, days))
+        available = [day for day in days if day.isoformat() not in missing]
+        if not available:
             return []
         return self.workspace.engine.query(
             "SELECT * FROM partitions WHERE customer_id = $customer ORDER BY ALL",
             {"customer": self.id},
-            partitions=self.workspace.lake.files(of, there),
+            partitions=self.workspace.lake.files(of, available),
         ).to_pylist()
 
     @cached_property
@@ -78,19 +73,19 @@ class Customer:
 
     @cached_property
     def figures(self) -> dict[str, Any]:
-        """Features and value of the day."""
+        """Features and value as of the day."""
         features = self.rows(self.workspace.project.features_table, [self.day])
         value = self.rows(tables.CUSTOMER_VALUE, [self.day])
         return {**(features[0] if features else {}), **(value[0] if value else {})}
 
 
 def as_read(customer: str) -> str:
-    """An id as the chain reads it: a float column's `13085.0` is 13085."""
+    """An id as the chain reads it: `13085.0` of a float column is 13085."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", customer.strip())
 
 
 def show(workspace: Workspace, day: date, customer: str) -> None:
-    """Print one customer's stage with its reasons, its value and clusters, its plan, and every step that led here."""
+    """Print one customer's stage with its reasons, their value and clusters, their plan, and every step so far."""
     customer = as_read(customer)
     one = Customer(workspace, customer, day)
     title(f"Customer {customer} on {day}")
@@ -103,48 +98,48 @@ def show(workspace: Workspace, day: date, customer: str) -> None:
     steps(one)
 
 
-# ── who is meant ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── unknown ids ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def unknown(one: Customer) -> Iterator[str]:
-    """Why a customer cannot be shown: the day was not made, is too early, or the id is written in another way."""
+    """Why a customer cannot be shown: the day is missing or too early, or the id is spelt differently."""
     workspace, day = one.workspace, one.day
     days = [date.fromisoformat(key) for key in workspace.lake.keys(tables.LIFECYCLE_STAGES)]
     if day not in days:
-        yield f"{day} was not made: `microseg status` shows which days were."
+        yield f"{day} has not been built: `microseg status` shows which days have."
         return
     known = sorted(row["day"] for row in one.rows(tables.LIFECYCLE_STAGES, days))
     if known:
-        at = known[0] if known[0] > day else max(other for other in known if other < day)
-        span = f"known from {at} on" if at > day else f"known up to {at}"
-        yield f"{one.id} is not known on {day}: {span}. {_command(workspace, one.id, f' --day {at}')}"
+        nearest_day = known[0] if known[0] > day else max(other for other in known if other < day)
+        span = f"known from {nearest_day} on" if nearest_day > day else f"known up to {nearest_day}"
+        yield f"{one.id} is not known on {day}: {span}. {_command(workspace, one.id, f' --day {nearest_day}')}"
         return
     query = "SELECT DISTINCT customer_id FROM partitions WHERE customer_id IS NOT NULL ORDER BY customer_id"
     ids = workspace.engine.query(query, partitions=workspace.lake.files(tables.LIFECYCLE_STAGES, [days[-1]]))[
         "customer_id"
     ]
-    yield f"{one.id} is not known on {day}, nor on any other day that was made."
-    if near := nearest(ids, one.id):
-        yield f"Is {' or '.join(near)} meant? {_command(workspace, near[0])}"
+    yield f"{one.id} is not known on {day}, nor on any other day that has been built."
+    if similar := similar_ids(ids, one.id):
+        yield f"Did you mean {' or '.join(similar)}? {_command(workspace, similar[0])}"
     elif len(ids):
         shown = sorted({0, len(ids) // 2, len(ids) - 1})
-        yield f"Ids are written like {', '.join(ids[i].as_py() for i in shown)}."
+        yield f"Ids look like {', '.join(ids[i].as_py() for i in shown)}."
 
 
 def _command(workspace: Workspace, id_: str, options: str = "") -> str:
     """The command that shows a customer, as it can be pasted."""
     words = [f"--project {workspace.project.reference}{options}", shlex.quote(id_)]
-    # An id that looks like an option stands behind all of them.
+    # An id that looks like an option goes behind all of them.
     return f"microseg show customer {' -- '.join(words) if id_.startswith('-') else ' '.join(reversed(words))}"
 
 
-def nearest(ids: pa.ChunkedArray, given: str) -> list[str]:
-    """Up to three ids that are the given one but for blanks, case, signs, zeros in front, or letters beside figures."""
-    asked = pa.array([given])
+def similar_ids(ids: pa.ChunkedArray, id_: str) -> list[str]:
+    """Up to three ids that differ from one only in blanks, case, punctuation, leading zeros, or letters."""
+    asked = pa.array([id_])
     for form in (_bare, _without_zeros, _figures):
         wanted = form(asked)[0].as_py()
-        if wanted and (found := ids.filter(pc.equal(form(ids), wanted))):
-            return [str(one) for one in found.to_pylist()[:3]]
+        if wanted and (matches := ids.filter(pc.equal(form(ids), wanted))):
+            return [str(match) for match in matches.to_pylist()[:3]]
     return []
 
 
@@ -164,7 +159,7 @@ def _figures(ids: Ids) -> Ids:
 
 
 def stage_lines(one: Customer) -> Iterator[str]:
-    """Stage, since when, and the comparisons that put the customer there, and not into an earlier one."""
+    """The stage, since when, and the comparisons that put the customer there, rather than into an earlier one."""
     workspace, now = one.workspace, one.path[-1]
     model = choices.load_choice(workspace, "lifecycle", workspace.calendar.serving_week(one.day)).model
     spec = workspace.project.lifecycle
@@ -175,12 +170,11 @@ def stage_lines(one: Customer) -> Iterator[str]:
     }  # fmt: skip
     finer = "" if now["sub_stage"] in (None, now["stage"]) else f", {now['sub_stage']}"
     yield f"  Stage: {now['stage']}{finer}, {since(one)}"
-    found = verdicts(workspace.engine, one.figures, rules, parameters)
-    yield from _told(found, workspace.project.currency)
+    yield from _reasons(verdicts(workspace.engine, one.figures, rules, parameters), workspace.project.currency)
     own = [rule for rule in subs if rule.stage == now["stage"]]
     if finer and own:
-        held = verdicts(workspace.engine, one.figures, own, parameters)[-1]
-        why = _joined(held.comparisons, workspace.project.currency) or "none of the finer rules before it holds"
+        verdict = verdicts(workspace.engine, one.figures, own, parameters)[-1]
+        why = _joined(verdict.comparisons, workspace.project.currency) or "none of the finer rules before it holds"
         yield f"    {now['sub_stage']} because: {why}"
     treatment = spec.treatments().get(f"{now['stage']}/{now['sub_stage']}") or spec.treatments().get(now["stage"])
     if treatment:
@@ -195,39 +189,42 @@ def figure_of(parameter: str, value: Any) -> str:
     return figure("mean_gap_days" if parameter in ("churn_after", "new_for") else "ltv", value)
 
 
-def _told(found: Sequence[Verdict], currency: str) -> Iterator[str]:
-    *before, last = found
+def _reasons(every: Sequence[Verdict], currency: str) -> Iterator[str]:
+    *before, last = every
     why = _joined(last.comparisons, currency) if last.holds else ""
     if why:
         yield f"    because: {why}"
     elif last.holds:
         yield "    because no earlier rule holds:"
-        for one in before:
-            yield f"      not {one.rule}: {_joined(one.comparisons, currency)}"
+        for verdict in before:
+            yield f"      not {verdict.rule}: {_joined(verdict.comparisons, currency)}"
 
 
 def _joined(comparisons: Sequence[Comparison], currency: str) -> str:
-    return "; ".join(dict.fromkeys(said(one, currency) for one in comparisons))
+    return "; ".join(dict.fromkeys(describe(comparison, currency) for comparison in comparisons))
 
 
-def said(one: Comparison, currency: str) -> str:
+def describe(comparison: Comparison, currency: str) -> str:
     """A comparison in words, with figure and threshold: ``last purchase 88 days ago, more than 51 days``."""
-    is_column = one.left.replace("_", "").isalnum()
-    operator = one.true_operator
+    left, value = comparison.left, comparison.value
+    is_column = left.replace("_", "").isalnum()
+    operator = comparison.true_operator
     if operator in (MISSING, KNOWN):
-        return phrase(one.left, None) if operator == MISSING else f"{label(one.left)} is known"
+        return phrase(left, None) if operator == MISSING else f"{label(left)} is known"
     if not operator:
-        return one.left if one.holds else f"not ({one.left})"
-    money = f" {currency}" if is_column and unit(one.left) == "money" else ""
-    figures = phrase(one.left, one.value) if is_column else f"{one.left} is {figure('', one.value)}"
-    if one.value is None or (one.left == "comeback_gap_days" and one.value == 0):
+        return left if comparison.holds else f"not ({left})"
+    money = f" {currency}" if is_column and unit(left) == "money" else ""
+    figures = phrase(left, value) if is_column else f"{left} is {figure('', value)}"
+    if value is None or (left == "comeback_gap_days" and value == 0):
         return figures
-    if one.threshold is None:
-        return f"{figures}{money}, and {'$' if one.is_parameter else ''}{one.right} is not known yet"
-    threshold = figure(one.left, one.threshold) if is_column else figure("", one.threshold)
-    if is_column and unit(one.left) == "ago":
+    if comparison.threshold is None:
+        name = f"${comparison.right}" if comparison.is_parameter else comparison.right
+        return f"{figures}{money}, and {name} is not known yet"
+    threshold = figure(left if is_column else "", comparison.threshold)
+    if is_column and unit(left) == "ago":
         threshold = threshold.removesuffix(" ago")
-    name = f" (${one.right})" if one.is_parameter else "" if _is_number(one.right) else f" ({one.right})"
+    right = comparison.right
+    name = f" (${right})" if comparison.is_parameter else "" if _is_number(right) else f" ({right})"
     return f"{figures}{money}, {_OPERATORS[operator]} {threshold}{money}{name}"
 
 
@@ -240,31 +237,31 @@ def since(one: Customer) -> str:
 
     Where the record begins inside of a spell, the days before it are restated under the models in force.
     """
-    begun = one.path[-1]["stage_since"]
-    if begun == one.workspace.calendar.start or begun - timedelta(days=1) in one.published:
-        return f"since {begun}"
-    found = _restated_since(one, begun)
-    if found is None:
-        return f"at least since {begun}, the first day that was published"
-    day, is_known = found
+    published = one.path[-1]["stage_since"]
+    if published == one.workspace.calendar.start or published - timedelta(days=1) in one.published:
+        return f"since {published}"
+    restated = _restated_since(one, published)
+    if restated is None:
+        return f"at least since {published}, the first day that was published"
+    day, is_known = restated
     if not is_known:
         return f"at least since {day}, where the data begin"
-    return f"since {day}" + (f" under the models in force today; published since {begun}" if day != begun else "")
+    return f"since {day}" + (
+        f" under the models in force today; published since {published}" if day != published else ""
+    )
 
 
-def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
-    """The first day of a spell that began before the record, by facts and the models in force, and whether it is known.
+def _restated_since(one: Customer, published: date) -> tuple[date, bool] | None:
+    """The first day of a spell that began before it was published, by the models in force; and whether that is certain.
 
-    `begun` is the first published day of the spell. None where facts of the days before are not there, or the models
-    would have put the customer elsewhere on that day.
+    None if the history of the days before is missing, or the models would have put the customer elsewhere on that day.
     """
-
     workspace, stage = one.workspace, one.path[-1]["stage"]
-    days = workspace.calendar.days(workspace.calendar.start, begun)
+    days = workspace.calendar.days(workspace.calendar.start, published)
     try:
         stored = workspace.lake.files(tables.CUSTOMER_DAYS, days), workspace.lake.files(tables.CATEGORY_DAYS, days)
         inputs = (*stored, workspace.accepted("customers", days))
-        everybody = history_from_facts(workspace, begun)
+        everybody = history_from_facts(workspace, published)
     except MissingPartitions:
         return None
     own = [
@@ -275,36 +272,37 @@ def _restated_since(one: Customer, begun: date) -> tuple[date, bool] | None:
     ]
     names = ("customer_days", "category_days", "customers")
     facts = replace(everybody, **dict(zip(names, own, strict=True)))
-    pairs = facts.known(days[-LONGEST:])
+    pairs = facts.known(days[-MAX_LOOKBACK_DAYS:])
     if not pairs.num_rows:
         return None
     models = choices.load_models(workspace, workspace.calendar.serving_week(one.day), without=("layers",))
-    was = models.inputs_of(workspace.engine, facts.snapshot(pairs)).sort_by("day")
+    restated = models.inputs_of(workspace.engine, facts.snapshot(pairs)).sort_by("day")
     first = None
-    for day, then in zip(reversed(was["day"].to_pylist()), reversed(was["stage"].to_pylist()), strict=True):
-        if then != stage:
+    columns = (reversed(restated[name].to_pylist()) for name in ("day", "stage"))
+    for day, restated_stage in zip(*columns, strict=True):
+        if restated_stage != stage:
             return (first, True) if first else None
         first = day
-    return (first, first != days[-LONGEST:][0]) if first else None
+    return (first, first != days[-MAX_LOOKBACK_DAYS:][0]) if first else None
 
 
 # ── value, segments, plan ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def value_lines(one: Customer) -> Iterator[str]:
-    found = one.figures
-    if found.get("ltv") is None:
+    figures = one.figures
+    if figures.get("ltv") is None:
         return
     currency = one.workspace.project.currency
     yield (
-        f"  Lifetime value: {found['ltv']:,.2f} {currency} expected over the next {found['horizon_days']} days "
-        f"({found['model']})"
+        f"  Lifetime value: {figures['ltv']:,.2f} {currency} expected over the next {figures['horizon_days']} days "
+        f"({figures['model']})"
     )
     shown = ("recency_days", "tenure_days", "orders_28d", "orders_90d", "spend_28d", "spend_90d", "mean_gap_days")
-    told = dict.fromkeys(
-        phrase(name, found.get(name)) + (f" {currency}" if unit(name) == "money" else "") for name in shown
+    phrases = dict.fromkeys(
+        phrase(name, figures.get(name)) + (f" {currency}" if unit(name) == "money" else "") for name in shown
     )
-    yield "    from: " + ", ".join(told)
+    yield "    from: " + ", ".join(phrases)
 
 
 def segment_lines(one: Customer) -> Iterator[str]:
@@ -323,15 +321,15 @@ def segment_lines(one: Customer) -> Iterator[str]:
             yield f"    {row['layer']} {row['cluster']}: not cut in this stage"
             continue
         yield f"    {row['layer']} {row['cluster']}: {row['cluster_name'] or ''} ({row['weight']:.0%})"
-        place = model.letters.index(row["cluster"]) if row["cluster"] in model.letters else None
-        evidence = model.evidence[place] if place is not None and model.evidence else ()
-        told = {difference.feature: difference for difference in reversed(evidence) if not difference.value}
-        for difference in list(reversed(told.values()))[:3]:
-            yield f"      {_beside(difference, one.figures)}"
+        index = model.letters.index(row["cluster"]) if row["cluster"] in model.letters else None
+        evidence = model.evidence[index] if index is not None and model.evidence else ()
+        by_feature = {difference.feature: difference for difference in reversed(evidence) if not difference.value}
+        for difference in list(reversed(by_feature.values()))[:3]:
+            yield f"      {_compared(difference, one.figures)}"
 
 
-def _beside(difference: Any, figures: Mapping[str, Any]) -> str:
-    """The customer's figure beside its cluster's and its stage's."""
+def _compared(difference: Any, figures: Mapping[str, Any]) -> str:
+    """The customer's figure, compared with those of the cluster and the stage."""
     name = difference.feature
     own = phrase(name, figures[name]) if name in figures else label(name)
     cluster = difference.cluster_text or figure(name, difference.cluster_mean)
@@ -348,7 +346,7 @@ def plan_lines(one: Customer) -> Iterator[str]:
 
 
 def steps(one: Customer) -> None:
-    """Every change of stage or micro-segment that was published, with its cause; the newest last."""
+    """Print every published change of stage or micro-segment, with its cause; the newest last."""
     workspace = one.workspace
     known = set(workspace.lake.keys(tables.MOVEMENTS))
     days = [day for day in one.published if day.isoformat() in known]
@@ -361,8 +359,8 @@ def steps(one: Customer) -> None:
         )
     }
     title("Steps")
-    if len(moves) > MOST_STEPS:
-        click.echo(f"  The newest {MOST_STEPS} of {len(moves)}:")
+    if len(moves) > MAX_STEPS:
+        click.echo(f"  The newest {MAX_STEPS} of {len(moves)}:")
     first = min((date.fromisoformat(key) for key in known), default=None)
     table(
         ("day", "from", "to", "cause"),
@@ -373,6 +371,6 @@ def steps(one: Customer) -> None:
                 strings.get(row["to_micro_segment_id"], row["to_stage"]),
                 "the record begins here" if row["cause"] == "entry" and row["day"] == first else CAUSES[row["cause"]],
             )
-            for row in moves[-MOST_STEPS:]
+            for row in moves[-MAX_STEPS:]
         ),
     )

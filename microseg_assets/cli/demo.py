@@ -1,4 +1,4 @@
-"""`microseg demo`: the whole chain on real customers, or on a small simulated business, and what came out of it."""
+"""`microseg demo`: the whole chain on real customers, or on a small simulated business, and its results."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def complete_journey() -> None:
 
 
 def quick() -> None:
-    """A simulated shop with randomised campaigns, so that there are effects to act upon."""
+    """A simulated shop with randomised campaigns, so that there are effects to act on."""
     home = Home.from_environment()
     _demo(str(write_simulated_shop(home)), QUICK_DAYS)
 
 
 def write_simulated_shop(home: Home) -> Path:
-    """Files and project file of the simulated shop, in the state folder; the same ones every time."""
+    """Write the files and project file of the simulated shop to the state folder; the same bytes every time."""
     from ml.simulate import ShopSpec, simulate, write
 
     projects_folder = home.folder / "projects"
@@ -67,12 +67,12 @@ def _demo(name: str, days: int) -> None:
 
 
 def _accounts(workspace: Workspace) -> None:
-    """Every row that came in is accepted or quarantined: the sums, and the laws that hold every day."""
+    """Print that every delivered row is accepted or quarantined, and that the customers of each day add up."""
     click.echo(f"\n{click.style('Nothing was lost', bold=True)}")
     for name, table in workspace.project.inputs.items():
         source = workspace.sources[name]
         if source is None:
-            click.echo(f"  {name:13} off: the project file maps none")
+            click.echo(f"  {name:13} switched off (not in the project file)")
             continue
         dated = [row for row in source.counts_by_day().to_pylist() if row["day"]]
         delivered = sum(row["rows"] for row in dated) + source.undated().num_rows
@@ -95,10 +95,10 @@ def _accounts(workspace: Workspace) -> None:
     click.echo(f"  {buyers:,} customers with purchases; yesterday + entries = today on every day {first} … {last}")
 
 
-def _rows(workspace: Workspace, table: tables.Table, /, **fixed: str) -> int:
+def _rows(workspace: Workspace, table: tables.Table, /, **prefix: str) -> int:
     import pyarrow.parquet as pq
 
-    files = workspace.lake.files(table, workspace.lake.keys(table, **fixed), **fixed)
+    files = workspace.lake.files(table, workspace.lake.keys(table, **prefix), **prefix)
     return sum(pq.read_metadata(path).num_rows for path in files.paths)
 
 

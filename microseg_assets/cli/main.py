@@ -1,6 +1,6 @@
 """The command line. It calls Dagster; it is not a second orchestrator.
 
-Exit codes: 0 done, 1 a run failed, 2 a mistake in what was given (project file, source, option), said in one sentence.
+Exit codes: 0 done, 1 a run failed, 2 a mistake in the input (project file, source, option), reported in one sentence.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _clear_errors() -> Iterator[None]:
         click.echo(f"microseg: {error}", err=True)
         sys.exit(2)
     except MissingPartitions as error:
-        click.echo(f"microseg: {error}. `microseg status` shows what is there; `microseg run` makes it.", err=True)
+        click.echo(f"microseg: {error}. `microseg status` shows what is there; `microseg run` builds it.", err=True)
         sys.exit(2)
     except RunFailed as error:
         click.echo(f"\nmicroseg: {error}", err=True)
@@ -68,22 +68,22 @@ def main() -> None:
     warnings.filterwarnings("always", category=RenamedSetting)
     plain = warnings.formatwarning
 
-    def in_a_sentence(message: Any, category: type[Warning], *given: Any, **named: Any) -> str:
-        own = issubclass(category, RenamedSetting)
-        return f"microseg: {message}\n" if own else plain(message, category, *given, **named)
+    def format_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> str:
+        is_ours = issubclass(category, RenamedSetting)
+        return f"microseg: {message}\n" if is_ours else plain(message, category, *args, **kwargs)
 
-    warnings.formatwarning = in_a_sentence
+    warnings.formatwarning = format_warning
     for noisy in ("alembic", "great_expectations", "mlflow", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 @main.command()
-@click.option("--quick", is_flag=True, help="A small simulated business, in about a minute.")
+@click.option("--quick", is_flag=True, help="Use a small simulated business; takes about a minute.")
 def demo(quick: bool) -> None:
     """Run the whole chain on real customers and show what came out.
 
     Complete Journey: 1,469,307 lines of 2,469 households in 2017, every day to features, nine training weeks, and the
-    last 56 days to the atlas. What is there already is not made again.
+    last 56 days to the atlas. What is there already is not built again.
     """
     from microseg_assets.cli.demo import complete_journey
     from microseg_assets.cli.demo import quick as simulated
@@ -96,33 +96,33 @@ def demo(quick: bool) -> None:
 @_project_option
 @_day_option("--from", "First day.")
 @_day_option("--to", "Last day. [default: the first day]")
-@click.option("--only-missing", is_flag=True, help="Leave out days that are there already.")
-@click.option("--stale", is_flag=True, help="Instead of days you name: all that is stale, late rows among it.")
+@click.option("--only-missing", is_flag=True, help="Skip days that are there already.")
+@click.option("--stale", is_flag=True, help="Instead of given days: rebuild what late rows and the like made stale.")
 def run(project: str, **options: Any) -> None:
     """Materialize days, and the training weeks they need, through Dagster in this process."""
     from microseg_assets.cli.run import materialize, refresh
     from microseg_assets.home import Home
 
-    given_first, given_last = options["from"], options["to"]
+    from_option, to_option = options["from"], options["to"]
     if options["stale"]:
-        if given_first or given_last or options["only_missing"]:
-            raise click.UsageError("--stale finds out by itself what to make: leave the other options out")
+        if from_option or to_option or options["only_missing"]:
+            raise click.UsageError("--stale finds out by itself what to rebuild: omit the other options")
         with _clear_errors():
             refresh(project, Home.from_environment())
         return
-    if given_first is None:
-        raise click.UsageError("say which days: --from YYYY-MM-DD [--to YYYY-MM-DD], or --stale")
-    first: date = given_first.date()
-    last: date = given_last.date() if given_last else first
+    if from_option is None:
+        raise click.UsageError("name the days: --from YYYY-MM-DD [--to YYYY-MM-DD], or --stale")
+    first: date = from_option.date()
+    last: date = to_option.date() if to_option else first
     with _clear_errors():
         materialize(project, first, last, Home.from_environment(), only_missing=options["only_missing"])
 
 
 @main.command()
 @_project_option
-@click.option("--all", "everything", is_flag=True, help="Name every day and week that a remark is about.")
+@click.option("--all", "everything", is_flag=True, help="List every day and week that a remark refers to.")
 def status(project: str, everything: bool) -> None:
-    """What is there, missing or stale, per asset; and where a source has changed since it was taken in."""
+    """Show what is there, missing or stale, per asset; and where a source has changed since it was ingested."""
     from microseg_assets.build import load_workspace
     from microseg_assets.cli.status import show
     from microseg_assets.home import Home
@@ -137,13 +137,13 @@ def status(project: str, everything: bool) -> None:
 @_project_option
 @_day_option("--day", "The day to show. [default: the newest]")
 def show(what: str, customer: str | None, project: str, day: Any) -> None:
-    """Show segments, movements or the plan of a day; or one customer's journey and why it is where it is."""
+    """Show segments, movements or the plan of a day; or one customer's journey, and the reasons for their stage."""
     from microseg_assets.build import load_workspace
     from microseg_assets.cli import summary
     from microseg_assets.home import Home
 
     if what == "customer" and not customer:
-        raise click.UsageError("say which customer: microseg show customer ID")
+        raise click.UsageError("name the customer: microseg show customer ID")
     with _clear_errors():
         workspace = load_workspace(project, Home.from_environment())
         summary.show(workspace, what, day=day.date() if day else None, customer=customer)
@@ -152,12 +152,14 @@ def show(what: str, customer: str | None, project: str, day: Any) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("data", nargs=-1)
-@click.option("--folder", default=".", type=click.Path(file_okay=False), help="Where to write it. [default: here]")
+@click.option(
+    "--folder", default=".", type=click.Path(file_okay=False), help="Where to write it. [default: the current folder]"
+)
 def new(name: str, data: tuple[str, ...], folder: str) -> None:
     """Write NAME.yaml, a commented project file to start from.
 
-    DATA are files, folders or patterns (CSV, JSON lines, Parquet). They are looked at, and the file is filled in with
-    what they seem to hold, each line with its evidence.
+    DATA are files, folders or patterns (CSV, JSON lines, Parquet). The project file is filled in with what they seem to
+    hold, each line with its evidence.
     """
     from pathlib import Path
 
@@ -170,7 +172,7 @@ def new(name: str, data: tuple[str, ...], folder: str) -> None:
 @main.command()
 @click.argument("project")
 def check(project: str) -> None:
-    """Read a project file and its sources; print what was found and every problem at once."""
+    """Check a project file and its sources; report what they hold, and every problem at once."""
     from microseg_assets.check.report import report
 
     with _clear_errors():
@@ -182,9 +184,9 @@ def check(project: str) -> None:
 @_day_option("--day", "The day. [required]")
 @_project_option
 def docs(table: str, day: Any, project: str) -> None:
-    """Write Great Expectations' page of what a day delivered and what was expected of it.
+    """Write the Great Expectations page on what a day delivered and what was expected of it.
 
-    For a day that was refused the page is there already; the asset's check links to it.
+    A day that was refused has its page already; the asset's check links to it.
     """
     from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
@@ -193,11 +195,11 @@ def docs(table: str, day: Any, project: str) -> None:
     from microseg_assets.workspace import raw_name
 
     if day is None:
-        raise click.UsageError("say which day: --day YYYY-MM-DD")
+        raise click.UsageError("name the day: --day YYYY-MM-DD")
     with _clear_errors():
         workspace = load_workspace(project, Home.from_environment())
         if workspace.is_off(table):
-            raise click.UsageError(f"{table} are switched off: {workspace.project.path} maps none")
+            raise click.UsageError(f"{table} are switched off: they are not in {workspace.project.path}")
         raw = workspace.partitions(raw_name(table)).files([day.date()])
         rows = workspace.engine.query("SELECT * FROM raw", raw=raw)
         undated = undated_counts(workspace, table, [day.date()]).get(day.date(), 0)
@@ -211,14 +213,14 @@ def docs(table: str, day: Any, project: str) -> None:
 @click.option("--days", default=364, show_default=True, type=click.IntRange(60), help="Length of the history.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--format", "format_", default="parquet", show_default=True, type=click.Choice(["parquet", "csv"]),
-              help="Of the tables.")  # fmt: skip
-@click.option("--targeted", is_flag=True, help="Campaigns choose by value instead of by chance.")
+              help="Format of the tables.")  # fmt: skip
+@click.option("--targeted", is_flag=True, help="Let campaigns target customers by value instead of at random.")
 def simulate(
     preset: Any, folder: str | None, customers: int, days: int, seed: int, format_: Any, targeted: bool
 ) -> None:
-    """Write a simulated business into FOLDER: its tables, a project file, and what is true of it.
+    """Write a simulated business into FOLDER: its tables, a project file, and the truth behind them.
 
-    Without a FOLDER it lies in the state folder, and is the project simulated_retail or simulated_gaming.
+    Without a FOLDER it is written to the state folder, as the project simulated_retail or simulated_gaming.
     """
     from pathlib import Path
 
@@ -230,7 +232,7 @@ def simulate(
             preset, customers=customers, days=days, seed=seed, format=format_,
             folder=Path(folder) if folder else Home.from_environment().folder / "projects" / f"simulated_{preset}",
             randomised=not targeted,
-            told=lambda done, of: click.echo(f"  block {done} of {of}", err=True),
+            on_progress=lambda done, of: click.echo(f"  block {done} of {of}", err=True),
         )  # fmt: skip
         click.echo(f"Wrote {file}")
         click.echo(f"Next: microseg check {file if folder else file.stem}")
@@ -251,7 +253,7 @@ def schema() -> None:
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow's UI.")
 def ui(project: str | None, port: int, mlflow_port: int) -> None:
-    """Dagster's UI and MLflow's UI over this state, on 127.0.0.1, until Ctrl-C."""
+    """Serve the UIs of Dagster and MLflow over this state, on 127.0.0.1, until Ctrl-C."""
     from microseg_assets.cli.ui import projects_with_state, serve
     from microseg_assets.home import Home
 

@@ -16,7 +16,7 @@ def title(text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Aligned columns; numbers to the right."""
+    """Print aligned columns, numbers to the right."""
     cells = [[str(c) for c in row] for row in rows]
     if not cells:
         return

@@ -1,4 +1,4 @@
-"""`microseg simulate`: a made-up business as files, with a project file that runs as it is, and the truth beside it."""
+"""`microseg simulate`: a simulated business as files, with a project file that runs as it is, and the truth."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def simulate(
     format: Literal["parquet", "csv"] = "parquet",
     randomised: bool = True,
     workers: int = 2,
-    told: Callable[[int, int], None] = lambda done, of: None,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Path:
     """Write a business into a folder: a subfolder per table, `truth/`, and the project file.
 
     Parameters
     ----------
-    randomised : whether chance alone chose who was given what in campaigns; else the better customers were
+    randomised : whether campaigns treat customers at random; otherwise they prefer the more valuable ones
     workers : blocks of customers that are drawn at a time; the bytes do not depend on it
-    told : called with the blocks that are done, and how many there are
+    on_progress : called with the number of finished blocks, and of all blocks
 
     Returns
     -------
@@ -41,7 +41,7 @@ def simulate(
     Raises
     ------
     ProjectError
-        If the business cannot be, or the folder holds what is not an earlier simulation's.
+        If the settings are impossible, or the folder holds anything but an earlier simulation.
     """
     from ml.simulate import BusinessSpec, write_blocks
 
@@ -56,7 +56,7 @@ def simulate(
             randomised=randomised,
             horizon_days=value["horizon"],
         )
-        write_blocks(spec, folder, format=format, workers=workers, report=told)
+        write_blocks(spec, folder, format=format, workers=workers, report=on_progress)
     except (ValueError, FileExistsError) as error:
         raise ProjectError(str(error)) from None
     name = f"simulated_{preset}"
@@ -64,8 +64,8 @@ def simulate(
     file = folder / f"{name}.yaml"
     how = "" if randomised else "; the better customers were likelier to be treated"
     end = start + timedelta(days=days - 1)
-    given = {"name": name, "customers": f"{customers:,}", "days": days, "seed": seed, "start": start, "end": end}
-    file.write_text(Template(text).substitute(given, how=how, **value), encoding="utf-8")
+    settings = {"name": name, "customers": f"{customers:,}", "days": days, "seed": seed, "start": start, "end": end}
+    file.write_text(Template(text).substitute(settings, how=how, **value), encoding="utf-8")
     return file
 
 
@@ -74,9 +74,9 @@ def _value_settings(days: int) -> dict[str, int]:
 
     Training needs the warm-up, the days between its snapshots, and the horizon of the last one.
     """
-    found = {}
+    settings = {}
     for horizon, warm_up, snapshots, step in ((90, 90, 4, 28), (56, 28, 3, 28), (28, 14, 2, 14)):
-        found = {"horizon": horizon, "warm_up": warm_up, "snapshots": snapshots, "step": step}
+        settings = {"horizon": horizon, "warm_up": warm_up, "snapshots": snapshots, "step": step}
         if warm_up + (snapshots - 1) * step + horizon <= 0.75 * days:
             break
-    return found
+    return settings

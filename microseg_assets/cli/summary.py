@@ -1,4 +1,4 @@
-"""What came out of a day, for a person at a terminal: `microseg show` and the end of `microseg demo`."""
+"""The results of a day at a terminal: `microseg show` and the end of `microseg demo`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show(workspace: Workspace, what: str, *, day: date | None = None, customer: 
     Raises
     ------
     MissingPartitions
-        If the day was not made.
+        If the day has not been built.
     """
     day = day or newest_day(workspace)
     match what:
@@ -42,15 +42,15 @@ def show(workspace: Workspace, what: str, *, day: date | None = None, customer: 
 
 
 def newest_day(workspace: Workspace) -> date:
-    """The newest day that was made up to its profiles."""
-    there = workspace.lake.keys(tables.MICRO_SEGMENT_PROFILES)
-    if not there:
+    """The newest day that has been built up to its profiles."""
+    keys = workspace.lake.keys(tables.MICRO_SEGMENT_PROFILES)
+    if not keys:
         raise MissingPartitions("micro_segment_profiles", ["of any day"])
-    return date.fromisoformat(there[-1])
+    return date.fromisoformat(keys[-1])
 
 
 def summary(workspace: Workspace, day: date) -> None:
-    """Everything on one screen: stages, movements of the week, top micro-segments, the plan."""
+    """Print everything on one screen: stages, movements of the week, top micro-segments, the plan."""
     stages(workspace, day)
     movements(workspace, day, top=5)
     segments(workspace, day, top=8)
@@ -58,7 +58,7 @@ def summary(workspace: Workspace, day: date) -> None:
 
 
 def stages(workspace: Workspace, day: date) -> None:
-    """Stages, their sizes, and what they are worth."""
+    """Print the stages, their sizes, and their value."""
     rows = workspace.engine.query(
         """
         SELECT stage, customers, revenue, ltv, p_churn, customers * 1.0 / SUM(customers) OVER () AS share
@@ -73,32 +73,32 @@ def stages(workspace: Workspace, day: date) -> None:
         ((r["stage"], f"{r['customers']:,}", f"{r['share']:.1%}", f"{r['revenue']:,.0f}", f"{r['ltv']:,.0f}",
           f"{r['p_churn']:.0%}") for r in rows.to_pylist()),
     )  # fmt: skip
-    _value_rests_on(workspace, day)
+    _basis_of_value(workspace, day)
 
 
-def _value_rests_on(workspace: Workspace, day: date) -> None:
-    """What stands beside the sum of values: its horizon, the season or the risk of one, and whether it has drifted."""
+def _basis_of_value(workspace: Workspace, day: date) -> None:
+    """Print what the sum of values rests on: its horizon, the season or the risk of one, and any drift."""
     if workspace.lake.missing(tables.CUSTOMER_VALUE, [day]):
         return
     basis = Basis.of(workspace.engine, workspace.lake.files(tables.CUSTOMER_VALUE, [day]))
     if basis is None:
         return
     click.echo(f"  LTV in all {basis.ltv:,.0f} {workspace.project.currency}. {basis.words()}")
-    then = day - timedelta(days=basis.horizon_days)
-    made = not workspace.lake.missing(tables.CUSTOMER_VALUE, [then])
-    if made and not workspace.lake.missing(workspace.project.features_table, [day]):
+    earlier = day - timedelta(days=basis.horizon_days)
+    has_earlier = not workspace.lake.missing(tables.CUSTOMER_VALUE, [earlier])
+    if has_earlier and not workspace.lake.missing(workspace.project.features_table, [day]):
         features = _of(workspace, workspace.project.features_table, [day])
-        value_then = _of(workspace, tables.CUSTOMER_VALUE, [then])
-        found = calibration_drift(workspace.engine, value_then, features, basis.horizon_days, basis.outlook)
-        if found.has_drifted:
-            click.echo(f"  Of what was expected on {then}: {found.reason}")
+        earlier_value = _of(workspace, tables.CUSTOMER_VALUE, [earlier])
+        drift = calibration_drift(workspace.engine, earlier_value, features, basis.horizon_days, basis.outlook)
+        if drift.has_drifted:
+            click.echo(f"  Of what was expected on {earlier}: {drift.reason}")
 
 
 def movements(workspace: Workspace, day: date, *, top: int) -> None:
-    """The largest movements between micro-segments in the week up to `day`, net per customer, as the atlas counts."""
+    """Print the largest movements between micro-segments in the week up to `day`, net per customer, as in the atlas."""
     first = max(day - timedelta(days=WINDOW_DAYS - 1), workspace.calendar.start)
-    there = set(workspace.lake.keys(tables.MOVEMENTS))
-    days = [d for d in workspace.calendar.days(first, day) if d.isoformat() in there]
+    known = set(workspace.lake.keys(tables.MOVEMENTS))
+    days = [d for d in workspace.calendar.days(first, day) if d.isoformat() in known]
     names = _names(workspace, days)
     moves: dict[tuple[str, str, str], int] = {}
     for row in net_week(workspace.engine, _of(workspace, tables.MOVEMENTS, days), day):
@@ -107,7 +107,7 @@ def movements(workspace: Workspace, day: date, *, top: int) -> None:
             key = (*ends, row["cause"])
             moves[key] = moves.get(key, 0) + row["customers"]
     span = f"on {day}" if len(days) < 2 else f"of the {len(days)} days up to {day}"
-    _title(f"Largest movements {span}, from where each customer was before to where it is now")
+    _title(f"Largest movements {span}, from where each customer was before to where they are now")
     largest = sorted(moves.items(), key=lambda item: (-item[1], item[0]))[:top]
     if not largest:
         click.echo("  No customer changed micro-segment.")
@@ -115,7 +115,7 @@ def movements(workspace: Workspace, day: date, *, top: int) -> None:
 
 
 def segments(workspace: Workspace, day: date, *, top: int) -> None:
-    """The micro-segments that are worth most."""
+    """Print the most valuable micro-segments."""
     rows = workspace.engine.query(
         """
         SELECT name, micro_segment, customers, revenue_per_customer, ltv, ltv_per_customer,
@@ -135,7 +135,7 @@ def segments(workspace: Workspace, day: date, *, top: int) -> None:
 
 
 def plan(workspace: Workspace, day: date) -> None:
-    """What the plan does, and why it abstains where it does."""
+    """Print what the plan does, and why it abstains where it does."""
     _title(f"The plan of {day}")
     effects = workspace.engine.query(
         "SELECT * FROM effects WHERE micro_segment = 'all' ORDER BY action",
@@ -145,12 +145,12 @@ def plan(workspace: Workspace, day: date) -> None:
         if row["effect"] is None:
             click.echo(f"  {row['action']}: not measured – {row['reason']}")
             continue
-        found = f" – {row['reason']}" if row["reason"] else ""
+        reason = f" – {row['reason']}" if row["reason"] else ""
         verdict = f", placebo: {row['placebo']}" if row["design"] == "observational" else ""
         click.echo(
             f"  {row['action']}: {row['effect']:+,.2f} {workspace.project.currency} per customer "
             f"[{row['ci_low']:+,.2f}, {row['ci_high']:+,.2f}] ({row['design']}{verdict}; {row['treated']:,} treated, "
-            f"{row['control']:,} control): {row['evidence_level']}{found}"
+            f"{row['control']:,} control): {row['evidence_level']}{reason}"
         )
     if not effects.num_rows:
         click.echo("  No action has a measured effect yet.")

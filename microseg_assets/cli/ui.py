@@ -1,4 +1,4 @@
-"""Dagster's UI and MLflow's UI over the state folder, as two child processes on the loopback address."""
+"""The UIs of Dagster and MLflow over the state folder, as two child processes on the loopback address."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from microseg_assets.home import Home
 from microseg_assets.project import ProjectError, find, load
 
 ADDRESS = "127.0.0.1"
-PATIENCE = 120  # seconds until a server that does not answer is given up
+MAX_START_SECONDS = 120  # until a server that does not answer is given up
 
 
 def projects_with_state(home: Home) -> list[str]:
-    """Names of the projects whose tables lie in the lake and whose file can be found."""
+    """Names of the projects that have tables in the lake and a project file."""
     root = Path(home.lake_root)
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
     return [name for name in names if _is_known(name)]
@@ -45,17 +45,16 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
     ProjectError
         If the project file cannot be used, or a port is taken.
     """
-    names = [part.strip() for part in project.split(",")]
-    for named in names:
-        load(named)
-    for wanted, option in ((port, "--port"), (mlflow_port, "--mlflow-port")):
-        if _is_taken(wanted):
-            raise ProjectError(f"port {wanted} is taken: stop what uses it, or choose another with {option}")
+    for name in project.split(","):
+        load(name.strip())
+    for number, option in ((port, "--port"), (mlflow_port, "--mlflow-port")):
+        if _is_taken(number):
+            raise ProjectError(f"port {number} is in use: stop what uses it, or choose another with {option}")
     home.prepare()
     environment = {
         **os.environ,
         "MICROSEG_PROJECT": project,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody here needs
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nothing needs
         "MICROSEG_MLFLOW_UI": f"http://{ADDRESS}:{mlflow_port}",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
@@ -71,8 +70,8 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         ],
     }  # fmt: skip
     log = home.folder / "ui.log"
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # from the start: what is started must not outlive us
-        signal.signal(ending, lambda *_: sys.exit(0))
+    for stop_signal in (signal.SIGTERM, signal.SIGHUP):  # from the start: no child must outlive this process
+        signal.signal(stop_signal, lambda *_: sys.exit(0))
     click.echo(f"Starting Dagster and MLflow over {home.folder} (their output: {log}) …")
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -88,7 +87,7 @@ def serve(project: str, home: Home, *, port: int, mlflow_port: int) -> None:
         click.echo("Ctrl-C stops both.")
         while all(child.poll() is None for child in children.values()):
             time.sleep(0.5)
-        raise ProjectError(f"a server ended by itself; {log} says why")
+        raise ProjectError(f"a server stopped by itself; {log} says why")
     except KeyboardInterrupt:
         click.echo("\nStopping …")
     finally:
@@ -109,7 +108,7 @@ def _is_taken(port: int) -> bool:
 
 
 def _wait(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in range(PATIENCE * 2):
+    for _ in range(MAX_START_SECONDS * 2):
         if child.poll() is not None:
             raise ProjectError(f"a server did not start; {log} says why")
         try:
@@ -117,17 +116,17 @@ def _wait(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise ProjectError(f"{url} does not answer after {PATIENCE} s; {log} says why")
+    raise ProjectError(f"{url} does not answer after {MAX_START_SECONDS} s; {log} says why")
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a server and everything it started, also where the server itself is gone already."""
+    """Signal a server and everything it started, even if the server itself is gone already."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Wait until a server has ended; kill whoever of its group is left."""
+    """Wait until a server has ended; kill what is left of its process group."""
     with suppress(subprocess.TimeoutExpired):
         child.wait(15)
     _signal(child, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""What is there, missing or stale, and which runs mend it."""
+"""What is there, missing or stale, and the runs that rebuild it."""

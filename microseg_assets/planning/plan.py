@@ -1,4 +1,4 @@
-"""Which Dagster runs make the days somebody asks for, or make anew what is stale.
+"""Which Dagster runs build the requested days, or rebuild what is stale.
 
 Three range runs at most for an unbroken span: ingest to features, the training weeks that serve the days, value to
 atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
@@ -39,16 +39,16 @@ class PlannedRun:
 
 
 def plan(workspace: Workspace, first: date, last: date, *, only_missing: bool = False) -> list[PlannedRun]:
-    """The runs that make every daily asset of `first` … `last`, and the training weeks that end there, in order.
+    """The runs that build every daily asset of `first` … `last`, and the training weeks that end there, in order.
 
     Parameters
     ----------
-    only_missing : leave out what is already there
+    only_missing : whether to skip what is already there
 
     Raises
     ------
     ValueError
-        If the days lie outside of the project's calendar.
+        If a day is outside of the project's calendar.
     """
     calendar = workspace.calendar
     if last < first:
@@ -78,62 +78,66 @@ def plan(workspace: Workspace, first: date, last: date, *, only_missing: bool = 
     return runs
 
 
-def plan_stale(workspace: Workspace, found: Sequence[AssetStatus]) -> list[PlannedRun]:
-    """The runs that make anew what is stale, in order: what happened on each day, then what is known of each customer,
-    then the training weeks, then everything after them.
+def plan_stale(workspace: Workspace, assets: Sequence[AssetStatus]) -> list[PlannedRun]:
+    """The runs that rebuild what is stale, in order: the inputs of each day, what is known of each customer, the
+    training weeks, and everything after them.
 
-    What a refusal has taken away is made again once the source of that day has changed; until then nothing is planned
-    that would need it (see `refused_days`). Of a day, only the assets that are stale are made: a table whose source has
-    not changed is left alone.
+    What a refusal removed is built again once the source of that day has changed; until then nothing is planned that
+    would need it (see `refused_days`). Of a day, only stale assets are built: a table whose source has not changed is
+    left alone.
 
     Parameters
     ----------
-    found : the state of every asset (see `staleness.statuses`)
+    assets : the state of every asset (see `staleness.statuses`)
     """
-    stale = {one.asset: set(one.stale) for one in found}
-    there = {one.asset: set(one.there) for one in found}
+    stale = {one.asset: set(one.stale) for one in assets}
+    there = {one.asset: set(one.there) for one in assets}
     weekly = [name for name in workspace.stored if workspace.is_weekly(name)]
     early = [name for name in workspace.stored if workspace.groups[name] in UP_TO_FEATURES]
-    looking_back = [name for name in early if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
-    of_a_day = [name for name in workspace.in_order() if name in early and name not in looking_back]
+    cumulative = [name for name in early if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
+    of_a_day = [name for name in workspace.in_order() if name in early and name not in cumulative]
     later = [name for name in workspace.stored if name not in early and name not in weekly]
-    refused = refused_days(workspace, found)
+    refused = refused_days(workspace, assets)
     stop = min((day for days in refused.values() for day in days), default=date.max)
 
     again: dict[date, list[str]] = {}
-    whole: dict[str, set[date]] = {}  # what is there of an asset, or will be
+    available: dict[str, set[date]] = {}  # the days of an asset that are there, or will be
     for name in of_a_day:
-        needed = [whole[u] for u, reach in workspace.reads[name].items() if reach == Lookback.SAME_DAY and u in whole]
+        reads = workspace.reads[name].items()
+        needed = [available[u] for u, lookback in reads if lookback == Lookback.SAME_DAY and u in available]
         gone = set.intersection(*needed) - there[name] - refused.get(name, set()) if needed else set()
         for day in stale[name] | gone:
             if all(day in days for days in needed):
                 again.setdefault(day, []).append(name)
-        whole[name] = there[name] | {day for day, names in again.items() if name in names}
+        available[name] = there[name] | {day for day, names in again.items() if name in names}
     first = min(again, default=date.max)
     runs: list[PlannedRun] = []
     for day in sorted(again):
         runs = _with_day(runs, day, tuple(again[day]))
 
-    complete = set.intersection(*whole.values())
+    complete = set.intersection(*available.values())
     after = [
-        ("to_features", looking_back, "day", "what is known of each customer since then"),
-        ("weekly", weekly, "week", "the models that learnt from it"),
+        ("to_features", cumulative, "day", "what is known of each customer since then"),
+        ("weekly", weekly, "week", "the models that were trained on it"),
         ("from_value", later, "day", "value, stages, segments, journeys, actions, atlas"),
     ]
-    for job, assets, unit, why in after:
+    for job, names, unit, why in after:
         keys = set()
-        for name in assets:
+        for name in names:
             ends = {key: workspace.calendar.week_end(key) if unit == "week" else key for key in there[name]}
             keys |= stale[name] | {key for key, end in ends.items() if end >= first}
-            if name in looking_back:
+            if name in cumulative:
                 keys |= complete - there[name]
-        kept = [key for key in sorted(keys) if (workspace.calendar.week_end(key) if unit == "week" else key) < stop]
-        runs += [replace(run, assets=tuple(assets)) for run in _ranges(workspace, job, kept, unit, why)]
+        keys_before_stop = [
+            key for key in sorted(keys) if (workspace.calendar.week_end(key) if unit == "week" else key) < stop
+        ]
+        planned = _ranges(workspace, job, keys_before_stop, unit, why)
+        runs += [replace(run, assets=tuple(names)) for run in planned]
     return runs
 
 
 def _with_day(runs: list[PlannedRun], day: date, assets: tuple[str, ...]) -> list[PlannedRun]:
-    """Runs with one more day, in the last one if it follows and is of the same assets."""
+    """Runs with one more day, added to the last one if the day follows it and the assets are the same."""
     if runs and runs[-1].assets == assets and day - runs[-1].last == timedelta(days=1):
         last = runs[-1]
         return [*runs[:-1], replace(last, last=day, partitions=last.partitions + 1)]
@@ -146,7 +150,7 @@ def _made(workspace: Workspace, asset: str) -> set[date]:
 
 
 def _weeks(workspace: Workspace, days: Sequence[date]) -> list[date]:
-    """Training weeks that serve `days` or end with them and are not there, with any gap since the last one that is."""
+    """Missing training weeks that serve `days` or end with them, and those since the last one that is there."""
     serving = workspace.calendar.weeks_serving([*days, days[-1] + timedelta(days=1)])
     if not serving:
         return []
@@ -159,12 +163,12 @@ def _weeks(workspace: Workspace, days: Sequence[date]) -> list[date]:
 
 
 def _ranges(workspace: Workspace, job: str, keys: Sequence[date], unit: str, why: str) -> list[PlannedRun]:
-    """Unbroken runs of `keys` as range runs."""
+    """One range run for each unbroken sequence of `keys`."""
     step = WEEK if unit == "week" else timedelta(days=1)
-    found: list[PlannedRun] = []
+    runs: list[PlannedRun] = []
     for key in sorted(keys):
-        if found and key - found[-1].last == step:
-            found[-1] = PlannedRun(job, found[-1].first, key, found[-1].partitions + 1, unit, why)
+        if runs and key - runs[-1].last == step:
+            runs[-1] = replace(runs[-1], last=key, partitions=runs[-1].partitions + 1)
         else:
-            found.append(PlannedRun(job, key, key, 1, unit, why))
-    return found
+            runs.append(PlannedRun(job, key, key, 1, unit, why))
+    return runs

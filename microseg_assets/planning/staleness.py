@@ -1,8 +1,7 @@
 """Per asset what is there, what is missing, and what is stale and why.
 
-A partition is missing when something needs it and it is not there. It is stale when something it reads has got other
-content after it was made, or is itself stale; what was taken in from a source is stale when the source has come to hold
-something else.
+A partition is missing when something needs it and it is not there. It is stale when something that it reads changed
+after it was made, or is itself stale; an ingested day is stale when its source has changed since.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Reason:
     Parameters
     ----------
     code : its ``source`` has changed; something it reads is ``gone``, was ``made_after`` it, or is ``stale`` itself
-    of : what it reads, or how the source has changed
+    of : the asset that it reads, or how the source has changed
     """
 
     code: Code
@@ -48,13 +47,13 @@ _WORDS: dict[Code, str] = {
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """What is there of one asset.
+    """The partitions of one asset.
 
     Parameters
     ----------
     there : partitions in the lake, ascending
     missing : partitions that are needed and not there
-    stale : partition to why
+    stale : partition to the reason
     """
 
     asset: str
@@ -69,7 +68,7 @@ def statuses(workspace: Workspace, sources: Comparison | None = None) -> list[As
 
     Parameters
     ----------
-    sources : what a comparison of the sources has found (see `ingest_log.compare`); without one they are not looked at
+    sources : comparison of the sources with the ingest log (see `ingest_log.compare`); None if they are not compared
     """
     made = {name: _stamps(workspace, name) for name in workspace.stored}
     stale: dict[str, dict[date, Reason]] = {}
@@ -86,20 +85,20 @@ def statuses(workspace: Workspace, sources: Comparison | None = None) -> list[As
 
 
 def outdated(workspace: Workspace, asset: str) -> set[date]:
-    """The partitions of an asset that were made before something they read got the content it has."""
+    """The partitions of an asset that were made before the last change of something that they read."""
     made = {name: _stamps(workspace, name) for name in (asset, *workspace.reads[asset])}
     return set(_stale(workspace, asset, made, {}))
 
 
 def _stamps(workspace: Workspace, name: str) -> dict[date, Stamp]:
-    """When each partition changed and was made; it has changed when anything written beside it has."""
+    """When each partition was made and last changed; side outputs count as part of it."""
     own = workspace.partitions(name)
-    found = {date.fromisoformat(key): stamp for key, stamp in own.stamps().items() if key[:1].isdigit()}
+    stamps = {date.fromisoformat(key): stamp for key, stamp in own.stamps().items() if key[:1].isdigit()}
     for table in own.stored.side_outputs:
         for key, stamp in workspace.lake.stamps(table, **own.stored.partition_prefix).items():
-            if (day := date.fromisoformat(key)) in found:
-                found[day] = Stamp(max(found[day].changed, stamp.changed), max(found[day].made, stamp.made))
-    return found
+            if (day := date.fromisoformat(key)) in stamps:
+                stamps[day] = Stamp(max(stamps[day].changed, stamp.changed), max(stamps[day].made, stamp.made))
+    return stamps
 
 
 _GROWING = (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END)
@@ -108,8 +107,8 @@ _GROWING = (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END)
 def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[str, set[date]]) -> dict[str, list[date]]:
     """Partitions that are needed and not there: something reads them, or others of the same day or week are there.
 
-    What nobody has asked for is not missing: the days between a single old day and the newest ones, say. Nor is what a
-    refusal has taken away, or keeps from being made: that is said of the refusal.
+    What nobody has requested is not missing, such as the days between a single old day and the newest ones. Nor is what
+    a refusal removed, or keeps from being made: the refusal is reported instead.
     """
     stop = min((day for days in refused.values() for day in days), default=date.max)
     needed = {name: set[date]() for name in there}
@@ -118,18 +117,18 @@ def _missing(workspace: Workspace, there: dict[str, set[date]], refused: dict[st
         for name in group:
             needed[name] |= union
     for name, reads in workspace.reads.items():
-        for upstream, reach in reads.items():
-            if upstream == name or reach.may_begin or reach == Lookback.SEVEN_DAYS:
+        for upstream, lookback in reads.items():
+            if upstream == name or lookback.may_begin or lookback == Lookback.SEVEN_DAYS:
                 continue
             keys = sorted(there[name])
-            if reach in _GROWING:  # the last one needs them all
+            if lookback in _GROWING:  # the last one needs them all
                 keys = keys[-1:]
-            needed[upstream].update(key for day in keys for key in workspace.calendar.upstream(reach, day))
+            needed[upstream].update(key for day in keys for key in workspace.calendar.upstream(lookback, day))
     return {name: sorted(day for day in needed[name] - there[name] if day < stop) for name in there}
 
 
 def _made_together(workspace: Workspace) -> list[list[str]]:
-    """Assets that are made for the same days or weeks: what happened on a day; all that is told of a day; training."""
+    """Assets that are made for the same days or weeks: inputs of a day, results of a day, training."""
     daily = [name for name in workspace.stored if not workspace.is_weekly(name)]
     looks_back = {name for name in daily if Lookback.DAYS_SO_FAR in workspace.reads[name].values()}
     early = [name for name in daily if workspace.groups[name] in ("ingest", "validate", "features")]
@@ -144,54 +143,55 @@ def _made_together(workspace: Workspace) -> list[list[str]]:
 def _stale(
     workspace: Workspace, name: str, made: dict[str, dict[date, Stamp]], known: dict[str, dict[date, Reason]]
 ) -> dict[date, Reason]:
-    """Which partitions were made before something they read got its content, and before what."""
-    found: dict[date, Reason] = {}
-    for upstream, reach in workspace.reads[name].items():
-        newest, tainted = _newest(workspace, reach, sorted(made[name]), made[upstream], known.get(upstream, {}))
+    """Which partitions were made before the last change of something that they read, and of what."""
+    reasons: dict[date, Reason] = {}
+    for upstream, lookback in workspace.reads[name].items():
+        newest, tainted = _newest(workspace, lookback, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
-            if reach == Lookback.SAME_DAY and key not in made[upstream]:
-                found.setdefault(key, Reason("gone", upstream))
+            if lookback == Lookback.SAME_DAY and key not in made[upstream]:
+                reasons.setdefault(key, Reason("gone", upstream))
             elif newest.get(key, 0.0) > stamp.made:
-                found.setdefault(key, Reason("made_after", upstream))
+                reasons.setdefault(key, Reason("made_after", upstream))
             elif tainted.get(key):
-                found.setdefault(key, Reason("stale", upstream))
+                reasons.setdefault(key, Reason("stale", upstream))
     if name in workspace.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
-        first = min(found, default=None)
+        first = min(reasons, default=None)
         for key in made[name]:
             if first is not None and key > first:
-                found.setdefault(key, Reason("stale", f"{name} of {first}"))
-    return found
+                reasons.setdefault(key, Reason("stale", f"{name} of {first}"))
+    return reasons
 
 
 def _newest(
-    workspace: Workspace, reach: Lookback, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
+    workspace: Workspace, lookback: Lookback, keys: Sequence[date], made: dict[date, Stamp], stale: dict[date, Reason]
 ) -> tuple[dict[date, float], dict[date, bool]]:
-    """For each key, when the partition it reads that changed last did so, and whether one of them is stale."""
+    """For each key, when anything it reads last changed, and whether any of that is stale."""
     newest: dict[date, float] = {}
     tainted: dict[date, bool] = {}
-    if reach in (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END):
-        # The partitions read only grow with the key: one pass over both.
+    if lookback in (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END):
+        # A later key reads all that an earlier one reads: one pass over both is enough.
         upstream = sorted(made)
-        at, stamp, bad = 0, 0.0, False
+        position, stamp, is_tainted = 0, 0.0, False
         for key in keys:
-            end = workspace.calendar.week_end(key) if reach == Lookback.DAYS_TO_WEEK_END else key
-            while at < len(upstream) and upstream[at] <= end:
-                stamp, bad = max(stamp, made[upstream[at]].changed), bad or upstream[at] in stale
-                at += 1
-            newest[key], tainted[key] = stamp, bad
+            end = workspace.calendar.week_end(key) if lookback == Lookback.DAYS_TO_WEEK_END else key
+            while position < len(upstream) and upstream[position] <= end:
+                stamp = max(stamp, made[upstream[position]].changed)
+                is_tainted = is_tainted or upstream[position] in stale
+                position += 1
+            newest[key], tainted[key] = stamp, is_tainted
         return newest, tainted
     for key in keys:
-        read = [k for k in workspace.calendar.upstream(reach, key) if k in made]
+        read = [k for k in workspace.calendar.upstream(lookback, key) if k in made]
         newest[key] = max((made[k].changed for k in read), default=0.0)
         tainted[key] = any(k in stale for k in read)
     return newest, tainted
 
 
-def refused_days(workspace: Workspace, found: Sequence[AssetStatus]) -> dict[str, set[date]]:
-    """Accepted table to the days that were refused and whose source is still as it was then."""
-    there = {one.asset: set(one.there) for one in found}
-    return _refused(workspace, there, {one.asset: one.stale for one in found})
+def refused_days(workspace: Workspace, assets: Sequence[AssetStatus]) -> dict[str, set[date]]:
+    """Accepted table to the days that were refused, and whose source has not changed since."""
+    there = {one.asset: set(one.there) for one in assets}
+    return _refused(workspace, there, {one.asset: one.stale for one in assets})
 
 
 def _refused(

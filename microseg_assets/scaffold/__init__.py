@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from microseg_assets.check.judging import Finding, equal_rows
+from microseg_assets.check.assess import SourceState, find_equal_rows
 from microseg_assets.check.report import equal_words
 from microseg_assets.project import ProjectError
 from microseg_assets.scaffold.assign import assigned, calendar
@@ -47,11 +47,13 @@ def new(name: str, data: Sequence[str], folder: Path) -> Path:
     text = written(name, start, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(path, start, deliveries, asked(text), equal_rows(str(path)))
+    _say(path, start, deliveries, asked(text), find_equal_rows(str(path)))
     return path
 
 
-def _say(path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, Finding]) -> None:
+def _say(
+    path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, SourceState]
+) -> None:
     found = start.found
     click.echo(f"{path} is written.")
     for table, one in found.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from microseg_assets.check.advice import column_sql
-from microseg_assets.check.profiling import Opened, look
+from microseg_assets.check.profile import Opened, observe_sources
 from microseg_assets.scaffold.assign import BEFORE_ALL, Found, attribute_names, read, source_of
 from microseg_assets.scaffold.infer import Guess
 from microseg_assets.sources import SourceError
@@ -89,7 +89,7 @@ def _look(found: Mapping[str, Found], folder: Path) -> list[Observation]:
         for table, one in found.items()
         if not one.guess.lacks and not one.problems and (one.days or table == "customers")
     }
-    return look(opened, zone="UTC")
+    return observe_sources(opened, zone="UTC")
 
 
 def _new_columns(found: Mapping[str, Found]) -> list[Observation]:

@@ -27,7 +27,7 @@ from microseg_assets import runs
 from microseg_assets.build import load_workspace
 from microseg_assets.families import FAMILIES
 from microseg_assets.home import Home
-from microseg_assets.planning import plan as planning
+from microseg_assets.planning.plan import PlannedRun, plan
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.simulate import ShopSpec, SimulatedAction, simulate, write
@@ -182,12 +182,12 @@ class Shop:
     def run(self, first: date, last: date | None = None) -> None:
         """What `microseg run --from FIRST --to LAST` executes."""
         with self.instance() as instance:
-            for run in planning.plan(self.workspace, first, last or first):
+            for run in plan(self.workspace, first, last or first):
                 runs.execute(run, str(self.file), self.home, instance)
 
     def execute(self, job: str, first: date, last: date | None = None) -> None:
         """One job over a range of partitions, whatever exists already."""
-        run = planning.PlannedRun(job, first, last or first, 0, "", "")
+        run = PlannedRun(job, first, last or first, 0, "", "")
         with self.instance() as instance:
             runs.execute(run, str(self.file), self.home, instance)
 

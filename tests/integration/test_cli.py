@@ -203,7 +203,7 @@ def test_a_check_of_a_valid_project_summarizes_it(desk: Desk) -> None:
     code, out, said = desk.asks("check", "shop.yaml")
     assert (code, said) == (0, "")
     assert "3 rows, 2024-01-02 … 2024-01-05, 1 outside the calendar" in out
-    assert "off: the project file maps no events" in out
+    assert "  events        switched off (not in the project file)" in out
     assert not desk.home.exists()
 
 
@@ -263,8 +263,8 @@ def test_a_code_location_takes_several_projects(desk: Desk, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("days", "said"),
     [
-        ((), "say which days: --from YYYY-MM-DD [--to YYYY-MM-DD]"),
-        (("--to", "2024-01-02"), "say which days"),
+        ((), "name the days: --from YYYY-MM-DD [--to YYYY-MM-DD]"),
+        (("--to", "2024-01-02"), "name the days"),
         (("--from", "2024-02-30"), "'2024-02-30' does not match the format"),
         (("--from", "yesterday"), "'yesterday' does not match the format"),
         (("--from", "2023-12-31"), "does not lie between the project's start 2024-01-01 and its end 2024-01-31"),
@@ -300,7 +300,7 @@ def test_show_before_anything_ran_says_where_to_look(desk: Desk, what: str) -> N
 
 def test_show_customer_requires_a_customer(desk: Desk) -> None:
     code, _, said = desk.asks("show", "customer", "--project", "shop.yaml")
-    assert code == 2 and "say which customer: microseg show customer ID" in said
+    assert code == 2 and "name the customer: microseg show customer ID" in said
 
 
 def test_an_unknown_view_lists_the_known_ones(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from microseg_assets import runs
-from microseg_assets.planning import plan as planning
+from microseg_assets.planning.plan import PlannedRun
 from microseg_assets.runs import RunFailed
 from ml import tables
 from ml.tables.outputs import INPUT_PROFILES
@@ -66,7 +66,7 @@ def validated(shop: Shop, first: date, last: date) -> None:
     """Ingest and validate what this project brings, and nothing after it."""
     assets = ("raw_transactions", "raw_customers", "customers", "transactions")
     with shop.instance() as instance:
-        run = planning.PlannedRun("to_features", first, last, 0, "", "", assets)
+        run = PlannedRun("to_features", first, last, 0, "", "", assets)
         runs.execute(run, str(shop.file), shop.home, instance)
 
 

@@ -113,7 +113,7 @@ def test_a_source_that_drops_old_rows_deletes_nothing(shop: Shop) -> None:
 def test_status_and_run_report_late_rows_and_how_to_ingest_them(shop: Shop) -> None:
     shop.deliver("transactions", one_more(shop.delivered("transactions")))
     text = said(shop, "status")
-    assert f"transactions: since it was taken in, the source has changed on {LATE} (1 row more)." in text
+    assert f"transactions: since it was ingested, the source has changed on {LATE} (1 row more)." in text
     assert f"microseg run --project {shop.name} --stale" in text
     after = (shop.days("segment_atlas")[-1] + timedelta(days=1)).isoformat()
     assert f"{LATE} (1 row more)" in said(shop, "run", "--from", after), "a run of other days says so too"

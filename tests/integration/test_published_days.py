@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets import runs
-from microseg_assets.planning import plan as planning
+from microseg_assets.planning.plan import PlannedRun
 from microseg_assets.planning.staleness import statuses
 from tests.integration.shop import MONDAY, NEXT_MONDAY, WEDNESDAY, Shop, day_of
 
@@ -45,7 +45,7 @@ def orders(draw: Callable[[st.SearchStrategy[int]], int]) -> list[Span]:
 
 def made(shop: Shop, days: Span, assets: Sequence[str] = MADE, job: str = "from_value") -> None:
     """Some assets of a span of days, through Dagster."""
-    run = planning.PlannedRun(job, *days, 0, "day", "", tuple(assets))
+    run = PlannedRun(job, *days, 0, "day", "", tuple(assets))
     with shop.instance() as instance:
         runs.execute(run, str(shop.file), shop.home, instance)
 

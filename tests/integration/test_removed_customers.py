@@ -81,7 +81,7 @@ def remove_and_rebuild(shop: Shop, who: str) -> None:
     without(shop, who)
     assert compare(shop.workspace).removed.to_pylist() == [who]
     assert "the source has changed on" in said(shop, "status")
-    assert "1 customer is in no source any more" in said(shop, "run", "--stale")
+    assert "1 customer is no longer in any source" in said(shop, "run", "--stale")
     assert files_with(shop, who) == [] == files_with(shop, email)
     after = compare(shop.workspace)
     assert after.changes == () and len(after.removed) == 0

@@ -24,15 +24,15 @@ def home(folder: Path) -> Home:
     return prepared
 
 
-def instance(of: Home) -> dg.DagsterInstance:
-    return dg.DagsterInstance.from_config(str(of.dagster))
+def instance(prepared: Home) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(prepared.dagster))
 
 
 def materialize(where: dg.DagsterInstance, name: str, partition: str) -> None:
     where.report_runless_asset_event(dg.AssetMaterialization(name, partition=partition, metadata={"rows": 3}))
 
 
-def test_dagster_still_has_the_private_method_that_we_override() -> None:
+def test_dagster_still_has_the_private_methods_that_we_override() -> None:
     stock = ConsolidatedSqliteEventLogStorage
     assert "_connect" in vars(stock), (
         "the method moved: SqliteEventLog overrides nothing, and range runs are slow again"
@@ -63,7 +63,7 @@ def test_one_write_after_another_uses_one_connection(tmp_path: Path) -> None:
         assert opened == []
 
 
-def test_a_prepared_home_uses_it_and_keeps_what_its_owner_changed(tmp_path: Path) -> None:
+def test_a_prepared_home_uses_it_and_keeps_the_changes_of_its_owner(tmp_path: Path) -> None:
     made = home(tmp_path)
     settings = made.dagster / "dagster.yaml"
     assert yaml.safe_load(settings.read_text())["telemetry"] == {"enabled": False}
@@ -138,11 +138,11 @@ def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None
             assert writer.stdin is not None
             writer.stdin.write("go\n")
             writer.stdin.flush()
-        for number in range(40):  # and this one, while they do
+        for number in range(40):  # this process writes at the same time
             materialize(where, "zero", str(number))
         for writer in writers:
-            _, said = writer.communicate(timeout=60)
-            assert writer.returncode == 0, said
+            _, stderr = writer.communicate(timeout=60)
+            assert writer.returncode == 0, stderr
         for name in ("zero", "one", "two"):
             assert len(where.get_materialized_partitions(dg.AssetKey(name))) == 40
 

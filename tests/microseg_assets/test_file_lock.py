@@ -1,4 +1,4 @@
-"""The lock around what is made once."""
+"""The lock around what is written once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs make the days somebody asks for: every run finds what it reads, and days and weeks never share a run."""
+"""The runs that build requested days: every run finds what it reads, and days and weeks never share a run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ PROJECT = f"name: shop\nstart: {START}\nend: {END}\ntables:\n  transactions: {{p
 
 
 class Keys:
-    """A lake of names only: which partitions are there."""
+    """A lake that knows only the names of its partitions."""
 
     def __init__(self) -> None:
         self.made: dict[tuple[str, str], set[str]] = {}
 
-    def of(self, table: Table, fixed: dict[str, str]) -> set[str]:
-        return self.made.setdefault((table.name, str(fixed)), set())
+    def of(self, table: Table, prefix: dict[str, str]) -> set[str]:
+        return self.made.setdefault((table.name, str(prefix)), set())
 
-    def keys(self, table: Table, /, **fixed: str) -> list[str]:
-        return sorted(self.of(table, fixed))
+    def keys(self, table: Table, /, **prefix: str) -> list[str]:
+        return sorted(self.of(table, prefix))
 
 
 def chain_at(folder: Path, text: str = PROJECT) -> Workspace:
@@ -61,9 +61,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def partitions(run: PlannedRun) -> list[date]:
     step = WEEK if run.unit == "week" else DAY
-    found = [run.first + i * step for i in range((run.last - run.first) // step + 1)]
-    assert len(found) == run.partitions and found[-1] == run.last
-    return found
+    keys = [run.first + i * step for i in range((run.last - run.first) // step + 1)]
+    assert len(keys) == run.partitions and keys[-1] == run.last
+    return keys
 
 
 def assets_of(chain: Workspace, job: str) -> list[str]:
@@ -76,7 +76,7 @@ def assets_of(chain: Workspace, job: str) -> list[str]:
 
 
 def carry_out(chain: Workspace, planned: list[PlannedRun]) -> None:
-    """As Dagster would: each asset of each run refuses to work where something it reads is not there."""
+    """As Dagster would: an asset refuses to work if something that it reads is missing."""
     for run in planned:
         for name in assets_of(chain, run.job):
             keys = partitions(run)
@@ -127,7 +127,7 @@ def test_the_next_day_makes_only_itself(chain: Workspace) -> None:
     assert brief(plan(chain, d(2, 2), d(2, 2))) == [("to_features", d(2, 2), d(2, 2)), ("from_value", d(2, 2), d(2, 2))]
 
 
-def test_days_and_weeks_between_the_newest_one_and_those_asked_for_are_filled(chain: Workspace) -> None:
+def test_days_and_weeks_between_the_newest_one_and_the_requested_ones_are_filled(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 16), d(1, 17)))
     assert brief(plan(chain, d(2, 7), d(2, 8))) == [
         ("to_features", d(1, 18), d(2, 8)),
@@ -136,7 +136,7 @@ def test_days_and_weeks_between_the_newest_one_and_those_asked_for_are_filled(ch
     ]
 
 
-def test_asking_again_makes_the_days_again_and_only_missing_makes_nothing(chain: Workspace) -> None:
+def test_a_second_request_builds_the_days_again_and_only_missing_builds_nothing(chain: Workspace) -> None:
     planned = plan(chain, d(1, 20), d(1, 23))
     carry_out(chain, planned)
     assert plan(chain, d(1, 20), d(1, 23), only_missing=True) == []
@@ -144,14 +144,14 @@ def test_asking_again_makes_the_days_again_and_only_missing_makes_nothing(chain:
     assert again[0] == ("to_features", d(1, 20), d(1, 23)) and again[-1] == ("from_value", d(1, 20), d(1, 23))
 
 
-def test_asking_again_for_the_days_of_a_week_trains_it_again(chain: Workspace) -> None:
+def test_a_second_request_for_the_days_of_a_week_trains_it_again(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 15), d(1, 28)))
     assert ("weekly", d(1, 15), d(1, 15)) in brief(plan(chain, d(1, 15), d(1, 21)))
     assert "weekly" not in [run.job for run in plan(chain, d(1, 16), d(1, 20))], "none of its weeks ends there"
     assert plan(chain, d(1, 15), d(1, 21), only_missing=True) == []
 
 
-def test_only_missing_makes_the_holes(chain: Workspace) -> None:
+def test_only_missing_fills_the_holes(chain: Workspace) -> None:
     carry_out(chain, plan(chain, d(1, 20), d(1, 26)))
     atlas = chain.stored["segment_atlas"]
     chain.lake.of(atlas.table, {}).difference_update({"2024-01-22", "2024-01-24"})  # type: ignore[attr-defined]
@@ -162,7 +162,7 @@ def test_only_missing_makes_the_holes(chain: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "said"),
+    ("first", "last", "sentence"),
     [
         (
             START - DAY,
@@ -173,8 +173,10 @@ def test_only_missing_makes_the_holes(chain: Workspace) -> None:
         (d(2, 2), d(2, 1), "the last day 2024-02-01 lies before the first day 2024-02-02: swap them"),
     ],
 )
-def test_days_outside_of_the_calendar_are_a_clear_error(chain: Workspace, first: date, last: date, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_days_outside_of_the_calendar_are_a_clear_error(
+    chain: Workspace, first: date, last: date, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
         plan(chain, first, last)
 
 
@@ -193,7 +195,7 @@ asks = st.lists(
 
 @given(asked=asks)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_was_asked_for_before_every_planned_run_finds_what_it_reads(
+def test_every_planned_run_finds_what_it_reads_whatever_was_requested_before(
     shared: Workspace, asked: list[tuple[int, int, bool]]
 ) -> None:
     lake: Any = Keys()
@@ -209,7 +211,7 @@ def test_whatever_was_asked_for_before_every_planned_run_finds_what_it_reads(
         days = set(shared.calendar.days(first, last))
         for name in shared.stored:
             if not shared.is_weekly(name):
-                assert days <= made(shared, name), f"{name} lacks days that were asked for"
+                assert days <= made(shared, name), f"{name} lacks requested days"
 
 
 # ── days and weeks never share a run ──────────────────────────────────────────────────────────────────────────────
@@ -260,7 +262,7 @@ def test_runs_of_dead_processes_are_reported_failed_and_living_or_foreign_ones_l
     assert states[own] == states[foreign] == dg.DagsterRunStatus.STARTED
 
 
-def test_what_failed_is_the_sentence_of_the_step() -> None:
+def test_a_failed_run_reports_the_sentence_of_the_step() -> None:
     @dg.op
     def refuses() -> None:
         raise dg.Failure("rows of the day do not add up", allow_retries=False)
@@ -272,11 +274,11 @@ def test_what_failed_is_the_sentence_of_the_step() -> None:
         except KeyError as error:
             raise RuntimeError("outer") from error
 
-    for op, said in ((refuses, "rows of the day do not add up"), (breaks, "breaks: KeyError: 'inner'")):
+    for op, sentence in ((refuses, "rows of the day do not add up"), (breaks, "breaks: KeyError: 'inner'")):
         with dg.DagsterInstance.ephemeral() as instance:
             result = (
                 dg.GraphDefinition(f"job_{op.name}", node_defs=[op])
                 .to_job()
                 .execute_in_process(instance=instance, raise_on_error=False)
             )
-            assert runs._failure_message(instance, result.run_id) == said
+            assert runs._failure_message(instance, result.run_id) == sentence

@@ -1,4 +1,4 @@
-"""Status: a partition is stale when something it reads was made after it or is stale; the remedy it names cures."""
+"""Status: a partition is stale when something it reads was made after it or is stale; the named remedy works."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ tables:
 
 
 def a_chain(folder: Path) -> Workspace:
-    """A project whose every partition is there, each asset made after those before it."""
+    """A project with all of its partitions, each asset made after those before it."""
     file = folder / "shop.yaml"
     file.write_text(PROJECT)
     chain = load_workspace(str(file), Home(folder / "home"))
-    for place, name in enumerate(chain.in_order()):
-        make(chain, name, WEEKS if chain.is_weekly(name) else DAYS, at=place)
+    for position, name in enumerate(chain.in_order()):
+        make(chain, name, WEEKS if chain.is_weekly(name) else DAYS, clock=position)
     return chain
 
 
@@ -59,19 +59,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return a_chain(tmp_path_factory.mktemp("status"))
 
 
-def make(chain: Workspace, name: str, keys: Iterable[date], *, at: float) -> None:
+def make(chain: Workspace, name: str, keys: Iterable[date], *, clock: float) -> None:
     stored = chain.stored[name]
     for key in keys:
         chain.lake.write(stored.table, key, stored.table.empty(), **stored.partition_prefix)
-        touch(chain, name, key, at=at)
+        touch(chain, name, key, clock=clock)
 
 
-def touch(chain: Workspace, name: str, key: date, *, at: float) -> None:
+def touch(chain: Workspace, name: str, key: date, *, clock: float) -> None:
     stored = chain.stored[name]
-    fixed = [f"{k}={v}" for k, v in stored.partition_prefix.items()]
+    prefix = [f"{k}={v}" for k, v in stored.partition_prefix.items()]
     unit = "week" if chain.is_weekly(name) else "day"
-    path = Path(chain.lake.root, "shop", stored.table.name, *fixed, f"{unit}={key}", "part-0.parquet")
-    os.utime(path, (YEAR_2024 + at, YEAR_2024 + at))
+    path = Path(chain.lake.root, "shop", stored.table.name, *prefix, f"{unit}={key}", "part-0.parquet")
+    os.utime(path, (YEAR_2024 + clock, YEAR_2024 + clock))
 
 
 def stale(chain: Workspace) -> set[tuple[str, date]]:
@@ -83,7 +83,7 @@ def of(chain: Workspace, name: str) -> status.AssetStatus:
 
 
 def by_definition(chain: Workspace) -> set[tuple[str, date]]:
-    """The docstring's sentence, spelt out over every single partition until nothing changes."""
+    """The definition of staleness, applied to every single partition until nothing changes."""
     stamps = {
         (name, date.fromisoformat(key)): stamp
         for name, stored in chain.stored.items()
@@ -92,25 +92,25 @@ def by_definition(chain: Workspace) -> set[tuple[str, date]]:
     reads = {
         (name, key): {
             (upstream, k)
-            for upstream, reaches in chain.reads[name].items()
-            for reach in ((reaches,) if isinstance(reaches, Lookback) else reaches)
-            for k in chain.calendar.upstream(reach, key)
+            for upstream, lookbacks in chain.reads[name].items()
+            for lookback in ((lookbacks,) if isinstance(lookbacks, Lookback) else lookbacks)
+            for k in chain.calendar.upstream(lookback, key)
             if (upstream, k) in stamps
         }
         for name, key in stamps
     }
-    found: set[tuple[str, date]] = set()
+    stale_partitions: set[tuple[str, date]] = set()
     while True:
-        more = {p for p in stamps if any(stamps[u].changed > stamps[p].made or u in found for u in reads[p])}
-        if more == found:
-            return found
-        found = more
+        more = {p for p in stamps if any(stamps[u].changed > stamps[p].made or u in stale_partitions for u in reads[p])}
+        if more == stale_partitions:
+            return stale_partitions
+        stale_partitions = more
 
 
-def test_what_was_made_in_order_is_neither_stale_nor_missing(chain: Workspace) -> None:
-    found = status.statuses(chain)
-    assert {one.asset for one in found} == set(chain.stored)
-    assert all(not one.missing and not one.stale for one in found)
+def test_partitions_that_were_made_in_order_are_neither_stale_nor_missing(chain: Workspace) -> None:
+    assets = status.statuses(chain)
+    assert {one.asset for one in assets} == set(chain.stored)
+    assert all(not one.missing and not one.stale for one in assets)
     assert of(chain, "value_model").there == WEEKS and of(chain, "segment_atlas").there == DAYS
 
 
@@ -121,52 +121,53 @@ def test_status_lists_assets_after_what_they_read(chain: Workspace) -> None:
 
 @given(touched=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(-1, 40)), max_size=4))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_stale_is_exactly_what_was_made_before_something_it_reads(
+def test_a_partition_is_stale_exactly_if_it_was_made_before_something_it_reads(
     shared: Workspace, touched: list[tuple[int, int, float]]
 ) -> None:
     order = shared.in_order()
     changed = set()
     try:
-        for which, key, at in touched:
+        for which, key, clock in touched:
             name = order[which % len(order)]
             keys = WEEKS if shared.is_weekly(name) else DAYS
-            touch(shared, name, keys[key % len(keys)], at=at)
+            touch(shared, name, keys[key % len(keys)], clock=clock)
             changed.add((name, keys[key % len(keys)]))
         assert stale(shared) == by_definition(shared)
     finally:
         for name, day in changed:
-            touch(shared, name, day, at=order.index(name))
+            touch(shared, name, day, clock=order.index(name))
 
 
-def test_a_day_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(chain: Workspace) -> None:
-    touch(chain, "raw_transactions", DAYS[10], at=100)
-    found = stale(chain)
-    assert ("transactions", DAYS[10]) in found and ("transactions", DAYS[9]) not in found
-    assert ("customer_features", DAYS[10]) in found and ("customer_features", DAYS[20]) in found, "features look back"
-    assert not {key for name, key in found if name == "customer_features"} & set(DAYS[:10])
-    assert ("raw_transactions", DAYS[10]) not in found
+def test_a_day_that_is_delivered_again_makes_stale_what_reads_it_and_nothing_before_it(chain: Workspace) -> None:
+    touch(chain, "raw_transactions", DAYS[10], clock=100)
+    partitions = stale(chain)
+    assert ("transactions", DAYS[10]) in partitions and ("transactions", DAYS[9]) not in partitions
+    assert {("customer_features", DAYS[10]), ("customer_features", DAYS[20])} <= partitions, "features look back"
+    assert not {key for name, key in partitions if name == "customer_features"} & set(DAYS[:10])
+    assert ("raw_transactions", DAYS[10]) not in partitions
 
 
-def test_a_week_trained_again_makes_stale_the_days_it_serves_and_not_its_own(chain: Workspace) -> None:
-    touch(chain, "value_model", WEEKS[0], at=100)
+def test_a_week_that_is_trained_again_makes_stale_the_days_it_serves_and_not_its_own(chain: Workspace) -> None:
+    touch(chain, "value_model", WEEKS[0], clock=100)
     assert sorted(of(chain, "customer_value").stale) == [d for d in DAYS if d >= date(2024, 1, 15)]
     assert str(of(chain, "customer_value").stale[date(2024, 1, 15)]) == "value_model was made after it"
 
 
-def test_one_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Workspace) -> None:
-    touch(chain, "customer_value", DAYS[5], at=100)
-    found = of(chain, "lifecycle_stages").stale
-    assert sorted(found) == DAYS[5:]
-    assert str(found[DAYS[5]]) == "customer_value was made after it" and "lifecycle_stages" in str(found[DAYS[-1]])
+def test_an_asset_that_reads_its_own_yesterday_is_stale_to_the_end(chain: Workspace) -> None:
+    touch(chain, "customer_value", DAYS[5], clock=100)
+    reasons = of(chain, "lifecycle_stages").stale
+    assert sorted(reasons) == DAYS[5:]
+    assert str(reasons[DAYS[5]]) == "customer_value was made after it"
+    assert "lifecycle_stages" in str(reasons[DAYS[-1]])
 
 
-def test_staleness_says_why_at_every_link(chain: Workspace) -> None:
-    touch(chain, "customer_features", DAYS[-1], at=100)
+def test_staleness_has_a_reason_at_every_link(chain: Workspace) -> None:
+    touch(chain, "customer_features", DAYS[-1], clock=100)
     assert of(chain, "customer_value").stale == {DAYS[-1]: status.Reason("made_after", "customer_features")}
     assert of(chain, "segment_atlas").stale[DAYS[-1]].code == "stale"
 
 
-def test_what_others_of_its_day_need_is_missing_and_what_was_never_asked_for_is_not(chain: Workspace) -> None:
+def test_what_others_of_its_day_need_is_missing_and_what_was_never_requested_is_not(chain: Workspace) -> None:
     for key in (DAYS[3], DAYS[4], DAYS[-1]):
         chain.lake.remove(chain.stored["customer_value"].table, key)
     assert of(chain, "customer_value").missing == [DAYS[3], DAYS[4], DAYS[-1]]
@@ -180,21 +181,21 @@ def test_what_others_of_its_day_need_is_missing_and_what_was_never_asked_for_is_
 def test_a_single_day_of_long_ago_lacks_nothing_between_it_and_the_newest_ones(
     chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backtest of one day: nobody needs the days after it. One value model is fitted anew: one line tells the cause,
+    """A backtest of one day: nobody needs the days after it. One value model is fitted again: one line has the cause,
     one what follows from it, and their counts are those of the table."""
     later = [name for name in chain.stored if not chain.is_weekly(name) and chain.groups[name] not in EARLY]
     for name in later:
         for key in DAYS[6:17]:
             chain.lake.remove(chain.stored[name].table, key, **chain.stored[name].partition_prefix)
     assert not any(one.missing for one in status.statuses(chain))
-    touch(chain, "value_model", WEEKS[1], at=100)
+    touch(chain, "value_model", WEEKS[1], clock=100)
     text = printed(chain, monkeypatch)
     (line,) = [line for line in text.splitlines() if "value_model was made after it" in line]
     assert "customer_value" in line and "2 " in line
-    told = [line for line in text.splitlines() if line.startswith("Stale")]
-    assert len(told) == 2 and " missing (" not in text
+    lines = [line for line in text.splitlines() if line.startswith("Stale")]
+    assert len(lines) == 2 and " missing (" not in text
     for one in status.statuses(chain):
-        counts = [int(n) for line in told for n in re.findall(rf"{one.asset}[\w, ]*? (\d+)", line)]
+        counts = [int(n) for line in lines for n in re.findall(rf"{one.asset}[\w, ]*? (\d+)", line)]
         assert sum(counts) == len(one.stale), one.asset
 
 
@@ -209,18 +210,18 @@ def printed(chain: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def commands(text: str) -> dict[str, tuple[date, date]]:
-    """Asset to the days of the command that is named for it."""
-    found = {}
+    """Asset to the days of the command that is printed for it."""
+    by_asset = {}
     for line in text.splitlines():
         named = re.search(r"microseg run --project \S+/shop.yaml --from (\S+)(?: --to (\S+))?", line)
         if named:
             first = date.fromisoformat(named[1])
-            found[line.partition(":")[0]] = (first, date.fromisoformat(named[2]) if named[2] else first)
-    return found
+            by_asset[line.partition(":")[0]] = (first, date.fromisoformat(named[2]) if named[2] else first)
+    return by_asset
 
 
 def remade(chain: Workspace, first: date, last: date) -> dict[str, set[date]]:
-    """Asset to the partitions that `microseg run` would make."""
+    """Asset to the partitions that `microseg run` would build."""
     made: dict[str, set[date]] = {name: set() for name in chain.stored}
     early = {"ingest", "validate", "features"}
     for run in plan(chain, first, last):
@@ -244,12 +245,12 @@ def remade(chain: Workspace, first: date, last: date) -> dict[str, set[date]]:
         ("lifecycle_stages", DAYS[7]),
     ],
 )
-def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
+def test_everything_stale_is_rebuilt_in_order_and_nothing_before_it(
     chain: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
-    touch(chain, name, key, at=100)
+    touch(chain, name, key, clock=100)
     text = printed(chain, monkeypatch)
-    assert f"Make all of it anew, in order: microseg run --project {chain.project.path} --stale" in text
+    assert f"Rebuild all of it, in order: microseg run --project {chain.project.path} --stale" in text
     assert text.count(" --stale") == 1 and f"{name} was made after it" in text
     wanted = {(one.asset, day) for one in status.statuses(chain) for day in one.stale}
     made: list[tuple[str, date]] = []
@@ -262,7 +263,7 @@ def test_all_that_is_stale_is_made_anew_in_order_and_nothing_before_it(
     clock = 200.0
     for asset, day in made:
         clock += 1
-        touch(chain, asset, day, at=clock)
+        touch(chain, asset, day, clock=clock)
     assert stale(chain) == set(), "what the plan made is fresh"
 
 
@@ -274,7 +275,7 @@ def test_a_rerun_that_changes_nothing_makes_nothing_stale(chain: Workspace) -> N
 @pytest.mark.parametrize(
     ("name", "key"), [("customer_value", DAYS[4]), ("raw_transactions", DAYS[4]), ("value_model", WEEKS[0])]
 )
-def test_the_command_that_is_named_makes_what_is_missing(
+def test_the_printed_command_builds_what_is_missing(
     chain: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, key: date
 ) -> None:
     chain.lake.write(
@@ -287,15 +288,15 @@ def test_the_command_that_is_named_makes_what_is_missing(
     assert key in remade(chain, *commands(text)[name])[name]
 
 
-def test_before_anything_ran_it_says_what_is_off_and_how_to_begin(
+def test_before_a_first_run_status_reports_what_is_off_and_how_to_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shop.yaml").write_text(PROJECT)
     chain = load_workspace(str(tmp_path / "shop.yaml"), Home(tmp_path / "home"))
     text = printed(chain, monkeypatch)
-    assert "Off, for the project file maps no customers, events, exposures, balances." in text
+    assert "Switched off (not in the project file): customers, events, exposures, balances." in text
     assert f"Nothing is there yet: microseg run --project {chain.project.path} --from 2024-01-03" in text
-    assert not (tmp_path / "home").exists(), "looking makes nothing"
+    assert not (tmp_path / "home").exists(), "status writes nothing"
 
 
 def test_features_without_anything_after_them_are_pointed_out(
@@ -305,15 +306,15 @@ def test_features_without_anything_after_them_are_pointed_out(
         chain.lake.remove(chain.stored["segment_atlas"].table, key)
     text = printed(chain, monkeypatch)
     assert (
-        f"Nothing yet of segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}"
+        f"Not built yet, segment_atlas: microseg run --project {chain.project.path} --from {DAYS[-1]} --to {DAYS[-1]}"
         in text
     )
 
 
-def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missing(
+def test_a_refused_day_gets_one_remedy_and_what_waits_for_it_is_not_missing(
     chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the last five days the first was refused: its rows are there, and nothing of later days was made."""
+    """Of the last five days the first was refused: its rows are there, and no later day was built."""
     refused, *later = DAYS[-5:]
     for name, stored in chain.stored.items():
         for key in (refused, *later):
@@ -325,11 +326,11 @@ def test_of_a_refused_day_one_remedy_is_told_and_what_waits_for_it_is_not_missin
     where = f"microseg run --project {chain.project.reference} --from"
     assert f"transactions of {refused} was refused; why: microseg docs transactions --day {refused}" in text
     assert " (amount: missing ×9)\n" in text
-    assert f"; then: {where} {refused} --to {DAYS[-1]}\n4 later days wait for that alone ({later[0]}, " in text
-    assert text.count(where) == 1 and "missing (" not in text and "Later assets end" not in text
+    assert f"; then: {where} {refused} --to {DAYS[-1]}\n4 later days are waiting only for that ({later[0]}, " in text
+    assert text.count(where) == 1 and "missing (" not in text and "Downstream assets end" not in text
 
 
-def test_where_nothing_is_published_before_a_refused_day_it_is_asked_from_which_day_on(
+def test_if_nothing_is_published_before_a_refused_day_the_user_names_the_first_day(
     chain: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, stored in chain.stored.items():
@@ -338,12 +339,12 @@ def test_where_nothing_is_published_before_a_refused_day_it_is_asked_from_which_
                 chain.lake.remove(stored.table, key, **stored.partition_prefix)
     chain.lake.put_file(tables.QUARANTINE, DAYS[3], DATA_DOCS, b"why", table="transactions")
     text = printed(chain, monkeypatch)
-    assert f"--from DAY --to {DAYS[-1]}, with the first day that you want published" in text
+    assert f"--from DAY --to {DAYS[-1]}, where DAY is the first day to publish" in text
 
 
-def test_later_assets_that_end_earlier_are_pointed_out(chain: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downstream_assets_that_end_earlier_are_pointed_out(chain: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in DAYS[-2:]:
         chain.lake.remove(chain.stored["segment_atlas"].table, key)
     text = printed(chain, monkeypatch)
-    assert f"Later assets end on {DAYS[-3]}, earlier ones on {DAYS[-1]}: " in text
+    assert f"Downstream assets end on {DAYS[-3]}, upstream ones on {DAYS[-1]}: " in text
     assert f"microseg run --project {chain.project.path} --from {DAYS[-2]} --to {DAYS[-1]}" in text

@@ -1,7 +1,7 @@
-"""Judging what the sources of a project bring, before anything runs: what `microseg check` finds.
+"""Assessing what the sources of a project deliver, before anything runs.
 
-Belongs here: what was found, and what of it is a problem. Does not belong here: reading rows (see `sources`), when a
-row is refused (see `expectations`), and what is printed (see `check.report`).
+Belongs here: the state of a source, and what of it is a problem. Does not belong here: reading rows (see `sources`),
+when a row is refused (see `expectations`), and printing (see `check.report`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from expectations.tallies import Tally
 from microseg_assets import project as projects
-from microseg_assets.check.profiling import Opened, look
+from microseg_assets.check.profile import Opened, observe_sources
 from microseg_assets.project import Project, ProjectError
 from microseg_assets.sources import Problem, Source, SourceError
 from microseg_assets.storage.undated import count_problems, explain_too_many
@@ -28,36 +28,37 @@ if TYPE_CHECKING:
     from ml.engine import Engine
     from ml.tables import Table
 
-SAMPLED = 50_000  # rows of the newest days that are looked at closely; one day is, whatever its size
-JUDGED = 300_000  # rows that are judged at a time
-MOST_JUDGED = 1_500_000  # rows that are judged at all: those of the newest days
+MAX_SAMPLE_ROWS = 50_000  # rows of the newest days that are read as a sample; the newest day is, whatever its size
+BATCH_ROWS = 300_000  # rows that are judged at a time
+MAX_JUDGED_ROWS = 1_500_000  # rows that are judged at all: those of the newest days
 SHOWN = 3
-OVERLAP_SINGLES = 0.05  # of a day's rows at most that are there once, where exports overlap
-OVERLAP_ROWS = 20  # of days on end that are there twice: fewer may be so by chance
+MAX_SINGLE_SHARE = 0.05  # share of a day's rows that occur once, where exports overlap
+MIN_OVERLAP_ROWS = 20  # rows of consecutive days that occur twice: fewer may do so by chance
 
 
 class Repeats(NamedTuple):
-    """Of a day's rows: how many are equal to another in every column, which is not counted, and how many to none."""
+    """Of a day's rows: how many repeat another row in every column, and how many equal no other row."""
 
     rows: int
     singles: int
 
 
 @dataclass(frozen=True)
-class Finding:
+class SourceState:
     """What a source delivers.
 
     Parameters
     ----------
     problems : what makes it unusable; nothing else is known then
     warnings : what does not
-    days : day to rows, inside the calendar or not
-    undated : why rows have no day, with how many
+    days : day to number of rows, inside the calendar or not
+    undated : reason why rows have no day, to their number
     newest : rows of the newest days, as delivered
-    refused : rule to how many of `newest` it refuses
-    judged : what every day brought, or of a large source the newest ones, as the gate counts it
-    repeats : day to what of it is there more than once
-    has_ids : whether every row has a transaction_id, so that of those that are there more than once one is taken
+    refused : rule to the number of rows of `newest` that it refuses
+    accepted : rows of `newest` that no rule refuses
+    judged : every day as the gate counts it, or of a large source the newest days
+    repeats : day to its rows that occur more than once
+    has_ids : whether every row has a transaction_id, so that one of equal rows is kept
     too_many : why nothing can be ingested, if too many rows have no day
     """
 
@@ -78,23 +79,22 @@ class Finding:
         return sum(self.days.values()) + sum(self.undated.values())
 
     def fills(self, column: str) -> bool:
-        """Whether any of the newest rows brings a column."""
+        """Whether any of the newest rows has a value in a column."""
         return self.newest is not None and self.newest[column].null_count < self.newest.num_rows
 
-    def days_there_twice(self) -> list[date]:
-        """The days on which nearly every row is there twice: where two exports overlap.
+    def overlapping_days(self) -> list[date]:
+        """The days on which nearly every row occurs twice, as where two exports overlap.
 
-        Only days on end that bring enough rows together: a day on which three customers redeem two coupons each is
-        none.
+        Consecutive days with enough rows together: a day on which three customers redeem two coupons each is none.
         """
-        return [day for run in self._runs() if sum(self.days[day] for day in run) >= OVERLAP_ROWS for day in run]
+        return [day for run in self._runs() if sum(self.days[day] for day in run) >= MIN_OVERLAP_ROWS for day in run]
 
     def _runs(self) -> Iterator[list[date]]:
-        """Days one after another, of those that bring rows, on which hardly any row is there once."""
+        """Consecutive days with rows on which hardly any row occurs once."""
         run: list[date] = []
         for day, rows in sorted(self.days.items()):
             equal = self.repeats.get(day)
-            if equal is not None and equal.singles <= OVERLAP_SINGLES * rows:
+            if equal is not None and equal.singles <= MAX_SINGLE_SHARE * rows:
                 run.append(day)
             elif run:
                 yield run
@@ -103,16 +103,16 @@ class Finding:
             yield run
 
 
-# ── finding ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── assessing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def find(project: Project, table: str) -> Finding:
-    """Read a source: its days from all rows, everything else from the newest ones."""
+def assess_source(project: Project, table: str) -> SourceState:
+    """Read a source: its days from all rows, everything else from the newest rows."""
     source = project.source(table)
     assert source is not None
-    told = source.check()
-    if wrong := [problem for problem in told if problem.is_error]:
-        return Finding(wrong)
+    warnings = source.check()
+    if errors := [problem for problem in warnings if problem.is_error]:
+        return SourceState(errors)
     try:
         days = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
         without_day = days.pop(None, 0)
@@ -124,60 +124,59 @@ def find(project: Project, table: str) -> Finding:
             undatable.update(count_problems(without))
         inside = [day for day in sorted(days) if project.end is None or day <= project.end]
         if not inside:
-            return Finding(warnings=told, days=days, undated=undated)
+            return SourceState(warnings=warnings, days=days, undated=undated)
         newest = source.rows(_sampled_from(inside, days), inside[-1])
         judged, repeats = _judged_days(project, source, days, bool(undated))
     except SourceError as error:
-        return Finding([Problem(f"{table}.path", str(error))])
+        return SourceState([Problem(f"{table}.path", str(error))])
     accepted, refused = _judged(project, table, newest)
     refused = _as_the_gate_counts(newest, judged) or refused
     has_ids = _has_ids(newest)
     why = explain_too_many(project, table, undatable, sum(days.values()))
-    return Finding((), told, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
+    return SourceState((), warnings, days, undated, newest, refused, accepted, judged, repeats, has_ids, why)
 
 
 def _judged_days(
     project: Project, source: Source, days: Mapping[date, int], has_undated: bool
 ) -> tuple[dict[date, Tally], dict[date, Repeats]]:
-    """What the gate will count of each day, and the rows of each that are equal to another one; of a large source, of
-    the newest days."""
+    """Each day as the gate will count it, and its rows that repeat another one; of a large source, the newest days."""
     from expectations.tallies import tallies
     from ml.engine import in_memory
 
     engine, table, last = in_memory(), source.target.table, project.calendar.newest_day
-    undated = {day: one.undated for day, one in source.arrivals(last).items()} if has_undated else {}
-    asked = sorted(day for day in {*days, *(day for day, rows in undated.items() if rows)} if day <= last)
+    undated = {day: arrival.undated for day, arrival in source.arrivals(last).items()} if has_undated else {}
+    asked_days = sorted(day for day in {*days, *(day for day, rows in undated.items() if rows)} if day <= last)
     judged: dict[date, Tally] = {}
-    repeated: dict[date, Repeats] = {}
+    repeats: dict[date, Repeats] = {}
     earlier = project.inputs[table.name].empty_days()
-    for piece in _pieces(asked, days):
+    for piece in _pieces(asked_days, days):
         rows = source.rows(piece[0], piece[-1])
-        found, accepted = tallies(engine, table, rows, piece, project.validation, undated, earlier)
-        judged |= found
+        counts, accepted = tallies(engine, table, rows, piece, project.validation, undated, earlier)
+        judged |= counts
         if not table.key:
-            repeated |= _repeats(engine, table, rows)
+            repeats |= _repeats(engine, table, rows)
         if "transaction_id" in table.names and accepted["transaction_id"].null_count < accepted.num_rows:
-            passed = pa.array([day for day, one in found.items() if one.passes], pa.date32())
+            passed = pa.array([day for day, tally in counts.items() if tally.passes], pa.date32())
             earlier = pa.concat_tables([earlier, accepted.filter(pc.is_in(accepted["day"], passed))])
-    return judged, repeated
+    return judged, repeats
 
 
 def _repeats(engine: Engine, table: Table, rows: pa.Table) -> dict[date, Repeats]:
     from expectations.refusals import exact_repeats
 
-    found = exact_repeats(engine, table, rows).to_pylist()
-    return {row["day"]: Repeats(row["repeats"], row["singles"]) for row in found}
+    counts = exact_repeats(engine, table, rows).to_pylist()
+    return {row["day"]: Repeats(row["repeats"], row["singles"]) for row in counts}
 
 
 def _has_ids(rows: pa.Table) -> bool:
     return "transaction_id" in rows.column_names and not rows["transaction_id"].null_count
 
 
-def equal_rows(name: str) -> dict[str, Finding]:
-    """Table to its days and what is there more than once in them, where anything is; of a project that can be read."""
+def find_equal_rows(name: str) -> dict[str, SourceState]:
+    """The tables of a project with rows that occur more than once, with these; none if it cannot be read."""
     from ml.engine import in_memory
 
-    found = {}
+    states = {}
     try:
         project = projects.load(name)
         for table, source in ((table, project.source(table)) for table in tables.INPUTS):
@@ -191,21 +190,21 @@ def equal_rows(name: str) -> dict[str, Finding]:
                 repeats |= _repeats(in_memory(), source.target.table, rows)
                 has_ids = has_ids and _has_ids(rows)
             if repeats:
-                found[table] = Finding(days=days, repeats=repeats, has_ids=has_ids)
+                states[table] = SourceState(days=days, repeats=repeats, has_ids=has_ids)
     except (ProjectError, SourceError):
-        pass  # what keeps it from being read is for `check` to say
-    return found
+        pass  # `check` reports why it cannot be read
+    return states
 
 
-def _pieces(asked: Sequence[date], days: Mapping[date, int]) -> list[list[date]]:
-    """Days in ascending pieces that fit into memory; not more of the newest than a check should take."""
+def _pieces(asked_days: Sequence[date], days: Mapping[date, int]) -> list[list[date]]:
+    """Days in ascending pieces that fit into memory; only as many of the newest ones as a check can afford."""
     pieces: list[list[date]] = []
     size, total = 0, 0
-    for day in reversed(asked):
+    for day in reversed(asked_days):
         total += days.get(day, 0)
-        if total > MOST_JUDGED and pieces:
+        if total > MAX_JUDGED_ROWS and pieces:
             break
-        if not pieces or size + days.get(day, 0) > JUDGED:
+        if not pieces or size + days.get(day, 0) > BATCH_ROWS:
             pieces.append([])
             size = 0
         pieces[-1].append(day)
@@ -214,7 +213,7 @@ def _pieces(asked: Sequence[date], days: Mapping[date, int]) -> list[list[date]]
 
 
 def _is_parquet(source: Source) -> bool:
-    """Whether no line of the files can fail to be a row."""
+    """Whether every line of the files is a row for certain."""
     spec = source.spec
     names = [name for names in spec.locations.values() for name in names]
     return spec.format == "parquet" or (spec.format == "auto" and all(n.endswith((".parquet", ".pq")) for n in names))
@@ -224,14 +223,14 @@ def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
     first, rows = ordered[-1], days[ordered[-1]]
     for day in reversed(ordered[:-1]):
         rows += days[day]
-        if rows > SAMPLED:
+        if rows > MAX_SAMPLE_ROWS:
             break
         first = day
     return first
 
 
 def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The accepted ones of delivered rows, and rule to the number of refused ones, whether or not these count."""
+    """The accepted rows, and rule to the number of refused ones, whether or not these count against their day."""
     from expectations.refusals import judged, without
     from ml.engine import in_memory
 
@@ -241,68 +240,70 @@ def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dic
 
 
 def _as_the_gate_counts(newest: pa.Table, judged: Mapping[date, Tally]) -> dict[str, int]:
-    """Rule to how many of the newest rows it refuses, repeats of an earlier day's rows among them."""
+    """Rule to the number of the newest rows that it refuses, repeats of rows of an earlier day among them."""
     counts: Counter[str] = Counter()
     for day in pc.unique(newest["day"]).to_pylist():
         counts.update(judged[day].rules if day in judged else {})
     return dict(counts.most_common())
 
 
-def observed(project: Project, found: Mapping[str, Finding]) -> list[Observation]:
-    """What is worth a look before the sources are believed."""
+def observations(project: Project, states: Mapping[str, SourceState]) -> list[Observation]:
+    """What the owner of the sources should look at before anybody trusts them."""
     opened = {
-        table: Opened(source, one.days, project.validation.ids.not_customers)
-        for table, one in found.items()
-        if one.newest is not None and (source := project.source(table)) is not None
+        table: Opened(source, state.days, project.validation.ids.not_customers)
+        for table, state in states.items()
+        if state.newest is not None and (source := project.source(table)) is not None
     }
-    return look(opened, zone=project.time_zone)
+    return observe_sources(opened, zone=project.time_zone)
 
 
 # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def problems(project: Project, found: Mapping[str, Finding]) -> Iterator[str]:
+def problems(project: Project, states: Mapping[str, SourceState]) -> Iterator[str]:
     """Everything that keeps days from being made, one sentence each, with file and line."""
-    for table, finding in found.items():
-        for problem in finding.problems:
+    for table, state in states.items():
+        for problem in state.problems:
             yield project.located(f"tables.{problem.key}", problem.message)
-        if finding.problems:
+        if state.problems:
             continue
-        if finding.newest is None:
-            why = f"{_most(finding.undated)}" if finding.undated else "the source is empty"
+        if state.newest is None:
+            why = f"{_most_frequent(state.undated)}" if state.undated else "the source is empty"
             yield project.located(
                 f"tables.{table}",
-                f"no row lies in the project's days {span(project)} ({why}): correct start, end or the stamp",
+                f"no row falls on the project's days {span(project)} ({why}): correct start, end or the stamp",
             )
-        elif finding.too_many:
-            yield project.located(f"tables.{table}", finding.too_many)
-        elif refused := [day for day, one in sorted(finding.judged.items()) if not one.passes]:
-            yield project.located(f"tables.{table}", _refusal(project, finding, refused))
+        elif state.too_many:
+            yield project.located(f"tables.{table}", state.too_many)
+        elif refused := [day for day, tally in sorted(state.judged.items()) if not tally.passes]:
+            yield project.located(f"tables.{table}", _refusal(project, state, refused))
 
 
-def _refusal(project: Project, finding: Finding, refused: Sequence[date]) -> str:
-    """That days would be refused, with the reason that the run would give, and what to do."""
+def _refusal(project: Project, state: SourceState, refused: Sequence[date]) -> str:
+    """Which days would be refused, for the reason that a run would give, and what to do."""
     limit = f"validation.max_refused_share is {project.validation.max_refused_share:.0%}"
-    remedy = "correct the mapping or the source, leave such rows out by `where`, or raise the limit"
-    newest = set(finding.newest["day"].to_pylist()) if finding.newest is not None else set()
-    counted = sum(finding.judged[day].counted for day in newest if day in finding.judged)
-    rows = finding.newest.num_rows if finding.newest is not None else 0
+    remedy = "correct the mapping or the source, leave such rows out with `where`, or raise the limit"
+    newest = set(state.newest["day"].to_pylist()) if state.newest is not None else set()
+    counted = sum(state.judged[day].counted for day in newest if day in state.judged)
+    rows = state.newest.num_rows if state.newest is not None else 0
     if counted > project.validation.allowed(rows):
         share = counted / max(rows, 1)
-        said = f"{share:.1%} of the newest rows would be refused ({_most(finding.refused)}), and their days with them"
-        return f"{said}, since {limit}: {remedy}"
-    listed = "; ".join(f"{day} ({_tallied(finding.judged[day])})" for day in refused[:SHOWN])
+        refused_rows = f"{share:.1%} of the newest rows would be refused ({_most_frequent(state.refused)})"
+        return f"{refused_rows}, and their days with them, since {limit}: {remedy}"
+    listed = "; ".join(f"{day} ({_tallied(state.judged[day])})" for day in refused[:SHOWN])
     more = f" and {len(refused) - SHOWN:,} more" if len(refused) > SHOWN else ""
-    return f"{len(refused):,} of {len(finding.judged):,} days would be refused, since {limit}: {listed}{more}: {remedy}"
+    return f"{len(refused):,} of {len(state.judged):,} days would be refused, since {limit}: {listed}{more}: {remedy}"
 
 
 def _tallied(tally: Tally) -> str:
-    undated = f"{tally.undated:,} rows without a day lie where its own would; " if tally.undated else ""
-    return f"{undated}{tally.counted:,} of {tally.rows:,} rows{': ' if tally.rules else ''}{_most(tally.rules)}"
+    undated = f"{tally.undated:,} rows without a day probably belong to it; " if tally.undated else ""
+    return (
+        f"{undated}{tally.counted:,} of {tally.rows:,} rows{': ' if tally.rules else ''}{_most_frequent(tally.rules)}"
+    )
 
 
-def _most(reasons: Mapping[str, int]) -> str:
-    return "; ".join(f"{n:,}: {reason}" for reason, n in sorted(reasons.items(), key=lambda one: -one[1])[:3])
+def _most_frequent(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{n:,}: {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1])[:3])
 
 
 def span(project: Project) -> str:

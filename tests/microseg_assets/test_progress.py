@@ -1,4 +1,4 @@
-"""What a run says while it is at work: what an asset is at, and warnings in words."""
+"""What a run reports while it is at work: what an asset is doing, and warnings in words."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from microseg_assets.cli.run import Printer
 from ml.value.breakdown import COHORTS, NEVER_BOUGHT
 
 
-def test_what_takes_long_is_named_until_partitions_are_in_place() -> None:
+def test_what_takes_long_is_named_until_partitions_are_finished() -> None:
     printer = Printer()
     printer.begin("transactions", 365)
-    assert "judging" not in printer._line()
+    assert "judging" not in printer._status()
     printer.set_activity("transactions", "judging 1,469,307 rows")
-    assert "0/365" in printer._line() and printer._line().endswith("judging 1,469,307 rows")
+    assert "0/365" in printer._status() and printer._status().endswith("judging 1,469,307 rows")
     printer.advance("transactions", 365, 365)
-    assert printer._line().startswith("transactions") and "judging" not in printer._line()
+    assert printer._status().startswith("transactions") and "judging" not in printer._status()
     printer.set_activity("transactions", "reading")
     printer.begin("events", 365)
-    assert "reading" not in printer._line()
+    assert "reading" not in printer._status()
 
 
 @pytest.mark.parametrize(
-    ("one", "words"),
+    ("measured", "words"),
     [
         (Measured(VOLUME, 2.4, 0.5, 2.0, "warning", False, "240 rows, usually 100"), "240 rows, usually 100"),
         (Measured(UNKNOWN, 0.123, None, 0.1, "warning", False),
@@ -36,14 +36,14 @@ def test_what_takes_long_is_named_until_partitions_are_in_place() -> None:
          "the distribution of amount differs from the weeks before (by 0.31, where 0.2 is the limit)"),
     ],
 )  # fmt: skip
-def test_an_unusual_day_is_described_with_its_number(one: Measured, words: str) -> None:
-    assert _describe(one).startswith(words)
+def test_an_unusual_day_is_described_in_words_with_its_number(measured: Measured, words: str) -> None:
+    assert _describe(measured).startswith(words)
 
 
 def test_every_cohort_whose_value_is_off_has_words() -> None:
     assert set(_COHORTS) == {*COHORTS, NEVER_BOUGHT}
-    said = _describe_cohort({"cohort": "days_90_to_181", "ratio": 0.714, "customers": 1234.0})
-    assert said == (
+    words = _describe_cohort({"cohort": "days_90_to_181", "ratio": 0.714, "customers": 1234.0})
+    assert words == (
         "customers who first bought 90 to 181 days before spent 71% of what the model expected of them (1,234 "
         "customers)"
     )

@@ -1,4 +1,4 @@
-"""`microseg check`: what it tells of a project, and that it tells every problem at once."""
+"""`microseg check`: what it reports of a project, and that it reports every problem at once."""
 
 from __future__ import annotations
 
@@ -52,54 +52,54 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def report(desk: Path, capsys: pytest.CaptureFixture[str], more: str = "") -> tuple[int, str, list[str]]:
-    """Exit code, what is told, and the problems."""
+    """Exit code, the report, and the problems."""
     (desk / "shop.yaml").write_text(PROJECT + more)
     code = check_report.report(str(desk / "shop.yaml"))
     out, err = capsys.readouterr()
     return code, out, err.splitlines()
 
 
-# ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_sound_project_is_told_from_rows_to_stages(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_project_is_reported_from_rows_to_stages(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, problems = report(desk, capsys)
     assert (code, problems) == (0, [])
     assert "  transactions          300 rows, 2024-01-01 … 2024-10-26; 50 customers, none refused" in out
-    for told in ("21 features; 15 more stay empty", "5 layers, cut inside each stage", "7 stages", "No actions"):
-        assert told in out
+    for title in ("21 features; 15 more stay empty", "5 layers, cut inside each stage", "7 stages", "No actions"):
+        assert title in out
     assert "churn         recency_days > 60°" in out, "the rules with the numbers that hold"
 
 
 def test_three_rows_are_shown_as_they_are_mapped(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = report(desk, capsys, "    columns: {amount: amount * 2}\n")
     lines = out.splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("  transactions  customer_id"))
-    assert lines[at].split() == ["transactions", "customer_id", "occurred_at", "amount"]
-    assert lines[at + 1].split() == ["c0", "2024-02-20", "00:00:00", "12"]
-    assert len([line for line in lines[at + 1 : at + 5] if line.startswith(" " * 16)]) == check_report.SHOWN
+    header = next(i for i, line in enumerate(lines) if line.startswith("  transactions  customer_id"))
+    assert lines[header].split() == ["transactions", "customer_id", "occurred_at", "amount"]
+    assert lines[header + 1].split() == ["c0", "2024-02-20", "00:00:00", "12"]
+    assert len([line for line in lines[header + 1 : header + 5] if line.startswith(" " * 16)]) == check_report.SHOWN
 
 
 @pytest.mark.parametrize("table", ["customers", "events", "exposures", "balances"])
-def test_what_is_switched_off_is_said_with_what_is_lost(
+def test_what_is_switched_off_is_reported_with_what_is_lost(
     desk: Path, capsys: pytest.CaptureFixture[str], table: str
 ) -> None:
     out = report(desk, capsys)[1]
-    assert f"  {table:13} off: the project file maps no {table}: {check_report.LOST[table]}" in out
+    assert f"  {table:13} switched off (not in the project file): {check_report.LOST[table]}" in out
 
 
 def test_layers_without_anything_delivered_are_off(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = report(desk, capsys)[1]
-    assert "  affinity      off: nothing of it is delivered" in out
-    assert "  promotion     off: nothing of it is delivered" in out
+    assert "  affinity      off: none of its features is delivered" in out
+    assert "  promotion     off: none of its features is delivered" in out
     rows = [(*row, ("food", "drinks")[i % 2]) for i, row in enumerate(sales())]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "category"], rows)
     out = report(desk, capsys, "features: {categories: [food, toys]}\n")[1]
     assert "  affinity      at most 6, by categories_90d, top_category_share_90d, top_category_90d" in out
-    assert "features.categories: none of the newest rows is of toys" in out
+    assert "features.categories: no row of the newest ones is of toys" in out
 
 
-def test_rows_of_no_day_are_told_with_the_reason(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_day_are_reported_with_the_reason(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [*sales(), ("c1", "2023-05-01", 1), ("c1", "", 1), ("c1", "soon", 1)]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     code, out, _ = report(desk, capsys)
@@ -108,7 +108,7 @@ def test_rows_of_no_day_are_told_with_the_reason(desk: Path, capsys: pytest.Capt
         assert f"1 go to quarantine: occurred_at: {reason.removeprefix('occurred_at: ')}" in out
 
 
-def test_a_few_refused_rows_are_told_with_their_rule_and_are_no_problem(
+def test_a_few_refused_rows_are_reported_with_their_rule_and_are_no_problem(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [*sales(), ("", "2024-10-26", 1), ("c1", "2024-10-26", "oops")]
@@ -118,16 +118,18 @@ def test_a_few_refused_rows_are_told_with_their_rule_and_are_no_problem(
     assert "1 would be refused: customer_id: missing" in out and "1 would be refused: amount: not a number" in out
 
 
-def test_a_history_that_is_too_short_for_a_model_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_that_is_too_short_for_a_model_is_reported(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = " ".join(report(desk, capsys)[1].split())
-    assert "by rhythm (BG/NBD) from the week of 2024-02-15 on, by outcomes too from 2024-04-30 on" in out
+    assert "BG/NBD from the week of 2024-02-15 on, a model of outcomes from 2024-04-30 on" in out
     out = " ".join(report(desk, capsys, "value: {horizon_days: 300, warm_up_days: 90}\n")[1].split())
-    assert "by outcomes never, since no horizon of 300 days will have closed" in out
+    assert "no model of outcomes, since no horizon of 300 days will have closed" in out
     out = " ".join(report(desk, capsys, "value: {horizon_days: 300, warm_up_days: 300}\n")[1].split())
-    assert "no model of value will be learnt: 450 days of data are asked for" in out
+    assert "no value model will be trained: it needs 450 days of data" in out
 
 
-def test_an_action_that_is_delivered_but_not_declared_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_action_that_is_delivered_but_not_declared_is_reported(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [(f"c{i}", FIRST + timedelta(days=i), ("coupon", "call")[i % 2]) for i in range(40)]
     write(desk / "sent.csv", ["customer_id", "exposed_at", "action"], rows)
     more = "  exposures: {path: sent.csv}\nactions:\n  actions: [{name: coupon, cost: 0.5}]\n"
@@ -147,29 +149,31 @@ def sent(desk: Path, rows: Iterable[Sequence[object]]) -> str:
     return '  exposures: {path: sent.csv, columns: {randomised: "true"}}\nactions:\n  outcome_window_days: 7\n'
 
 
-def test_a_randomised_campaign_without_controls_is_told_with_how_to_declare_them(
+def test_a_randomised_campaign_without_controls_is_reported_with_how_to_declare_them(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [(f"c{i}", FIRST + timedelta(days=100), "coupon", "spring") for i in range(50)]
     _, out, _ = report(desk, capsys, sent(desk, rows))
-    told = " ".join(out.split())
-    assert "1 of 1 randomised campaigns (spring) have no controls, so they measure nothing: deliver those" in told
+    text = " ".join(out.split())
+    assert (
+        "1 of 1 randomised campaigns (spring) have no controls, so they measure nothing: deliver the customers" in text
+    )
     for control in ("control", "Holdout", "no e-mail"):
         with_control = [(*row[:2], control if i % 2 else "coupon", row[3]) for i, row in enumerate(rows)]
         _, out, _ = report(desk, capsys, sent(desk, with_control))
         assert "have no controls" not in out and f"{control} is delivered" not in out
 
 
-def test_an_action_that_may_mean_control_is_told_by_name(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_action_that_may_mean_control_is_named(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(f"c{i}", FIRST + timedelta(days=100), "coupon" if i % 2 else "no minimum", "k") for i in range(50)]
     _, out, _ = report(desk, capsys, sent(desk, rows))
-    told = " ".join(out.split())
+    text = " ".join(out.split())
     assert (
-        "the action 'no minimum' may mean control or an action, so its rows take no part: map it to 'control'" in told
+        "the action 'no minimum' may mean control or an action, so its rows take no part: map it to 'control'" in text
     )
 
 
-def test_which_exposures_count_and_which_wait_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_which_exposures_count_and_which_wait_is_reported(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A month of data with six waves and a window of a week."""
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], sales(30))
     rows = [(f"c{i}", FIRST + timedelta(days=d), "control" if i % 2 else "coupon", d)
@@ -177,30 +181,30 @@ def test_which_exposures_count_and_which_wait_is_told(desk: Path, capsys: pytest
     more = sent(desk, rows)
     (desk / "shop.yaml").write_text(PROJECT.replace("2024-12-31", "2024-01-30") + more)
     assert check_report.report(str(desk / "shop.yaml")) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "by 2024-01-28, the end of the last training week, exposures of 4 of 6 days count; 2024-01-01 never" in told
-    assert "2024-01-25 once 7 days are over, the last on 2024-01-31" in told
-    assert "no layers will be cut: 90 days of history are asked for before the first (segments.warm_up_days)" in told
-    assert "5 layers, cut inside each stage: none yet, for want of 90 days of history" in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert "by 2024-01-28, the end of the last training week, exposures of 4 of 6 days count; 2024-01-01 never" in text
+    assert "2024-01-25 once 7 days are over, the last on 2024-01-31" in text
+    assert "no layers will be cut: the first ones need 90 days of history (segments.warm_up_days)" in text
+    assert "5 layers, cut inside each stage: none yet, they need 90 days of history" in text
 
 
 # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_problem_is_told_at_once_with_its_line(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_problem_is_reported_at_once_with_its_line(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(("" if i % 2 else "c1"), FIRST, 1) for i in range(20)]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     write(desk / "clicks.csv", ["who", "occurred_at", "event_type"], [("c1", FIRST, "view")])
     write(desk / "old.csv", ["customer_id", "as_of", "balance"], [("c1", "2020-01-01", 5)])
     more = "  events: {path: clicks.csv}\n  exposures: {path: sent.csv}\n  balances: {path: old.csv}\n"
     code, out, problems = report(desk, capsys, more)
-    assert code == 2 and out.count("1 problem(s), see below") == 2
-    told = {line.partition(": tables.")[2].split(":")[0]: line for line in problems}
-    assert list(told) == ["transactions", "events.columns.customer_id", "exposures.path", "balances"]
-    for key, line in zip(told, (5, 7, 8, 9), strict=True):
-        assert f"shop.yaml:{line}: " in told[key]
-    assert "50.0% of the newest rows would be refused (10: customer_id: missing)" in told["transactions"]
-    assert "no row lies in the project's days 2024-01-01 … 2024-12-31" in told["balances"]
+    assert code == 2 and out.count("1 problem, see below") == 2
+    by_key = {line.partition(": tables.")[2].split(":")[0]: line for line in problems}
+    assert list(by_key) == ["transactions", "events.columns.customer_id", "exposures.path", "balances"]
+    for key, line in zip(by_key, (5, 7, 8, 9), strict=True):
+        assert f"shop.yaml:{line}: " in by_key[key]
+    assert "50.0% of the newest rows would be refused (10: customer_id: missing)" in by_key["transactions"]
+    assert "no row falls on the project's days 2024-01-01 … 2024-12-31" in by_key["balances"]
 
 
 def test_the_limit_of_the_project_decides(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +228,7 @@ def test_one_bad_day_among_many_is_a_problem_as_it_is_to_a_run(desk: Path, capsy
     assert report(desk, capsys)[0] == 0, "two rows of a small day stop nothing"
 
 
-def test_rows_that_no_day_can_be_read_of_are_a_problem_of_the_days_they_may_be_of(
+def test_rows_whose_day_cannot_be_read_are_a_problem_of_the_days_they_may_belong_to(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [(f"c{i}", "n/a" if n == 59 else FIRST + timedelta(days=n), 5) for n in range(60) for i in range(20)]
@@ -233,7 +237,7 @@ def test_rows_that_no_day_can_be_read_of_are_a_problem_of_the_days_they_may_be_o
     assert check_report.report(str(desk / "shop.yaml")) == 2
     (problem,) = capsys.readouterr().err.splitlines()
     assert "1 of 60 days would be refused" in problem
-    assert "2024-02-29 (20 rows without a day lie where its own would; 0 of 0 rows)" in problem
+    assert "2024-02-29 (20 rows without a day probably belong to it; 0 of 0 rows)" in problem
 
 
 def test_half_of_all_rows_without_a_day_is_one_problem(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +257,11 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     path = "    path: [sales.csv, more.csv]\n"
     (desk / "shop.yaml").write_text(PROJECT.replace("    path: sales.csv\n", path))
     assert check_report.report(str(desk / "shop.yaml")) == 0, "they are kept unless the project says otherwise"
-    said = capsys.readouterr().out
-    assert "200 rows are equal to another in every column; on 10 days between 2024-01-21 and 2024-01-30" in said
-    assert "as where exports overlap: set validation.duplicates: keep one" in said and "QUALIFY" not in said
+    out = capsys.readouterr().out
+    assert "200 rows repeat another one in every column; on 10 days between 2024-01-21 and 2024-01-30" in out
+    assert "as where exports overlap: set validation.duplicates: keep one" in out and "QUALIFY" not in out
     assert CliRunner().invoke(main, ["new", "two", f"{desk}/*.csv", "--folder", str(desk)]).output.count(
-        "200 rows are equal to another in every column"
+        "200 rows repeat another one in every column"
     ) == 1  # fmt: skip
     (desk / "shop.yaml").write_text(
         PROJECT.replace("    path: sales.csv\n", path) + "validation: {duplicates: refuse}\n"
@@ -266,22 +270,22 @@ def test_two_overlapping_exports_are_counted_and_the_days_are_named(
     assert "row: equal to another" in capsys.readouterr().err
 
 
-def test_who_does_the_same_twice_on_a_day_is_no_overlap_of_exports(
+def test_customers_who_do_the_same_twice_on_a_day_are_no_overlap_of_exports(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of six coupons a day two customers redeem five: many rows are equal, but not every row is there twice."""
+    """Of six coupons a day two customers redeem five: many rows are equal, but not every row occurs twice."""
     rows = [
         (f"c{n * 3 + k}", FIRST + timedelta(days=n), "coupon_redemption") for n in range(60) for k in (0, 0, 1, 1, 1, 2)
     ]
     write(desk / "events.csv", ["customer_id", "occurred_at", "event_type"], rows)
     out = report(desk, capsys, "  events: {path: events.csv}\n")[1]
-    assert "180 rows are equal to another in every column: all are kept, see validation.duplicates" in out
+    assert "180 rows repeat another one in every column: all are kept, see validation.duplicates" in out
 
 
-def test_of_exports_that_overlap_one_remedy_is_told_and_none_once_it_is_taken(
+def test_exports_that_overlap_get_one_remedy_and_none_once_it_is_applied(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Orders of two lines. Where rows are equal, duplicates says what becomes of them; where they differ, a query."""
+    """Orders of two lines. Where rows are equal, `duplicates` decides; where they differ, a query."""
     rows = [(f"c{i}", FIRST + timedelta(days=n), 5 + i + k, f"o{n}-{i}")
             for n in range(60) for i in range(20) for k in (0, 1)]  # fmt: skip
     header = ["customer_id", "occurred_at", "amount", "order_id"]
@@ -289,24 +293,24 @@ def test_of_exports_that_overlap_one_remedy_is_told_and_none_once_it_is_taken(
     write(desk / "more.csv", header, rows[800:])
     two = PROJECT.replace("    path: sales.csv\n", "    path: [sales.csv, more.csv]\n")
     keep, query = "set validation.duplicates: keep one", "QUALIFY row_number()"
-    for validation, told in (("", True), ("validation: {duplicates: keep one}\n", False)):
+    for validation, is_advised in (("", True), ("validation: {duplicates: keep one}\n", False)):
         (desk / "shop.yaml").write_text(two + validation)
         assert check_report.report(str(desk / "shop.yaml")) == 0
         out = capsys.readouterr().out
-        assert (keep in out, "equal to another" in out, query in out) == (told, told, False)
-        assert ("400 left out, as validation.duplicates asks" in out) is not told
+        assert (keep in out, "repeat another" in out, query in out) == (is_advised, is_advised, False)
+        assert ("400 left out, as validation.duplicates says" in out) is not is_advised
     write(desk / "more.csv", header, [(who, day, amount + 0.5, order) for who, day, amount, order in rows[800:]])
     (desk / "shop.yaml").write_text(two)
     assert check_report.report(str(desk / "shop.yaml")) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "orders come again in another file with other rows" in out and query in out and keep not in out
+    assert "orders are delivered again in another file with different rows" in out and query in out and keep not in out
 
 
-def test_repeats_of_a_transaction_id_are_counted_as_a_run_does_over_all_days(
+def test_repeats_of_a_transaction_id_are_counted_over_all_days_as_in_a_run(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sold = [(f"c{n % 50}", datetime(2024, 1, 1, 9) + timedelta(hours=n * 3), 5, f"t{n}") for n in range(300)]
-    again = [(who, at + timedelta(hours=20), amount, id_) for who, at, amount, id_ in sold[::5]]
+    again = [(who, time + timedelta(hours=20), amount, id_) for who, time, amount, id_ in sold[::5]]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *again])
     _, out, _ = report(desk, capsys)
     source = projects.load(str(desk / "shop.yaml")).source("transactions")
@@ -318,15 +322,17 @@ def test_repeats_of_a_transaction_id_are_counted_as_a_run_does_over_all_days(
     assert run.refused.num_rows == 60 and "60 would be refused: transaction_id: duplicate" in out
 
 
-def test_what_is_left_out_on_purpose_is_not_said_to_be_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_that_are_left_out_on_purpose_are_not_reported_as_refused(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [*sales(), *(("GUEST", FIRST + timedelta(days=i), 3) for i in range(100))]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount"], rows)
     code, out, _ = report(desk, capsys, "validation: {ids: {not_customers: [guest]}}\n")
     assert code == 0 and "none refused, 25.0% left out" in out
-    assert "100 left out, as validation.ids.not_customers asks" in out and "would be refused" not in out
+    assert "100 left out, as validation.ids.not_customers says" in out and "would be refused" not in out
 
 
-def test_a_line_total_beside_a_price_that_is_taken_for_the_amount_is_pointed_out(
+def test_a_line_total_beside_a_price_that_is_mapped_as_the_amount_is_pointed_out(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [(who, day, (p := 1.5 + i % 17), (q := 1 + i % 4), p * q) for i, (who, day, _) in enumerate(sales())]
@@ -350,12 +356,12 @@ def test_what_is_left_after_a_discount_is_pointed_out_and_a_cost_is_not(
     assert "bought in at, which" not in out
 
 
-def test_rows_without_a_transaction_id_are_kept_and_said_to_be(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_transaction_id_are_kept_and_reported(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sold = [(f"c{n % 50}", FIRST + timedelta(days=n), 5, f"t{n}" if n % 4 else "") for n in range(200)]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *sold[:40]])
     out = report(desk, capsys)[1]
-    assert "40 rows are equal to another in every column" in out
-    assert "one of each is taken" not in out and "keep one" in out
+    assert "40 rows repeat another one in every column" in out
+    assert "one of each is kept" not in out and "keep one" in out
 
 
 def test_an_attribute_may_be_called_is_early(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,9 +371,11 @@ def test_an_attribute_may_be_called_is_early(desk: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("hours", [3, 20])
-def test_a_page_reloaded_a_day_later_is_no_problem(desk: Path, capsys: pytest.CaptureFixture[str], hours: int) -> None:
+def test_a_page_that_is_loaded_again_a_day_later_is_no_problem(
+    desk: Path, capsys: pytest.CaptureFixture[str], hours: int
+) -> None:
     sold = [(f"c{n % 50}", datetime(2024, 1, 1, 9) + timedelta(hours=n * 3), 5, f"t{n}") for n in range(300)]
-    again = [(who, at + timedelta(hours=hours), amount, id_) for who, at, amount, id_ in sold[::5]]
+    again = [(who, time + timedelta(hours=hours), amount, id_) for who, time, amount, id_ in sold[::5]]
     write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "transaction_id"], [*sold, *again])
     code, out, problems = report(desk, capsys)
     assert (code, problems) == (0, [])
@@ -380,10 +388,10 @@ def test_no_rows_at_all_are_a_problem(desk: Path, capsys: pytest.CaptureFixture[
     assert code == 2 and "(the source is empty)" in problems[0]
 
 
-# ── what features live on ─────────────────────────────────────────────────────────────────────────────────────────
+# ── what features need ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_features_said_to_stay_empty_are_those_that_do() -> None:
+def test_the_features_that_are_reported_as_empty_are_those_that_are() -> None:
     days = [FIRST + timedelta(days=i) for i in range(120)]
     lines: dict[str, list[Any]] = {
         "customer_id": [f"c{i % 7}" for i in range(120)],
@@ -404,17 +412,19 @@ def test_the_features_said_to_stay_empty_are_those_that_do() -> None:
         for name in snapshot.column_names
         if set(pc.unique(snapshot[name].combine_chunks()).to_pylist()) <= {None, 0}
     }
-    said = {name for name in snapshot.column_names if any(fnmatchcase(name, one) for one in check_report.NEEDS)}
-    assert empty == said
+    reported = {
+        name for name in snapshot.column_names if any(fnmatchcase(name, pattern) for pattern in check_report.NEEDS)
+    }
+    assert empty == reported
 
 
-def test_what_features_need_is_a_column_of_a_table() -> None:
+def test_every_feature_needs_a_column_of_a_table() -> None:
     for table, column in check_report.NEEDS.values():
         assert table in tables.INPUTS and (not column or column in tables.INPUTS[table].names)
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_shipped_project_says_something_useful_even_without_its_data(
+def test_check_is_useful_for_every_shipped_project_even_without_its_data(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = check_report.report(name)

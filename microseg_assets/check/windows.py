@@ -1,7 +1,7 @@
-"""Windows as training would read them, before anything runs: what `check` says of `churn_after` and `new_for`.
+"""Windows as training would estimate them, before anything runs: `churn_after` and `new_for`.
 
-Belongs here: which purchases they are read from, and when they cannot be. Does not belong here: reading a window from
-purchases (see `ml.lifecycle`), and how it is told (see `check.report`).
+Belongs here: which purchases they are estimated from, and when they cannot be. Does not belong here: estimating a
+window from purchases (see `ml.lifecycle`), and printing it (see `check.report`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import pyarrow.compute as pc
 from microseg_assets.project import Project
 from microseg_assets.sources import SourceError
 
-MOST_ROWS = 20_000_000  # rows of transactions that `check` reads a second time
+MAX_ROWS = 20_000_000  # rows of transactions that `check` reads a second time
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The windows of the stages, and where each number comes from.
+    """The windows of the stages, and the origin of each number.
 
     Parameters
     ----------
     days : ``churn_after`` and ``new_for`` to days
-    read : those of them that were read from purchases
-    preset : those that training will read, and that are presets until it can
-    as_of : the day up to which purchases were read; None where they were not
+    read : the windows that were estimated from purchases
+    preset : the windows that training will estimate, and that are presets until it can
+    as_of : the day up to which purchases were read; None if they were not
     """
 
     days: Mapping[str, int]
@@ -36,24 +36,24 @@ class Estimate:
     as_of: date | None = None
 
 
-def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
-    """What a first training on the newest full week would make of the windows.
+def estimate_windows(project: Project, rows: Mapping[date, int]) -> Estimate:
+    """Estimate the windows as a first training at the end of the newest full week would.
 
     Parameters
     ----------
-    rows : day to rows of transactions; nothing where the source cannot be read
+    rows : day to number of transactions; empty if the source cannot be read
     """
     from ml.engine import in_memory
     from ml.lifecycle import windows_of
 
     spec = project.lifecycle
     first = {"churn_after": spec.first_churn_after, "new_for": spec.first_new_for}
-    asked = {"churn_after": spec.churn_after_days, "new_for": spec.new_for_days}
-    auto = frozenset(name for name, days in asked.items() if days == "auto")
+    settings = {"churn_after": spec.churn_after_days, "new_for": spec.new_for_days}
+    auto = frozenset(name for name, days in settings.items() if days == "auto")
     presets = Estimate(first, preset=auto)
     inside = [day for day in rows if day >= project.start and (project.end is None or day <= project.end)]
     source = project.source("transactions")
-    if not auto or not inside or source is None or sum(rows.values()) > MOST_ROWS:
+    if not auto or not inside or source is None or sum(rows.values()) > MAX_ROWS:
         return presets
     newest = max(inside)
     as_of = newest - timedelta(days=(newest.weekday() + 1) % 7)  # the Sunday that ended the last full week
@@ -65,11 +65,11 @@ def windows(project: Project, rows: Mapping[date, int]) -> Estimate:
         return presets
     if pc.count_distinct(purchases["customer_id"]).as_py() < spec.min_customers:
         return presets
-    found = windows_of(in_memory(), purchases, as_of, spec, None)
+    estimate = windows_of(in_memory(), purchases, as_of, spec, None)
     read = set()
-    if found.curve is not None and found.curve.longest_observed >= 0:
+    if estimate.curve is not None and estimate.curve.longest_observed >= 0:
         read.add("churn_after")
-    if found.newcomers is not None and found.newcomers.split() is not None:
+    if estimate.newcomers is not None and estimate.newcomers.split() is not None:
         read.add("new_for")
-    days = {"churn_after": found.churn_after, "new_for": found.new_for}
+    days = {"churn_after": estimate.churn_after, "new_for": estimate.new_for}
     return Estimate(days, frozenset(read), auto - read, as_of)

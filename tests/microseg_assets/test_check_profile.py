@@ -1,4 +1,4 @@
-"""What `microseg new` and `microseg check` say of data before they are believed, and what `new` does about it."""
+"""What `microseg new` and `microseg check` observe of data before they are trusted, and what `new` does about it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def orders(ids: Sequence[str], seed: int = 1) -> list[list[object]]:
 
 
 def new(desk: Path, capsys: pytest.CaptureFixture[str], *data: str) -> tuple[Project, str, str]:
-    """The project, its text, and what was said in one line."""
+    """The project, its text, and what was printed as one line."""
     path = desk / "shop.yaml"
     path.unlink(missing_ok=True)
     scaffold.new("shop", data, desk)
@@ -113,17 +113,15 @@ def test_totals_as_of_the_export_are_no_attributes_and_check_warns_of_them(
     rows = orders(IDS)
     write(desk / "orders.csv", HEADER, rows)
     export(desk / "customers_export.csv", rows, IDS)
-    project, text, said = new(desk, capsys, "orders.csv", "customers_export.csv")
+    project, text, out = new(desk, capsys, "orders.csv", "customers_export.csv")
     assert [one.name for one in project.attributes] == ["region"]
     assert (
         "# Not taken: Total Orders: attribute total_orders equals the number of orders over the whole history" in text
     )
-    assert "! customers: attribute total_orders equals the number of orders" in said
-    said = check(desk, capsys, FORM + EXPORT)
-    assert (
-        "attribute spent equals all that a customer has spent over the whole history for 100% of the customers" in said
-    )
-    assert "attribute bought equals the number of orders" in said and "attribute Region" not in said
+    assert "! customers: attribute total_orders equals the number of orders" in out
+    out = check(desk, capsys, FORM + EXPORT)
+    assert "attribute spent equals the total spend over the whole history for 100% of the customers" in out
+    assert "attribute bought equals the number of orders" in out and "attribute Region" not in out
 
 
 @pytest.mark.parametrize("answer", ["    as_of: 2024-07-31\n", "    timeless: [spent, bought]\n"])
@@ -137,32 +135,32 @@ def test_an_attribute_that_is_dated_or_declared_timeless_is_answered(
 
 
 def test_what_is_timeless_must_be_an_attribute_and_only_customers_have_any(desk: Path) -> None:
-    for wrong, said in (
+    for wrong, sentence in (
         (EXPORT + "    timeless: [Regio]\n", "did you mean 'Region'"),
         ("    as_of: 2024-07-31\n", "as_of and timeless are keys of customers"),
     ):
         (desk / "shop.yaml").write_text(FORM + wrong)
-        with pytest.raises(projects.ProjectError, match=re.escape(said)):
+        with pytest.raises(projects.ProjectError, match=re.escape(sentence)):
             projects.load(str(desk / "shop.yaml"))
 
 
 # ── ids ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_ids_with_zeros_in_front_meet_those_of_a_number_column(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_with_leading_zeros_match_those_of_a_number_column(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(desk / "orders.csv", HEADER, orders(IDS))
     people = {"customer_id": [int(i) for i in IDS], "region": ["N", "S"] * 80}
     pq.write_table(pa.table(people), desk / "customers.parquet")
-    said = check(desk, capsys, FORM + "  customers:\n    path: customers.parquet\n    attributes: {region: string}\n")
-    assert "0 of its 160 ids are known to transactions (160 ids)" in said
-    assert r"160 meet by customer_id: regexp_replace(trim(customer_id), '^0+(.)', '\1') in transactions" in said
+    out = check(desk, capsys, FORM + "  customers:\n    path: customers.parquet\n    attributes: {region: string}\n")
+    assert "0 of its 160 ids occur in transactions (160 ids)" in out
+    assert r"160 match with customer_id: regexp_replace(trim(customer_id), '^0+(.)', '\1') in transactions" in out
     project, text, _ = new(desk, capsys, "orders.csv", "customers.parquet")
     assert ids_of(project, "transactions") == ids_of(project, "customers")
     assert "so 160 of 160 ids of customers meet those of transactions, as they stand 0" in text
     assert "none refused, all bought" in check(desk, capsys)
 
 
-def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
+def test_ids_of_nobody_are_reported_and_left_out_and_nothing_is_lost(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = orders(IDS[1:])
@@ -170,20 +168,20 @@ def test_ids_that_are_nobody_are_told_and_left_out_and_nothing_is_lost(
         rows += [[word, FIRST + timedelta(days=(17 * i + n) % DAYS), 9.99, f"x{n}{i}"] for i in range(12)]
     till = [["80000", FIRST + timedelta(days=i % DAYS), 4.5, f"t{i}"] for i in range(len(rows) // 3)]
     write(desk / "orders.csv", HEADER, sorted([*rows, *till], key=lambda row: str(row[1])))
-    project, text, said = new(desk, capsys, "orders.csv")
+    project, text, out = new(desk, capsys, "orders.csv")
     ids = project.validation.ids
     assert set(ids.not_customers) == {"NULL", "n/a", "-1", "00000"} and ids.rounded == "refuse"
-    assert "the id '80000' has 25% of all orders" in said and "# not_customers: ['80000'] # TODO" in text
-    said = check(desk, capsys)
-    assert "48 left out, as validation.ids.not_customers asks" in said
-    assert "24 left out, as validation.ids.rounded asks" in said
-    assert "no customer's id" not in said, "what is answered is not asked again"
+    assert "the id '80000' has 25% of all orders" in out and "# not_customers: ['80000'] # TODO" in text
+    out = check(desk, capsys)
+    assert "48 left out, as validation.ids.not_customers says" in out
+    assert "24 left out, as validation.ids.rounded says" in out
+    assert "placeholders" not in out, "what is answered is not asked again"
     plain = check(desk, capsys, FORM)
-    assert "'-1', '00000', 'NULL', 'n/a' are no customer's id, in 48 rows" in plain
+    assert "'-1', '00000', 'NULL', 'n/a' are placeholders for no customer, in 48 rows" in plain
     assert "2 ids such as 4.10003E+12 have been rounded by a spreadsheet" in plain
 
 
-def test_spellings_of_one_id_are_united(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spellings_of_one_id_are_merged(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = orders([f"anna{i}@shop.org" for i in range(60)])
     spelt = [str.upper, lambda s: s.replace("anna", "Anna"), lambda s: f"{s}\u00a0", lambda s: s]
     write(desk / "orders.csv", HEADER, [[spelt[i % 4](row[0]), *row[1:]] for i, row in enumerate(rows)])
@@ -192,7 +190,7 @@ def test_spellings_of_one_id_are_united(desk: Path, capsys: pytest.CaptureFixtur
     assert "spellings of 60 ids" in text
 
 
-def test_ids_from_a_float_column_are_said_to_be_read_as_whole_numbers(
+def test_ids_from_a_float_column_are_reported_as_read_as_whole_numbers(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(desk / "orders.csv", HEADER, [[f"{int(str(row[0]))}.0", *row[1:]] for row in orders(IDS)])
@@ -200,9 +198,9 @@ def test_ids_from_a_float_column_are_said_to_be_read_as_whole_numbers(
     assert re.search(r"\d+\.0 is read as \d+", new(desk, capsys, "orders.csv")[1])
 
 
-@pytest.mark.parametrize("given", ["13085", "13085.0", " 13085.00 "])
-def test_a_customer_is_found_by_the_id_as_delivered_and_as_read(given: str) -> None:
-    assert as_read(given) == "13085"
+@pytest.mark.parametrize("id_", ["13085", "13085.0", " 13085.00 "])
+def test_a_customer_is_found_by_the_id_as_delivered_and_as_read(id_: str) -> None:
+    assert as_read(id_) == "13085"
     assert as_read("A.0") == "A.0"
 
 
@@ -214,14 +212,14 @@ def test_one_row_of_1970_and_one_of_2031_are_left_out_of_the_start_and_the_next_
 ) -> None:
     rows = [["c1", "1970-01-01", 5, "x1"], *orders(IDS[:40])[:356], ["c1", "2031-05-26", 5, "x2"]]
     write(desk / "orders.csv", HEADER, rows)
-    project, _, said = new(desk, capsys, "orders.csv")
+    project, _, out = new(desk, capsys, "orders.csv")
     last = max(row[1] for row in rows[1:-1])  # type: ignore[type-var]
     assert (project.start, project.end) == (rows[1][1], last)
-    assert f"--to {last}" in said and "2 rows lie far from all others" in said
+    assert f"--to {last}" in out and "2 rows lie far from all others" in out
     assert "1 row lies in the future, on 2031-05-26" in check(desk, capsys, FORM)
 
 
-def test_a_currency_column_and_states_of_orders_are_told_with_their_recipe(
+def test_a_currency_column_and_states_of_orders_are_reported_with_their_recipe(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
@@ -229,17 +227,17 @@ def test_a_currency_column_and_states_of_orders_are_told_with_their_recipe(
         for i, row in enumerate(orders(IDS))
     ]
     write(desk / "orders.csv", [*HEADER, "currency", "order status"], rows)
-    _, text, said = new(desk, capsys, "orders.csv")
+    _, text, out = new(desk, capsys, "orders.csv")
     assert "currency: EUR # TODO currency says 3 and nothing is converted: EUR, GBP, USD" in text
     recipe = "amount: (…) * CASE trim(coalesce(currency, '')) WHEN 'EUR' THEN 1 WHEN"
-    assert recipe in text and "currency says 3 currencies (EUR 50%" in said
-    states = "order status tells of orders that may be no sales (cancelled 10.0%), and all are counted: where: trim("
-    for told in (said, check(desk, capsys, FORM)):
-        assert states in told and recipe in told
+    assert recipe in text and "currency has 3 currencies (EUR 50%" in out
+    states = "order status marks orders that may not be sales (cancelled 10.0%), and all are counted: where: trim("
+    for printed in (out, check(desk, capsys, FORM)):
+        assert states in printed and recipe in printed
     answered = FORM.replace("amount: total", "amount: \"CASE currency WHEN 'EUR' THEN total END\"")
     answered += "    where: '\"order status\" <> ''cancelled'''\n"
-    said = check(desk, capsys, answered)
-    assert "currencies" not in said and "no sales" not in said
+    out = check(desk, capsys, answered)
+    assert "currencies" not in out and "may not be sales" not in out
 
 
 def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
@@ -249,7 +247,7 @@ def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
         raise SourceError("gone")
 
     write(desk / "orders.csv", HEADER, orders(IDS[:20]))
-    monkeypatch.setattr("microseg_assets.scaffold.settling.look", fails)
+    monkeypatch.setattr("microseg_assets.scaffold.settling.observe_sources", fails)
     assert projects.load(str(scaffold.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
 
 
@@ -272,10 +270,10 @@ def test_a_folder_whose_later_files_have_a_column_more_is_taken_whole(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daily_files(desk / "daily")
-    project, text, said = new(desk, capsys, "daily")
+    project, text, out = new(desk, capsys, "daily")
     assert project.tables.transactions.path == "daily"
     assert (project.start, project.end) == (FIRST, FIRST + timedelta(days=29))
-    assert "device is in 10 of 30 files only, the first of them orders-2024-01-21.csv" in said
+    assert "device is in only 10 of 30 files, the first of them orders-2024-01-21.csv" in out
     assert "# 30 files, not all with the same columns" in text
 
 
@@ -312,8 +310,8 @@ def test_a_mixed_log_gives_its_other_tables_and_profiles_are_found_by_their_ids(
     write(
         desk / "transcript.csv", ["person", "event", "amount", "offer", "date"], sorted(events, key=lambda e: str(e[4]))
     )
-    told = [[i, "MF"[n % 2], 20 + n % 60, 20230101 + n % 28] for n, i in enumerate(people)]
-    write(desk / "profile.csv", ["id", "gender", "age", "became_member_on"], told)
+    profiles = [[i, "MF"[n % 2], 20 + n % 60, 20230101 + n % 28] for n, i in enumerate(people)]
+    write(desk / "profile.csv", ["id", "gender", "age", "became_member_on"], profiles)
     project, text, _ = new(desk, capsys, "transcript.csv", "profile.csv")
     assert project.missing_tables() == ["balances"]
     assert ids_of(project, "customers") == set(people)

@@ -1,4 +1,4 @@
-"""What `check` says of the windows before anything runs: what training then finds, or that it is a preset."""
+"""The windows that `check` reports before anything runs: those that training will estimate, or presets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from microseg_assets import project as projects
-from microseg_assets.check import estimating
 from microseg_assets.check import report as check_report
+from microseg_assets.check import windows
 from ml import tables
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
@@ -59,7 +59,9 @@ def trained(rows: pa.Table) -> tuple[int, int]:
     return model.churn_after, model.new_for  # type: ignore[union-attr]
 
 
-def test_check_says_the_windows_that_a_first_training_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_the_windows_that_a_first_training_estimates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = desk(tmp_path, 1_500)
     churn_after, new_for = trained(rows)
     assert churn_after != 60  # the preset, which would agree by itself
@@ -67,36 +69,36 @@ def test_check_says_the_windows_that_a_first_training_finds(tmp_path: Path, caps
     out = capsys.readouterr().out
     assert f"recency_days > {churn_after}*" in out
     assert f"tenure_days < {new_for}" in out
-    assert f"*: as training reads purchases up to {AS_OF}" in out
+    assert f"*: estimated from purchases up to {AS_OF}" in out
 
 
-def test_a_number_that_cannot_be_read_yet_is_called_a_preset(
+def test_a_window_that_cannot_be_estimated_yet_is_called_a_preset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk(tmp_path, 150)  # training asks for 200 customers
     check_report.report(str(tmp_path / "shop.yaml"))
     out = capsys.readouterr().out
     assert "recency_days > 60°" in out and "tenure_days < 28°" in out
-    assert "°: a preset, for want of data" in out and "*" not in out.split("7 stages")[1]
+    assert "°: a preset, too few data" in out and "*" not in out.split("7 stages")[1]
 
 
-def test_a_number_of_the_project_file_stands_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_window_of_the_project_file_is_reported_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     desk(tmp_path, 150, "lifecycle: {churn_after_days: 90, new_for_days: 14}\n")
     check_report.report(str(tmp_path / "shop.yaml"))
     out = capsys.readouterr().out
     assert "recency_days > 90 " in out and "tenure_days < 14 " in out and "preset" not in out
 
 
-def test_windows_are_read_up_to_the_sunday_that_ended_the_last_full_week(tmp_path: Path) -> None:
+def test_windows_are_estimated_up_to_the_sunday_that_ended_the_last_full_week(tmp_path: Path) -> None:
     desk(tmp_path, 600)
     project = projects.load(str(tmp_path / "shop.yaml"))
     rows = {date(2024, 1, 1) + timedelta(days=n): 5 for n in range(360)}  # up to a Wednesday
-    assert estimating.windows(project, rows).as_of == date(2024, 12, 22)
+    assert windows.estimate_windows(project, rows).as_of == date(2024, 12, 22)
 
 
-def test_rows_that_are_too_many_for_a_look_leave_the_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_rows_for_an_estimate_leave_the_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk(tmp_path, 600)
-    monkeypatch.setattr(estimating, "MOST_ROWS", 10)
+    monkeypatch.setattr(windows, "MAX_ROWS", 10)
     project = projects.load(str(tmp_path / "shop.yaml"))
-    found = estimating.windows(project, {date(2024, 6, 1): 11})
-    assert found.days == {"churn_after": 60, "new_for": 28} and found.preset == {"churn_after", "new_for"}
+    estimate = windows.estimate_windows(project, {date(2024, 6, 1): 11})
+    assert estimate.days == {"churn_after": 60, "new_for": 28} and estimate.preset == {"churn_after", "new_for"}
