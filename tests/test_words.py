@@ -18,7 +18,6 @@ MATCHING = {"search", "match", "fullmatch", "findall", "sub", "split"}
 NOT_OURS = {
     ("microseg_assets/project/messages.py", "message.removeprefix('Value error, ')"),  # pydantic's
     ("microseg_assets/runs.py", "'DagsterExecutionInterruptedError' in cause.message"),  # Dagster's
-    ("microseg_assets/scaffold/written.py", "said == '-'"),  # a sign in an amount as it was delivered
     ("ml/profile/labels.py", "re.fullmatch(words, part)"),  # a value as it was delivered
 }
 

@@ -48,8 +48,8 @@ def advice(observation: Observation, ids: Ids) -> Advice:
 
 
 def _placeholder(p: Mapping[str, Any], _: Ids) -> Advice:
-    kind = "is a placeholder" if len(p["ids"]) == 1 else "are placeholders"
-    evidence = f"{_quoted(p['ids'])} {kind} for no customer, in {p['rows']:,} rows ({p['share']:.1%})"
+    kind = "is a placeholder, not a customer" if len(p["ids"]) == 1 else "are placeholders, not customers"
+    evidence = f"{_quoted(p['ids'])} {kind}, in {p['rows']:,} rows ({p['share']:.1%})"
     return Advice(evidence, f"leave them out with validation.ids.not_customers: {_yaml_list(p['ids'])}")
 
 
@@ -101,7 +101,7 @@ def _no_meeting(p: Mapping[str, Any], ids: Ids) -> Advice:
         f"{p['example']!r} here and {p['example_other']!r} there"
     )
     if not p["form"]:
-        return Advice(evidence, "map the same id in both tables, or say which is which in ids")
+        return Advice(evidence, "map the same id in both tables, or declare in ids which belong together")
     each = [f"customer_id: {FORMS[p['form']].replace('{id}', ids[table])} in {table}" for table in p["apply"]]
     return Advice(evidence, f"{p['known_united']:,} match with {' and '.join(each)}")
 

@@ -97,9 +97,12 @@ def demo(quick: bool) -> None:
 @_day_option("--from", "First day.")
 @_day_option("--to", "Last day. [default: the first day]")
 @click.option("--only-missing", is_flag=True, help="Skip days that are there already.")
-@click.option("--stale", is_flag=True, help="Instead of given days: rebuild what late rows and the like made stale.")
+@click.option("--stale", is_flag=True, help="Instead of given days: rebuild everything stale.")
 def run(project: str, **options: Any) -> None:
-    """Materialize days, and the training weeks they need, through Dagster in this process."""
+    """Build days, and the training weeks that they need.
+
+    Dagster materializes their assets in this process.
+    """
     from microseg_assets.cli.run import materialize, refresh
     from microseg_assets.home import Home
 
@@ -122,7 +125,10 @@ def run(project: str, **options: Any) -> None:
 @_project_option
 @click.option("--all", "everything", is_flag=True, help="List every day and week that a remark refers to.")
 def status(project: str, everything: bool) -> None:
-    """Show what is there, missing or stale, per asset; and where a source has changed since it was ingested."""
+    """Show what is there, missing or stale, asset by asset.
+
+    Sources are compared with what was ingested from them: late and corrected rows make days stale.
+    """
     from microseg_assets.build import load_workspace
     from microseg_assets.cli.status import show
     from microseg_assets.home import Home
@@ -137,7 +143,10 @@ def status(project: str, everything: bool) -> None:
 @_project_option
 @_day_option("--day", "The day to show. [default: the newest]")
 def show(what: str, customer: str | None, project: str, day: Any) -> None:
-    """Show segments, movements or the plan of a day; or one customer's journey, and the reasons for their stage."""
+    """Show segments, movements or the plan of a day, or one customer.
+
+    A customer is shown with the reasons for the stage, and the journey so far.
+    """
     from microseg_assets.build import load_workspace
     from microseg_assets.cli import summary
     from microseg_assets.home import Home
@@ -172,7 +181,10 @@ def new(name: str, data: tuple[str, ...], folder: str) -> None:
 @main.command()
 @click.argument("project")
 def check(project: str) -> None:
-    """Check a project file and its sources; report what they hold, and every problem at once."""
+    """Check a project file and its sources, and report every problem.
+
+    Nothing is written. The exit code is 0, or 2 if there is a problem.
+    """
     from microseg_assets.check.report import report
 
     with _clear_errors():
@@ -184,9 +196,10 @@ def check(project: str) -> None:
 @_day_option("--day", "The day. [required]")
 @_project_option
 def docs(table: str, day: Any, project: str) -> None:
-    """Write the Great Expectations page on what a day delivered and what was expected of it.
+    """Write the Great Expectations page of one day of a table.
 
-    A day that was refused has its page already; the asset's check links to it.
+    It shows what the day delivered, and what was expected of it. A day that was refused has its page already; the
+    asset's check links to it.
     """
     from microseg_assets.build import load_workspace
     from microseg_assets.home import Home
@@ -218,9 +231,10 @@ def docs(table: str, day: Any, project: str) -> None:
 def simulate(
     preset: Any, folder: str | None, customers: int, days: int, seed: int, format_: Any, targeted: bool
 ) -> None:
-    """Write a simulated business into FOLDER: its tables, a project file, and the truth behind them.
+    """Write a simulated business into FOLDER.
 
-    Without a FOLDER it is written to the state folder, as the project simulated_retail or simulated_gaming.
+    It has tables, a project file, and the truth behind them. Without a FOLDER it is written to the state folder, as the
+    project simulated_retail or simulated_gaming.
     """
     from pathlib import Path
 
@@ -253,7 +267,7 @@ def schema() -> None:
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow's UI.")
 def ui(project: str | None, port: int, mlflow_port: int) -> None:
-    """Serve the UIs of Dagster and MLflow over this state, on 127.0.0.1, until Ctrl-C."""
+    """Serve the UIs of Dagster and MLflow, on 127.0.0.1, until Ctrl-C."""
     from microseg_assets.cli.ui import projects_with_state, serve
     from microseg_assets.home import Home
 

@@ -1,8 +1,8 @@
-"""`microseg new`: a commented project file to start from, filled in from a look at the data.
+"""`microseg new`: a commented project file to start from, filled in from the data.
 
-`profile` reads a part of what is there; `columns`, `names` and `infer` say what it seems to be; `assign` decides,
-and tries the decision with the chain's own reader; `settling` changes what the profile of that asks for; `render` puts
-it down with the evidence beside each line.
+`profile` samples files; `columns`, `names` and `infer` guess what they hold; `assign` decides, and tries the decision
+with the chain's own reader; `settle` makes the changes that a profile of the tables calls for; `render` writes the
+project file, with the evidence beside each line.
 """
 
 from __future__ import annotations
@@ -17,59 +17,60 @@ import click
 from microseg_assets.check.assess import SourceState, find_equal_rows
 from microseg_assets.check.report import equal_words
 from microseg_assets.project import ProjectError
-from microseg_assets.scaffold.assign import assigned, calendar
+from microseg_assets.scaffold.assign import assign_tables, calendar
 from microseg_assets.scaffold.names import plain
-from microseg_assets.scaffold.profile import Delivery, look
-from microseg_assets.scaffold.render import asked, counted, looked, span, written
-from microseg_assets.scaffold.settling import Settled, settled
+from microseg_assets.scaffold.profile import Delivery, read_deliveries
+from microseg_assets.scaffold.render import count_todos, observation_lines, render_project, row_count, span
+from microseg_assets.scaffold.settle import Draft, settle_tables
 
 __all__ = ["new"]
 
 
 def new(name: str, data: Sequence[str], folder: Path) -> Path:
-    """Write ``NAME.yaml`` into a folder and say what to do next.
+    """Write ``NAME.yaml`` into a folder, and print what to do next.
 
     Raises
     ------
     ProjectError, SourceError
-        If the name cannot be one, the file is there already, or the data cannot be read; nothing is written then.
+        If the name is invalid, the file exists, or the data cannot be read; nothing is written then.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
-        better = re.sub(r"^[^a-z]+", "", plain(Path(name).stem))[:41] or "my_shop"
-        said = "begins with a small letter; small letters, digits and _ may follow, 41 in all"
-        raise ProjectError(f"{name!r} cannot be a project's name, which {said}: try {better}")
+        suggestion = re.sub(r"^[^a-z]+", "", plain(Path(name).stem))[:41] or "my_shop"
+        rule = "it must begin with a lower-case letter, followed by at most 40 lower-case letters, digits or _"
+        raise ProjectError(f"{name!r} is not a valid project name: {rule}; try {suggestion}")
     path = folder / f"{name}.yaml"
     if path.exists():
-        raise ProjectError(f"{path} is there already and stays as it is: choose another name, or another --folder")
-    deliveries = look(data, folder)
-    start = settled(assigned(deliveries, folder), folder)
-    found = start.found
-    text = written(name, start, [d for d in deliveries if all(d is not f.delivery for f in found.values())])
+        raise ProjectError(f"{path} exists already and is not overwritten: choose another name, or another --folder")
+    deliveries = read_deliveries(data, folder)
+    draft = settle_tables(assign_tables(deliveries, folder), folder)
+    used = [table.delivery for table in draft.tables.values()]
+    text = render_project(
+        name, draft, [delivery for delivery in deliveries if all(delivery is not one for one in used)]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(path, start, deliveries, asked(text), find_equal_rows(str(path)))
+    _report(path, draft, deliveries, count_todos(text), find_equal_rows(str(path)))
     return path
 
 
-def _say(
-    path: Path, start: Settled, deliveries: Sequence[Delivery], todo: int, equal: Mapping[str, SourceState]
+def _report(
+    path: Path, draft: Draft, deliveries: Sequence[Delivery], todos: int, equal: Mapping[str, SourceState]
 ) -> None:
-    found = start.found
-    click.echo(f"{path} is written.")
-    for table, one in found.items():
-        click.echo(f"  {table:13} {one.delivery.label}: {counted(one.delivery.rows)}{span(one)}")
-        if table in equal:
-            click.echo(f"{'':16}{equal_words(equal[table])}")
-        if one.guess.lacks:
-            click.echo(f"{'':16}nothing looks like {', '.join(one.guess.lacks)}: say what it is")
+    click.echo(f"Wrote {path}")
+    for name, table in draft.tables.items():
+        click.echo(f"  {name:13} {table.delivery.label}: {row_count(table.delivery.rows)}{span(table)}")
+        if name in equal:
+            click.echo(f"{'':16}{equal_words(equal[name])}")
+        if table.guess.lacks:
+            click.echo(f"{'':16}no column looks like {', '.join(table.guess.lacks)}: fill it in")
     for delivery in deliveries:
-        if all(delivery is not one.delivery for one in found.values()):
+        if all(delivery is not table.delivery for table in draft.tables.values()):
             click.echo(f"  not used      {delivery.label}")
-    for line in looked(start):
+    for line in observation_lines(draft):
         click.echo(line)
-    if todo:
-        click.echo(f"  {todo} line{' is' if todo == 1 else 's are'} marked TODO: what only you can know.")
-    bought = found.get("transactions")
+    if todos:
+        click.echo(f"  {todos} line{' is' if todos == 1 else 's are'} marked TODO: what only you can know.")
+    bought = draft.tables.get("transactions")
     days = "YYYY-MM-DD"
     if bought and bought.days:
         first, last, _ = calendar(bought.days)

@@ -1,6 +1,7 @@
-"""Choosing which delivery is which table, and trying the choice with the chain's own reader.
+"""Assigning deliveries to tables, and trying the assignment with the chain's own reader.
 
-Belongs here: at most one delivery for each table. Does not belong here: writing it down (see `render`).
+Belongs here: choosing at most one delivery for each table. Does not belong here: writing the project file (see
+`render`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from microseg_assets.scaffold.infer import Guess, guesses, others_of_log, same_ids
 from microseg_assets.scaffold.names import plain
-from microseg_assets.scaffold.profile import COUNTED, Delivery
+from microseg_assets.scaffold.profile import MAX_COUNTED_ROWS, Delivery
 from microseg_assets.sources import Source, SourceError, TableSpec, input_table
 from ml.profile import main_span
 from ml.segments.specs import input_columns
@@ -27,22 +28,24 @@ _RHYTHM = """
         SELECT customer_id, DATE_DIFF('day', LAG(day) OVER (PARTITION BY customer_id ORDER BY day), day) AS gap
         FROM days
     )
-    SELECT COUNT(DISTINCT customer_id) AS customers, QUANTILE_DISC(gap, 0.5) AS half, QUANTILE_DISC(gap, 0.9) AS most
+    SELECT COUNT(DISTINCT customer_id) AS customers, QUANTILE_DISC(gap, 0.5) AS half,
+           QUANTILE_DISC(gap, 0.9) AS nine_in_ten
     FROM gaps
 """
 BEFORE_ALL = date(1900, 1, 1)
-_TAKEN = {"day", "table", "rule", "row", "source", "problem", "delivered"}  # columns that rows carry on their way
+_RESERVED = {"day", "table", "rule", "row", "source", "problem", "delivered"}  # columns that the chain adds to rows
 
 
 @dataclass(frozen=True)
-class Found:
-    """A table of the contract, found in a delivery.
+class Assignment:
+    """A table of the contract with its delivery.
 
     Parameters
     ----------
-    days : day to rows, as the chain itself reads them; `undated` rows have none
-    customers, gaps : how many buy, and the quantiles (half, 9 of 10) of the silences between two purchase days
-    problems : why it cannot be read as guessed
+    days : day to number of rows, as the chain itself reads them; `undated` rows have none
+    customers : number of customers who buy
+    gaps : median and 90th percentile of the days between two purchase days
+    problems : why the table cannot be read as guessed
     """
 
     delivery: Delivery
@@ -55,33 +58,33 @@ class Found:
     problems: tuple[str, ...] = ()
 
 
-def assigned(deliveries: Sequence[Delivery], folder: Path) -> dict[str, Found]:
-    """Table to the delivery that it most likely is; transactions even where a required column is not found."""
+def assign_tables(deliveries: Sequence[Delivery], folder: Path) -> dict[str, Assignment]:
+    """Table to its most likely delivery; transactions even if a required column is missing."""
     likely = [(guess, delivery) for delivery in deliveries for guess in guesses(delivery.name, delivery.columns)]
     chosen: dict[str, tuple[Guess, Delivery]] = {}
-    for guess, delivery in sorted((one for one in likely if not one[0].lacks), key=lambda one: -one[0].score):
-        if guess.table not in chosen and all(delivery is not taken for _, taken in chosen.values()):
+    for guess, delivery in sorted((pair for pair in likely if not pair[0].lacks), key=lambda pair: -pair[0].score):
+        if guess.table not in chosen and all(delivery is not used for _, used in chosen.values()):
             chosen[guess.table] = guess, delivery
     if "transactions" not in chosen:
-        # A mixed log holds purchases and other events; else what lacks least is worth a line for what it lacks.
-        free = [d for d in deliveries if all(d is not taken for _, taken in chosen.values())]
+        # A mixed log holds purchases and other events; otherwise the delivery that lacks least is taken, with its gaps.
+        free = [d for d in deliveries if all(d is not used for _, used in chosen.values())]
         bought = [(g, d) for g, d in likely if g.table == "transactions"]
         mixed = [(g, d) for g, d in bought if g.kind and not g.lacks]
-        partly = [(g, d) for g, d in bought if any(d is one for one in free)]
+        partly = [(g, d) for g, d in bought if any(d is delivery for delivery in free)]
         if mixed or partly:
-            chosen["transactions"] = min(mixed or partly, key=lambda one: (len(one[0].lacks), -one[0].score))
+            chosen["transactions"] = min(mixed or partly, key=lambda pair: (len(pair[0].lacks), -pair[0].score))
     _complete(chosen, deliveries)
-    return {table: read(table, *chosen[table], folder) for table in INPUTS if table in chosen}
+    return {table: try_guess(table, *chosen[table], folder) for table in INPUTS if table in chosen}
 
 
 def _complete(chosen: dict[str, tuple[Guess, Delivery]], deliveries: Sequence[Delivery]) -> None:
-    """The tables that are left: files whose ids are those of the purchases, and the rest of a mixed log."""
+    """Assign the tables that are left: files with the ids of the purchases, and the rest of a mixed log."""
     if "transactions" not in chosen or chosen["transactions"][0].lacks:
         return
     bought, log = chosen["transactions"]
     (who,) = (seen for seen in log.columns if seen.name in bought.columns["customer_id"].uses)
     for delivery in deliveries:
-        if any(delivery is taken for _, taken in chosen.values()):
+        if any(delivery is used for _, used in chosen.values()):
             continue
         ids = same_ids(delivery.columns, who)
         for guess in guesses(delivery.name, delivery.columns, ids) if ids is not None else ():
@@ -94,8 +97,8 @@ def _complete(chosen: dict[str, tuple[Guess, Delivery]], deliveries: Sequence[De
         chosen.setdefault(guess.table, (guess, log))
 
 
-def read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
-    """The guess, tried with the chain's own reader."""
+def try_guess(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Assignment:
+    """Read a delivery as guessed, with the chain's own reader."""
     columns: dict[str, str | bool | int | float] = {name: r.expression for name, r in guess.columns.items()}
     names = attribute_names(guess)
     columns |= {name: source for source, name in names.items() if name != source}
@@ -108,41 +111,41 @@ def read(table: str, guess: Guess, delivery: Delivery, folder: Path) -> Found:
         stamp=guess.stamp or "auto",
         attributes=types,  # type: ignore[arg-type]
     )
-    found = Found(delivery, guess, spec)
+    assignment = Assignment(delivery, guess, spec)
     if guess.lacks:
-        return found
-    source = source_of(table, found, folder)
+        return assignment
+    source = source_of(table, assignment, folder)
     try:
         counts = {row["day"]: row["rows"] for row in source.counts_by_day().to_pylist()}
     except SourceError as error:
-        return replace(found, problems=tuple(str(error).splitlines()))
+        return replace(assignment, problems=tuple(str(error).splitlines()))
     undated = counts.pop(None, 0)
     if table == "customers" and "registered_at" not in guess.columns:
-        return replace(found, undated=undated)
-    found = replace(found, days=counts, undated=undated)
-    if table == "transactions" and counts and sum(counts.values()) <= COUNTED:
-        found = _with_rhythm(found, source.rows(min(counts), max(counts)))
-    return found
+        return replace(assignment, undated=undated)
+    assignment = replace(assignment, days=counts, undated=undated)
+    if table == "transactions" and counts and sum(counts.values()) <= MAX_COUNTED_ROWS:
+        assignment = _with_rhythm(assignment, source.rows(min(counts), max(counts)))
+    return assignment
 
 
-def source_of(table: str, found: Found, folder: Path) -> Source:
-    """The rows of a table, as the chain itself reads them."""
-    contract = input_table(table, found.spec)
-    return Source(contract, found.spec, project_zone="UTC", start=BEFORE_ALL, base=folder.absolute())
+def source_of(table: str, assignment: Assignment, folder: Path) -> Source:
+    """The source of a table, as the chain itself reads it."""
+    contract = input_table(table, assignment.spec)
+    return Source(contract, assignment.spec, project_zone="UTC", start=BEFORE_ALL, base=folder.absolute())
 
 
-def _with_rhythm(found: Found, rows: pa.Table) -> Found:
-    """How many customers buy, and how long they are silent in between."""
+def _with_rhythm(assignment: Assignment, rows: pa.Table) -> Assignment:
+    """Count the customers, and measure the gaps between their purchases."""
     from ml.engine import in_memory
 
-    told = in_memory().query(_RHYTHM, rows=rows.select(["customer_id", "day"])).to_pylist()[0]
-    gaps = () if told["half"] is None else (int(told["half"]), int(told["most"]))
-    return replace(found, customers=int(told["customers"]), gaps=gaps)
+    rhythm = in_memory().query(_RHYTHM, rows=rows.select(["customer_id", "day"])).to_pylist()[0]
+    gaps = () if rhythm["half"] is None else (int(rhythm["half"]), int(rhythm["nine_in_ten"]))
+    return replace(assignment, customers=int(rhythm["customers"]), gaps=gaps)
 
 
 def attribute_names(guess: Guess) -> dict[str, str]:
-    """Source column to the attribute's name: the column's own where it can be one and no feature is called so."""
-    taken = {*input_columns(), *INPUTS["customers"].names, *_TAKEN}
+    """Source column to the name of the attribute: that of the column, if it is valid and not taken by a feature."""
+    taken = {*input_columns(), *INPUTS["customers"].names, *_RESERVED}
     names: dict[str, str] = {}
     for source in guess.attributes:
         fits = re.fullmatch(r"[a-z_][a-z0-9_]*", source)
@@ -155,5 +158,5 @@ def attribute_names(guess: Guess) -> dict[str, str]:
 
 
 def calendar(days: Mapping[date, int]) -> tuple[date, date, int]:
-    """First and last day with rows, leaving out few rows that lie far off, and how many rows these are."""
+    """First and last day with rows, apart from a few stray rows, and the number of these."""
     return main_span(days)

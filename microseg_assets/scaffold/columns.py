@@ -1,6 +1,6 @@
-"""A column as it was delivered, and how to read it as numbers or stamps.
+"""A column as it was delivered, and how to read it as numbers or timestamps.
 
-Belongs here: pure functions of a column's type and a few of its values. Does not belong here: what the column is for
+Belongs here: pure functions of a column's type and a few of its values. Does not belong here: the role of the column
 (see `infer`).
 """
 
@@ -13,26 +13,26 @@ from datetime import datetime
 from itertools import product
 from typing import Literal, TypeAlias
 
-from microseg_assets.scaffold.written import Amount, amount, disagreement, magnitude, sql
+from microseg_assets.scaffold.amounts import Amount, amount, disagreement, magnitude, sql
 from microseg_assets.sources import stamps
 from ml.engine import quoted
 
 _NUMERIC = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE")
 TYPED_STAMP = re.compile(r"DATE|TIMESTAMP.*")
-_AGREED = 0.98  # share of the values that must be what a column is taken for
+_MIN_AGREEMENT = 0.98  # share of the values that must fit the interpretation of a column
 # A stamp of the years 1990 to 2100, in seconds since 1970.
 _EPOCH = (631_152_000, 4_102_444_800)
 
 
 @dataclass(frozen=True)
-class Again:
-    """Of the values of a column that more than one row has: what these rows say.
+class Repeats:
+    """Rows that share their value of a column with another row.
 
     Parameters
     ----------
-    other : rows that say something else than another one of the same value: of another customer, product or amount
-    same : rows that say the same again, and differ in a time or the like; those that are equal in every column do not
-        count
+    other : rows of another customer, product or amount than another one of the same value
+    same : rows of the same customer, product and amount, that differ in a time or the like; rows that are equal in
+        every column do not count
     """
 
     other: int
@@ -40,18 +40,18 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceColumn:
     """A column as it was delivered.
 
     Parameters
     ----------
-    type : DuckDB's; text for CSV and JSON lines
-    rows, missing, distinct : of the rows that were looked at
-    values : some hundred different values as text, none of them missing
-    rare : further values, one of each way of writing that was met
-    is_sample : whether there are more rows than were looked at
-    again : what rows of the same value say, where that was looked at
-    is_of_customer : whether every customer has one value only
+    type : type in DuckDB; text for CSV and JSON lines
+    rows, missing, distinct : counts in the sample
+    values : some hundred distinct values as text, none of them missing
+    rare : further values, one of each notation
+    is_sample : whether there are more rows than in the sample
+    repeats : rows that share a value, if these were counted
+    is_of_customer : whether every customer has only one value
     """
 
     name: str
@@ -62,7 +62,7 @@ class Seen:
     values: tuple[str, ...]
     rare: tuple[str, ...] = ()
     is_sample: bool = False
-    again: Again | None = None
+    repeats: Repeats | None = None
     is_of_customer: bool = False
 
     @property
@@ -80,8 +80,8 @@ class Seen:
 
 
 Holds: TypeAlias = Literal["days", "stamps", "zoned_stamps", "epoch"]
-_HOLDS: dict[Holds, str] = {  # how it is said
-    "days": "days", "stamps": "stamps", "zoned_stamps": "stamps that say their zone",
+_HOLDS: dict[Holds, str] = {  # the words for it
+    "days": "days", "stamps": "stamps", "zoned_stamps": "stamps with a time zone",
 }  # fmt: skip
 
 
@@ -93,11 +93,12 @@ class Reading:
     ----------
     expression : the mapping to write
     uses : names of the source columns in it
-    note : how the values are written, where that is worth a word; `doubt` is what only the user can know
-    holds : of a stamp, what it is: nobody may read that out of the note
-    examples : the values that stand in the note
-    stamp : what the numbers of a stamp's column count, as the key `stamp` of a table says it
-    is_named : whether the column's name says what it holds; else only what it holds does
+    note : the notation of the values, if it is unusual
+    doubt : what only the user can know
+    stamp : unit of a column of numbers that are timestamps, as in the key `stamp` of a table
+    holds : what a timestamp's column holds
+    examples : the values that are quoted in the note
+    is_named : whether the column was recognised by its name, and not only by its values
     """
 
     expression: str
@@ -117,36 +118,38 @@ _PLAIN = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers: the expression that reads them, how they are written, and what they are like."""
+    """A column of numbers: the expression that reads them, their notation, and their range."""
 
     expression: str
     note: str
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     is_whole: bool
     doubt: str = ""
     examples: tuple[str, ...] = ()
 
 
-def number(seen: Seen) -> Number | None:
-    """How to read a column as numbers; None if it holds none."""
+def number(seen: SourceColumn) -> Number | None:
+    """How to read a column as numbers; None if it does not hold numbers."""
     if not seen.values or not (seen.is_text or _NUMERIC.fullmatch(seen.type)):
         return None
     if not seen.is_text:
         return _as_number(seen, seen.sql, "", [float(v) for v in seen.values])
     values = (*seen.values, *(v for v in seen.rare if v not in seen.values))
-    amounts = {v: found for v in values if (found := amount(v)) is not None}
-    strange = [v for v in amounts if not _PLAIN.fullmatch(v)]
-    if agree(_PLAIN, seen.values) and not strange:
+    amounts = {v: parsed for v in values if (parsed := amount(v)) is not None}
+    decorated = [v for v in amounts if not _PLAIN.fullmatch(v)]
+    if agree(_PLAIN, seen.values) and not decorated:
         return _as_number(seen, seen.sql, "", [float(v) for v in seen.values if _PLAIN.fullmatch(v)])
-    if sum(v in amounts or bool(_PLAIN.fullmatch(v)) for v in seen.values) < _AGREED * len(seen.values):
+    if sum(v in amounts or bool(_PLAIN.fullmatch(v)) for v in seen.values) < _MIN_AGREEMENT * len(seen.values):
         return None
     style = _style([re.sub(r"['’٬]", "", one.digits) for one in amounts.values()])
     return _written(seen, amounts, *style) if style is not None else None
 
 
-def _written(seen: Seen, amounts: Mapping[str, Amount], decimal: str, thousands: str, doubt: str) -> Number | None:
-    """A column of amounts that are not plain numbers, with an expression that is tried on what was seen."""
+def _written(
+    seen: SourceColumn, amounts: Mapping[str, Amount], decimal: str, thousands: str, doubt: str
+) -> Number | None:
+    """A column of amounts that are not plain numbers, with an expression that is tried on the sample."""
     each = list(amounts.values())
     expression = sql(seen.sql, each, decimal, thousands, has_blanks=seen.missing > 0)
     values = [magnitude(a.digits, decimal, thousands) * (-1 if a.is_negative else 1) for a in each]
@@ -160,22 +163,22 @@ def _written(seen: Seen, amounts: Mapping[str, Amount], decimal: str, thousands:
     if decimal == ",":
         notes.append("written with a decimal comma")
     elif thousands == "," and any("," in one.digits for one in each):
-        notes.append("written with commas between thousands")
+        notes.append("written with commas as thousands separators")
     if any(one.currencies or one.around for one in each):
         notes.append("with signs around the number")
     if notations & {"dash", "trailing", "brackets", "credit"}:
         examples = tuple(_shapes(negative))
-        notes.append(f"{_listed(examples)} below 0")
+        notes.append(f"{_listed(examples)} as negative")
     if "credit" in notations and 2 * len(negative) > len(each):
-        doubt = doubt or "most are credits: say whether a credit is money given back here (then it is below 0)"
+        doubt = doubt or "most are credits: decide whether a credit is money paid back (then it must be negative)"
     if len(currencies) > 1:
-        doubt = doubt or f"amounts in {_listed(currencies)}: convert them in the expression, or leave all but one out"
+        doubt = doubt or f"amounts in {_listed(currencies)}: convert them in the expression, or keep only one"
     read = _as_number(seen, expression, ", ".join(notes), values, doubt)
     return None if read is None else replace(read, examples=examples)
 
 
 def _shapes(values: Sequence[str]) -> list[str]:
-    """One example of each way in which values are written."""
+    """One example of each notation of the values."""
     return list({re.sub(r"[\d.,\s]+", "9", value): " ".join(value.split()) for value in reversed(values)}.values())[:3]
 
 
@@ -189,11 +192,11 @@ def agree(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
 
 def agreed(fits: Callable[[str], object], values: Sequence[str]) -> bool:
     """Whether nearly all values fit."""
-    return sum(bool(fits(value)) for value in values) >= _AGREED * len(values)
+    return sum(bool(fits(value)) for value in values) >= _MIN_AGREEMENT * len(values)
 
 
 def _style(written: Sequence[str]) -> tuple[str, str, str] | None:
-    """The decimal sign, the sign between thousands, and a doubt about them; None if no one style fits."""
+    """The decimal sign, the thousands separator, and a doubt about them; None if no single style fits."""
     both = [v for v in written if "," in v and "." in v]
     if both:
         comma = sum(v.rfind(",") > v.rfind(".") for v in both)
@@ -209,10 +212,12 @@ def _style(written: Sequence[str]) -> tuple[str, str, str] | None:
     grouped = [v for v in commas if re.fullmatch(r"-?\d{1,3}(,\d{3})+", v)]
     if len(grouped) < len(commas):
         return (",", ".", "")
-    return (".", ",", "the comma is taken for one between thousands, not for a decimal comma")
+    return (".", ",", "the comma is read as a thousands separator, not as a decimal comma")
 
 
-def _as_number(seen: Seen, expression: str, note: str, values: Sequence[float], doubt: str = "") -> Number | None:
+def _as_number(
+    seen: SourceColumn, expression: str, note: str, values: Sequence[float], doubt: str = ""
+) -> Number | None:
     finite = [v for v in values if v == v and abs(v) != float("inf")]
     if not finite:
         return None
@@ -231,8 +236,8 @@ _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nan
 _SWAPPED = str.maketrans({"d": "m", "m": "d"})
 
 
-def stamp(seen: Seen) -> Reading | None:
-    """How to read a column as stamps; None if it holds none."""
+def stamp(seen: SourceColumn) -> Reading | None:
+    """How to read a column as timestamps; None if it does not hold timestamps."""
     name = seen.name
     if TYPED_STAMP.fullmatch(seen.type):
         typed: dict[str, Holds] = {"DATE": "days", "TIMESTAMP WITH TIME ZONE": "zoned_stamps"}
@@ -244,9 +249,9 @@ def stamp(seen: Seen) -> Reading | None:
             return _plain(name, "days")
         return _plain(name, "zoned_stamps" if all(map(stamps.says_zone, seen.values)) else "stamps")
     texts = [v.strip().removesuffix(".0") for v in seen.values]
-    found = _format(texts[:300])
-    if found is not None:
-        return _by_format(seen, *found)
+    form = _format(texts[:300])
+    if form is not None:
+        return _by_format(seen, *form)
     return _epoch(seen, texts)
 
 
@@ -255,22 +260,21 @@ def _plain(name: str, holds: Holds) -> Reading:
 
 
 def _format(texts: Sequence[str]) -> tuple[str, str] | None:
-    """The format that the texts are written in, and what is doubtful about it."""
+    """The format of the texts, and a doubt about it."""
     for date, time in product(_DATES, _TIMES):
         if _all_read(texts, date + time):
             swapped = date.translate(_SWAPPED)
             both_ways = swapped != date and swapped in _DATES and _all_read(texts, swapped + time)
             if both_ways and "%p" in time:
                 date = swapped if date.startswith("%d") else date
-            said = (
-                f"day and month can be told apart in no value: this reads {'day' if date[1] == 'd' else 'month'} first"
-            )
-            return date + time, said if both_ways else ""
+            order = "day" if date[1] == "d" else "month"
+            doubt = f"no value shows whether day or month comes first: this reads {order} first"
+            return date + time, doubt if both_ways else ""
     return None
 
 
 def _all_read(texts: Sequence[str], form: str) -> bool:
-    wrong, allowed = 0, (1 - _AGREED) * len(texts)
+    wrong, allowed = 0, (1 - _MIN_AGREEMENT) * len(texts)
     for text in texts:
         try:
             year = datetime.strptime(text, form).year  # noqa: DTZ007
@@ -282,7 +286,7 @@ def _all_read(texts: Sequence[str], form: str) -> bool:
     return bool(texts)
 
 
-def _by_format(seen: Seen, form: str, doubt: str) -> Reading:
+def _by_format(seen: SourceColumn, form: str, doubt: str) -> Reading:
     is_day = not any(sign in form for sign in ("%H", "%I"))
     text = seen.sql if seen.is_text else f"CAST({seen.sql} AS VARCHAR)"
     text = f"trim({text})" if any(v != v.strip() for v in seen.values) else text
@@ -296,7 +300,7 @@ def _by_format(seen: Seen, form: str, doubt: str) -> Reading:
     return Reading(expression, (seen.name,), note, doubt, holds=holds, examples=(example,))
 
 
-def _epoch(seen: Seen, texts: Sequence[str]) -> Reading | None:
+def _epoch(seen: SourceColumn, texts: Sequence[str]) -> Reading | None:
     if not agree(_PLAIN, texts):
         return None
     numbers = [float(v) for v in texts if _PLAIN.fullmatch(v)]
@@ -307,8 +311,8 @@ def _epoch(seen: Seen, texts: Sequence[str]) -> Reading | None:
     return None
 
 
-def with_clock(reading: Reading, clock: Seen) -> Reading:
-    """A day and a time of day, in columns of their own, as one stamp."""
+def with_clock(reading: Reading, clock: SourceColumn) -> Reading:
+    """A day and a time of day, in separate columns, as one timestamp."""
     form = "%H:%M:%S" if all(v.count(":") == 2 for v in clock.values) else "%H:%M"
     day = reading.expression
     inner = re.fullmatch(r"CAST\(strptime\((.*), '(.*)'\) AS DATE\)", day)

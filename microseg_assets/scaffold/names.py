@@ -43,11 +43,11 @@ _ORDER = (
     r"commande|facture|panier|pedido|factura|bestelling|factuur|kassenbon|kassabon|purchase|sale|transaction|trans|"
     r"transaktions?|transaccion|transactie"
 )
-# What a single line is called: its transaction's id, or its own place in an order or in the export.
+# Words for a single line: the id of its transaction, or its number in an order or in the export.
 _TRANSACTION = (
     r"transactions?|trans|tran|txn|trx|tx|transaktions?|transaktion|transaccion|transactie|payment|zahlungs?|buchungs?"
 )
-_LINE = r"(order|invoice|sales?|basket|receipt)_?(line|item|row)|line|item_line|positions?|zeilen?|ligne|linea|regel"
+_ROW = r"(order|invoice|sales?|basket|receipt)_?(line|item|row)|line|item_line|positions?|zeilen?|ligne|linea|regel"
 _OF = r"(of_|of_the_|de_|de_la_|de_l_|du_|d_|del_|van_|der_|des_)?"
 NOT_REVENUE = re.compile(
     r"(^|_)(discount|disc|rabatt|remise|descuento|tax|vat|mwst|ust|steuer|tva|iva|shipping|versand\w*|freight|cost|costs|kosten|"
@@ -55,7 +55,7 @@ NOT_REVENUE = re.compile(
 )
 RATE = re.compile(r"(^|_)(pct|percent|percentage|prozent|rate|ratio|share|quote|code|id|type|name|pourcentage)(_|$)")
 BOUGHT = r"purchased?|buy|bought|sale|sold|order(ed)?|checkout|transaction|kauf|bestellung|achat|commande|compra"
-# Events that are a business's own doing, and those that are a customer's answer to it.
+# Events that a business triggers, and those with which a customer responds.
 SENT = r"(^|_)(sent|received|delivered|impression|mailed|exposed|contacted|reached|versendet|erhalten|envoye|recu)(_|$)"
 ANSWERED = r"(^|_)(viewed|opened|clicked|completed|redeemed|order|payment|parcel|shipment|package)(_|$)"
 UNIT_PRICE = (
@@ -102,7 +102,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
         "transaction_id": (
             rf"({_TRANSACTION})_?({_NUMBERED})|({_NUMBERED}|n)_?{_OF}({_TRANSACTION})",
-            rf"({_LINE})_?({_NUMBERED})|({_NUMBERED}|n)_?{_OF}({_LINE})",
+            rf"({_ROW})_?({_NUMBERED})|({_NUMBERED}|n)_?{_OF}({_ROW})",
             rf"(row|record|datensatz)_?({_NUMBERED})|{_TRANSACTION}",
         ),
         "order_id": (
@@ -194,6 +194,6 @@ FILES = {
 
 
 def rank(column: str, patterns: Sequence[str]) -> int | None:
-    """How surely a name is one of the patterns: 0 for the first; None if it is none of them."""
+    """The index of the first pattern that a name matches; None if it matches none."""
     name = plain(column)
     return next((i for i, pattern in enumerate(patterns) if re.fullmatch(pattern, name)), None)

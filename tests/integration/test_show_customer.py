@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from microseg_assets.cli import customer
-from microseg_assets.cli.customer import Customer, said, since
+from microseg_assets.cli.customer import Customer, describe, since
 from microseg_assets.storage import choices, history
 from ml import tables
 from ml.lifecycle.reasons import Comparison
@@ -37,7 +37,7 @@ WINDOW = "51 days ($churn_after)"
     ],
 )  # fmt: skip
 def test_a_comparison_is_shown_with_figure_unit_and_threshold(comparison: tuple[object, ...], words: str) -> None:
-    assert said(Comparison(*comparison), "EUR") == words  # type: ignore[arg-type]
+    assert describe(Comparison(*comparison), "EUR") == words  # type: ignore[arg-type]
 
 
 def shown(shop: Shop, who: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -156,7 +156,7 @@ def test_ids_with_leading_zeros_match_those_of_a_number_column(desk: Path, capsy
     assert r"160 match with customer_id: regexp_replace(trim(customer_id), '^0+(.)', '\1') in transactions" in out
     project, text, _ = new(desk, capsys, "orders.csv", "customers.parquet")
     assert ids_of(project, "transactions") == ids_of(project, "customers")
-    assert "so 160 of 160 ids of customers meet those of transactions, as they stand 0" in text
+    assert "so 160 of 160 ids of customers match those of transactions, unchanged 0" in text
     assert "none refused, all bought" in check(desk, capsys)
 
 
@@ -177,7 +177,7 @@ def test_ids_of_nobody_are_reported_and_left_out_and_nothing_is_lost(
     assert "24 left out, as validation.ids.rounded says" in out
     assert "placeholders" not in out, "what is answered is not asked again"
     plain = check(desk, capsys, FORM)
-    assert "'-1', '00000', 'NULL', 'n/a' are placeholders for no customer, in 48 rows" in plain
+    assert "'-1', '00000', 'NULL', 'n/a' are placeholders, not customers, in 48 rows" in plain
     assert "2 ids such as 4.10003E+12 have been rounded by a spreadsheet" in plain
 
 
@@ -228,7 +228,7 @@ def test_a_currency_column_and_states_of_orders_are_reported_with_their_recipe(
     ]
     write(desk / "orders.csv", [*HEADER, "currency", "order status"], rows)
     _, text, out = new(desk, capsys, "orders.csv")
-    assert "currency: EUR # TODO currency says 3 and nothing is converted: EUR, GBP, USD" in text
+    assert "currency: EUR # TODO currency has 3 currencies, and nothing is converted: EUR, GBP, USD" in text
     recipe = "amount: (…) * CASE trim(coalesce(currency, '')) WHEN 'EUR' THEN 1 WHEN"
     assert recipe in text and "currency has 3 currencies (EUR 50%" in out
     states = "order status marks orders that may not be sales (cancelled 10.0%), and all are counted: where: trim("
@@ -247,7 +247,7 @@ def test_what_cannot_be_read_does_not_keep_the_file_from_being_written(
         raise SourceError("gone")
 
     write(desk / "orders.csv", HEADER, orders(IDS[:20]))
-    monkeypatch.setattr("microseg_assets.scaffold.settling.observe_sources", fails)
+    monkeypatch.setattr("microseg_assets.scaffold.settle.observe_sources", fails)
     assert projects.load(str(scaffold.new("shop", ["orders.csv"], desk))).tables.transactions.path == "orders.csv"
 
 
@@ -288,7 +288,7 @@ def test_another_table_in_the_folder_stays_another_table(desk: Path, capsys: pyt
 def test_what_a_sample_has_shown_is_called_at_least(
     desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg_assets.scaffold.profile.LOOKED_AT", 300)
+    monkeypatch.setattr("microseg_assets.scaffold.profile.MAX_SAMPLE_ROWS", 300)
     rows = [[*row, "DE" if i < 900 else f"C{i % 25}"] for i, row in enumerate(orders(IDS))]
     write(desk / "orders.csv", [*HEADER, "country"], rows)
     _, text, _ = new(desk, capsys, "orders.csv")

@@ -1,4 +1,4 @@
-"""`microseg new`: what it believes of data that nobody has prepared, why, and what it leaves to the user."""
+"""`microseg new`: what it guesses of data that nobody has prepared, why, and what it leaves to the user."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from microseg_assets import project as projects
 from microseg_assets import scaffold
 from microseg_assets.project import Project, ProjectError
-from microseg_assets.scaffold import columns as starting_columns
+from microseg_assets.scaffold import columns as source_columns
 from microseg_assets.scaffold.assign import calendar
-from microseg_assets.scaffold.columns import Again, Holds, Seen, number, stamp
+from microseg_assets.scaffold.columns import Holds, Repeats, SourceColumn, number, stamp
 from microseg_assets.scaffold.infer import guesses
 from microseg_assets.scaffold.names import plain
 from microseg_assets.scaffold.render import _yaml
@@ -32,10 +32,10 @@ FIRST = date(2023, 1, 2)
 DAYS = 130
 
 
-def seen(name: str, values: Iterable[str], *, type_: str = "VARCHAR", missing: int = 0) -> Seen:
-    given = list(values)
-    different = tuple(dict.fromkeys(given))
-    return Seen(name, type_, len(given) + missing, missing, len(different), different)
+def seen(name: str, values: Iterable[str], *, type_: str = "VARCHAR", missing: int = 0) -> SourceColumn:
+    rows = list(values)
+    different = tuple(dict.fromkeys(rows))
+    return SourceColumn(name, type_, len(rows) + missing, missing, len(different), different)
 
 
 def stamps() -> list[datetime]:
@@ -75,21 +75,21 @@ def test_names_are_compared_without_accents_signs_and_capitals(name: str, expect
         ),
     ],
 )
-def test_numbers_are_read_however_they_are_written(values: list[str], expression: str) -> None:
-    found = number(seen("amount", values))
-    assert found is not None and found.expression == expression and not found.doubt
+def test_numbers_are_read_in_every_notation(values: list[str], expression: str) -> None:
+    numbers = number(seen("amount", values))
+    assert numbers is not None and numbers.expression == expression and not numbers.doubt
 
 
 @pytest.mark.parametrize(
     "values", [["a", "b"], ["1.2.2023"], ["1,5", "2.5", "1.000,00", "1,000.00"], ["12 kg", "3 kg"], []]
 )
-def test_what_is_no_number_in_one_style_is_left_alone(values: list[str]) -> None:
+def test_values_that_are_not_numbers_in_one_style_are_left_alone(values: list[str]) -> None:
     assert number(seen("x", values)) is None
 
 
-def test_a_comma_that_could_be_either_is_said_to_be_doubtful() -> None:
-    found = number(seen("x", ["1,234", "5,678"]))
-    assert found is not None and "comma" in found.doubt
+def test_a_comma_that_could_be_either_is_marked_as_doubtful() -> None:
+    numbers = number(seen("x", ["1,234", "5,678"]))
+    assert numbers is not None and "comma" in numbers.doubt
 
 
 # ── stamps ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,24 +110,24 @@ def test_a_comma_that_could_be_either_is_said_to_be_doubtful() -> None:
         ("%d-%b-%Y", "CAST(strptime(t, '%d-%b-%Y') AS DATE)"),
     ],
 )
-def test_stamps_are_read_however_they_are_written(form: str, expression: str) -> None:
-    found = stamp(seen("t", [one.strftime(form) for one in stamps()]))
-    assert found is not None and found.expression == expression and not found.doubt
+def test_stamps_are_read_in_every_format(form: str, expression: str) -> None:
+    reading = stamp(seen("t", [one.strftime(form) for one in stamps()]))
+    assert reading is not None and reading.expression == expression and not reading.doubt
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1, "s"), (1_000, "ms"), (1_000_000, "us"), (1_000_000_000, "ns")])
 def test_an_epoch_is_read_as_an_instant_whatever_its_unit(factor: int, unit: str) -> None:
-    found = stamp(seen("t", [str(int(one.replace(tzinfo=UTC).timestamp()) * factor) for one in stamps()]))
-    assert found is not None and (found.expression, found.stamp) == ("t", f"epoch_{unit}")
+    reading = stamp(seen("t", [str(int(one.replace(tzinfo=UTC).timestamp()) * factor) for one in stamps()]))
+    assert reading is not None and (reading.expression, reading.stamp) == ("t", f"epoch_{unit}")
 
 
-def test_day_and_month_that_cannot_be_told_apart_are_left_to_the_user() -> None:
-    found = stamp(seen("t", ["03/04/2023", "05/06/2023", "11/12/2023"]))
-    assert found is not None and "day first" in found.doubt
+def test_day_and_month_that_no_value_distinguishes_are_left_to_the_user() -> None:
+    reading = stamp(seen("t", ["03/04/2023", "05/06/2023", "11/12/2023"]))
+    assert reading is not None and "day first" in reading.doubt
 
 
 @pytest.mark.parametrize("values", [["x"], ["12.5", "3.5"], ["1", "2", "3"], ["2023-13-45", "2023-02-31x"], []])
-def test_what_is_no_stamp_is_left_alone(values: list[str]) -> None:
+def test_values_that_are_not_stamps_are_left_alone(values: list[str]) -> None:
     assert stamp(seen("t", values)) is None
 
 
@@ -156,27 +156,27 @@ HEADERS = {
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers_of_many_kinds_are_understood(header: str) -> None:
     who, when, paid = HEADERS[header]
-    found = guesses("export", [seen(paid, MONEY), seen(when, TIMES), seen(who, IDS)])[0]
-    assert found.table == "transactions" and not found.lacks
-    assert {name: reading.uses for name, reading in found.columns.items()} == {
+    guess = guesses("export", [seen(paid, MONEY), seen(when, TIMES), seen(who, IDS)])[0]
+    assert guess.table == "transactions" and not guess.lacks
+    assert {name: reading.uses for name, reading in guess.columns.items()} == {
         "customer_id": (who,), "occurred_at": (when,), "amount": (paid,),
     }  # fmt: skip
 
 
-def transactions(*more: Seen) -> dict[str, str]:
-    found = guesses("sales", [seen("customer", IDS), seen("date", TIMES), *more])[0]
-    assert found.table == "transactions"
-    return {name: reading.expression for name, reading in found.columns.items()}
+def transactions(*more: SourceColumn) -> dict[str, str]:
+    guess = guesses("sales", [seen("customer", IDS), seen("date", TIMES), *more])[0]
+    assert guess.table == "transactions"
+    return {name: reading.expression for name, reading in guess.columns.items()}
 
 
-def test_the_price_of_a_piece_is_multiplied() -> None:
-    found = transactions(seen("UnitPrice", MONEY), seen("Quantity", ["1", "2", "-1"]))
-    assert found["amount"] == "UnitPrice * Quantity" and found["quantity"] == "Quantity"
+def test_a_unit_price_is_multiplied_by_the_quantity() -> None:
+    mapping = transactions(seen("UnitPrice", MONEY), seen("Quantity", ["1", "2", "-1"]))
+    assert mapping["amount"] == "UnitPrice * Quantity" and mapping["quantity"] == "Quantity"
 
 
-def test_taxes_costs_and_ids_are_never_taken_for_revenue() -> None:
-    found = transactions(seen("tax_amount", MONEY), seen("shipping_total", MONEY), seen("total_discount", MONEY))
-    assert "amount" not in found and found["discount"] == "total_discount"
+def test_taxes_costs_and_ids_are_never_mapped_as_revenue() -> None:
+    mapping = transactions(seen("tax_amount", MONEY), seen("shipping_total", MONEY), seen("total_discount", MONEY))
+    assert "amount" not in mapping and mapping["discount"] == "total_discount"
 
 
 def test_an_id_that_repeats_is_an_order_and_never_a_transaction_id() -> None:
@@ -193,42 +193,41 @@ def test_an_id_that_repeats_is_an_order_and_never_a_transaction_id() -> None:
         "N° de transaction", "id_transaccion", "Transactienummer", "Payment Reference", "Order Line No", "Zeilennummer",
     ],
 )  # fmt: skip
-def test_an_id_of_a_line_is_known_in_many_languages(header: str) -> None:
+def test_the_id_of_a_line_is_recognised_in_many_languages(header: str) -> None:
     assert transactions(seen("amount", MONEY), seen(header, LINES))["transaction_id"] == header
 
 
 @pytest.mark.parametrize("header", ["Invoice No.", "Order Number", "Bestell-Nr.", "Rechnungsnummer", "factura"])
 def test_the_number_of_an_order_is_never_a_transaction_id_even_where_it_does_not_repeat_yet(header: str) -> None:
-    found = transactions(seen("amount", MONEY), seen(header, LINES))
-    assert found["order_id"] == header and "transaction_id" not in found
+    mapping = transactions(seen("amount", MONEY), seen(header, LINES))
+    assert mapping["order_id"] == header and "transaction_id" not in mapping
 
 
-def test_an_id_that_repeats_with_what_it_said_before_is_one_that_was_sent_again() -> None:
-    """Of 200 purchases the pages of 20 were reloaded; as one of an order, two lines of an id would differ."""
+def test_an_id_that_repeats_with_the_same_purchase_was_sent_again() -> None:
+    """Of 200 purchases, 20 pages were reloaded; two lines of an order would differ."""
     money, sent = seen("amount", MONEY), seen("Transaction ID", [*LINES[:180], *LINES[:20]])
-    again, others = replace(sent, again=Again(0, 20)), replace(sent, again=Again(15, 0))
+    again, others = replace(sent, repeats=Repeats(0, 20)), replace(sent, repeats=Repeats(15, 0))
     assert transactions(money, again)["transaction_id"] == "Transaction ID"
-    for one in (sent, others, replace(sent, again=Again(0, 150))):
+    for one in (sent, others, replace(sent, repeats=Repeats(0, 150))):
         assert transactions(money, one).items() >= {"order_id": "Transaction ID"}.items()
-    assert transactions(money, replace(sent, missing=5, again=Again(0, 0)))["transaction_id"] == "Transaction ID"
+    assert transactions(money, replace(sent, missing=5, repeats=Repeats(0, 0)))["transaction_id"] == "Transaction ID"
 
 
 @pytest.mark.parametrize(
     "header", ["sum", "total", "value", "Betrag", "Summe", "Line Sum", "somme", "suma", "totaal", "P1"]
 )
-def test_a_customer_a_date_and_money_are_purchases_whatever_they_are_called(header: str) -> None:
-    """With a column beside them that could be the name of a campaign's group."""
+def test_a_customer_a_date_and_money_are_purchases_whatever_their_names(header: str) -> None:
+    """Even with a column that could be the group of a campaign."""
     words = ["toys", "food", "drinks"] * 66 + ["toys"] * 2
     columns = [seen("customer", IDS), seen("date", TIMES), seen(header, MONEY), seen("group", words)]
-    found = guesses("export", columns)[0]
-    assert (found.table, found.lacks) == ("transactions", ())
-    assert (found.columns["amount"].uses, found.columns["category"].uses) == ((header,), ("group",))
-    assert found.columns["amount"].is_named is (header != "P1") and bool(found.columns["amount"].doubt) is (
-        header == "P1"
-    )
+    guess = guesses("export", columns)[0]
+    assert (guess.table, guess.lacks) == ("transactions", ())
+    amount = guess.columns["amount"]
+    assert (amount.uses, guess.columns["category"].uses) == ((header,), ("group",))
+    assert amount.is_named is (header != "P1") and bool(amount.doubt) is (header == "P1")
 
 
-def test_a_group_is_an_action_where_it_says_so_and_a_category_where_customers_buy_of_several() -> None:
+def test_a_group_is_an_action_if_its_values_say_so_and_a_category_if_customers_buy_from_several() -> None:
     columns = [seen("customer", IDS), seen("date", TIMES)]
     assert guesses("export", [*columns, seen("group", ["coupon", "control"])])[0].table == "exposures"
     assert guesses("campaigns", [*columns, seen("group", ["coupon", "call"])])[0].table == "exposures"
@@ -246,16 +245,19 @@ def test_discounts_are_summed_turned_positive_and_shares_left_out() -> None:
     assert "discount" not in transactions(money, seen("discount", ["0.1", "0.25", "0"]))
 
 
-def test_a_time_of_day_of_its_own_completes_the_day() -> None:
+def test_a_time_of_day_in_another_column_completes_the_day() -> None:
     columns = [
         seen("client", IDS), seen("Date", [one.strftime("%d/%m/%Y") for one in stamps()]),
         seen("Heure", [one.strftime("%H:%M") for one in stamps()]), seen("montant", MONEY),
     ]  # fmt: skip
-    found = guesses("ventes", columns)[0].columns["occurred_at"]
-    assert found.expression == "strptime(Date || ' ' || Heure, '%d/%m/%Y %H:%M')" and found.uses == ("Date", "Heure")
+    reading = guesses("ventes", columns)[0].columns["occurred_at"]
+    assert reading.expression == "strptime(Date || ' ' || Heure, '%d/%m/%Y %H:%M')" and reading.uses == (
+        "Date",
+        "Heure",
+    )
 
 
-def test_what_a_stamp_holds_is_no_matter_of_how_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stamp_holds_does_not_depend_on_the_words_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     forms: dict[str, Holds] = {
         "%Y-%m-%d": "days", "%d.%m.%Y": "days", "%Y-%m-%d %H:%M:%S": "stamps", "%Y-%m-%dT%H:%M:%S+02:00": "zoned_stamps"
     }  # fmt: skip
@@ -264,25 +266,24 @@ def test_what_a_stamp_holds_is_no_matter_of_how_it_is_said(monkeypatch: pytest.M
         seen("Heure", [one.strftime("%H:%M") for one in stamps()]), seen("montant", MONEY),
     ]  # fmt: skip
 
-    def found() -> tuple[list[Holds | None], str]:
-        read = [stamp(seen("t", [one.strftime(form) for one in stamps()])) for form in forms]
-        held = [one.holds if one is not None else None for one in read]
-        return held, guesses("ventes", columns)[0].columns["occurred_at"].expression
+    def understood() -> tuple[list[Holds | None], str]:
+        readings = [stamp(seen("t", [one.strftime(form) for one in stamps()])) for form in forms]
+        holds = [reading.holds if reading is not None else None for reading in readings]
+        return holds, guesses("ventes", columns)[0].columns["occurred_at"].expression
 
-    sense = found()
-    assert sense[0] == list(forms.values())
-    monkeypatch.setattr(starting_columns, "_HOLDS", dict.fromkeys(forms.values(), "dada since 1970, days"))
-    assert found() == sense
-
-
-def test_rows_without_a_customer_are_left_out_and_it_says_so() -> None:
-    found = guesses("sales", [seen("CustomerID", IDS, missing=50), seen("date", TIMES), seen("amount", MONEY)])[0]
-    assert found.where == "trim(coalesce(CAST(CustomerID AS VARCHAR), '')) <> ''" and found.where_note.startswith(
-        "20.0%"
-    )
+    before = understood()
+    assert before[0] == list(forms.values())
+    monkeypatch.setattr(source_columns, "_HOLDS", dict.fromkeys(forms.values(), "dada since 1970, days"))
+    assert understood() == before
 
 
-OTHERS: dict[str, tuple[str, list[Seen], dict[str, str]]] = {
+def test_rows_without_a_customer_are_left_out_with_a_note() -> None:
+    guess = guesses("sales", [seen("CustomerID", IDS, missing=50), seen("date", TIMES), seen("amount", MONEY)])[0]
+    assert guess.where == "trim(coalesce(CAST(CustomerID AS VARCHAR), '')) <> ''"
+    assert guess.where_note.startswith("20.0%")
+
+
+OTHERS: dict[str, tuple[str, list[SourceColumn], dict[str, str]]] = {
     "customers": (
         "crm",
         [seen("Kunden-Nr", LINES), seen("angelegt am", TIMES), seen("Region", ["Nord", "Süd"]), seen("Name", LINES)],
@@ -309,23 +310,23 @@ OTHERS: dict[str, tuple[str, list[Seen], dict[str, str]]] = {
 @pytest.mark.parametrize("table", OTHERS)
 def test_every_table_is_recognised(table: str) -> None:
     file, columns, expected = OTHERS[table]
-    found = guesses(file, columns)[0]
-    assert found.table == table and not found.lacks
-    assert {name: reading.expression for name, reading in found.columns.items()} == expected
+    guess = guesses(file, columns)[0]
+    assert guess.table == table and not guess.lacks
+    assert {name: reading.expression for name, reading in guess.columns.items()} == expected
 
 
-def test_attributes_are_what_few_customers_share_and_never_names() -> None:
+def test_attributes_are_values_that_many_customers_share_and_never_names() -> None:
     file, columns, _ = OTHERS["customers"]
     assert guesses(file, columns)[0].attributes == {"Region": "string"}
 
 
-def test_a_table_without_customers_is_nothing() -> None:
+def test_a_file_without_customers_is_no_table() -> None:
     assert guesses("products", [seen("product_id", LINES), seen("price", MONEY), seen("date", TIMES)]) == []
 
 
-def test_what_lacks_a_column_says_which() -> None:
-    found = guesses("sales", [seen("customer", IDS), seen("date", TIMES)])
-    assert {"transactions": ("amount",), "balances": ("balance",)}.items() <= {g.table: g.lacks for g in found}.items()
+def test_a_guess_that_lacks_a_column_names_it() -> None:
+    lacks = {guess.table: guess.lacks for guess in guesses("sales", [seen("customer", IDS), seen("date", TIMES)])}
+    assert {"transactions": ("amount",), "balances": ("balance",)}.items() <= lacks.items()
 
 
 def test_few_rows_far_away_do_not_make_the_calendar() -> None:
@@ -335,7 +336,7 @@ def test_few_rows_far_away_do_not_make_the_calendar() -> None:
     assert calendar({FIRST: 5}) == (FIRST, FIRST, 0)
 
 
-@example("-")  # a value alone is more than an item of a list: there it opens one
+@example("-")  # alone on a line it would open a list
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_any_text_is_one_yaml_value_again(text: str) -> None:
     assert yaml.safe_load(f"key: {_yaml(text)} # said") == {"key": text}
@@ -432,7 +433,7 @@ def test_a_file_that_nobody_prepared_is_read_without_a_correction(
         assert {row["amount"] for row in rows} == amounts
 
 
-def test_every_line_that_was_believed_says_why(desk: Path) -> None:
+def test_every_guessed_line_has_its_evidence(desk: Path) -> None:
     german(desk / "de.csv")
     lines = scaffold.new("shop", ["de.csv"], desk).read_text().splitlines()
     for key in ("customer_id", "occurred_at", "amount", "order_id", "category", "start", "end", "currency"):
@@ -443,25 +444,27 @@ def test_every_line_that_was_believed_says_why(desk: Path) -> None:
     assert "  categories: [Brot, Käse, Obst & Gemüse] # the most frequent; each share of spend is a feature" in lines
 
 
-def test_reloaded_pages_do_not_hide_the_id_that_tells_them(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every tenth purchase comes a second time, half a minute or a day later; with other amounts it is no such id."""
+def test_reloaded_pages_do_not_hide_the_id_that_distinguishes_them(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every tenth purchase is sent again, half a minute or a day later; with other amounts it is no such id."""
     sold = [(i % 61, t, a, f"T{n}") for n, (i, t, a, _) in enumerate(sales())]
-    again = [(i, t + (timedelta(days=1) if n % 20 else timedelta(seconds=30)), a, of)
-             for n, (i, t, a, of) in enumerate(sold) if n % 10 == 0]  # fmt: skip
+    again = [(i, t + (timedelta(days=1) if n % 20 else timedelta(seconds=30)), a, id_)
+             for n, (i, t, a, id_) in enumerate(sold) if n % 10 == 0]  # fmt: skip
     header = ["Customer", "Date", "Amount", "Transaction ID"]
     write(desk / "sales.csv", header, [*sold, *again])
     text = scaffold.new("shop", ["sales.csv"], desk).read_text()
-    assert "      transaction_id: Transaction ID # rows that repeat one say the same again, and are left out" in text
+    assert "      transaction_id: Transaction ID # rows that repeat an id repeat its purchase, and are left out" in text
     assert "a reloaded page" not in capsys.readouterr().out
-    write(desk / "baskets.csv", header, [*sold, *((i, t, a + 1, of) for i, t, a, of in sold[::10])])
+    write(desk / "baskets.csv", header, [*sold, *((i, t, a + 1, id_) for i, t, a, id_ in sold[::10])])
     text = scaffold.new("baskets", ["baskets.csv"], desk).read_text()
     assert "      order_id: Transaction ID" in text and "      transaction_id:" not in text
-    said = " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
     remedy = "map transaction_id or set validation.duplicates: keep one"
-    assert f"a reloaded page looks like a purchase: {remedy}" in said
+    assert f"a reloaded page counts as a purchase: {remedy}" in out
 
 
-def test_columns_without_a_place_are_listed(desk: Path) -> None:
+def test_columns_that_nothing_uses_are_listed(desk: Path) -> None:
     rows = [(i % 61, t.isoformat(), a, f"note {i}", "") for i, t, a, _ in sales()]
     write(desk / "sales.csv", ["customer_id", "date", "amount", "remark: free", "nothing"], rows)
     text = scaffold.new("shop", ["sales.csv"], desk).read_text()
@@ -469,7 +472,7 @@ def test_columns_without_a_place_are_listed(desk: Path) -> None:
     assert "    #   nothing: always missing" in text
 
 
-def test_a_folder_is_divided_into_tables_and_what_is_none_is_said(desk: Path) -> None:
+def test_a_folder_is_divided_into_tables_and_other_files_are_reported(desk: Path) -> None:
     for month in (1, 2):
         rows = [(i % 61, t.isoformat(), a) for i, t, a, _ in sales() if t.month == month]
         (desk / "data").mkdir(exist_ok=True)
@@ -489,7 +492,7 @@ def test_a_folder_is_divided_into_tables_and_what_is_none_is_said(desk: Path) ->
     assert customers is not None and customers.check() == []
 
 
-def test_what_lies_in_hidden_folders_and_what_cannot_be_read_is_left_out(desk: Path) -> None:
+def test_hidden_folders_and_unreadable_files_are_left_out(desk: Path) -> None:
     german(desk / "de.csv")
     (desk / ".microseg").mkdir()
     german(desk / ".microseg" / "copy.csv")
@@ -501,39 +504,39 @@ def test_what_lies_in_hidden_folders_and_what_cannot_be_read_is_left_out(desk: P
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("encoding", "written_encoding"),
     [
         ("latin-1", "cp1252"), ("cp1252", "cp1252"), ("iso8859-15", "cp1252"), ("utf-16-le", "utf-16-le"),
         ("utf-16-be", "utf-16-be"), ("utf-16", ""), ("utf-8", ""), ("utf-8-sig", ""),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_file_in_another_encoding_is_read_in_it_and_it_says_so(
-    desk: Path, written: str, said: str, suffix: str
+def test_a_file_in_another_encoding_is_read_in_it_and_the_project_file_has_it(
+    desk: Path, encoding: str, written_encoding: str, suffix: str
 ) -> None:
     lines = [f"Müller{i % 9};2023-01-{1 + i % 28:02d};{i}" for i in range(200)] + ["Jürgen;2023-02-01;3"] * 4
     content = "kunde;datum;umsatz\n" + "\n".join(lines) + "\n"
     if suffix == "jsonl":
         rows = [dict(zip(("kunde", "datum", "umsatz"), line.split(";"), strict=True)) for line in lines]
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (desk / f"bons.{suffix}").write_bytes(content.encode(written))
+    (desk / f"bons.{suffix}").write_bytes(content.encode(encoding))
     file = scaffold.new("a", [f"bons.{suffix}"], desk)
     text = file.read_text(encoding="utf-8")
-    expected = f"    encoding: {said} # the text is not UTF-8; so it says Müller"
-    assert (expected in text) == bool(said) and ("encoding" in text) == bool(said)
+    expected = f"    encoding: {written_encoding} # the text is not UTF-8; this way it reads Müller"
+    assert (expected in text) == ("encoding" in text) == bool(written_encoding)
     assert "Jürgen" in {row["customer_id"] for row in rows_of(projects.load(str(file)))}
 
 
-def test_a_damaged_line_of_utf_8_is_no_other_encoding(desk: Path) -> None:
+def test_a_damaged_line_of_utf_8_does_not_make_another_encoding(desk: Path) -> None:
     lines = [f"Müller{i};2023-01-{1 + i % 28:02d};{i}".encode() for i in range(60)] + [b"M\xfcller;2023-01-05;2"]
     (desk / "bons.csv").write_bytes(b"\n".join([b"kunde;datum;umsatz", *lines]) + b"\n")
     text = scaffold.new("a", ["bons.csv"], desk).read_text(encoding="utf-8")
-    assert "encoding:" not in text and "Lines that are no rows go to quarantine: 1 was met" in text
+    assert "encoding:" not in text and "Lines that are not rows go to quarantine: 1 so far" in text
 
 
-def test_a_file_parted_by_spaces_is_told_as_such(desk: Path) -> None:
+def test_a_file_with_columns_separated_by_spaces_is_reported_as_such(desk: Path) -> None:
     (desk / "spaces.txt").write_text("customer_id  date amount\n1  19970101 5\n")
-    assert "columns seem to be parted by spaces" in scaffold.new("b", ["spaces.txt"], desk).read_text()
+    assert "columns seem to be separated by spaces" in scaffold.new("b", ["spaces.txt"], desk).read_text()
 
 
 def test_paths_below_the_file_are_relative_so_that_both_can_move(desk: Path) -> None:
@@ -543,11 +546,11 @@ def test_paths_below_the_file_are_relative_so_that_both_can_move(desk: Path) -> 
     assert projects.load(str(path)).tables.transactions.path == "data/de.csv"
 
 
-def test_a_stray_row_is_said_and_does_not_begin_the_calendar(desk: Path) -> None:
+def test_a_stray_row_is_reported_and_does_not_begin_the_calendar(desk: Path) -> None:
     rows = [(i % 61, t.isoformat(), a) for i, t, a, _ in sales(2000)]
     write(desk / "sales.csv", ["customer_id", "date", "amount"], [*rows, (1, "1970-01-01", 5)])
     text = scaffold.new("shop", ["sales.csv"], desk).read_text()
-    assert f"start: {FIRST} # the first day with purchases; 1 row far away from the others, such as 1970-01-01" in text
+    assert f"start: {FIRST} # the first day with purchases; 1 row far from the others, such as 1970-01-01" in text
 
 
 def test_without_data_the_file_is_a_form_that_check_understands(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -555,47 +558,49 @@ def test_without_data_the_file_is_a_form_that_check_understands(desk: Path, caps
     project = projects.load(str(path))
     source = project.source("transactions")
     assert source is not None and "there is no file transactions.csv" in str(source.check()[0])
-    said = capsys.readouterr().out.splitlines()
-    assert said[-2:] == [f"  microseg check {path}", f"  microseg run --project {path} --from YYYY-MM-DD"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"  microseg check {path}", f"  microseg run --project {path} --from YYYY-MM-DD"]
 
 
-def test_what_is_not_found_is_left_open_and_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_required_column_that_nothing_looks_like_is_left_open_and_reported(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(desk / "sales.csv", ["customer_id", "date", "blob"], [(i % 61, t.isoformat(), "x") for i, t, _, _ in sales()])
     text = scaffold.new("shop", ["sales.csv"], desk).read_text()
     assert (
         "# amount: # TODO net revenue of the line; refunds are negative; it must be one of: customer_id, date, blob"
         in text
     )
-    assert "nothing looks like amount: say what it is" in capsys.readouterr().out
+    assert "no column looks like amount: fill it in" in capsys.readouterr().out
 
 
-def test_it_ends_with_the_next_two_commands(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_ends_with_the_next_two_commands(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     german(desk / "de.csv")
     path = scaffold.new("shop", ["de.csv"], Path("."))
-    said = capsys.readouterr().out.splitlines()
-    assert said[-2:] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
         f"  microseg check {path}",
         f"  microseg run --project {path} --from 2023-05-05 --to 2023-05-11",
     ]
 
 
-def test_a_file_that_is_there_stays_as_it_is(desk: Path) -> None:
+def test_an_existing_file_is_not_overwritten(desk: Path) -> None:
     (desk / "shop.yaml").write_text("mine")
-    with pytest.raises(ProjectError, match="is there already and stays as it is"):
+    with pytest.raises(ProjectError, match="exists already and is not overwritten"):
         scaffold.new("shop", [], desk)
     assert (desk / "shop.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("name", "better"), [("My Shop", "my_shop"), ("2shop", "shop"), ("", "my_shop"), ("a" * 50, "a" * 41)]
+    ("name", "suggestion"), [("My Shop", "my_shop"), ("2shop", "shop"), ("", "my_shop"), ("a" * 50, "a" * 41)]
 )
-def test_a_name_that_cannot_be_one_gets_a_better_one(desk: Path, name: str, better: str) -> None:
-    with pytest.raises(ProjectError, match=f"try {better}$"):
+def test_an_invalid_name_gets_a_suggestion(desk: Path, name: str, suggestion: str) -> None:
+    with pytest.raises(ProjectError, match=f"try {suggestion}$"):
         scaffold.new(name, [], desk)
     assert list(desk.iterdir()) == []
 
 
-def test_a_column_that_nothing_fills_is_mapped_and_said_to_be_empty(tmp_path: Path) -> None:
+def test_an_empty_column_is_mapped_and_reported_as_empty(tmp_path: Path) -> None:
     write(tmp_path / "sales.csv", ["customer_id", "date", "amount"], [[f"c{i % 9}", FIRST, 5] for i in range(40)])
     sent = [[f"c{i % 9}", FIRST, "mail", "", ""] for i in range(40)]
     write(tmp_path / "campaigns.csv", ["customer_id", "sent_at", "action", "is_holdout", "randomised"], sent)
@@ -604,7 +609,7 @@ def test_a_column_that_nothing_fills_is_mapped_and_said_to_be_empty(tmp_path: Pa
     assert "is_holdout: is_holdout # no value in any row" in path.read_text(encoding="utf-8")
 
 
-def test_broken_lines_of_a_file_are_not_told_of_the_next_one(tmp_path: Path) -> None:
+def test_broken_lines_of_a_file_are_not_attributed_to_the_next_one(tmp_path: Path) -> None:
     sold = [[f"c{i % 9}", "2023-01-02", 5 + i % 3, f"t{i // 2}"] for i in range(60)]
     write(tmp_path / "a_sales.csv", ["customer_id", "date", "amount", "transaction_id"], sold)
     with (tmp_path / "a_sales.csv").open("a", encoding="utf-8") as file:
@@ -613,7 +618,9 @@ def test_broken_lines_of_a_file_are_not_told_of_the_next_one(tmp_path: Path) -> 
     write(tmp_path / "b_customers.csv", ["customer_id", "registered", "region"], people)
     path = scaffold.new("two", [str(tmp_path / "a_sales.csv"), str(tmp_path / "b_customers.csv")], tmp_path)
     text = path.read_text(encoding="utf-8")
-    assert text.count("Lines that are no rows") == 1 and text.index("Lines that are no rows") < text.index("customers:")
+    assert text.count("Lines that are not rows") == 1 and text.index("Lines that are not rows") < text.index(
+        "customers:"
+    )
 
 
 @settings(max_examples=30, deadline=None)

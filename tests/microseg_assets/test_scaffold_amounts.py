@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from microseg_assets import project as projects
 from microseg_assets import scaffold
-from microseg_assets.scaffold.columns import Seen, number
-from microseg_assets.scaffold.written import disagreement
+from microseg_assets.scaffold.amounts import disagreement
+from microseg_assets.scaffold.columns import SourceColumn, number
 
 FIRST = date(2024, 1, 1)
 
@@ -50,9 +50,9 @@ NOTATIONS: dict[str, tuple[Callable[[float], str], str, str]] = {
 }
 
 
-def column(values: Sequence[str], *, missing: int = 0) -> Seen:
+def column(values: Sequence[str], *, missing: int = 0) -> SourceColumn:
     different = tuple(dict.fromkeys(values))
-    return Seen("Betrag €", "VARCHAR", len(values) + missing, missing, len(different), different)
+    return SourceColumn("Betrag €", "VARCHAR", len(values) + missing, missing, len(different), different)
 
 
 @pytest.mark.parametrize("notation", NOTATIONS)
@@ -64,16 +64,16 @@ def test_the_expression_gives_every_sign_whatever_the_notation(notation: str, am
     written = {
         (refund if back else sale).format(figures(n / 100)): -n / 100 if back else n / 100 for n, back in amounts
     }
-    found = number(column(list(written)))
-    assert found is not None
-    assert disagreement(found.expression, "Betrag €", list(written), list(written.values())) == ""
-    assert found.least < 0 < found.most
-    assert "correct the expression" not in found.doubt
+    numbers = number(column(list(written)))
+    assert numbers is not None
+    assert disagreement(numbers.expression, "Betrag €", list(written), list(written.values())) == ""
+    assert numbers.minimum < 0 < numbers.maximum
+    assert "correct the expression" not in numbers.doubt
 
 
 @pytest.mark.parametrize("notation", ["minus of Unicode, sign behind", "brackets around all", "trailing minus", "CR"])
 def test_refunds_stay_refunds_through_new_and_the_reader(tmp_path: Path, notation: str) -> None:
-    """2 % of 3,000 lines, so that they are no large part of what is looked at."""
+    """2 % of 3,000 lines, so that they are a small part of the sample."""
     figures, sale, refund = NOTATIONS[notation]
     amounts = [(-1 if i % 50 == 7 else 1) * (101 + i * 37 % 90_000) / 100 for i in range(3_000)]
     lines = [
@@ -101,19 +101,19 @@ def test_a_notation_that_one_value_in_a_thousand_has_is_seen_in_the_file(tmp_pat
 
 
 @pytest.mark.parametrize("later", ["−5,00 €", "(5,00 €)", "5,00- €", "5,00 € CR", "$5,00"])
-def test_what_is_written_in_a_new_way_tomorrow_is_no_number_rather_than_a_sale(later: str) -> None:
-    found = number(column(["12,50 €", "3,00 €"]))
-    assert found is not None
-    assert disagreement(found.expression, "Betrag €", [later], [5.0]) == later
-    assert disagreement(found.expression, "Betrag €", ["4,00 €"], [4.0]) == ""
+def test_an_amount_in_a_new_notation_tomorrow_is_no_number_rather_than_a_sale(later: str) -> None:
+    numbers = number(column(["12,50 €", "3,00 €"]))
+    assert numbers is not None
+    assert disagreement(numbers.expression, "Betrag €", [later], [5.0]) == later
+    assert disagreement(numbers.expression, "Betrag €", ["4,00 €"], [4.0]) == ""
 
 
 @pytest.mark.parametrize(("written", "value"), [("12,- €", 12), ("1.250,– €", 1250), ("12,50 €", 12.5)])
 def test_a_dash_in_place_of_cents_is_no_minus(written: str, value: float) -> None:
     values = ["12,- €", "1.250,– €", "12,50 €", "−3,00 €"]
-    found = number(column(values))
-    assert found is not None and not found.doubt
-    assert disagreement(found.expression, "Betrag €", [written], [value]) == ""
+    numbers = number(column(values))
+    assert numbers is not None and not numbers.doubt
+    assert disagreement(numbers.expression, "Betrag €", [written], [value]) == ""
 
 
 def test_credits_that_are_the_rule_and_several_currencies_are_left_to_the_user() -> None:
@@ -123,6 +123,6 @@ def test_credits_that_are_the_rule_and_several_currencies_are_left_to_the_user()
     assert mixed is not None and "amounts in $, £ and €" in mixed.doubt
 
 
-def test_what_the_sample_contradicts_is_said() -> None:
+def test_an_expression_that_the_sample_contradicts_is_doubted() -> None:
     fullwidth = number(column(["１２,50 €", "１,50 €"]))
     assert fullwidth is None or "is not read as it seems to be meant" in fullwidth.doubt

@@ -1,8 +1,8 @@
-"""Amounts as people and tills write them: ``−26,75 €``, ``($12.50)``, ``12.50-``, ``1'250.00 CR``.
+"""Amounts in the notations of people and tills: ``−26,75 €``, ``($12.50)``, ``12.50-``, ``1'250.00 CR``.
 
-Belongs here: what one written amount means, and the SQL that reads a column of them. What that SQL makes of the values
-that were seen is compared with what they mean, so an expression never loses a sign without a word. Does not belong
-here: whether a column is one of amounts (see `columns`).
+Belongs here: the meaning of one written amount, and the SQL that reads a column of them. The results of that SQL for
+the sampled values are compared with their meaning, so an expression never loses a sign unnoticed. Does not belong here:
+whether a column holds amounts (see `columns`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CREDIT = (
     "ERSTATTUNG", "STORNO", "HABEN", "AVOIR", "REMBOURSEMENT", "ABONO", "REEMBOLSO", "MINUS", "NEG",
 )  # fmt: skip
 _DEBIT = ("DEBIT", "DEB", "DR", "SOLL", "SALE", "CHARGE", "PLUS")
-_WHOLE = rf"[.,][{MINUS}]{{1,2}}"  # `12,-` is twelve, without cents: that dash is no sign
+_WHOLE = rf"[.,][{MINUS}]{{1,2}}"  # `12,-` is twelve, without cents: that dash is not a sign
 
 
 def _words(words: Sequence[str]) -> str:
@@ -54,13 +54,13 @@ class Amount:
 
     Parameters
     ----------
-    digits : the figures with what parts them, without anything around them
-    is_negative : whether money goes back
+    digits : the digits and separators, without anything around them
+    is_negative : whether money is paid back
     notations : how that, or the opposite, is written: ``minus``, ``dash`` (another sign than the ASCII one),
         ``trailing``, ``brackets``, ``credit``, ``debit``, ``whole``
     currencies : signs and words that name a currency
-    around : every other word
-    is_bare : whether there is nothing but figures, what parts them, and perhaps a sign before them
+    around : all other words
+    is_bare : whether there is nothing but digits, separators, and perhaps a leading sign
     """
 
     digits: str
@@ -72,14 +72,14 @@ class Amount:
 
 
 def amount(text: str) -> Amount | None:
-    """What a written amount says; None if it is none."""
+    """Parse a written amount; None if it is not an amount."""
     digits, notations, currencies, around = "", set(), [], []
-    place = 0
-    while place < len(text):
-        token = _TOKEN.match(text, place)
-        if token is None or token.end() == place:
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None or token.end() == position:
             return None
-        kind, said, place = token.lastgroup or "", token[0], token.end()
+        kind, symbol, position = token.lastgroup or "", token[0], token.end()
         if token["number"]:
             if digits:
                 return None
@@ -88,16 +88,16 @@ def amount(text: str) -> Amount | None:
                 digits, kind = digits[:-1], "whole"
                 notations.add("whole")
             elif token["whole"]:
-                place = token.end("number")
+                position = token.end("number")
         elif kind == "minus":
-            notations |= {"minus" if said == "-" else "dash"} | ({"trailing"} if digits else set())
+            notations |= {"minus" if symbol == "-" else "dash"} | ({"trailing"} if digits else set())
         elif kind in ("open", "close"):
             notations.add(kind)
-        elif kind == "word" and (word := said.rstrip(".").upper()) not in _CODES:
+        elif kind == "word" and (word := symbol.rstrip(".").upper()) not in _CODES:
             notations.add("credit" if re.fullmatch(_words(_CREDIT), word) else "debit")
-            around.append(said)
+            around.append(symbol)
         elif kind in ("word", "sign"):
-            currencies.append(said)
+            currencies.append(symbol)
     if not digits or ("open" in notations) != ("close" in notations):
         return None
     if "open" in notations:
@@ -108,16 +108,16 @@ def amount(text: str) -> Amount | None:
 
 
 def magnitude(digits: str, decimal: str, thousands: str) -> float:
-    """The number that figures stand for."""
+    """The number that digits and separators stand for."""
     plain = re.sub(r"['’٬]", "", digits).replace(thousands, "").rstrip(decimal)
     return float(plain.replace(decimal, "."))
 
 
 def sql(column: str, amounts: Sequence[Amount], decimal: str, thousands: str, *, has_blanks: bool = False) -> str:
-    """The SQL that reads a column in which amounts are written as these are.
+    """The SQL that reads a column of amounts in the notations of these.
 
-    Only signs that were seen are taken away: what is written in another way tomorrow is refused as no number, and does
-    not lose its sign.
+    Only signs that were seen are removed: an amount in another notation is refused tomorrow, and does not lose its
+    sign.
     """
     notations: frozenset[str] = frozenset().union(*(one.notations for one in amounts))
     is_simple = not notations & {"dash", "trailing", "brackets", "credit", "debit", "whole"}
@@ -137,26 +137,26 @@ def sql(column: str, amounts: Sequence[Amount], decimal: str, thousands: str, *,
 
 
 def disagreement(expression: str, column: str, values: Sequence[str], expected: Sequence[float]) -> str:
-    """The first value of which an expression makes another number than it says; empty if there is none."""
+    """The first value that an expression reads as another number than expected; empty if there is none."""
     with sandbox().cursor() as cursor:
         cursor.register("seen", pa.table({column: pa.array(values, pa.string())}))
-        found = cursor.sql(f"SELECT TRY({expression}) FROM seen").fetchall()
-    for text, (value,), meant in zip(values, found, expected, strict=True):
-        if value is None or abs(value - meant) > 1e-9 * max(1.0, abs(meant)):
+        results = cursor.sql(f"SELECT TRY({expression}) FROM seen").fetchall()
+    for text, (value,), number in zip(values, results, expected, strict=True):
+        if value is None or abs(value - number) > 1e-9 * max(1.0, abs(number)):
             return text
     return ""
 
 
 def _strip(amounts: Sequence[Amount], notations: frozenset[str], is_simple: bool) -> str:
-    """A pattern of everything around the figures that was seen, and of blanks."""
+    """A pattern of everything that was seen around the digits, and of blanks."""
     signs = {sign for one in amounts for sign in one.currencies if len(sign) == 1 and not sign.isalpha()}
     signs |= {mark for one in amounts for mark in one.digits if mark in "'’٬"}
     words = {word for one in amounts for word in (*one.currencies, *one.around) if word not in signs}
     if not is_simple:
         signs |= set(_seen_marks(notations))
     classes = re.sub(r"([\[\]^\\-])", r"\\\1", "".join(sorted(signs)))
-    said = [f"[{classes}{_BLANKS}]", *(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))]
-    return "|".join(said)
+    parts = [f"[{classes}{_BLANKS}]", *(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))]
+    return "|".join(parts)
 
 
 def _seen_marks(notations: frozenset[str]) -> str:
@@ -165,7 +165,7 @@ def _seen_marks(notations: frozenset[str]) -> str:
 
 
 def _negative(amounts: Sequence[Amount], notations: frozenset[str]) -> str:
-    """A pattern of what makes an amount negative."""
+    """A pattern of the signs and words that make an amount negative."""
     marks = MINUS[1:] + "-" if notations & {"dash", "trailing", "minus"} else ""
     brackets = r"(（\[<⟨‹" if "brackets" in notations else ""
     words = sorted({w for one in amounts if "credit" in one.notations for w in one.around}, key=lambda w: (-len(w), w))
