@@ -29,28 +29,28 @@ class Reason:
     ----------
     code : of a vocabulary; empty if the reason was stored before there were codes
     parameters : what stands in its sentence: numbers, texts, and lists of them, as JSON has them
-    text : the words of a reason without a code
+    sentence : the words of a reason without a code
     """
 
     code: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    text: str = ""
+    sentence: str = ""
 
     def words(self, vocabulary: Vocabulary) -> str:
         """The sentence, without a full stop."""
-        return words(vocabulary, self.code, self.parameters) if self.code else self.text
+        return words(vocabulary, self.code, self.parameters) if self.code else self.sentence
 
     @property
     def kind(self) -> str:
         """What two reasons have in common that differ in their numbers alone; without a code, the words."""
         if not self.code:
-            return self.text
+            return self.sentence
         return json.dumps([str(self.code), _without_numbers(self.parameters)], sort_keys=True)
 
     def stored(self) -> dict[str, Any]:
         """What goes into JSON."""
         coded = {"code": str(self.code), "parameters": dict(self.parameters)}
-        return coded if self.code else {**coded, "said": self.text}
+        return coded if self.code else {**coded, "said": self.sentence}
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Self:
@@ -63,7 +63,7 @@ class Reason:
         Rows of versions that had no codes, or codes that this version does not know, say what they said then.
         """
         if row.get("reason_code") not in vocabulary or row.get("reason_parameters") is None:
-            return cls(text=str(row["reason"] or ""))
+            return cls(sentence=str(row["reason"] or ""))
         return cls(row["reason_code"], json.loads(row["reason_parameters"]))
 
     def as_columns(self, vocabulary: Vocabulary) -> dict[str, str | None]:

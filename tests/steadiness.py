@@ -89,13 +89,13 @@ class ValueWeek:
         before = as_of - timedelta(days=7 * weeks_ago)
         incumbent = value.train(facts.until(before), before, spec, None).model
         kept: list[Contest] = []
-        by_twin = Contest.by_twin
+        by_backtest = Contest.by_backtest
 
         def noted(*args: Any) -> Contest:
-            kept.append(by_twin(*args))
+            kept.append(by_backtest(*args))
             return kept[-1]
 
-        with patch.object(Contest, "by_twin", noted):
+        with patch.object(Contest, "by_backtest", noted):
             model = value.train(facts.until(as_of), as_of, spec, None).model
         assert isinstance(model, ValueModel)
         assert isinstance(incumbent, ValueModel)
@@ -114,8 +114,8 @@ class ValueWeek:
             method: {name: values[who] for name, values in outputs.items()}
             for method, outputs in self.contest.predicted.items()
         }
-        held, realised = self.contest.held.take(rows), self.contest.realised.take(rows)
-        return replace(self.contest, held=held, realised=realised, predicted=predicted)
+        snapshot, realised = self.contest.snapshot.take(rows), self.contest.realised.take(rows)
+        return replace(self.contest, snapshot=snapshot, realised=realised, predicted=predicted)
 
     def decision(self, *, has_incumbent: bool) -> Decision:
         """What is decided among some customers, choosing the method again."""
@@ -137,7 +137,7 @@ class ValueWeek:
         def decided(who: np.ndarray) -> str:
             contest, came = self.restricted_to(who), self.spend[who]
             mine = min(rmse(came, out["expected_spend"]) for out in contest.predicted.values())
-            plain, theirs = rmse(came, contest.plain["expected_spend"]), rmse(came, self.theirs[who])
+            plain, theirs = rmse(came, contest.baseline["expected_spend"]), rmse(came, self.theirs[who])
             if not has_incumbent:
                 return "none" if mine > 1.02 * plain else "challenger"
             if min(mine, theirs) > 1.1 * plain:

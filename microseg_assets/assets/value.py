@@ -27,7 +27,7 @@ _COHORTS = {
     "a_year_and_longer": "customers of a year and longer",
     NEVER_BOUGHT: "customers who had not bought yet",
 }
-CHECK_OF_FINDING = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
+CHECK_OF_CAVEAT = {"cohort_off": COHORTS_FIT, "money_goes_with_rhythm": MONEY_FITS}
 
 
 @model_asset(
@@ -43,7 +43,7 @@ def value_model(step: Step) -> None:
     for week in training_weeks(step, "value"):
         fit_result = value.train(week.history, week.end, step.project.value, week.incumbent.model)
         record_choice(step, "value", week, fit_result, spec=step.project.value)
-        _check_fit(step, week.start, value.findings(fit_result.metrics))
+        _check_fit(step, week.start, value.find_caveats(fit_result.metrics))
 
 
 @asset(
@@ -76,37 +76,37 @@ def customer_value(step: Step) -> None:
     )  # fmt: skip
 
 
-def _check_fit(step: Step, week: date, findings: list[value.Finding]) -> None:
-    """Warn of problems that the totals of a fit hide: each kind of finding is a check of the week."""
-    for code, name in CHECK_OF_FINDING.items():
-        details = [one.facts for one in findings if one.code == code]
+def _check_fit(step: Step, week: date, caveats: list[value.Caveat]) -> None:
+    """Warn of problems that the totals of a fit hide: each kind of caveat is a check of the week."""
+    for code, name in CHECK_OF_CAVEAT.items():
+        details = [caveat.figures for caveat in caveats if caveat.code == code]
         notes: dict[str, Any] = {}
         message = ""
         if code == "cohort_off" and details:
-            off = ", ".join(f"{facts['cohort'].replace('_', ' ')} {facts['ratio']:.0%}" for facts in details)
+            off = ", ".join(f"{figures['cohort'].replace('_', ' ')} {figures['ratio']:.0%}" for figures in details)
             notes = {"actual_over_expected_spend": off}
-            message = "; ".join(_describe_cohort(facts) for facts in details)
+            message = "; ".join(_describe_cohort(figures) for figures in details)
         elif details:
-            facts = details[0]
-            more = "more" if facts["correlation"] > 0 else "less"
+            figures = details[0]
+            more = "more" if figures["correlation"] > 0 else "less"
             message = (
-                f"customers who buy often spend {more} each time (rank correlation {facts['correlation']:+.2f} over "
-                f"{facts['customers']:,.0f} customers), but the model assumes "
+                f"customers who buy often spend {more} each time (rank correlation {figures['correlation']:+.2f} over "
+                f"{figures['customers']:,.0f} customers), but the model assumes "
                 "no relation: its predictions for single customers may be off"
             )
             notes = {
-                "rank_correlation": f"rank correlation {facts['correlation']:+.2f}",
-                "customers": facts["customers"],
-                "correction_by_decile": {f"decile {k}": v for k, v in facts["corrections"].items()},
+                "rank_correlation": f"rank correlation {figures['correlation']:+.2f}",
+                "customers": figures["customers"],
+                "correction_by_decile": {f"decile {k}": v for k, v in figures["corrections"].items()},
             }
         step.check(name, week, not details, warn=True, message=message, **notes)
 
 
-def _describe_cohort(facts: Mapping[str, Any]) -> str:
+def _describe_cohort(figures: Mapping[str, Any]) -> str:
     """The spend of one cohort against its prediction, in a sentence."""
-    cohort = _COHORTS[facts["cohort"]]
+    cohort = _COHORTS[figures["cohort"]]
     return (
-        f"{cohort} spent {facts['ratio']:.0%} of what the model expected of them ({facts['customers']:,.0f} customers)"
+        f"{cohort} spent {figures['ratio']:.0%} of what the model expected of them ({figures['customers']:,.0f} customers)"
     )
 
 

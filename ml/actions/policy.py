@@ -234,7 +234,7 @@ def _why_not(known: list[tuple[Action, Mapping[str, Any]]]) -> Reason:
     if row["design"] == "observational" and row["placebo"] != "passed":  # effects of an older version give no reason
         finding = Finding("placebo_failed" if row["placebo"] == "failed" else "placebo_unclear")
         return _unsupported(finding.code, finding.reason(action.name), row)
-    return _unsupported("too_few_customers", Reason(text=f"{action.name} has too little evidence"), row)
+    return _unsupported("too_few_customers", Reason(sentence=f"{action.name} has too little evidence"), row)
 
 
 def unsupported_rows(engine: Engine, plan: pa.Table, effects: pa.Table) -> dict[date, int]:

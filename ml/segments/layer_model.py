@@ -331,14 +331,14 @@ class LayerModel:
 def _reason(stored: Mapping[str, Any]) -> Reason:
     """Why a stored layer has its clusters; the sentence itself if it was stored before reasons had codes."""
     code = stored.get("reason_code")
-    return Reason(code, stored["reason_parameters"]) if code else Reason(text=stored["reason"])
+    return Reason(code, stored["reason_parameters"]) if code else Reason(sentence=stored["reason"])
 
 
 def _drift(stored: Mapping[str, Any]) -> Reason | None:
     if not stored["drift"]:
         return None
     reason = stored.get("drift_reason")
-    return Reason.from_stored(reason) if reason else Reason(text=stored["drift"])
+    return Reason.from_stored(reason) if reason else Reason(sentence=stored["drift"])
 
 
 def likelihoods(distances: np.ndarray) -> np.ndarray:

@@ -78,14 +78,14 @@ class BetaGeoModel:
 
         rate = max(float(np.sum(weight * x) / np.sum(weight * age)), 1e-3) if age.any() else 1.0
         starts = [(r, r / rate, a, b) for r in (0.3, 2.0) for a, b in ((0.8, 2.4), (0.05, 2.0))]
-        found = maximise(objective, starts)
-        self.r_, self.alpha_, self.a_, self.b_ = (float(v) for v in found.values * [1.0, unit, 1.0, 1.0])
-        errors = found.errors * [1.0, unit, 1.0, 1.0]
+        optimum = maximise(objective, starts)
+        self.r_, self.alpha_, self.a_, self.b_ = (float(v) for v in optimum.values * [1.0, unit, 1.0, 1.0])
+        errors = optimum.errors * [1.0, unit, 1.0, 1.0]
         self.standard_errors_ = {name: float(e) for name, e in zip(("r", "alpha", "a", "b"), errors, strict=True)}
-        self.log_likelihood_ = -objective(np.log(found.values))[0] - float(np.sum(weight * x)) * float(np.log(unit))
+        self.log_likelihood_ = -objective(np.log(optimum.values))[0] - float(np.sum(weight * x)) * float(np.log(unit))
         self.n_customers_ = float(weight.sum())
-        self.converged_ = found.converged
-        self.notes_ = self._notes(x, weight, found.at_edge)
+        self.converged_ = optimum.converged
+        self.notes_ = self._notes(x, weight, optimum.at_edge)
         return self
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Floats:
@@ -109,15 +109,15 @@ class BetaGeoModel:
         x, t_x, age = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (frequency, recency, T)))
         shape = x.shape
         flat_x, flat_age = x.ravel(), age.ravel()
-        # Customers of the same age and count expect the same while alive: it is worked out once for each such pair.
+        # Customers of the same age and count have the same expectation while alive: it is computed once per pair.
         order = np.lexsort((flat_age, flat_x))
         xs, ages = flat_x[order], flat_age[order]
         is_new = np.ones(len(order), dtype=bool)
         is_new[1:] = (xs[1:] != xs[:-1]) | (ages[1:] != ages[:-1])
-        places = np.empty(len(order), dtype=np.int64)
-        places[order] = np.cumsum(is_new) - 1
+        pair = np.empty(len(order), dtype=np.int64)
+        pair[order] = np.cumsum(is_new) - 1
         values = self._if_alive(t, xs[is_new], ages[is_new])
-        return np.asarray(values[places].reshape(shape) * self.p_alive(x, t_x, age))
+        return np.asarray(values[pair].reshape(shape) * self.p_alive(x, t_x, age))
 
     def discounted_expected_purchases(
         self, t: float, rate: float, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike, *, steps: int = 12
@@ -128,8 +128,8 @@ class BetaGeoModel:
         """
         ends = np.linspace(0, t, steps + 1)
         counts = [self.conditional_expected_purchases(end, frequency, recency, T) for end in ends]
-        worth = (1 + rate) ** -((ends[1:] + ends[:-1]) / 2)
-        return np.asarray(sum(w * (b - a) for w, a, b in zip(worth, counts, counts[1:], strict=False)))
+        factors = (1 + rate) ** -((ends[1:] + ends[:-1]) / 2)
+        return np.asarray(sum(f * (b - a) for f, a, b in zip(factors, counts, counts[1:], strict=False)))
 
     def _if_alive(self, t: float, x: Floats, age: Floats) -> Floats:
         """Expected purchases within `t` of a customer who is alive after `x` repeats at `age`."""
@@ -148,14 +148,14 @@ class BetaGeoModel:
         z = t / (alpha + age + t)
         with np.errstate(all="ignore"):
             bracket = 1 - np.exp((a - 1) * np.log1p(-z)) * hyp2f1(a + b - r - 1, a - 1, third, z)
-            found = third / (a - 1) * bracket
-        lost = ~np.isfinite(found)  # SciPy gives up on some parameters, most of them at the edge of their range
-        for count in np.unique(x[lost]):
-            here = lost & (x == count)
-            found[here] = self._integral(t, float(count), age[here])
+            expected = third / (a - 1) * bracket
+        is_lost = ~np.isfinite(expected)  # SciPy gives up on some parameters, most of them at the edge of their range
+        for count in np.unique(x[is_lost]):
+            rows = is_lost & (x == count)
+            expected[rows] = self._integral(t, float(count), age[rows])
         # Never more than a customer who cannot leave would buy.
-        most = (r + x) / (alpha + age) * t
-        return np.clip(np.where(np.isfinite(found), found, most), 0.0, most)
+        maximum = (r + x) / (alpha + age) * t
+        return np.clip(np.where(np.isfinite(expected), expected, maximum), 0.0, maximum)
 
     def _integral(self, t: float, x: float, age: Floats) -> Floats:
         """The same by quadrature over the chance to leave: E[(1 - (1 + p s)^-(r + x)) / p], s = t / (alpha + age)."""
@@ -199,8 +199,8 @@ def log_likelihood(parameters: Floats, x: Floats, t_x: Floats, age: Floats, weig
 
     r, alpha, a, b = (float(v) for v in parameters)
     # Gamma functions depend on x alone, which takes few values.
-    counts, place = np.unique(x, return_inverse=True)
-    share = np.bincount(place, weights=weight)
+    counts, group = np.unique(x, return_inverse=True)
+    share = np.bincount(group, weights=weight)
     total = weight.sum()
     gammas = (
         np.sum(share * (gammaln(r + counts) + gammaln(b + counts) - gammaln(a + b + counts)))

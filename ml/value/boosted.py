@@ -1,4 +1,4 @@
-"""The trees of the value family: one head per quantity, and the head that lifts an expectation.
+"""The trees of the value family: one head per quantity, and the head that corrects an expectation.
 
 Belongs here: recipes, fitting a head, storing it. Does not belong here: which heads make up a model (see `blend`).
 """
@@ -29,14 +29,14 @@ RECIPE: Mapping[str, Any] = {
     "cat_smooth": 20.0,
     "max_bin": 127,
 }
-# Half as many trees in steps twice as large do as well for what is no money: every tree costs at 1 M customers.
+# For quantities that are not money, half as many trees in steps twice as large do as well; each tree costs time.
 OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
     "alive": {"objective": "binary", "learning_rate": 0.1},
     "orders": {"objective": "poisson", "learning_rate": 0.1},
     "spend": {"objective": "tweedie", "tweedie_variance_power": 1.3},
 }
-# It begins at an expectation that is nearly right, so it walks slowly.
-LIFT: Mapping[str, Any] = {"objective": "tweedie", "tweedie_variance_power": 1.5, "learning_rate": 0.02}
+# It starts from an expectation that is nearly right, so it learns slowly.
+CORRECTION: Mapping[str, Any] = {"objective": "tweedie", "tweedie_variance_power": 1.5, "learning_rate": 0.02}
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,28 @@ class Head:
     @classmethod
     def fit(cls, data: Binned, target: np.ndarray, *, objective: Mapping[str, Any], seed: int) -> Self:
         """Fit one head; rows must come in a fixed order (by day and customer)."""
-        wanted = {**recipe(target.size), **objective}
-        rounds = round(ROUNDS * RECIPE["learning_rate"] / wanted["learning_rate"])
-        booster = data.fit(target, wanted, rounds=rounds, seed=seed)
+        params = {**recipe(target.size), **objective}
+        rounds = round(ROUNDS * RECIPE["learning_rate"] / params["learning_rate"])
+        booster = data.fit(target, params, rounds=rounds, seed=seed)
         return cls.of(booster.model_to_string(), float(target.mean()))
 
     @classmethod
-    def fit_lift(cls, matrix: np.ndarray, target: np.ndarray, expected: np.ndarray, *, seed: int) -> Self:
+    def fit_correction(cls, matrix: np.ndarray, target: np.ndarray, expected: np.ndarray, *, seed: int) -> Self:
         """Trees for the factor between an expectation (above 0) and the outcome; `target` is the outcome itself."""
         import lightgbm
 
-        params = {**recipe(target.size), **LIFT, **REPEATABLE, "seed": seed, "num_threads": thread_count(len(matrix))}
+        params = {
+            **recipe(target.size),
+            **CORRECTION,
+            **REPEATABLE,
+            "seed": seed,
+            "num_threads": thread_count(len(matrix)),
+        }
         data = lightgbm.Dataset(matrix, target, init_score=np.log(expected), params=params)
         return cls.of(lightgbm.train(params, data, num_boost_round=ROUNDS).model_to_string(), 1.0)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """One number per row of `matrix`."""
         if self.booster is None or not matrix.shape[0]:
             return np.full(matrix.shape[0], self.constant)
         return boosting.predict(self.booster, matrix)
@@ -91,5 +98,5 @@ def recipe(rows: int) -> dict[str, Any]:
 
 
 def varies(target: np.ndarray) -> bool:
-    """Whether there is anything to learn in an outcome."""
+    """Whether an outcome differs between rows, so that there is anything to learn."""
     return bool(target.size) and float(target.max()) > float(target.min())

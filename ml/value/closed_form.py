@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ml.columns import numbers
 from ml.value.bgnbd import BetaGeoModel
-from ml.value.encoding import filled, history_days, require
+from ml.value.encoding import history_days, require, scale_to_window
 from ml.value.gamma_gamma import GammaGammaModel
 from ml.value.likelihood import Floats
 from ml.value.reasons import Note
@@ -34,9 +34,9 @@ class ClosedForm:
     ----------
     timing, money : r, alpha (days), a, b of BG/NBD; p, q, gamma (currency) of Gamma-Gamma. None if nobody ever bought
     orders_per_day : orders on a day with an order, over all customers
-    never_bought : mean spend, orders and share with an order, over the horizon, of customers without a purchase; what
-        these models cannot say. Zeros until labels tell
-    notes : codes of what the data could not tell (see `ml.value.reasons.Note`)
+    never_bought : mean spend, orders and share with an order, over the horizon, of customers without a purchase, for
+        whom these models have no answer. Zeros until there are labels
+    notes : codes of what the data do not determine (see `ml.value.reasons.Note`)
     log_likelihood : of BG/NBD per customer
     """
 
@@ -96,36 +96,39 @@ class ClosedForm:
         out["p_stays"][bought.buys] = stays
         out["p_alive"][bought.buys] = stays * (1 - silent)
         out["expected_orders"][bought.buys] = days * self.orders_per_day
-        out["expected_spend"][bought.buys] = days * self._worth(bought)
+        out["expected_spend"][bought.buys] = days * self._spend_per_day(bought)
         return out
 
-    def _worth(self, bought: _Bought) -> Floats:
-        """What a day with an order is expected to bring."""
+    def _spend_per_day(self, bought: _Bought) -> Floats:
+        """Expected spend on a day with an order."""
         if self.money is None:
             return np.zeros(len(bought.mean))
-        worth = GammaGammaModel.of(*self.money).conditional_expected_average_value(bought.repeats + 1, bought.mean)
-        return np.where(np.isfinite(worth), worth, np.maximum(bought.mean, 0.0))
+        spend = GammaGammaModel.of(*self.money).conditional_expected_average_value(bought.repeats + 1, bought.mean)
+        return np.where(np.isfinite(spend), spend, np.maximum(bought.mean, 0.0))
 
     def stored(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
         return asdict(self)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `stored` gave, after JSON has made lists of its tuples."""
+        """Read what `stored` returned, after JSON has made lists of its tuples."""
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
         return cls(**fields)
 
 
 def recent_spend(snapshot: pa.Table, horizon_days: int, first_day: date | None) -> np.ndarray:
-    """Spend as it was: that of the last 90 days scaled to the horizon, or of all days if there were fewer."""
+    """The spend of the last 90 days, or of all days if there were fewer, scaled to the horizon."""
     spend = np.maximum(np.nan_to_num(numbers(snapshot["spend_90d"])), 0.0)
-    result: np.ndarray = spend * filled(history_days(snapshot, first_day), RECENT_DAYS) * (horizon_days / RECENT_DAYS)
+    result: np.ndarray = (
+        spend * scale_to_window(history_days(snapshot, first_day), RECENT_DAYS) * (horizon_days / RECENT_DAYS)
+    )
     return result
 
 
 @dataclass(frozen=True)
 class _Bought:
-    """Of the customers who ever bought (`buys`, a mask over all rows): what the two models ask for."""
+    """The inputs of the two models, for the customers who ever bought (`buys`, a mask over all rows)."""
 
     buys: np.ndarray
     repeats: Floats

@@ -1,5 +1,5 @@
--- What was expected a horizon ago beside what came since, in ten groups by expectation.
-WITH beside AS (
+-- Spend expected a horizon ago and realised since, in ten groups by expectation.
+WITH compared AS (
     SELECT predicted.customer_id AS customer_id, predicted.expected_spend AS expected,
            CASE $horizon WHEN 28 THEN features.spend_28d
                          WHEN 56 THEN features.spend_28d + features.spend_prev_28d
@@ -9,7 +9,7 @@ WITH beside AS (
 ),
 grouped AS (
     SELECT expected, realised, NTILE(10) OVER (ORDER BY expected, customer_id) AS decile
-    FROM beside WHERE realised IS NOT NULL
+    FROM compared WHERE realised IS NOT NULL
 )
 SELECT decile AS decile, COUNT(*) AS customers, SUM(expected) AS expected, SUM(realised) AS realised,
        SUM((realised - expected) * (realised - expected)) AS squares

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from ml.columns import is_number, is_text, numbers
 
 MAX_CATEGORIES = 64
-MIN_CUSTOMERS = 5  # who share a word that a model remembers
+MIN_CUSTOMERS = 5  # who must share a word before a model stores it
 KEYS = ("customer_id", "day")
-# Sums over the last days: short of history they mean less than later on, so they are scaled up to the whole window.
+# Sums over the last days: with less history than the window, they are scaled up to the whole window.
 WINDOW_SUMS: Mapping[str, int] = {
     **{f"{name}_28d": 28 for name in ("orders", "spend", "purchase_days", "events", "exposures")},
     **{
@@ -42,8 +42,8 @@ class Encoder:
 
     @classmethod
     def learn(cls, table: pa.Table) -> Self:
-        """Take every numeric and text column; of a text column its most frequent words (by count, then by name), as far
-        as several customers share them: what one customer alone has says who that is, and stays out of a model."""
+        """Take every numeric and text column; of a text column the most frequent words (by count, then by name) that
+        several customers share: a word that only one customer has would identify it, and stays out of a model."""
         numeric, vocabulary = [], {}
         for field in table.schema:
             if field.name in KEYS:
@@ -52,8 +52,10 @@ class Encoder:
                 numeric.append(field.name)
             elif is_text(field.type):
                 words = _counted(table, field.name)
-                kept = sorted((-rows, word) for word, (rows, who) in words.items() if who >= MIN_CUSTOMERS)
-                vocabulary[field.name] = tuple(sorted(word for _, word in kept[:MAX_CATEGORIES]))
+                shared = sorted(
+                    (-rows, word) for word, (rows, customers) in words.items() if customers >= MIN_CUSTOMERS
+                )
+                vocabulary[field.name] = tuple(sorted(word for _, word in shared[:MAX_CATEGORIES]))
         return cls(tuple(numeric), vocabulary)
 
     @property
@@ -62,7 +64,7 @@ class Encoder:
         return [*self.numeric, *self.vocabulary]
 
     def matrix(self, table: pa.Table, first_day: date | None = None) -> np.ndarray:
-        """One row per row and one float per column, NaN where missing.
+        """A matrix with the rows of `table` and one float per column, NaN where missing.
 
         Parameters
         ----------
@@ -71,18 +73,18 @@ class Encoder:
         Raises
         ------
         ValueError
-            If a column that the model was fitted on is not there.
+            If a column that the model was fitted on is missing.
         """
         require(table, self.columns)
         out = np.empty((table.num_rows, len(self.columns)), dtype=np.float64)
         seen = history_days(table, first_day)
-        for place, name in enumerate(self.numeric):
-            out[:, place] = numbers(table[name])
+        for position, name in enumerate(self.numeric):
+            out[:, position] = numbers(table[name])
             if name in WINDOW_SUMS:
-                out[:, place] *= filled(seen, WINDOW_SUMS[name])
-        for place, (name, words) in enumerate(self.vocabulary.items(), start=len(self.numeric)):
+                out[:, position] *= scale_to_window(seen, WINDOW_SUMS[name])
+        for position, (name, words) in enumerate(self.vocabulary.items(), start=len(self.numeric)):
             codes = pc.index_in(_text(table[name]), value_set=pa.array(words, pa.string()))
-            out[:, place] = numbers(codes)
+            out[:, position] = numbers(codes)
         return out
 
 
@@ -97,7 +99,7 @@ def require(table: pa.Table, columns: Sequence[str]) -> None:
 
 
 def history_days(table: pa.Table, first_day: date | None) -> np.ndarray | None:
-    """Days of business up to each row's day; None where that is not told, and windows count as full."""
+    """Days of business up to each row's day; None where that is unknown, and windows count as full."""
     if first_day is None or "day" not in table.column_names:
         return None
     days = np.asarray(table["day"].to_numpy(), dtype="datetime64[D]")
@@ -105,18 +107,18 @@ def history_days(table: pa.Table, first_day: date | None) -> np.ndarray | None:
     return result
 
 
-def filled(history: np.ndarray | None, window: int) -> np.ndarray | float:
-    """What a sum over `window` days is multiplied by, to stand for the whole window."""
+def scale_to_window(history: np.ndarray | None, window: int) -> np.ndarray | float:
+    """The factor that scales a sum over `window` days up to the whole window, where history is shorter."""
     return 1.0 if history is None else window / np.minimum(history, window)
 
 
 def _counted(table: pa.Table, name: str) -> dict[str, tuple[int, int]]:
     """Rows and customers of each word of a column; without a column `customer_id`, each row is a customer."""
     word = _text(table[name])
-    who = table["customer_id"] if "customer_id" in table.column_names else pa.array(range(table.num_rows))
-    pairs = pa.table({"word": word, "who": who}).filter(word.is_valid())
-    found = pairs.group_by("word").aggregate([("who", "count"), ("who", "count_distinct")]).to_pylist()
-    return {row["word"]: (row["who_count"], row["who_count_distinct"]) for row in found}
+    customer = table["customer_id"] if "customer_id" in table.column_names else pa.array(range(table.num_rows))
+    pairs = pa.table({"word": word, "customer": customer}).filter(word.is_valid())
+    counts = pairs.group_by("word").aggregate([("customer", "count"), ("customer", "count_distinct")]).to_pylist()
+    return {row["word"]: (row["customer_count"], row["customer_count_distinct"]) for row in counts}
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

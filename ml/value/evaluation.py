@@ -1,11 +1,11 @@
-"""How good the value model would have been on past days: trained as of each, compared with what came.
+"""How good the value model would have been on past days: trained as of each, compared with what was spent after it.
 
 Belongs here: the protocol and its table. Does not belong here: where the data come from, and how a table is printed.
 
 On each cut day the family trains on the facts of that day and before, as in a week's run without an incumbent, and
-answers for every customer known on it. Side by side: the model in force (whatever the training decided, also if that is
-spend as it was), BG/NBD alone, LightGBM alone (its own level, no blend), the plain mean of these two, and spend as it
-was.
+predicts for every customer known on it. Compared are the model in force (whatever the training decided, even if that is
+the persistence baseline), BG/NBD alone, LightGBM alone (its own level, no blend), the plain mean of these two, and the
+persistence baseline.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 from ml.columns import numbers
 from ml.value.metrics import decile_error, gini
 from ml.value.model import ValueModel, apply
-from ml.value.spec import ValueSpec, as_it_was
+from ml.value.spec import ValueSpec, persistence
 from ml.value.training import train
 
 if TYPE_CHECKING:
     from ml.features import CustomerHistory
 
-IN_FORCE, BGNBD, LIGHTGBM, MEAN, AS_IT_WAS = (
-    "model in force", "BG/NBD alone", "LightGBM alone", "their plain mean", "spend as it was",
+IN_FORCE, BGNBD, LIGHTGBM, MEAN, PERSISTENCE = (
+    "model in force", "BG/NBD alone", "LightGBM alone", "their plain mean", "persistence baseline",
 )  # fmt: skip
-CANDIDATES = (IN_FORCE, BGNBD, LIGHTGBM, MEAN, AS_IT_WAS)
+CANDIDATES = (IN_FORCE, BGNBD, LIGHTGBM, MEAN, PERSISTENCE)
 DRAWS, LEVEL = 1000, 0.95
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One cut day: who was known, what they spent in the horizon, and what each candidate had said."""
+    """One cut day: the customers known on it, what they spent in the horizon, and what each candidate predicted."""
 
     day: date
     method: str
@@ -51,8 +51,8 @@ class Score:
     Parameters
     ----------
     mae, rmse : currency
-    gini, decile_error : see `ml.value.metrics`; of all cut days, the means
-    bias : by which share of what was spent the sum of the predictions is too high
+    gini, decile_error : see `ml.value.metrics`; over all cut days, the means
+    bias : by how much the sum of the predictions is too high, as a share of what was spent
     """
 
     day: date | None
@@ -67,7 +67,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the model in force has a lower mean absolute error than another candidate, pooled over the cuts.
+    """How much lower the mean absolute error of the model in force is than another candidate's, pooled over the cuts.
 
     Parameters
     ----------
@@ -98,17 +98,17 @@ def cut_at(facts: CustomerHistory, day: date, spec: ValueSpec) -> Cut:
     outcomes = facts.outcomes(pairs, spec.horizon_days, until=day + timedelta(days=spec.horizon_days))
     model = training.model if training.decision == "challenger" else None
     fit = training.model.final
-    found = {name: out["expected_spend"] for name, out in fit.candidates(features).items()}
-    bgnbd, lightgbm = found["bgnbd"], found.get("lightgbm", found["bgnbd"])
+    spend = {name: out["expected_spend"] for name, out in fit.candidates(features).items()}
+    bgnbd, lightgbm = spend["bgnbd"], spend.get("lightgbm", spend["bgnbd"])
     predicted = {
         IN_FORCE: numbers(apply(features, model, spec, label="")["expected_spend"]),
         BGNBD: bgnbd,
         LIGHTGBM: lightgbm,
         MEAN: (bgnbd + lightgbm) / 2,
-        AS_IT_WAS: as_it_was(features, spec.horizon_days, 0.0)["expected_spend"],
+        PERSISTENCE: persistence(features, spec.horizon_days, 0.0)["expected_spend"],
     }
     customers = np.asarray(features["customer_id"].to_pylist(), dtype=str)
-    method = training.model.method if model else "spend as it was"
+    method = training.model.method if model else PERSISTENCE
     return Cut(day, method, customers, numbers(outcomes["spend"]), predicted)
 
 
@@ -118,20 +118,20 @@ def table(cuts: Sequence[Cut]) -> list[Score]:
     return rows + [_score(None, name, cuts) for name in CANDIDATES]
 
 
-def differences(cuts: Sequence[Cut], others: Iterable[str] = (AS_IT_WAS, MEAN), *, seed: int = 0) -> list[Difference]:
-    """The model in force against others, on the same customers; a customer is drawn with all of its cut days."""
+def differences(cuts: Sequence[Cut], others: Iterable[str] = (PERSISTENCE, MEAN), *, seed: int = 0) -> list[Difference]:
+    """Compare the model in force with others on the same customers; a customer is drawn with all of its cut days."""
     _, codes = np.unique(np.concatenate([cut.customers for cut in cuts]), return_inverse=True)
     rows = np.bincount(codes).astype(float)
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(0, len(rows), len(rows)) for _ in range(DRAWS)]
-    found = []
+    result = []
     for other in others:
         gain = np.concatenate([_errors(cut, other) - _errors(cut, IN_FORCE) for cut in cuts])
         sums = np.bincount(codes, weights=gain)
-        means = np.array([sums[who].sum() / rows[who].sum() for who in drawn])
+        means = np.array([sums[sample].sum() / rows[sample].sum() for sample in drawn])
         low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        found.append(Difference(other, float(gain.mean()), float(low), float(high)))
-    return found
+        result.append(Difference(other, float(gain.mean()), float(low), float(high)))
+    return result
 
 
 def _errors(cut: Cut, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of a value fit: is it calibrated, does it order customers, what does it look at.
+"""Pictures of a value fit: whether it is calibrated, how well it orders customers, which columns it uses.
 
 Belongs here: drawing. Does not belong here: computing (see `metrics`).
 """
@@ -21,45 +21,45 @@ TRUTH, PLAIN = "#22313f", "#9aa5ad"
 COLOURS = ("#1b6ca8", "#d98032", "#4c9f70", PLAIN)
 
 
-def calibration(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: str) -> Figure:
+def calibration(actual: np.ndarray, predicted: Mapping[str, np.ndarray], subtitle: str) -> Figure:
     """Predicted against realised spend per decile of the prediction; the first of `predicted` stands out."""
     figure, axes = _empty()
     for (name, values), colour, style in zip(predicted.items(), COLOURS, ("o-", "s--", "^--", "x:"), strict=False):
-        expected, found = deciles(actual, values)
+        expected, realised = deciles(actual, values)
         label = f"{name} (off by {decile_error(actual, values):.0%} of spend)"
-        axes.plot(expected, found, style, color=colour, label=label, linewidth=2 if style == "o-" else 1)
+        axes.plot(expected, realised, style, color=colour, label=label, linewidth=2 if style == "o-" else 1)
     top = max(axes.get_xlim()[1], axes.get_ylim()[1])
     axes.plot([0, top], [0, top], color=TRUTH, linestyle=":", label="perfectly calibrated")
-    axes.set(title=f"Predicted and realised spend by predicted decile\n{about}")
+    axes.set(title=f"Predicted and realised spend by predicted decile\n{subtitle}")
     axes.set(xlabel="mean predicted spend (currency)", ylabel="mean realised spend (currency)")
     axes.legend(frameon=False)
     return figure
 
 
-def cohorts(groups: Sequence[Group], about: str) -> Figure:
-    """What came over what was expected per cohort of first purchase, with 95 % intervals."""
+def cohorts(groups: Sequence[Group], subtitle: str) -> Figure:
+    """Realised over expected spend per cohort of first purchase, with 95 % intervals."""
     figure, axes = _empty()
     shown = [group for group in groups if group.expected > 0][::-1]
-    place, ratio = np.arange(len(shown)), np.array([group.ratio for group in shown])
+    position, ratio = np.arange(len(shown)), np.array([group.ratio for group in shown])
     half = np.array([group.high - group.ratio for group in shown])
-    axes.errorbar(ratio, place, xerr=half, fmt="o", color=COLOURS[0], capsize=3)
+    axes.errorbar(ratio, position, xerr=half, fmt="o", color=COLOURS[0], capsize=3)
     axes.axvline(1.0, color=TRUTH, linestyle=":")
-    axes.set_yticks(place, [f"{group.name.replace('_', ' ')} ({group.customers:,})" for group in shown])
-    axes.set(title=f"What came, by days since the first purchase\n{about}")
+    axes.set_yticks(position, [f"{group.name.replace('_', ' ')} ({group.customers:,})" for group in shown])
+    axes.set(title=f"What came, by days since the first purchase\n{subtitle}")
     axes.set(xlabel="realised over predicted spend (95 % interval)", ylabel="cohort (customers)")
     return figure
 
 
-def corrections(rows: Sequence[Mapping[str, float]], about: str) -> Figure:
-    """By how much BG/NBD's expectation is corrected in each of its deciles, and by how much it should have been."""
+def corrections(rows: Sequence[Mapping[str, float]], subtitle: str) -> Figure:
+    """The factor by which BG/NBD's expectation is corrected in each of its deciles, and the right factor."""
     figure, axes = _empty()
-    place = [row["decile"] for row in rows]
+    decile = [row["decile"] for row in rows]
     for name, label, colour, style in (
         ("correction", "corrected by", COLOURS[0], "o-"), ("realised", "what came", COLOURS[1], "s--"),
     ):  # fmt: skip
-        axes.plot(place, [row[name] for row in rows], style, color=colour, label=label)
+        axes.plot(decile, [row[name] for row in rows], style, color=colour, label=label)
     axes.axhline(1.0, color=TRUTH, linestyle=":")
-    axes.set(title=f"The correction of BG/NBD and Gamma-Gamma by decile of what they expect\n{about}")
+    axes.set(title=f"The correction of BG/NBD and Gamma-Gamma by decile of what they expect\n{subtitle}")
     axes.set(xlabel="decile of BG/NBD's expectation, lowest first", ylabel="multiple of BG/NBD's expectation")
     axes.legend(frameon=False)
     return figure
@@ -82,13 +82,13 @@ def contributions(columns: list[str], gains: np.ndarray) -> Figure:
     total = gains.sum() or 1.0
     order = np.argsort(-gains, kind="stable")[:15][::-1]
     figure, axes = _empty()
-    axes.barh([columns[place] for place in order], gains[order] / total * 100, color=COLOURS[0])
+    axes.barh([columns[position] for position in order], gains[order] / total * 100, color=COLOURS[0])
     axes.set(title="What expected spend is read from", xlabel="share of the trees' gain (%)")
     return figure
 
 
-def lorenz(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: str) -> Figure:
-    """Share of realised spend held by the customers who were predicted to spend the most."""
+def lorenz(actual: np.ndarray, predicted: Mapping[str, np.ndarray], subtitle: str) -> Figure:
+    """Share of realised spend that the customers with the highest predictions account for."""
     actual = np.maximum(actual, 0.0)
     figure, axes = _empty()
     share = np.linspace(0, 100, len(actual) + 1)
@@ -96,10 +96,10 @@ def lorenz(actual: np.ndarray, predicted: Mapping[str, np.ndarray], about: str) 
     lines = [("if the future were known", actual, TRUTH, ":")]
     lines += [(name, values, c, "-") for (name, values), c in zip(predicted.items(), COLOURS, strict=False)]
     for name, values, colour, style in lines:
-        held = np.concatenate([[0.0], np.cumsum(actual[np.argsort(-values, kind="stable")])]) / total * 100
-        axes.plot(share, held, color=colour, linestyle=style, label=f"{name} (Gini {gini(actual, values):.2f})")
+        spend = np.concatenate([[0.0], np.cumsum(actual[np.argsort(-values, kind="stable")])]) / total * 100
+        axes.plot(share, spend, color=colour, linestyle=style, label=f"{name} (Gini {gini(actual, values):.2f})")
     axes.plot([0, 100], [0, 100], color=PLAIN, linewidth=0.8)
-    axes.set(title=f"How well customers are put in order\n{about}")
+    axes.set(title=f"How well customers are put in order\n{subtitle}")
     axes.set(xlabel="customers, highest prediction first (%)", ylabel="share of realised spend (%)")
     axes.legend(frameon=False, loc="lower right")
     return figure

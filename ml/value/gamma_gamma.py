@@ -74,19 +74,19 @@ class GammaGammaModel:
             value, gradient = _log_likelihood(np.exp(theta), x, mean, weight)
             return -value, -gradient * np.exp(theta)
 
-        found = maximise(objective, [(p, q, (q - 1) / p) for p in (1.0, 6.0) for q in (2.0, 6.0)])
-        self.p_, self.q_, self.gamma_ = (float(v) for v in found.values * [1.0, 1.0, unit])
-        errors = found.errors * [1.0, 1.0, unit]
+        optimum = maximise(objective, [(p, q, (q - 1) / p) for p in (1.0, 6.0) for q in (2.0, 6.0)])
+        self.p_, self.q_, self.gamma_ = (float(v) for v in optimum.values * [1.0, 1.0, unit])
+        errors = optimum.errors * [1.0, 1.0, unit]
         self.standard_errors_ = {name: float(e) for name, e in zip(("p", "q", "gamma"), errors, strict=True)}
-        self.log_likelihood_ = -objective(np.log(found.values))[0] - float(weight.sum()) * float(np.log(unit))
+        self.log_likelihood_ = -objective(np.log(optimum.values))[0] - float(weight.sum()) * float(np.log(unit))
         self.n_customers_ = float(weight.sum())
-        self.converged_ = found.converged
+        self.converged_ = optimum.converged
         notes: list[Note] = []
         if weight.sum() < 2:
             notes.append(Note.ONE_CUSTOMER)
-        if found.at_edge[0] or self.p_ > 1e4:
+        if optimum.at_edge[0] or self.p_ > 1e4:
             notes.append(Note.PURCHASES_ALIKE)
-        if found.at_edge[1] or found.at_edge[2]:
+        if optimum.at_edge[1] or optimum.at_edge[2]:
             notes.append(Note.ALIKE_IN_SPEND)
         if self.q_ <= 1:
             notes.append(Note.NO_MEAN)
@@ -116,8 +116,8 @@ def _log_likelihood(parameters: Floats, x: Floats, mean: Floats, weight: Floats)
     from scipy.special import digamma, gammaln
 
     p, q, gamma = (float(v) for v in parameters)
-    counts, place = np.unique(x, return_inverse=True)
-    share = np.bincount(place, weights=weight)
+    counts, group = np.unique(x, return_inverse=True)
+    share = np.bincount(group, weights=weight)
     total = weight.sum()
     log_sum = np.log(gamma + mean * x)
     value = (

@@ -1,17 +1,18 @@
-"""How expectations of value are held against each other: by measures that three customers cannot turn.
+"""How expectations of value are compared: by measures that three customers cannot reverse.
 
-Belongs here: the loss, what is looked at beside it, and when one expectation counts as better. Does not belong here:
-who is compared with whom (see `contest`), and what follows (see `training`).
+Belongs here: the loss, the measures beside it, and when one expectation counts as better. Does not belong here: what is
+compared with what (see `contest`), and what follows (see `training`).
 
 The loss is the Tweedie deviance of power 1.5: consistent for a mean, so nothing that is too low in sum can win by it,
 and a customer weighs in it by about the root of what it spends. Squared error weighs by the square: where spend is as
-spread as among wholesalers, three customers of five thousand are most of it. Whoever had spent more than a limit
-*before* the day that is judged is judged as if all its amounts were smaller by the factor that brings it to the limit:
-weights that depend on what was known beforehand leave a mean's loss consistent, as cutting off what came would not.
-Only what comes out of all proportion, ten times the limit, is cut off.
+spread as among wholesalers, three customers of five thousand make up most of it. The amounts of a customer who had
+spent more than a limit *before* the day that is judged are scaled down by the factor that brings it to the limit:
+weights that depend on what was known beforehand leave a mean's loss consistent, as truncating outcomes would not. Only
+outcomes out of all proportion, ten times the limit, are truncated.
 
-Beside the loss stand the order of customers (the Gini coefficient) and the sum: what is better by the loss, but surely
-puts customers in a worse order, is not taken, and what is surely further off in sum only if its order is far better.
+Beside the loss stand the order of customers (the Gini coefficient) and the sum: an expectation that is better by the
+loss is not accepted if it orders customers significantly worse, and one that is significantly further off in sum only
+if its order is far better.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 POWER = 1.5
-LIMIT_QUANTILE = 0.99  # of what those who had bought had spent before
-BEYOND = 10  # times the limit: more than that counts as that
-FLOOR = 0.1  # of the mean: whoever is expected to bring less is judged as if it were this
+LIMIT_QUANTILE = 0.99  # of earlier spend, among those who had bought
+MAX_LIMITS = 10  # an outcome counts as at most so many times the limit
+MIN_EXPECTED_SHARE = 0.1  # of the mean: a lower expectation is judged as if it were this
 SUM_TOLERANCE = 0.05  # share of all spend by which a sum may be further off
-FAR_BETTER = 0.05  # Gini by which an order is so much better that the sum does not matter
+FAR_BETTER_ORDER = 0.05  # a gain in Gini that makes up for a sum that is further off
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger beside what it challenges, on the same customers; above 0 the challenger is better.
+    """A challenger compared with a reference on the same customers; above 0 the challenger is better.
 
     Parameters
     ----------
-    gain : share of the standing loss that it saves
+    gain : share of the reference's loss that it saves
     ranking : difference of the normalised Gini coefficients
-    level : by how much less its sum is off, as a share of the sum that came
+    level : by how much less its sum is off, as a share of the realised sum
     """
 
     gain: Gain
@@ -53,13 +54,13 @@ class Comparison:
     level: Gain
 
     def is_better(self, margin: float) -> bool:
-        """By the margin and beyond chance, and surely worse in nothing else that counts as much."""
-        is_further_off = self.level.high < -SUM_TOLERANCE and self.ranking.low <= FAR_BETTER
-        is_sure = self.gain.mean >= margin and self.gain.is_significantly_better
-        return is_sure and not self.ranking.is_significantly_worse and not is_further_off
+        """Whether it is better by the margin and beyond chance, and not significantly worse in order or sum."""
+        is_further_off = self.level.high < -SUM_TOLERANCE and self.ranking.low <= FAR_BETTER_ORDER
+        has_gain = self.gain.mean >= margin and self.gain.is_significantly_better
+        return has_gain and not self.ranking.is_significantly_worse and not is_further_off
 
     def is_worse(self) -> bool:
-        """Beyond chance, with nothing that speaks for it."""
+        """Whether it is significantly worse by the loss and not significantly better in order."""
         return self.gain.is_significantly_worse and not self.ranking.is_significantly_better
 
     def metrics(self, name: str) -> dict[str, float]:
@@ -73,12 +74,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Judge:
-    """What came, as it is judged.
+    """Outcomes as they are judged.
 
     Parameters
     ----------
     actual : what each customer spent, scaled; none below 0, shape (n,)
-    scale : what the customer's amounts are multiplied by, at most 1; shape (n,)
+    scale : the factor on the customer's amounts, at most 1; shape (n,)
     floor : currency, the least expectation
     seed : of the bootstrap
     """
@@ -97,8 +98,8 @@ class Judge:
             return cls(np.maximum(spend, 0.0), np.ones(len(spend)), 1e-9, seed)
         limit = float(np.quantile(bought, LIMIT_QUANTILE))
         scale = limit / np.maximum(before, limit)
-        floor = FLOOR * float((before * scale).mean())
-        return cls(np.clip(spend * scale, 0.0, BEYOND * limit), scale, floor, seed)
+        floor = MIN_EXPECTED_SHARE * float((before * scale).mean())
+        return cls(np.clip(spend * scale, 0.0, MAX_LIMITS * limit), scale, floor, seed)
 
     def losses(self, expected: Numbers) -> Numbers:
         """The deviance of each customer, shape (n,), none below 0.
@@ -113,18 +114,18 @@ class Judge:
         """Mean deviance."""
         return float(self.losses(expected).mean()) if len(self.actual) else 0.0
 
-    def compare(self, standing: Numbers, challenger: Numbers) -> Comparison:
-        """Hold two expectations against each other, each of shape (n,)."""
-        orders = [ranking_terms(self.actual, one * self.scale) for one in (standing, challenger)]
+    def compare(self, reference: Numbers, challenger: Numbers) -> Comparison:
+        """Compare two expectations, each of shape (n,)."""
+        orders = [ranking_terms(self.actual, expected * self.scale) for expected in (reference, challenger)]
         terms = (
-            self.losses(standing), self.losses(challenger), orders[1] - orders[0], self._own_order,
-            standing * self.scale, challenger * self.scale, self.actual,
+            self.losses(reference), self.losses(challenger), orders[1] - orders[0], self._perfect_order,
+            reference * self.scale, challenger * self.scale, self.actual,
         )  # fmt: skip
         sums = Sums.of(np.column_stack(terms), seed=self.seed)
         return Comparison(sums.gain(saved_share), sums.gain(_ranking), sums.gain(_level))
 
     @cached_property
-    def _own_order(self) -> Numbers:
+    def _perfect_order(self) -> Numbers:
         return ranking_terms(self.actual, self.actual)
 
 

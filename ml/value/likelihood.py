@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# Of positive parameters, in the model's own scale: beyond it a parameter says "none" or "no difference between people".
-LOWEST, HIGHEST = 1e-5, 1e5
+# Of positive parameters, in the model's own scale: beyond it one means "none" or "no difference between people".
+MIN_PARAMETER, MAX_PARAMETER = 1e-5, 1e5
 STEP = 1e-4
 
 
@@ -27,7 +27,7 @@ class Optimum:
     values : the parameters, shape (k,)
     errors : their standard errors from the curvature there; NaN for one at its edge, or where there is no curvature
     at_edge : which parameters ended at an end of their range, shape (k,)
-    converged : whether the search that won ended of itself
+    converged : whether the slope at the optimum is zero
     """
 
     values: Floats
@@ -37,7 +37,7 @@ class Optimum:
 
 
 def maximise(objective: Callable[[Floats], tuple[float, Floats]], starts: Sequence[Sequence[float]]) -> Optimum:
-    """The best of several searches (L-BFGS-B over logarithms, so that parameters stay positive).
+    """Find the best of several searches (L-BFGS-B over logarithms, so that parameters stay positive).
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def maximise(objective: Callable[[Floats], tuple[float, Floats]], starts: Sequen
     """
     from scipy.optimize import minimize
 
-    low, high = np.log(LOWEST), np.log(HIGHEST)
+    low, high = np.log(MIN_PARAMETER), np.log(MAX_PARAMETER)
     scale = max(abs(objective(np.clip(np.log(starts[0]), low, high))[0]), 1.0)
 
     def scaled(theta: Floats) -> tuple[float, Floats]:
@@ -56,12 +56,12 @@ def maximise(objective: Callable[[Floats], tuple[float, Floats]], starts: Sequen
     best = None
     for start in starts:
         theta = np.clip(np.log(start), low, high)
-        found = minimize(
+        result = minimize(
             scaled, theta, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(theta),
             options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9},
         )  # fmt: skip
-        if np.isfinite(found.fun) and (best is None or found.fun < best.fun - 1e-12):
-            best = found
+        if np.isfinite(result.fun) and (best is None or result.fun < best.fun - 1e-12):
+            best = result
     if best is None:
         raise ValueError("the likelihood is not finite anywhere near a sensible start; look for absurd numbers in it")
     theta = np.asarray(best.x, dtype=float)
@@ -79,9 +79,9 @@ def _errors(objective: Callable[[Floats], tuple[float, Floats]], theta: Floats, 
     if not free.size:
         return out
     curvature = np.empty((len(free), len(free)))
-    for row, place in enumerate(free):
+    for row, parameter in enumerate(free):
         step = np.zeros(len(theta))
-        step[place] = STEP
+        step[parameter] = STEP
         curvature[row] = (objective(theta + step)[1] - objective(theta - step)[1])[free] / (2 * STEP)
     curvature = (curvature + curvature.T) / 2
     try:

@@ -1,4 +1,4 @@
-"""How good predictions of value are, for people to read; choices are made by `judgement`.
+"""How good predictions of value are, for people to read; decisions are made by `judgement`.
 
 Belongs here: measures over two arrays. Does not belong here: figures.
 """
@@ -42,8 +42,8 @@ def scores(realised: pa.Table, predicted: Mapping[str, np.ndarray]) -> dict[str,
 def gini(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Normalised Gini: the concentration of `actual` when sorted by `predicted`, over that when sorted by itself.
 
-    1 orders customers perfectly, 0 no better than chance. Rows with equal predictions share their places, so the order
-    of rows never shows. Actuals below 0 count as 0; 0 if nobody spent.
+    1 orders customers perfectly, 0 no better than chance. Rows with equal predictions share their ranks, so the order
+    of rows does not matter. Actuals below 0 count as 0; 0 if nobody spent.
     """
     actual = np.maximum(actual, 0.0)
     best = _concentration(actual, actual)
@@ -54,8 +54,8 @@ def _concentration(actual: np.ndarray, by: np.ndarray) -> float:
     """Gini coefficient of `actual` along the mean ranks of `by` (covariance form: 2 cov(y, rank) / (n mean(y)))."""
     if actual.size == 0 or actual.sum() == 0:
         return 0.0
-    _, places, counts = np.unique(by, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    _, group, counts = np.unique(by, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
     return float(2 * np.mean((actual - actual.mean()) * (ranks - ranks.mean())) / (actual.size * actual.mean()))
 
 
@@ -69,7 +69,7 @@ def deciles(actual: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.n
 def decile_error(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Sum over predicted deciles of |mean prediction - mean outcome|, as a share of the sum of the mean outcomes.
 
-    0.05: by how much predictions miss a decile is 5 % of all that was spent. 0 if nobody spent.
+    0.05 means that the misses of all deciles add up to 5 % of all that was spent. 0 if nobody spent.
     """
-    expected, found = deciles(actual, predicted)
-    return float(np.sum(np.abs(expected - found)) / found.sum()) if found.size and found.sum() > 0 else 0.0
+    expected, realised = deciles(actual, predicted)
+    return float(np.sum(np.abs(expected - realised)) / realised.sum()) if realised.size and realised.sum() > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The value model in force: a fit, the method it answers with, storage, and its application to a day.
+"""The value model in force: a fit, the method it predicts with, storage, and its application to a day.
 
 Belongs here: what is stored and served. Does not belong here: what a fit is made of (`blend`), which days it is fitted
 on and whether it is chosen (`training`).
@@ -23,39 +23,82 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BATCH_ROWS = 200_000
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)  # format 2 has other names for the backtest fit and the corrected member, and is read
 
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Expected value from a snapshot.
+    """A fitted model of customer value: expected orders and spend over a horizon, from a snapshot.
 
     Parameters
     ----------
-    final : fitted on all matured snapshots; it makes the predictions
-    twin : the same recipe fitted only on what had matured one horizon earlier. It has not seen the outcomes that
-        the final fit has, so it is what next week's challenger is measured against. None where history is too short.
-    method : what it answers with: BG/NBD alone, or the blend where that was surely better on the holdout (models of
-        versions before may answer by LightGBM alone)
+    horizon_days : int
+        Days over which value is counted.
+    annual_discount_rate : float
+        Share by which money loses value within a year, 0.10 for ten percent.
+    final : Fit
+        Fitted on all matured snapshots; it makes the predictions.
+    backtest_fit : Fit, optional
+        The same recipe fitted only on what had matured one horizon earlier. It has not seen the outcomes that `final`
+        has, so next week's challenger is compared with it. None where history is too short.
+    method : {"blend", "lightgbm", "bgnbd"}
+        Which of its methods predicts: BG/NBD alone, or the blend where that was significantly better on the holdout.
+        Only models of earlier versions predict by LightGBM alone.
+
+    Examples
+    --------
+    Two customers of the same age, of whom one fell silent, by parameters published for CDNOW (here in days):
+
+    >>> import pyarrow as pa
+    >>> from ml.value.blend import Fit
+    >>> from ml.value.closed_form import ClosedForm
+    >>> closed = ClosedForm((0.243, 30.9, 0.793, 2.426), (6.25, 3.74, 15.44))
+    >>> model = ValueModel(90, 0.10, Fit(90, closed), method="bgnbd")
+    >>> snapshot = pa.table(
+    ...     {"purchase_days": [4, 4], "recency_days": [5, 250], "tenure_days": [300, 300], "orders": [4, 4],
+    ...      "spend": [120.0, 120.0], "orders_90d": [1, 0], "spend_90d": [30.0, 0.0]}
+    ... )
+    >>> model.outputs(snapshot)["expected_spend"].round(1).tolist()
+    [22.2, 1.3]
     """
 
     horizon_days: int
     annual_discount_rate: float
     final: Fit
-    twin: Fit | None = None
+    backtest_fit: Fit | None = None
     method: Method = "blend"
 
     def outputs(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """p_alive, expected_orders, expected_spend and ltv of each row of a snapshot, each of shape (n,)."""
+        """Predict the four outputs of the family for each row of a snapshot.
+
+        Parameters
+        ----------
+        table : pa.Table
+            A snapshot with at least the columns of `inputs_of`.
+
+        Returns
+        -------
+        dict of str to np.ndarray
+            `p_alive` (0 to 1), `expected_orders`, `expected_spend` and `ltv` (currency), each of shape (n_rows,).
+        """
         out = self.final.predict(table, self.method)
         out["ltv"] = out["expected_spend"] * discount(self.horizon_days, self.annual_discount_rate)
         return out
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
-        """ltv, p_alive, expected_orders and expected_spend for each row of a frame with the snapshot's columns.
+        """Predict for a frame, as a served model does.
 
-        With a column `day`, windows that reach back before the business began are scaled up; without, they count as
-        they are.
+        Parameters
+        ----------
+        features : pd.DataFrame
+            Rows with the snapshot's columns. With a column `day`, windows that reach back before the business began
+            are scaled up; without it, they count as they are.
+
+        Returns
+        -------
+        pd.DataFrame
+            `ltv`, `p_alive`, `expected_orders` and `expected_spend`, with the index of `features`.
         """
         import pandas as pd
 
@@ -65,58 +108,108 @@ class ValueModel:
         return pd.DataFrame({name: out[name] for name in OUTPUTS}, index=features.index)
 
     def save(self, folder: Path) -> None:
+        """Write the model as JSON and LightGBM's text.
+
+        Parameters
+        ----------
+        folder : Path
+            An existing, empty folder.
+        """
         stored = {
             "format": FORMAT,
             "horizon_days": self.horizon_days,
             "annual_discount_rate": self.annual_discount_rate,
             "method": self.method,
             "final": self.final.save(folder, "final"),
-            "twin": self.twin.save(folder, "twin") if self.twin else None,
+            "backtest": self.backtest_fit.save(folder, "backtest") if self.backtest_fit else None,
         }
         (folder / "value_model.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote, also in an earlier version that differs in names alone.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the model was saved.
+
+        Returns
+        -------
+        ValueModel
+            A model that predicts the same.
 
         Raises
         ------
         ValueError
-            If it was written in another format.
+            If the model was written in another format.
         """
         stored = json.loads((folder / "value_model.json").read_text(encoding="utf-8"))
-        if stored.get("format") != FORMAT:
+        if stored.get("format") not in READABLE:
             raise ValueError(
                 "this value model was stored by another version of the software: train the value family again "
                 "for the weeks in question (weekly job), beginning with the first"
             )
         horizon = stored["horizon_days"]
+        backtest = "backtest" if "backtest" in stored else "twin"
         return cls(
             horizon_days=horizon,
             annual_discount_rate=stored["annual_discount_rate"],
             final=Fit.load(folder, "final", stored["final"], horizon),
-            twin=Fit.load(folder, "twin", stored["twin"], horizon) if stored["twin"] else None,
+            backtest_fit=Fit.load(folder, backtest, stored[backtest], horizon) if stored[backtest] else None,
             method=stored["method"],
         )
 
 
 def inputs_of(model: ValueModel | None) -> tuple[str, ...]:
-    """The snapshot's columns that `apply` looks at, besides customer and day."""
+    """List the snapshot's columns that `apply` reads, besides customer and day.
+
+    Parameters
+    ----------
+    model : ValueModel or None
+        The model in force; None for `baseline`.
+
+    Returns
+    -------
+    tuple of str
+        Column names.
+
+    Examples
+    --------
+    >>> inputs_of(None)
+    ('orders_90d', 'spend_90d', 'tenure_days')
+    """
     return BASELINE_INPUTS if model is None else tuple(model.final.inputs)
 
 
 def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, label: str) -> pa.Table:
-    """The value of each row of a snapshot, in batches so that memory does not grow with the customer base.
+    """Value each row of a snapshot, in batches so that memory does not grow with the customer base.
 
     Parameters
     ----------
-    features : a snapshot; any number of days
-    model : the model in force, or None for `baseline`. A model counts over its own horizon, whatever `spec` says by now
-    label : what the column `model` says
+    features : pa.Table
+        A snapshot, of any number of days.
+    model : ValueModel or None
+        The model in force, or None for `baseline`. A model counts over its own horizon, even if `spec` has another.
+    spec : ValueSpec
+        Settings of the family.
+    label : str
+        The value of the column `model`.
 
     Returns
     -------
-    customer_id, day and the other columns of `customer_value`, one row per row of `features` in its order.
+    pa.Table
+        `customer_id`, `day` and the other columns of `customer_value`: one row per row of `features`, in its order.
+
+    Examples
+    --------
+    >>> import datetime, pyarrow as pa
+    >>> features = pa.table(
+    ...     {"customer_id": ["a", "b"], "day": [datetime.date(2024, 3, 31)] * 2, "orders_90d": [3, 0],
+    ...      "spend_90d": [90.0, 0.0]}
+    ... )
+    >>> apply(features, None, ValueSpec(horizon_days=30), label="baseline")["expected_spend"].to_pylist()
+    [30.0, 0.0]
     """
     if model is None:
         return baseline(features, spec, label=label)
@@ -129,9 +222,9 @@ def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, labe
 
 
 def _outlook(features: pa.Table, model: ValueModel, warm_up_days: int) -> dict[str, pa.Array]:
-    """What the season of the model says of the days ahead of each row, and what one that it does not know could do."""
-    fit, (days, places) = model.final, np.unique(days_of(features), return_inverse=True)
+    """The columns of `Outlook` for each row, from the model's season."""
+    fit, (days, positions) = model.final, np.unique(days_of(features), return_inverse=True)
     risks = [fit.season.risk_on(day, fit.first_day, model.horizon_days, warm_up_days) for day in days.astype(object)]
-    ahead = fit.season.ahead(days, model.horizon_days)
-    found = [ahead, *(np.array([getattr(risk, name) for risk in risks], dtype=float) for name in ("low", "high"))]
-    return {name: pa.array(values[places]) for name, values in zip(vars(Outlook()), found, strict=True)}
+    ahead = fit.season.mean_ahead(days, model.horizon_days)
+    factors = [ahead, *(np.array([getattr(risk, name) for risk in risks], dtype=float) for name in ("low", "high"))]
+    return {name: pa.array(values[positions]) for name, values in zip(vars(Outlook()), factors, strict=True)}

@@ -1,4 +1,4 @@
-"""Why a week chose its value model, what its data could not tell, and whether value was right: codes, figures, words.
+"""Why a week chose its value model, what its data did not determine, and whether value was right: codes and words.
 
 Belongs here: the vocabularies. Does not belong here: when a code applies (see `training`, `closed_form`, `drift`).
 """
@@ -16,7 +16,7 @@ from ml.reasons import Reason, Vocabulary
 
 
 class ChoiceCode(StrEnum):
-    """Why a week chose what it chose, beside what all families may say (see `ml.choice.Code`)."""
+    """Why a week chose what it chose, in addition to the reasons of all families (see `ml.choice.Code`)."""
 
     NOBODY_HAS_BOUGHT = "nobody_has_bought"
     HISTORY_TOO_SHORT = "history_too_short"
@@ -37,7 +37,7 @@ class ChoiceCode(StrEnum):
 
 
 class Validation(StrEnum):
-    """How the predictions of the holdout were kept from seeing its answers."""
+    """How the predictions of the holdout were kept from seeing its outcomes."""
 
     TEMPORAL = "temporal holdout"
     BETWEEN = "customer split"
@@ -64,8 +64,8 @@ def _no_fair_contest() -> str:
 
 
 def _baseline_better(*, lost: float, lost_low: float, lost_high: float, **_: float) -> str:
-    said = format_gain(lost, lost_low, lost_high)
-    return f"back to spend as it was, which is better than the model in force by {said}"
+    gain = format_gain(lost, lost_low, lost_high)
+    return f"back to the persistence baseline, which is better than the model in force by {gain}"
 
 
 def _better_but(
@@ -74,30 +74,30 @@ def _better_but(
 ) -> str:  # fmt: skip
     what = {
         "order": "puts customers in a worse order", "sum": "is further off in sum",
-        "baseline": "is worse than spend as it was",
+        "baseline": "is worse than the persistence baseline",
     }[shortcoming]  # fmt: skip
-    better = f"{format_scores(metric, challenger, incumbent)}: better by {format_gain(gain, gain_low, gain_high)}"
-    return f"{better}, but it surely {what}"
+    gained = f"{format_scores(metric, challenger, incumbent)}: better by {format_gain(gain, gain_low, gain_high)}"
+    return f"{gained}, but it surely {what}"
 
 
 def _better_than_baseline(**_: float) -> str:
-    return "in place of spend as it was"
+    return "in place of the persistence baseline"
 
 
 def _not_better_than_baseline(**_: float) -> str:
-    return "not better than spend as it was"
+    return "not better than the persistence baseline"
 
 
 def _within_chance_of_baseline(**_: float) -> str:
-    return "not surely better than spend as it was"
+    return "not surely better than the persistence baseline"
 
 
 def _better_than_baseline_but(*, shortcoming: Shortcoming, **_: float) -> str:
-    return f"spend as it was is closer in {'the order of customers' if shortcoming == 'order' else 'the sum'}"
+    return f"the persistence baseline is closer in {'the order of customers' if shortcoming == 'order' else 'the sum'}"
 
 
 def _other_question_and_worse(**_: float) -> str:
-    return f"{_another_question()}, and spend as it was is better"
+    return f"{_another_question()}, and the persistence baseline is better"
 
 
 def _another_question(**_: float) -> str:
@@ -105,7 +105,7 @@ def _another_question(**_: float) -> str:
 
 
 def _unscored_and_worse(**_: float) -> str:
-    return "the incumbent cannot be scored, and this fit is worse than spend as it was"
+    return "the incumbent cannot be scored, and this fit is worse than the persistence baseline"
 
 
 def _first_outcomes(**_: float) -> str:
@@ -127,15 +127,15 @@ def _against_baseline(
         ),
         Validation.SHORTER: f"over {ahead} days, as no horizon of {horizon} days has closed yet",
     }[Validation(validation)]
-    side = f"deviance {score:.4g} against {baseline:.4g} for spend as it was"
+    side = f"deviance {score:.4g} against {baseline:.4g} for the persistence baseline"
     return f"{method}: {side}, a gain of {format_gain(gain, gain_low, gain_high)}, {how}"
 
 
-# ── what the data could not tell ──────────────────────────────────────────────────────────────────────────────────
+# ── what the data did not determine ───────────────────────────────────────────────────────────────────────────────
 
 
 class Note(StrEnum):
-    """What the data could not tell BG/NBD and Gamma-Gamma."""
+    """What the data did not determine in BG/NBD and Gamma-Gamma."""
 
     NOBODY_BOUGHT = "nobody_bought"
     NOBODY_BOUGHT_TWICE = "nobody_bought_twice"
@@ -178,21 +178,21 @@ CHOICE_WORDS: Vocabulary = vocabulary_of(
         ChoiceCode.ANOTHER_QUESTION: _another_question, ChoiceCode.UNSCORED_AND_WORSE: _unscored_and_worse,
         ChoiceCode.FIRST_OUTCOMES: _first_outcomes, ChoiceCode.INCUMBENT_UNSCORED: _incumbent_unscored,
         ChoiceCode.AGAINST_BASELINE: _against_baseline,
-        **{note: said.format for note, said in NOTES.items()},
+        **{note: text.format for note, text in NOTES.items()},
     }
 )  # fmt: skip
 
 
 def note_reason(note: str) -> Reason:
     """A note as a remark; one that was stored before notes had codes is its words."""
-    return Reason(note) if note in NOTES else Reason(text=note)
+    return Reason(note) if note in NOTES else Reason(sentence=note)
 
 
 # ── whether value was right ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class DriftCode(StrEnum):
-    """What became of the values of a past day."""
+    """How the values of a past day turned out."""
 
     OTHER_HORIZON = "other_horizon"
     TOO_FEW_CUSTOMERS = "too_few_customers"
@@ -222,8 +222,10 @@ def _nothing_expected() -> str:
 
 def _compared(*, ratio: float, low: float, high: float, customers: int, today: Today) -> str:
     word = "more" if ratio > 1 else "less"
-    said = f"{abs(ratio - 1):.1%} {word} came than was expected of {customers:,} customers ({low:.2f} to {high:.2f})"
-    return said + _TODAY[today]
+    sentence = (
+        f"{abs(ratio - 1):.1%} {word} came than was expected of {customers:,} customers ({low:.2f} to {high:.2f})"
+    )
+    return sentence + _TODAY[today]
 
 
 DRIFT_WORDS: Vocabulary = {

@@ -1,18 +1,17 @@
-"""The season: by how much customers buy more, or dearer, on some days of the year than on others.
+"""The season: how much more customers buy, or spend per order, on some days of the year than on others.
 
 An index per day of the year, 1 on average, for orders, for what an order is worth, and for events. It is learnt from
 what customers did after their first purchase, by day and age since then: a business that wins many customers in spring
 and loses half of them by summer has no season in this sense, though its revenue has. What is left after the ages is a
 weekly series; it is split into a trend, a part that returns every year, a part that does not, and noise, under several
-beliefs about how large each is, which the series itself weighs. A part that returns is only believed as far as the
-others do not explain it, so a business without a season keeps an index near 1.
+assumptions about the size of each, weighted by how well they explain the series. The returning part gets only what the
+others do not explain, so a business without a season keeps an index near 1.
 
-It takes an earlier year: until every day of the last 90 has been seen in one, the index is exactly 1, and the `Risk`
-says what a season could do to a sum.
+It needs an earlier year: until every one of the last 90 days has been seen in one, the index is exactly 1, and the
+`Risk` gives what a season could do to a sum.
 
 A fit learns in *ordinary days*: sums over a window are divided by the window's mean index, spans of time are measured
-by how much of an ordinary day's buying their days hold, and what is then expected is multiplied by the mean index of
-the days ahead.
+by the ordinary days' buying in them, and what is then expected is multiplied by the mean index of the days ahead.
 
 Belongs here: learning the index, taking it out of snapshots and outcomes, putting it back. Does not belong here: what
 is learnt in ordinary days (see `blend`).
@@ -41,21 +40,21 @@ Floats = NDArray[np.float64]
 Quantity = Literal["orders", "spend", "events"]
 State = Literal["learnt", "no_earlier_year"]
 
-SLOTS = 366  # days of a leap year; every day of a year has the same place in each
+SLOTS = 366  # days of a leap year; each day of the year has the same position in every year
 MONTH_BEGINS = np.cumsum([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 YEAR = 365
 WINDOW_DAYS = 90  # the longest window of a snapshot
 BAND_STARTS = (1, 8, 15, 29, 57, 92, 183, 366)  # days since the first purchase, as in season.sql
-LONGEST_YEARS = 6  # of history that is looked at
-ASSUMED_PEAK = 2.0  # what days that nobody has seen yet may bring, as a multiple of ordinary ones
-LEAST_WEEKLY = 5.0  # orders; a week with fewer says nothing of the season
+MAX_YEARS = 6  # of history that is read
+ASSUMED_PEAK = 2.0  # what days not seen yet may bring, as a multiple of ordinary ones
+MIN_WEEKLY = 5.0  # orders; a week with fewer is left out
 # The index is a multiple of this, so that its sums over days are exact: then it does not matter from which day on they
-# are taken, and a customer's answer is the same to the last digit whoever else, and whichever day, stands beside it.
+# are taken, and a customer's value is the same to the last digit whichever other rows and days are in the table.
 STEP = 2.0**-30
 
-# Beliefs about the weekly logarithms: standard deviations of the part that returns, its smoothness (in radians of the
-# year), and of the part that does not and fades within some weeks; noise relative to what neighbouring weeks show.
-# A strong part that passes is believed reluctantly: it takes a year that contradicts another one.
+# Assumptions about the weekly logarithms: standard deviations of the part that returns, its smoothness (in radians of
+# the year), and of the part that does not and fades within some weeks; noise relative to that between neighbouring
+# weeks. A strong passing part is penalised: it needs a year that contradicts another one.
 RETURNING, SMOOTHNESS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8), (0.5, 2.0)
 BY_MONTH = (0.0, 0.7)  # share of the part that returns which keeps to calendar months, as seasons of shops often do
 PASSING, PASSING_WEEKS, RELUCTANCE = (0.0, 0.03, 0.08, 0.2, 0.4, 0.8), 8.0, 100.0
@@ -74,12 +73,12 @@ WINDOWS: Mapping[str, tuple[Quantity, int, int]] = {
 
 @dataclass(frozen=True)
 class Risk:
-    """What a season that is not known could do to a sum of values.
+    """What an unknown season could do to a sum of values.
 
     Parameters
     ----------
-    low, high : what may come, as multiples of what is expected; both 1 where the season is known
-    unseen_share : of the days ahead, that have no like in the history; for these `ASSUMED_PEAK` is assumed
+    low, high : possible sums, as multiples of what is expected; both 1 where the season is known
+    unseen_share : share of the days ahead that no earlier year shows; for these `ASSUMED_PEAK` is assumed
     """
 
     low: float = 1.0
@@ -88,7 +87,7 @@ class Risk:
 
     @classmethod
     def of_history(cls, history_days: int, horizon_days: int, low: float = 1.0, high: float = 1.0) -> Self:
-        """From how long a business has been there, and the extremes that it has seen (relative to the last days)."""
+        """From the length of a business's history and its extremes (relative to the last days)."""
         seen = max(0, min(horizon_days, history_days - (YEAR - horizon_days)))
         unseen = 1 - seen / horizon_days
         assumed = 1 + (ASSUMED_PEAK - 1) * unseen
@@ -103,7 +102,7 @@ class Season:
     ----------
     state : `learnt`, or `no_earlier_year`: then every index is exactly 1
     orders, worth, events : index of each of the `SLOTS` days of a year, 1 on average; empty where it is 1 throughout.
-        `worth` is that of what an order brings
+        `worth` is the index of spend per order
     history_days : of business up to the day that it was learnt for
     years : how often the rarest day of the year had been seen by then
     returning : share of the variance of the weekly logarithms, beside their trend, that the index explains
@@ -123,12 +122,12 @@ class Season:
 
     @classmethod
     def learn(cls, facts: CustomerHistory, as_of: date, *, horizon_days: int, warm_up_days: int) -> Self:
-        """Read the season from what customers had done by the end of `as_of`; nothing later is looked at.
+        """Learn the season from what customers had done by the end of `as_of`; nothing later is read.
 
         Parameters
         ----------
         facts : of any length
-        warm_up_days : the first days of a business, which say nothing of its season
+        warm_up_days : the first days of a business, which are left out
         """
         rows = facts.engine.query(sql_of("ml.value", "season"), {"as_of": as_of}, customer_days=facts.customer_days)
         if not rows.num_rows:
@@ -142,7 +141,7 @@ class Season:
             return cls(history_days=history, risk=risk, extremes=(low, high))
         from_week = warm_up_days // 7
         orders, returning = weeks.index(series, from_week)
-        worth, _ = weeks.index(weeks.worth(), from_week)
+        worth, _ = weeks.index(weeks.spend_per_order(), from_week)
         events, _ = weeks.index(weeks.rate("events"), from_week)
         years = (history - warm_up_days) // YEAR
         return cls("learnt", orders, worth, events, history, years, returning, Risk(), (low, high))
@@ -160,15 +159,15 @@ class Season:
             return np.asarray(values) if values else np.ones(SLOTS)
 
         orders = full(self.orders)
-        found = {"orders": orders, "events": full(self.events), "spend": orders * full(self.worth)}
-        return {name: np.maximum(np.round(values / STEP), 1.0) * STEP for name, values in found.items()}
+        indices = {"orders": orders, "events": full(self.events), "spend": orders * full(self.worth)}
+        return {name: np.maximum(np.round(values / STEP), 1.0) * STEP for name, values in indices.items()}
 
     def index(self, quantity: Quantity) -> Floats:
         """The index of each of the `SLOTS` days of a year."""
         return self._indices[quantity]
 
     def risk_on(self, day: date, first_day: date | None, horizon_days: int, warm_up_days: int = 0) -> Risk:
-        """The risk of a sum of `day`, which may lie after the day that the season was learnt for."""
+        """The risk of a sum on `day`, which may lie after the day that the season was learnt for."""
         if self.state == "learnt":
             return Risk()
         if first_day is None:  # of a model from before there was a season
@@ -181,7 +180,7 @@ class Season:
         days = np.arange(first, last + 1)
         return np.concatenate([[0.0], np.cumsum(self._indices[quantity][slots(days)])])
 
-    def ahead(self, days: np.ndarray, horizon_days: int, quantity: Quantity = "spend") -> Floats:
+    def mean_ahead(self, days: np.ndarray, horizon_days: int, quantity: Quantity = "spend") -> Floats:
         """The mean index of the `horizon_days` days after each of `days` (datetime64[D], shape (n,))."""
         return self._mean(days, -horizon_days, horizon_days, quantity)
 
@@ -189,11 +188,11 @@ class Season:
         """The mean index of the `window` days that end `age` days before the end of each of `days`."""
         if not len(days) or self.is_flat:
             return np.ones(len(days))
-        different, place = np.unique(days, return_inverse=True)
-        first = different[0] - age - window + 1
-        sums = self._sums(quantity, first, different[-1] - age)
-        end = (different - age - first).astype(int) + 1
-        return np.asarray(((sums[end] - sums[end - window]) / window)[place])
+        distinct, position = np.unique(days, return_inverse=True)
+        first = distinct[0] - age - window + 1
+        sums = self._sums(quantity, first, distinct[-1] - age)
+        end = (distinct - age - first).astype(int) + 1
+        return np.asarray(((sums[end] - sums[end - window]) / window)[position])
 
     # ── ordinary days ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,23 +204,23 @@ class Season:
         if self.is_flat or "day" not in table.column_names or not table.num_rows:
             return table
         days = days_of(table)
-        given = set(table.column_names)
-        found: dict[str, Floats] = {}
+        names = set(table.column_names)
+        columns: dict[str, Floats] = {}
         for name, (quantity, age, window) in WINDOWS.items():
-            if name in given:
-                found[name] = numbers(table[name]) / self._mean(days, age, window, quantity)
-        if "average_order_90d" in given:
-            dearer = self._mean(days, 0, WINDOW_DAYS, "spend") / self._mean(days, 0, WINDOW_DAYS, "orders")
-            found["average_order_90d"] = numbers(table["average_order_90d"]) / dearer
-        if {"tenure_days", "recency_days"} <= given:
-            found |= self._spans(table, days, given)
-        for name, values in found.items():
+            if name in names:
+                columns[name] = numbers(table[name]) / self._mean(days, age, window, quantity)
+        if "average_order_90d" in names:
+            per_order = self._mean(days, 0, WINDOW_DAYS, "spend") / self._mean(days, 0, WINDOW_DAYS, "orders")
+            columns["average_order_90d"] = numbers(table["average_order_90d"]) / per_order
+        if {"tenure_days", "recency_days"} <= names:
+            columns |= self._spans(table, days, names)
+        for name, values in columns.items():
             column = pa.array(values, pa.float64(), mask=~np.isfinite(values))
             table = table.set_column(table.column_names.index(name), name, column)
         return table
 
-    def _spans(self, table: pa.Table, days: np.ndarray, given: set[str]) -> dict[str, Floats]:
-        """Spans of time in ordinary days, and money that came over a customer's whole life."""
+    def _spans(self, table: pa.Table, days: np.ndarray, names: set[str]) -> dict[str, Floats]:
+        """Spans of time in ordinary days, and spend over a customer's whole life."""
         tenure, recency = numbers(table["tenure_days"]), numbers(table["recency_days"])
         has = np.isfinite(tenure) & np.isfinite(recency)
         since, silence = (np.where(has, v, 0).astype(int).astype("timedelta64[D]") for v in (tenure, recency))
@@ -229,27 +228,29 @@ class Season:
         begin = first.min()
         orders, spend = (self._sums(name, begin, days.max()) for name in ("orders", "spend"))
 
-        def at(sums: Floats, day: np.ndarray, more: int = 0) -> Floats:
-            return np.asarray(sums[(day - begin).astype(int) + more])
+        def before(sums: Floats, day: np.ndarray) -> Floats:
+            return np.asarray(sums[(day - begin).astype(int)])
 
-        # Sums are at the beginning of days: from a day's end to another's, both one later.
-        found = {
-            "tenure_days": np.where(has, at(orders, days, 1) - at(orders, first, 1), np.nan),
-            "recency_days": np.where(has, at(orders, days, 1) - at(orders, last, 1), np.nan),
+        def by_end(sums: Floats, day: np.ndarray) -> Floats:
+            return np.asarray(sums[(day - begin).astype(int) + 1])
+
+        columns = {
+            "tenure_days": np.where(has, by_end(orders, days) - by_end(orders, first), np.nan),
+            "recency_days": np.where(has, by_end(orders, days) - by_end(orders, last), np.nan),
         }
-        if {"mean_gap_days", "purchase_days"} <= given:
+        if {"mean_gap_days", "purchase_days"} <= names:
             gaps = numbers(table["purchase_days"]) - 1
             with np.errstate(divide="ignore", invalid="ignore"):
-                found["mean_gap_days"] = np.where(
-                    gaps > 0, (found["tenure_days"] - found["recency_days"]) / gaps, np.nan
+                columns["mean_gap_days"] = np.where(
+                    gaps > 0, (columns["tenure_days"] - columns["recency_days"]) / gaps, np.nan
                 )
-        if "spend" in given:
-            dearer = (at(spend, last, 1) - at(spend, first)) / (at(orders, last, 1) - at(orders, first))
-            found["spend"] = numbers(table["spend"]) / np.where(has, dearer, 1.0)
-        if "first_day_spend" in given:
-            dearer = (at(spend, first, 1) - at(spend, first)) / (at(orders, first, 1) - at(orders, first))
-            found["first_day_spend"] = numbers(table["first_day_spend"]) / np.where(has, dearer, 1.0)
-        return found
+        if "spend" in names:
+            per_order = (by_end(spend, last) - before(spend, first)) / (by_end(orders, last) - before(orders, first))
+            columns["spend"] = numbers(table["spend"]) / np.where(has, per_order, 1.0)
+        if "first_day_spend" in names:
+            per_order = (by_end(spend, first) - before(spend, first)) / (by_end(orders, first) - before(orders, first))
+            columns["first_day_spend"] = numbers(table["first_day_spend"]) / np.where(has, per_order, 1.0)
+        return columns
 
     def ordinary_outcomes(self, outcomes: pa.Table, horizon_days: int) -> pa.Table:
         """Spend and orders after each row's day as they would be if every day were an ordinary one."""
@@ -257,18 +258,19 @@ class Season:
             return outcomes
         days = days_of(outcomes)
         for name in ("spend", "orders"):
-            values = numbers(outcomes[name]) / self.ahead(days, horizon_days, name)
+            values = numbers(outcomes[name]) / self.mean_ahead(days, horizon_days, name)
             outcomes = outcomes.set_column(outcomes.column_names.index(name), name, pa.array(values))
         return outcomes
 
     # ── storing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def stored(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
         return asdict(self)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> Self:
-        """From what `stored` gave, after JSON has made lists of its tuples; None is of a model that knew no season."""
+        """Read what `stored` returned, after JSON has made lists of its tuples; None is of a model without a season."""
         if stored is None:
             return cls()
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
@@ -286,7 +288,7 @@ def days_of(table: pa.Table) -> np.ndarray:
 
 
 def slots(days: np.ndarray) -> NDArray[np.int64]:
-    """Where each day stands in a leap year, 0 to 365; February 29 is passed over in other years."""
+    """The position of each day in a leap year, 0 to 365; February 29 is skipped in other years."""
     months = days.astype("datetime64[M]")
     month = months.astype(int) % 12
     return np.asarray(MONTH_BEGINS[month] + (days - months.astype("datetime64[D]")).astype(int))
@@ -315,28 +317,28 @@ class _Weeks:
         last = np.datetime64(as_of, "D")
         day, band = days_of(rows), numbers(rows["band"]).astype(int)
         history = int((last - day.min()).astype(int)) + 1
-        at = (day - day.min()).astype(int)
+        day_number = (day - day.min()).astype(int)
         bands = len(BAND_STARTS)
-        entries = np.bincount(at[band == 0], numbers(rows["customers"])[band == 0], minlength=history)
+        entries = np.bincount(day_number[band == 0], numbers(rows["customers"])[band == 0], minlength=history)
         known = np.concatenate([[0.0], np.cumsum(entries)])  # customers whose first day lies before each day
         ages = (*BAND_STARTS, history + 1)
-        here = np.arange(history)
+        numbered = np.arange(history)
         daily = {
             "exposure": np.stack(
                 [
-                    known[np.maximum(here - ages[b] + 1, 0)] - known[np.maximum(here - ages[b + 1] + 1, 0)]
+                    known[np.maximum(numbered - ages[b] + 1, 0)] - known[np.maximum(numbered - ages[b + 1] + 1, 0)]
                     for b in range(bands)
                 ],
                 axis=1,
             )
         }
-        cell = at * bands + band - 1
+        cell = day_number * bands + band - 1
         later = band > 0
         for name in ("orders", "spend", "events"):
             daily[name] = np.bincount(cell[later], numbers(rows[name])[later], minlength=history * bands).reshape(
                 history, bands
             )
-        weeks = min(history // 7, LONGEST_YEARS * 53)
+        weeks = min(history // 7, MAX_YEARS * 53)
         weekly = {
             name: values[history - 7 * weeks :].reshape(weeks, 7, bands).sum(axis=1) for name, values in daily.items()
         }
@@ -344,10 +346,10 @@ class _Weeks:
         return cls(**weekly, ends=ends, history_days=history)
 
     def rate(self, name: Literal["orders", "events"]) -> Floats:
-        """(weeks,): what customers did in each week, relative to what their ages let expect; NaN where too few did.
+        """Activity of each week relative to what the customers' ages predict, shape (weeks,); NaN where it is too low.
 
-        Activity is taken never to rise with age. Where the data begin in the middle of a business's life, its best
-        customers are seen first; that would else pass for customers who do more as they age, in times that get worse.
+        Activity is assumed never to rise with age. Where the data begin in the middle of a business's life, its best
+        customers are seen first; otherwise that would look like customers who do more as they age, in worsening times.
         """
         from scipy.optimize import isotonic_regression
 
@@ -363,13 +365,13 @@ class _Weeks:
                 if len(ratio):
                     by_age[seen] = isotonic_regression(ratio, weights=weight[seen], increasing=False).x
                 by_week = np.nan_to_num(total / (self.exposure @ by_age))
-        return np.where(total >= LEAST_WEEKLY, by_week, np.nan)
+        return np.where(total >= MIN_WEEKLY, by_week, np.nan)
 
-    def worth(self) -> Floats:
-        """(weeks,): what an order brought in each week; NaN where there were too few."""
+    def spend_per_order(self) -> Floats:
+        """Spend per order in each week, shape (weeks,); NaN where there were too few orders."""
         orders, spend = self.orders.sum(axis=1), self.spend.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where((orders >= LEAST_WEEKLY) & (spend > 0), spend / orders, np.nan)
+            return np.where((orders >= MIN_WEEKLY) & (spend > 0), spend / orders, np.nan)
 
     def index(self, series: Floats, from_week: int) -> tuple[tuple[float, ...], float]:
         """The index of each day of the year, and the share of the variance that it explains; empty where it is 1."""
@@ -385,7 +387,7 @@ class _Weeks:
 def _returning(y: Floats, middles: np.ndarray, weight: Floats) -> tuple[Floats, float]:
     """The part of a weekly series that returns every year, for each of the `SLOTS` days.
 
-    A Gaussian process under each of the beliefs above; their answers are averaged by how well they explain the series.
+    A Gaussian process under each of the assumptions above, averaged by how well they explain the series.
 
     Parameters
     ----------
@@ -395,38 +397,38 @@ def _returning(y: Floats, middles: np.ndarray, weight: Floats) -> tuple[Floats, 
     from scipy.linalg import cho_factor, cho_solve
 
     level = y - y.mean()
-    # A week stands for the mean of its seven days, wherever in it a season begins.
+    # A week is the mean of its seven days, wherever in it a season begins.
     share = np.zeros((len(y), SLOTS))
-    for away in range(-3, 4):
-        np.add.at(share, (np.arange(len(y)), slots(middles + away)), 1 / 7)
+    for offset in range(-3, 4):
+        np.add.at(share, (np.arange(len(y)), slots(middles + offset)), 1 / 7)
     years = (middles - middles[0]).astype(float) / 365.25
-    apart = np.abs(years[:, None] - years[None, :])
-    trend = LEVEL_SD**2 + SLOPE_SD**2 * np.outer(years, years) + TREND_SD**2 * np.exp(-((apart / TREND_YEARS) ** 2) / 2)
-    passing = np.exp(-apart * (365.25 / 7) / PASSING_WEEKS)
+    lag = np.abs(years[:, None] - years[None, :])
+    trend = LEVEL_SD**2 + SLOPE_SD**2 * np.outer(years, years) + TREND_SD**2 * np.exp(-((lag / TREND_YEARS) ** 2) / 2)
+    passing = np.exp(-lag * (365.25 / 7) / PASSING_WEEKS)
     day = 2 * np.pi * np.arange(SLOTS) / SLOTS
     chord = 2 * np.abs(np.sin((day[:, None] - day[None, :]) / 2))
     month = np.searchsorted(MONTH_BEGINS, np.arange(SLOTS), side="right")
     same_month = (month[:, None] == month[None, :]).astype(float)
     shapes = [(1 - part) * np.exp(-chord / s) + part * same_month for s in SMOOTHNESS for part in BY_MONTH]
-    towards = [shape @ share.T for shape in shapes]
-    within = [share @ one for one in towards]
+    day_by_week = [shape @ share.T for shape in shapes]
+    week_by_week = [share @ covariance for covariance in day_by_week]
     scatter = np.diag(weight.mean() / weight)
     steps = np.abs(np.diff(y))
-    usual = max(float(np.median(steps)) / 0.954, 1e-3)  # the median of |a − b| of two normal draws is .954 SD
-    evidence, answers = [], []
+    noise_sd = max(float(np.median(steps)) / 0.954, 1e-3)  # the median of |a − b| of two normal draws is .954 SD
+    evidence, estimates = [], []
     for tau, shape, brief, noise in product(RETURNING, range(len(shapes)), PASSING, NOISE):
         if tau == 0 and shape:
-            continue  # a part that is not there has no shape
-        cover = trend + tau**2 * within[shape] + brief**2 * passing + (noise * usual) ** 2 * scatter
-        factor = cho_factor(cover, lower=True, overwrite_a=True, check_finite=False)
+            continue  # without a returning part its shape does not matter
+        covariance = trend + tau**2 * week_by_week[shape] + brief**2 * passing + (noise * noise_sd) ** 2 * scatter
+        factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         solved = cho_solve(factor, level, check_finite=False)
         evidence.append(-0.5 * level @ solved - np.log(np.diag(factor[0])).sum() - RELUCTANCE * brief)
-        answers.append(tau**2 * (towards[shape] @ solved))
+        estimates.append(tau**2 * (day_by_week[shape] @ solved))
     weights = np.exp(np.array(evidence) - max(evidence))
-    found = weights @ np.array(answers) / weights.sum()
-    found = found - found.mean()
-    left = float(np.var(np.diff(y - share @ found)))
-    return found, float(np.clip(1 - left / max(float(np.var(np.diff(y))), 1e-12), 0.0, 1.0))
+    season = weights @ np.array(estimates) / weights.sum()
+    season = season - season.mean()
+    unexplained = float(np.var(np.diff(y - share @ season)))
+    return season, float(np.clip(1 - unexplained / max(float(np.var(np.diff(y))), 1e-12), 0.0, 1.0))
 
 
 def _extremes(series: Floats, horizon_days: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
--- Per day and age of the customer since the first purchase: entries (first purchase days), then what came on later days.
+-- Per day and age of the customer since the first purchase: entries (first purchase days), then activity on later days.
 WITH first_days AS (
     SELECT customer_id, MIN(day) AS first_day FROM customer_days WHERE orders > 0 AND day <= $as_of GROUP BY customer_id
 ),

@@ -1,6 +1,6 @@
-"""Settings of the value family, and what it answers without a model.
+"""Settings of the value family, and its values without a model.
 
-Belongs here: the horizon, the discount, and "spend stays as it was". Does not belong here: anything fitted.
+Belongs here: the horizon, the discount, and the persistence baseline. Does not belong here: anything fitted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ml.value.basis import Outlook
 from ml.value.season import Risk, days_of
 
 BASELINE_WINDOW_DAYS = 90
-SHORTEST = 14  # days ahead over which BG/NBD is scored before the first horizon has closed
+MIN_SCORED_DAYS = 14  # over which BG/NBD is scored before the first horizon has closed
 BASELINE_INPUTS = ("orders_90d", "spend_90d", "tenure_days")  # of one row alone; see `full_windows` for the others
 OUTPUTS = ("ltv", "p_alive", "expected_orders", "expected_spend")
 
@@ -28,16 +28,30 @@ class ValueSpec:
 
     Parameters
     ----------
-    horizon_days : the days ahead over which value is counted
-    annual_discount_rate : money at the end of a year is worth 1 / (1 + rate) of today's
-    snapshots, snapshot_step_days : how many matured snapshots are learnt from, and the days between them
-    min_customers : below so many customers in the training snapshots nothing is learnt
-    max_rows : cap on the rows of a fit; above it a seeded sample of customers is taken
-    margin : share by which a challenger's deviance must be lower than what is in force, beside an interval of the gain
-        that excludes 0
-    seed : of the sample and the trees
-    warm_up_days : history before the first snapshot that is learnt from. Windows that reach back before the business
-        began are scaled up, so it may be shorter than the longest of them (90 days)
+    horizon_days : int
+        Days ahead over which value is counted.
+    annual_discount_rate : float
+        Money at the end of a year is worth 1 / (1 + rate) of today's.
+    snapshots, snapshot_step_days : int
+        Number of matured snapshots to learn from, and the days between them.
+    min_customers : int
+        Customers in the training snapshots below which nothing is learnt.
+    max_rows : int
+        Cap on the rows of a fit; above it a seeded sample of customers is taken.
+    margin : float
+        Share by which a challenger's deviance must be lower than that of the model in force, in addition to an interval
+        of the gain that excludes 0.
+    seed : int
+        Of the sample and the trees.
+    warm_up_days : int
+        Days of history before the first snapshot to learn from. Windows that reach back before the business began are
+        scaled up, so it may be shorter than the longest of them (90 days).
+
+    Examples
+    --------
+    >>> spec = ValueSpec(horizon_days=180)
+    >>> spec.fits_after_days, spec.learns_outcomes_after_days
+    (45, 210)
     """
 
     horizon_days: int = 90
@@ -63,20 +77,20 @@ class ValueSpec:
 
     @property
     def learns_outcomes_after_days(self) -> int:
-        """Days of history with which the first horizon has closed, so that outcomes can be learnt from."""
+        """Days of history after which the first horizon has closed, so that outcomes can be learnt from."""
         return self.warm_up_days + self.horizon_days
 
     @property
     def fits_after_days(self) -> int:
-        """Days of history with which BG/NBD can be fitted and scored: two thirds to learn from, one to judge by."""
-        days = 3 * SHORTEST
+        """Days of history after which BG/NBD can be fitted and scored: two thirds to learn from, one to judge by."""
+        days = 3 * MIN_SCORED_DAYS
         while days - min(self.horizon_days, (days + 1) // 3) < self.warm_up_days:
             days += 1
         return min(days, self.learns_outcomes_after_days)
 
 
 def discount(horizon_days: int, annual_rate: float) -> float:
-    """The factor that turns spend over the horizon into today's money, as if all of it came at mid-horizon."""
+    """The factor that turns spend over the horizon into today's money, as if all of it were spent at mid-horizon."""
     return float((1 + annual_rate) ** (-horizon_days / 2 / 365))
 
 
@@ -88,7 +102,7 @@ def value_table(
     label: str,
     outlook: Mapping[str, pa.Array],
 ) -> pa.Table:
-    """Put the four outputs beside the customers and days of `features`: the columns of `customer_value` and `day`."""
+    """Make the rows of `customer_value`, with `day`, from the customers and days of `features` and the outputs."""
     rows = features.num_rows
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"customer_id": features["customer_id"], "day": features["day"]}
     columns |= {name: pa.array(outputs[name], pa.float64()) for name in OUTPUTS}
@@ -100,7 +114,7 @@ def value_table(
     return pa.table(columns).cast(pa.schema(types))
 
 
-def as_it_was(features: pa.Table, horizon_days: int, annual_discount_rate: float) -> dict[str, np.ndarray]:
+def persistence(features: pa.Table, horizon_days: int, annual_discount_rate: float) -> dict[str, np.ndarray]:
     """The four outputs of `baseline`, each an array with one number per row."""
     share = horizon_days / BASELINE_WINDOW_DAYS
     orders, spend = (np.nan_to_num(numbers(features[name])) for name in ("orders_90d", "spend_90d"))
@@ -117,10 +131,10 @@ def as_it_was(features: pa.Table, horizon_days: int, annual_discount_rate: float
 def full_windows(features: pa.Table, orders: np.ndarray, spend: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The last 90 days' orders and spend of each row, as if every buyer had been one for all of them.
 
-    A customer who first bought `tenure_days` ago, fewer than 90, has been watched for so many days. The first purchase
-    is what made it a customer, and no sign of its rhythm: only what came after it counts, and the days that are lacking
-    are filled with what all such customers of the same day's snapshot brought per day since theirs. Customers of 90
-    days and more keep their sums.
+    A customer who first bought `tenure_days` ago, fewer than 90, has been observed for so many days. The first purchase
+    made it a customer, and is no sign of its rhythm: only what it bought afterwards counts, and the missing days are
+    filled with what all such customers of the same day's snapshot bought per day since their first purchase. Customers
+    of 90 days and more keep their sums.
 
     Parameters
     ----------
@@ -132,42 +146,55 @@ def full_windows(features: pa.Table, orders: np.ndarray, spend: np.ndarray) -> t
         return orders, spend
     tenure = numbers(features["tenure_days"])
     is_young = tenure < BASELINE_WINDOW_DAYS  # not of those who never bought: their tenure is missing
-    place = np.zeros(len(orders), dtype=np.int64)
+    day = np.zeros(len(orders), dtype=np.int64)
     if "day" in features.column_names:
-        place = np.unique(days_of(features), return_inverse=True)[1]
-    watched = np.bincount(place, np.where(is_young, tenure, 0.0))
-    # On a day on which nobody is young, or all first bought, nothing says anything of a rhythm.
-    is_short = is_young & (watched > 0)[place]
-    lacking = BASELINE_WINDOW_DAYS - tenure
+        day = np.unique(days_of(features), return_inverse=True)[1]
+    observed_days = np.bincount(day, np.where(is_young, tenure, 0.0))
+    # On a day on which nobody is young, or all first bought, there is no rhythm to fill with.
+    is_short = is_young & (observed_days > 0)[day]
+    missing_days = BASELINE_WINDOW_DAYS - tenure
     first = np.nan_to_num(numbers(features["first_day_spend"]))
     filled = []
-    for sums, begun in ((orders, np.ones(len(orders))), (spend, first)):
-        later = sums - begun
-        a_day = np.maximum(np.bincount(place, np.where(is_short, later, 0.0)), 0.0) / np.maximum(watched, 1.0)
-        filled.append(np.where(is_short, np.maximum(later, 0.0) + lacking * a_day[place], sums))
+    for sums, on_first_day in ((orders, np.ones(len(orders))), (spend, first)):
+        later = sums - on_first_day
+        per_day = np.maximum(np.bincount(day, np.where(is_short, later, 0.0)), 0.0) / np.maximum(observed_days, 1.0)
+        filled.append(np.where(is_short, np.maximum(later, 0.0) + missing_days * per_day[day], sums))
     return filled[0], filled[1]
 
 
 def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") -> pa.Table:
-    """Spend stays as it was: the last 90 days' orders and net revenue, scaled to the horizon, never below 0.
+    """Value by persistence: the last 90 days' orders and net revenue, scaled to the horizon, never below 0.
 
-    Of customers who have bought for less than 90 days the lacking days are filled in (`full_windows`); so a business
-    that is itself that young is not taken for a dying one.
-
-    `p_alive` is a crude indicator here and no probability: 1 if there was any order in the last 90 days, else 0.
+    For customers who first bought less than 90 days ago the missing days are filled in (see `full_windows`), so that a
+    young business is not taken for a dying one. `p_alive` is a crude indicator here and no probability: 1 if there was
+    any order in the last 90 days, else 0.
 
     Parameters
     ----------
-    features : customer_id, day, orders_90d, spend_90d; tenure_days and first_day_spend where they are known
-    label : what the column `model` says
+    features : pa.Table
+        `customer_id`, `day`, `orders_90d` and `spend_90d` (currency); `tenure_days` and `first_day_spend` where known.
+    spec : ValueSpec
+        Horizon and discount.
+    label : str
+        The value of the column `model`.
 
     Returns
     -------
-    customer_id, day and the other columns of `customer_value`, one row per row of `features` in its order.
+    pa.Table
+        `customer_id`, `day` and the other columns of `customer_value`: one row per row of `features`, in its order.
+
+    Examples
+    --------
+    >>> import datetime, pyarrow as pa
+    >>> features = pa.table(
+    ...     {"customer_id": ["a", "b"], "day": [datetime.date(2024, 3, 31)] * 2, "orders_90d": [3, 0],
+    ...      "spend_90d": [90.0, 0.0]}
+    ... )
+    >>> value = baseline(features, ValueSpec(horizon_days=30))
+    >>> value.select(["customer_id", "expected_spend", "p_alive"]).to_pylist()
+    [{'customer_id': 'a', 'expected_spend': 30.0, 'p_alive': 1.0}, {'customer_id': 'b', ... 'p_alive': 0.0}]
     """
-    outputs = as_it_was(features, spec.horizon_days, spec.annual_discount_rate)
-    risk = Risk.of_history(
-        0, spec.horizon_days
-    )  # without a model nothing is known of a season, however old the business
+    outputs = persistence(features, spec.horizon_days, spec.annual_discount_rate)
+    risk = Risk.of_history(0, spec.horizon_days)  # without a model no season is known, however old the business
     outlook = Outlook(1.0, risk.low, risk.high).columns(features.num_rows)
     return value_table(features, outputs, horizon_days=spec.horizon_days, label=label, outlook=outlook)

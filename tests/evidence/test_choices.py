@@ -51,7 +51,7 @@ def printed(family: str, seed: int, result: Steadiness) -> Steadiness:
 @pytest.mark.parametrize("has_incumbent", [False, True])
 @pytest.mark.parametrize("season", [0.0, 1.0])
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_three_customers_turn_no_decision_about_value(seed: int, season: float, has_incumbent: bool) -> None:
+def test_three_customers_reverse_no_decision_about_value(seed: int, season: float, has_incumbent: bool) -> None:
     week = ValueWeek.of(business(seed, season), AS_OF, ValueSpec())
     squares = week.by_squared_error(has_incumbent=has_incumbent)
     printed("value by squared error", seed, steadiness(squares, week.spend, weeks=WEEKS, seed=seed))
@@ -60,7 +60,7 @@ def test_three_customers_turn_no_decision_about_value(seed: int, season: float, 
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_three_customers_turn_no_decision_about_stages(seed: int) -> None:
+def test_three_customers_reverse_no_decision_about_stages(seed: int) -> None:
     facts, spec, before = business(seed, 0.0), LifecycleSpec(), AS_OF - timedelta(days=56)
     first = train_lifecycle(facts.until(before), before, spec, None, value_model=None, value_spec=ValueSpec()).model
     assert isinstance(first, LifecycleModel)
@@ -72,7 +72,7 @@ def test_three_customers_turn_no_decision_about_stages(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_three_customers_turn_no_decision_about_layers_and_transitions(seed: int) -> None:
+def test_three_customers_reverse_no_decision_about_layers_and_transitions(seed: int) -> None:
     facts, models = business(seed, 0.0), without_models()
     layers = LayerWeek.of(facts, AS_OF, models)
     assert (
@@ -89,7 +89,7 @@ def test_three_customers_turn_no_decision_about_layers_and_transitions(seed: int
 @pytest.mark.parametrize("moved", [0.1, 1.0])
 @pytest.mark.parametrize("effect", [0.0, 20.0])
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_three_customers_turn_no_decision_about_effects(seed: int, effect: float, moved: float) -> None:
+def test_three_customers_reverse_no_decision_about_effects(seed: int, effect: float, moved: float) -> None:
     week = ActionWeek.of(CUSTOMERS, seed=seed, effect=effect, moved=moved)
     result = steadiness(week.decision, week.spend, weeks=WEEKS, seed=seed)
     assert printed("effects", seed, result).share >= MIN_STEADY_SHARE
@@ -102,13 +102,13 @@ def test_400_shoppers_beside_one_giant_get_the_method_that_is_best_for_them(seed
     training = train(facts, as_of, ValueSpec(horizon_days=60, snapshots=3), None)
     model, holdout = training.model, date.fromisoformat(training.params["holdout_day"])
     assert isinstance(model, ValueModel)
-    assert model.twin is not None
+    assert model.backtest_fit is not None
     snapshot = facts.until(holdout).snapshot_of(holdout)
     spend = facts.outcomes(facts.known([holdout]), 60, until=as_of)["spend"].to_numpy()
     shoppers = np.array(snapshot["customer_id"].to_pylist()) != "c00400"
     errors = {
         method: float(np.sqrt(np.mean((spend - predicted["expected_spend"])[shoppers] ** 2)))
-        for method, predicted in model.twin.candidates(snapshot).items()
+        for method, predicted in model.backtest_fit.candidates(snapshot).items()
     }
     print(f"draw {seed}: {model.method}, {errors}")
     assert training.decision == "challenger"

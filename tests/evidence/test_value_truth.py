@@ -39,7 +39,7 @@ def test_value_is_calibrated_by_decile_where_the_truth_is_known(preset: str) -> 
     assert isinstance(training.model, ValueModel)
     assert training.decision == "challenger"
     snapshot = facts.until(as_of).snapshot_of(as_of)
-    beside = engine.query(
+    rows = engine.query(
         """
         SELECT snapshot.customer_id AS customer_id, COALESCE(truth.expected_spend, 0.0) AS spend
         FROM snapshot LEFT JOIN truth ON truth.customer_id = snapshot.customer_id ORDER BY snapshot.customer_id
@@ -47,11 +47,11 @@ def test_value_is_calibrated_by_decile_where_the_truth_is_known(preset: str) -> 
         snapshot=snapshot.select(["customer_id"]),
         truth=truth,
     )
-    true = np.asarray(beside["spend"].to_numpy(), dtype=float)
-    found = training.model.outputs(snapshot)["expected_spend"]
-    assert abs(found.sum() / true.sum() - 1) < 0.10
-    assert decile_error(true, found) < 0.10
-    expected, came = deciles(true, found)
-    assert np.all(np.abs(expected[-2:] / came[-2:] - 1) < 0.10)  # three quarters of all value
-    assert np.all(np.abs(expected / came - 1) < 0.25)  # and who is worth next to nothing is not taken for nothing
-    assert gini(true, found) > 0.9
+    true = np.asarray(rows["spend"].to_numpy(), dtype=float)
+    predicted = training.model.outputs(snapshot)["expected_spend"]
+    assert abs(predicted.sum() / true.sum() - 1) < 0.10
+    assert decile_error(true, predicted) < 0.10
+    expected, realised = deciles(true, predicted)
+    assert np.all(np.abs(expected[-2:] / realised[-2:] - 1) < 0.10)  # three quarters of all value
+    assert np.all(np.abs(expected / realised - 1) < 0.25)  # and who is worth next to nothing is not taken for nothing
+    assert gini(true, predicted) > 0.9

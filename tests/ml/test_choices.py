@@ -1,4 +1,4 @@
-"""Claims about choices: three customers turn none, what is in force stays until something is surely better."""
+"""Claims about choices: three customers reverse none, and what is in force stays until something is better for sure."""
 
 from __future__ import annotations
 
@@ -48,35 +48,35 @@ seeds = st.integers(0, 10_000)
 
 @given(seeds, st.floats(0.01, 100))
 @settings(max_examples=20, deadline=None)
-def test_a_gain_is_a_share_and_whoever_challenges_itself_gains_nothing(seed: int, factor: float) -> None:
+def test_a_gain_is_a_share_and_a_model_gains_nothing_over_itself(seed: int, factor: float) -> None:
     rng = np.random.default_rng(seed)
-    standing, challenger = rng.gamma(1, 1, 200), rng.gamma(1, 1, 200)
-    gain, scaled = paired_gain(standing, challenger), paired_gain(factor * standing, factor * challenger)
+    incumbent, challenger = rng.gamma(1, 1, 200), rng.gamma(1, 1, 200)
+    gain, scaled = paired_gain(incumbent, challenger), paired_gain(factor * incumbent, factor * challenger)
     assert scaled.mean == pytest.approx(gain.mean)
     assert scaled.low == pytest.approx(gain.low)
     assert gain.low <= gain.mean <= gain.high
-    assert paired_gain(standing, standing) == Gain(0.0, 0.0, 0.0, 200)
-    assert gain.reversed().mean == pytest.approx(1 - standing.sum() / challenger.sum())
+    assert paired_gain(incumbent, incumbent) == Gain(0.0, 0.0, 0.0, 200)
+    assert gain.reversed().mean == pytest.approx(1 - incumbent.sum() / challenger.sum())
 
 
 def test_an_interval_of_95_percent_misses_the_truth_in_about_one_of_twenty_samples() -> None:
     rng = np.random.default_rng(0)
     missed = 0
     for _ in range(200):
-        standing = rng.gamma(1, 1, 150)
-        gain = paired_gain(standing, rng.gamma(1, 1, 150))
+        incumbent = rng.gamma(1, 1, 150)
+        gain = paired_gain(incumbent, rng.gamma(1, 1, 150))
         missed += gain.is_significantly_better or gain.is_significantly_worse
     assert 2 <= missed <= 24
 
 
 def test_a_customer_is_drawn_with_all_of_its_rows_and_a_cell_with_all_of_its_customers() -> None:
     rng = np.random.default_rng(1)
-    standing, challenger = rng.gamma(1, 1, 300), rng.gamma(1, 1, 300)
-    thrice = paired_gain(np.repeat(standing, 3), np.repeat(challenger, 3), customers=np.repeat(np.arange(300), 3))
-    once = paired_gain(standing, challenger)
+    incumbent, challenger = rng.gamma(1, 1, 300), rng.gamma(1, 1, 300)
+    thrice = paired_gain(np.repeat(incumbent, 3), np.repeat(challenger, 3), customers=np.repeat(np.arange(300), 3))
+    once = paired_gain(incumbent, challenger)
     assert (thrice.low, thrice.high) == (pytest.approx(once.low), pytest.approx(once.high))
-    cells = paired_gain(standing[:5], challenger[:5], counts=np.full(5, 60))
-    customers = paired_gain(np.repeat(standing[:5], 60), np.repeat(challenger[:5], 60))
+    cells = paired_gain(incumbent[:5], challenger[:5], counts=np.full(5, 60))
+    customers = paired_gain(np.repeat(incumbent[:5], 60), np.repeat(challenger[:5], 60))
     assert cells.mean == pytest.approx(customers.mean)
     assert cells.low == pytest.approx(customers.low, abs=0.15 * (customers.high - customers.low))
 
@@ -142,7 +142,7 @@ def test_the_deviance_is_lowest_at_the_mean_and_not_at_the_median(seed: int, fac
 
 @given(seeds, st.floats(1, 1e6))
 @settings(max_examples=20, deadline=None)
-def test_three_customers_cannot_turn_a_comparison_however_much_they_spend(seed: int, factor: float) -> None:
+def test_three_customers_cannot_reverse_a_comparison_however_much_they_spend(seed: int, factor: float) -> None:
     truth, came = spenders(seed)
     before = np.random.default_rng(seed + 1).permutation(truth) * 0.3 + truth * 0.7
     three = np.argsort(-truth)[:3]
@@ -160,9 +160,9 @@ def test_three_customers_cannot_turn_a_comparison_however_much_they_spend(seed: 
 
 def contest_of(came: np.ndarray, before: np.ndarray, expected: np.ndarray) -> Contest:
     """A holdout of 90 days on which one method has said what is expected."""
-    held = pa.table({"orders_90d": (before > 0).astype(float), "spend_90d": before})
+    snapshot = pa.table({"orders_90d": (before > 0).astype(float), "spend_90d": before})
     realised = pa.table({"spend": came, "orders": (came > 0).astype(int)})
-    return Contest(START, 90, Validation.TEMPORAL, held, realised, {"bgnbd": outputs(expected)})
+    return Contest(START, 90, Validation.TEMPORAL, snapshot, realised, {"bgnbd": outputs(expected)})
 
 
 def outputs(expected: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,8 +179,8 @@ def test_no_value_model_is_dropped_without_an_interval_that_excludes_0(seed: int
     truth, came = spenders(seed, 400)
     before = truth * np.exp(rng.normal(0, 0.7, 400))
     contest = contest_of(came, before, off * truth * np.exp(rng.normal(0, noise, 400)))
-    theirs = off * truth * np.exp(rng.normal(0, noise, 400))
-    verdict, compared = _decide(contest, MODEL, MODEL, theirs, SPEC)
+    incumbent_spend = off * truth * np.exp(rng.normal(0, noise, 400))
+    verdict, compared = _decide(contest, MODEL, MODEL, incumbent_spend, SPEC)
     if verdict.decision == "none":
         assert verdict.code == "baseline_better"
         assert compared["incumbent_over_baseline"].gain.high < 0
@@ -193,7 +193,7 @@ def test_no_value_model_is_dropped_without_an_interval_that_excludes_0(seed: int
         assert compared["over_baseline"].gain.low > 0
 
 
-def test_a_value_model_that_says_nothing_is_dropped_and_the_figures_are_there() -> None:
+def test_a_value_model_without_information_is_dropped_with_the_figures() -> None:
     truth, came = spenders(0)
     nonsense = np.random.default_rng(0).permutation(truth) * 30
     contest = contest_of(came, truth, nonsense)
@@ -228,15 +228,15 @@ def test_400_shoppers_beside_one_giant_get_the_method_that_is_best_for_them(seed
     assert isinstance(model, ValueModel)
     assert training.decision == "challenger"
     holdout = date.fromisoformat(training.params["holdout_day"])
-    assert model.twin is not None
-    held = facts.until(holdout).snapshot_of(holdout)
-    ids = np.array(held["customer_id"].to_pylist())
+    assert model.backtest_fit is not None
+    snapshot = facts.until(holdout).snapshot_of(holdout)
+    ids = np.array(snapshot["customer_id"].to_pylist())
     shoppers = ids != "c00400"
-    # Held against the law, not against what chance made of 60 days: no choice could know that.
+    # Compared with the true expectation, not with the outcome of 60 days, which no choice could know.
     truth = expected_of_shoppers(holdout, 60, seed=seed)[np.array([int(who[1:]) for who in ids[shoppers]])]
     errors = {
-        method: float(np.sqrt(np.mean((truth - said["expected_spend"][shoppers]) ** 2)))
-        for method, said in model.twin.candidates(held).items()
+        method: float(np.sqrt(np.mean((truth - outputs["expected_spend"][shoppers]) ** 2)))
+        for method, outputs in model.backtest_fit.candidates(snapshot).items()
     }
     assert errors[model.method] <= 1.06 * min(errors.values()), errors
 
@@ -258,15 +258,15 @@ def value_week(wholesale: CustomerHistory) -> ValueWeek:
 
 
 @pytest.mark.parametrize("has_incumbent", [False, True])
-def test_three_customers_turn_no_decision_about_value(value_week: ValueWeek, has_incumbent: bool) -> None:
+def test_three_customers_reverse_no_decision_about_value(value_week: ValueWeek, has_incumbent: bool) -> None:
     week = value_week
-    found = steadiness(week.decision(has_incumbent=has_incumbent), week.spend, weeks=WEEKS)
-    assert found.same >= WEEKS - 1, found
+    result = steadiness(week.decision(has_incumbent=has_incumbent), week.spend, weeks=WEEKS)
+    assert result.same >= WEEKS - 1, result
     if not has_incumbent:
-        assert steadiness(week.by_squared_error(has_incumbent=False), week.spend, weeks=WEEKS).same <= found.same
+        assert steadiness(week.by_squared_error(has_incumbent=False), week.spend, weeks=WEEKS).same <= result.same
 
 
-def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale: CustomerHistory) -> None:
+def test_three_customers_reverse_no_decision_about_stages_and_transitions(wholesale: CustomerHistory) -> None:
     spec, before = LifecycleSpec(), AS_OF - timedelta(days=28)
     first = train_lifecycle(wholesale.until(before), before, spec, None, value_model=None, value_spec=ValueSpec()).model
     assert isinstance(first, LifecycleModel)
@@ -276,13 +276,13 @@ def test_three_customers_turn_no_decision_about_stages_and_transitions(wholesale
     assert steadiness(week.decision, week.spend, weeks=WEEKS).same == WEEKS
 
 
-def test_three_customers_turn_no_decision_about_layers(wholesale: CustomerHistory) -> None:
+def test_three_customers_reverse_no_decision_about_layers(wholesale: CustomerHistory) -> None:
     week = LayerWeek.of(wholesale, AS_OF, without_models())
     assert steadiness(week.decision, week.spend, weeks=WEEKS).same >= WEEKS - 1
 
 
 @pytest.mark.parametrize("moved", [0.1, 1.0])
-def test_three_customers_turn_no_decision_about_effects(moved: float) -> None:
+def test_three_customers_reverse_no_decision_about_effects(moved: float) -> None:
     week = ActionWeek.of(2_000, seed=50, moved=moved)
     assert steadiness(week.decision, week.spend, weeks=WEEKS).same >= WEEKS - 1
 

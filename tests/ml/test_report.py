@@ -1031,7 +1031,7 @@ def test_the_page_shows_what_the_models_report(engine: DuckDB, inputs: AtlasInpu
         sizes=(300, 100),
         evidence=((Difference("spend_90d", "", 1.4, 412.0, 128.0),), ()),
         kind="natural",
-        reason=Reason(text="2 natural clusters"),
+        reason=Reason(sentence="2 natural clusters"),
         curve=(Point(2, separation=0.2, stability=0.91),),
         events=(
             Event("continued", "A", "", 310, 300, 0.95, 0.98),

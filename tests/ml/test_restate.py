@@ -51,12 +51,12 @@ def models(facts: CustomerHistory) -> Models:
 
 def test_every_row_of_the_snapshot_comes_back_once_with_all_its_columns(facts: CustomerHistory, models: Models) -> None:
     features = facts.snapshot_of(DAY)
-    found = restate(ENGINE, features, models)
-    assert found["customer_id"].equals(features["customer_id"])
-    assert found.column_names[:5] == ["customer_id", "day", "stage", "micro_segment", "micro_segment_id"]
-    assert set(features.column_names) <= set(found.column_names)
-    assert {"ltv", "p_alive", "expected_orders", "expected_spend", "sub_stage"} <= set(found.column_names)
-    assert found["spend_90d"].equals(features["spend_90d"])
+    restated = restate(ENGINE, features, models)
+    assert restated["customer_id"].equals(features["customer_id"])
+    assert restated.column_names[:5] == ["customer_id", "day", "stage", "micro_segment", "micro_segment_id"]
+    assert set(features.column_names) <= set(restated.column_names)
+    assert {"ltv", "p_alive", "expected_orders", "expected_spend", "sub_stage"} <= set(restated.column_names)
+    assert restated["spend_90d"].equals(features["spend_90d"])
 
 
 def test_several_days_at_once_give_what_each_gives_alone(facts: CustomerHistory, models: Models) -> None:
@@ -78,14 +78,14 @@ def test_strings_are_those_of_the_published_micro_segments(facts: CustomerHistor
         spec = replace(models.specs.segments, layers=layers)
         published = micro_segments(ENGINE, inputs, assign(inputs, models.layers), spec)
         primary = published.filter(published["is_primary"])
-        found = restate(ENGINE, facts.snapshot_of(DAY), replace(models, specs=replace(models.specs, segments=spec)))
-        assert found["micro_segment"].to_pylist() == primary["micro_segment"].to_pylist()
-        assert found["micro_segment_id"].to_pylist() == primary["micro_segment_id"].to_pylist()
+        restated = restate(ENGINE, facts.snapshot_of(DAY), replace(models, specs=replace(models.specs, segments=spec)))
+        assert restated["micro_segment"].to_pylist() == primary["micro_segment"].to_pylist()
+        assert restated["micro_segment_id"].to_pylist() == primary["micro_segment_id"].to_pylist()
 
 
 def test_before_there_is_a_model_the_string_is_the_stage(facts: CustomerHistory, models: Models) -> None:
-    found = restate(ENGINE, facts.snapshot_of(DAY), replace(models, layers=None))
-    assert found["micro_segment"].equals(found["stage"])
+    restated = restate(ENGINE, facts.snapshot_of(DAY), replace(models, layers=None))
+    assert restated["micro_segment"].equals(restated["stage"])
 
 
 def test_later_facts_do_not_change_an_earlier_day(facts: CustomerHistory, models: Models) -> None:
@@ -102,13 +102,13 @@ def test_without_a_model_an_earlier_day_values_nobody_by_who_else_is_asked_for(
     valued = models.inputs_of(ENGINE, whole)
     pairs = whole.select(["customer_id", "day"]).append_column("is_valued", pa.array([True] * whole.num_rows))
     few = pairs.slice(0, 20)
-    found, of_few = valued_history(facts.snapshot, models)(pairs), valued_history(facts.snapshot, models)(few)
-    is_old = pc.greater_equal(found["tenure_days"], 90).fill_null(True)
-    assert 0 < pc.sum(is_old).as_py() < found.num_rows
+    past, of_few = valued_history(facts.snapshot, models)(pairs), valued_history(facts.snapshot, models)(few)
+    is_old = pc.greater_equal(past["tenure_days"], 90).fill_null(True)
+    assert 0 < pc.sum(is_old).as_py() < past.num_rows
     for name in ("ltv", "expected_spend"):
-        assert found[name].is_null().equals(pc.invert(is_old))
-        assert found[name].filter(is_old).equals(valued[name].filter(is_old))
-        assert of_few[name].equals(found[name].slice(0, 20))
+        assert past[name].is_null().equals(pc.invert(is_old))
+        assert past[name].filter(is_old).equals(valued[name].filter(is_old))
+        assert of_few[name].equals(past[name].slice(0, 20))
 
 
 def test_an_empty_snapshot_gives_no_rows(facts: CustomerHistory, models: Models) -> None:

@@ -48,11 +48,11 @@ def shop(
         for day in bought[(bought < silent[who]) & (bought > 0)]:
             amount = round(float(baskets[who] * rng.lognormal(0, 0.3)), 2)
             rows.append((name, START + timedelta(days=int(day)), 1, amount))
-    names, at, orders, spent = (list(column) for column in zip(*rows, strict=True))
+    names, days_bought, orders, spent = (list(column) for column in zip(*rows, strict=True))
     zeros = [0] * len(rows)
     schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])
     columns = {
-        "customer_id": names, "day": at, "orders": orders, "lines": orders, "items": orders, "amount": spent,
+        "customer_id": names, "day": days_bought, "orders": orders, "lines": orders, "items": orders, "amount": spent,
         "refunds": zeros, "discount": zeros, "margin": [None] * len(rows), "events": zeros, "exposures": zeros,
         "page_views": zeros, "carts": zeros, "redemptions": zeros,
         "balance": [None] * len(rows), "is_registered": [False] * len(rows),
@@ -95,7 +95,7 @@ def numbers(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(table[name].to_numpy(), dtype=float)
 
 
-def test_without_a_model_spend_stays_as_it_was() -> None:
+def test_without_a_model_spend_persists() -> None:
     features = pa.table(
         {
             "customer_id": ["a", "b", "c"],
@@ -119,13 +119,13 @@ def test_discounting_never_adds_value(horizon: int, rate: float) -> None:
     assert 0 < discount(horizon, rate) <= 1
 
 
-def test_labels_of_the_twin_had_closed_before_the_holdout(training: FitResult) -> None:
+def test_labels_of_the_backtest_fit_had_closed_before_the_holdout(training: FitResult) -> None:
     params = training.params
     holdout = date.fromisoformat(params["holdout_day"])
     assert holdout == AS_OF - timedelta(days=SPEC.horizon_days)
-    twin_days = [date.fromisoformat(day) for day in params["twin_days"].split(", ")]
-    assert twin_days
-    assert max(twin_days) + timedelta(days=SPEC.horizon_days) <= holdout
+    backtest_days = [date.fromisoformat(day) for day in params["backtest_days"].split(", ")]
+    assert backtest_days
+    assert max(backtest_days) + timedelta(days=SPEC.horizon_days) <= holdout
 
 
 def test_nothing_after_the_training_week_changes_the_fit(facts: CustomerHistory, training: FitResult) -> None:
@@ -144,7 +144,7 @@ def test_warm_up_keeps_the_first_days_of_a_business_out() -> None:
     assert days == [START + timedelta(days=120), START + timedelta(days=92)]
 
 
-def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(training: FitResult) -> None:
+def test_a_business_that_fades_is_predicted_better_than_by_persistence(training: FitResult) -> None:
     assert training.decision == "challenger"
     assert training.metrics["is_temporal_holdout"] == 1.0
     assert training.metrics["rmse"] < training.metrics["baseline_rmse"]
@@ -154,14 +154,14 @@ def test_a_business_that_fades_is_foreseen_better_than_by_spend_as_it_was(traini
     assert training.metrics["gini"] > 0.5
 
 
-def test_without_a_twin_the_reason_says_how_it_was_scored(facts: CustomerHistory) -> None:
+def test_without_a_backtest_fit_the_reason_says_how_it_was_scored(facts: CustomerHistory) -> None:
     early = START + timedelta(days=130)
     training = train(facts.until(early), early, SPEC, None)
     assert training.params["validation"] == Validation.BETWEEN
     assert "cross-validation between customers" in training.reason  # a figure of the remark, in words
     assert training.metrics["is_temporal_holdout"] == 0.0
     assert isinstance(training.model, ValueModel)
-    assert training.model.twin is None
+    assert training.model.backtest_fit is None
     again = train(facts.until(early), early, SPEC, training.model)
     assert again.decision == "incumbent"
     assert lacking(again) == Reason(ChoiceCode.NO_FAIR_CONTEST)
@@ -205,7 +205,7 @@ def test_outcomes_that_never_vary_become_constants(facts: CustomerHistory) -> No
     assert np.all(np.isfinite(fit.predict(snapshot)["expected_spend"]))
 
 
-def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(
+def test_the_incumbent_is_scored_by_its_backtest_fit_and_stays_unless_clearly_beaten(
     facts: CustomerHistory, model: ValueModel
 ) -> None:
     week = AS_OF + timedelta(days=7)
@@ -213,8 +213,8 @@ def test_the_incumbent_is_measured_by_its_twin_and_stays_unless_clearly_beaten(
     assert same.challenger_score == same.incumbent_score
     assert same.decision == "incumbent"
     assert same.reason_code == "not_better"
-    assert model.twin is not None
-    doubling = replace(model, twin=replace(model.twin, horizon_days=2 * SPEC.horizon_days))
+    assert model.backtest_fit is not None
+    doubling = replace(model, backtest_fit=replace(model.backtest_fit, horizon_days=2 * SPEC.horizon_days))
     easy = train(facts.until(week), week, SPEC, doubling)
     assert (easy.decision, easy.reason_code) == ("challenger", "better")
     assert is_said_by_its_figures(easy, CHOICE_WORDS)
@@ -234,11 +234,34 @@ def test_a_stored_model_answers_the_same(facts: CustomerHistory, model: ValueMod
     loaded = ValueModel.load(tmp_path)
     features = facts.snapshot_of(AS_OF)
     assert apply(features, loaded, SPEC, label="m").equals(apply(features, model, SPEC, label="m"))
-    assert loaded.twin is not None
-    assert model.twin is not None
-    theirs, mine = loaded.twin.predict(features), model.twin.predict(features)
-    assert all(np.array_equal(theirs[name], mine[name]) for name in mine)
+    assert loaded.backtest_fit is not None
+    assert model.backtest_fit is not None
+    stored, fitted = loaded.backtest_fit.predict(features), model.backtest_fit.predict(features)
+    assert all(np.array_equal(stored[name], fitted[name]) for name in fitted)
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".json", ".txt")]
+
+
+def test_a_model_stored_under_former_names_predicts_the_same(
+    facts: CustomerHistory, model: ValueModel, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    former = {"backtest_": "twin_", "_corrected": "_lifted"}
+    for path in list(tmp_path.glob("*.txt")):
+        name = path.name
+        for current, old in former.items():
+            name = name.replace(current, old)
+        path.rename(path.with_name(name))
+    file = tmp_path / "value_model.json"
+    stored = file.read_text(encoding="utf-8").replace('"backtest"', '"twin"').replace('"corrected"', '"lifted"')
+    file.write_text(stored.replace('"format": 3', '"format": 2'), encoding="utf-8")
+    loaded = ValueModel.load(tmp_path)
+    assert loaded == replace(model, final=loaded.final, backtest_fit=loaded.backtest_fit)
+    assert loaded.backtest_fit is not None
+    assert model.backtest_fit is not None
+    features = facts.snapshot_of(AS_OF)
+    for old, new in ((loaded.final, model.final), (loaded.backtest_fit, model.backtest_fit)):
+        expected = new.predict(features)
+        assert all(np.array_equal(values, expected[name]) for name, values in old.predict(features).items())
 
 
 def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(

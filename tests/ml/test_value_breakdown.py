@@ -1,4 +1,4 @@
-"""Claims about what a sum hides: cohorts that are off, money that goes with rhythm. And value without a model."""
+"""Claims about what a sum hides: cohorts that are off, money that goes with rhythm. And about value without a model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.value.breakdown import COHORTS, NEVER_BOUGHT, by_cohort, corrections, findings, metrics_of, money_and_rhythm
-from ml.value.spec import as_it_was, full_windows
+from ml.value.breakdown import (
+    COHORTS,
+    NEVER_BOUGHT,
+    by_cohort,
+    corrections,
+    find_caveats,
+    metrics_of,
+    money_rhythm_correlation,
+)
+from ml.value.spec import full_windows, persistence
 
 TODAY = date(2024, 3, 1)
 
@@ -31,43 +39,43 @@ def test_money_that_goes_with_rhythm_is_warned_of_with_the_correction_by_decile(
     truth = 10 + np.sort(rng.gamma(1, 50, 2000))
     closed = np.where(np.arange(2000) < 200, 0.9 * truth[0] + 0.1 * truth, truth)
     too_low = closed[:200].sum() / truth[:200].sum()  # the closed form expects too little of the lowest decile
-    metrics = metrics_of([], corrections(closed, truth, truth), money_and_rhythm(buyers(800, 0.6)))
+    metrics = metrics_of([], corrections(closed, truth, truth), money_rhythm_correlation(buyers(800, 0.6)))
     assert metrics["money_rhythm_correlation"] > 0.4
-    (found,) = findings(metrics)
-    assert found.code == "money_goes_with_rhythm" and too_low < 0.95
-    assert found.facts["corrections"][1] == pytest.approx(1 / too_low)
-    assert found.facts["corrections"][10] == pytest.approx(1.0)
+    (caveat,) = find_caveats(metrics)
+    assert caveat.code == "money_goes_with_rhythm" and too_low < 0.95
+    assert caveat.figures["corrections"][1] == pytest.approx(1 / too_low)
+    assert caveat.figures["corrections"][10] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_independent_money_is_not_warned_of(seed: int) -> None:
-    correlation, customers = money_and_rhythm(buyers(800, 0.0, seed=seed))
+    correlation, customers = money_rhythm_correlation(buyers(800, 0.0, seed=seed))
     assert customers > 500
-    assert not findings(metrics_of([], [], (correlation, customers)))
+    assert not find_caveats(metrics_of([], [], (correlation, customers)))
 
 
 def test_newcomers_of_whom_too_much_was_expected_are_warned_of_by_cohort() -> None:
     """In sum nothing is amiss: newcomers bring two thirds of what was expected, elders make up for it."""
     rng = np.random.default_rng(1)
     tenure = np.concatenate([rng.integers(0, 28, 400), rng.integers(365, 800, 400), np.full(50, -1)]).astype(float)
-    held = pa.table({"tenure_days": pa.array(np.where(tenure < 0, np.nan, tenure), from_pandas=True)})
+    snapshot = pa.table({"tenure_days": pa.array(np.where(tenure < 0, np.nan, tenure), from_pandas=True)})
     expected = np.where(tenure < 0, 0.5, 60.0)
-    came = rng.gamma(2, 1, 850) / 2 * np.where(tenure < 0, 0.5, np.where(tenure < 28, 40.0, 80.0))
-    groups = by_cohort(held, came, expected)
+    realised = rng.gamma(2, 1, 850) / 2 * np.where(tenure < 0, 0.5, np.where(tenure < 28, 40.0, 80.0))
+    groups = by_cohort(snapshot, realised, expected)
     assert [group.name for group in groups] == ["first_28_days", "a_year_and_longer", NEVER_BOUGHT]
     assert sum(group.customers for group in groups) == 850
-    found = findings(metrics_of(groups, [], (0.0, 0)))
-    assert [(f.code, f.facts["cohort"]) for f in found] == [
+    caveats = find_caveats(metrics_of(groups, [], (0.0, 0)))
+    assert [(caveat.code, caveat.figures["cohort"]) for caveat in caveats] == [
         ("cohort_off", "first_28_days"), ("cohort_off", "a_year_and_longer"),
     ]  # fmt: skip
-    assert found[0].facts["ratio"] == pytest.approx(2 / 3, abs=0.06)
+    assert caveats[0].figures["ratio"] == pytest.approx(2 / 3, abs=0.06)
 
 
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=60))
 def test_every_customer_is_in_exactly_one_cohort_and_the_sums_add_up(tenures: list[int]) -> None:
-    held = pa.table({"tenure_days": tenures})
+    snapshot = pa.table({"tenure_days": tenures})
     values = np.arange(1.0, len(tenures) + 1)
-    groups = by_cohort(held, values, values)
+    groups = by_cohort(snapshot, values, values)
     assert sum(group.customers for group in groups) == len(tenures)
     assert sum(group.realised for group in groups) == pytest.approx(values.sum())
     assert all(group.ratio == pytest.approx(1.0) for group in groups) and len(groups) <= len(COHORTS) + 1
@@ -77,7 +85,7 @@ def test_every_customer_is_in_exactly_one_cohort_and_the_sums_add_up(tenures: li
 
 
 @pytest.mark.parametrize("age", [11, 21, 31, 46, 61])
-def test_spend_as_it_was_of_a_young_business_is_scaled_to_the_history_there_is(age: int) -> None:
+def test_the_persistence_baseline_of_a_young_business_is_scaled_to_its_history(age: int) -> None:
     """600 customers who join all along, buy every ten days or so and stay: 90 days of the future, against so many of
     the past. Whoever joined yesterday has had no time to come again, and will have."""
     rng = np.random.default_rng(age)
@@ -91,17 +99,17 @@ def test_spend_as_it_was_of_a_young_business_is_scaled_to_the_history_there_is(a
             "first_day_spend": basket,
         }
     )  # fmt: skip
-    found = as_it_was(features, 90, 0.0)
+    outputs = persistence(features, 90, 0.0)
     true_orders, true_spend = (rate * 90).sum(), (rate * basket * 90).sum()
-    assert found["expected_orders"].sum() / true_orders == pytest.approx(1.0, abs=0.12)
-    assert found["expected_spend"].sum() / true_spend == pytest.approx(1.0, abs=0.15)
-    assert np.all(found["expected_spend"] >= 0)
+    assert outputs["expected_orders"].sum() / true_orders == pytest.approx(1.0, abs=0.12)
+    assert outputs["expected_spend"].sum() / true_spend == pytest.approx(1.0, abs=0.15)
+    assert np.all(outputs["expected_spend"] >= 0)
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 9), st.floats(-50, 500)), min_size=1, max_size=30),
 )
-def test_whoever_was_there_for_the_whole_window_keeps_its_sums(rows: list[tuple[int, int, float]]) -> None:
+def test_a_customer_of_the_whole_window_keeps_its_sums(rows: list[tuple[int, int, float]]) -> None:
     tenure, orders, spend = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     features = pa.table({"tenure_days": tenure, "first_day_spend": np.full(len(rows), 5.0)})
     full_orders, full_spend = full_windows(features, orders, spend)
@@ -111,9 +119,7 @@ def test_whoever_was_there_for_the_whole_window_keeps_its_sums(rows: list[tuple[
 
 
 @given(st.integers(0, 10_000), st.integers(2, 5))
-def test_a_day_is_filled_from_its_own_customers_alone_so_many_days_at_once_are_as_each_for_itself(
-    seed: int, days: int
-) -> None:
+def test_a_day_is_filled_from_its_own_customers_so_several_days_at_once_equal_each_alone(seed: int, days: int) -> None:
     rng, n = np.random.default_rng(seed), 40
     features = pa.table(
         {
@@ -123,18 +129,18 @@ def test_a_day_is_filled_from_its_own_customers_alone_so_many_days_at_once_are_a
             "first_day_spend": rng.lognormal(2, 1, n),
         }
     )  # fmt: skip
-    together = as_it_was(features, 90, 0.0)
+    together = persistence(features, 90, 0.0)
     for day in set(features["day"].to_pylist()):
-        mine = np.array([one == day for one in features["day"].to_pylist()])
-        for name, alone in as_it_was(features.filter(pa.array(mine)), 90, 0.0).items():
-            assert np.array_equal(together[name][mine], alone), name
+        is_of_day = np.array([one == day for one in features["day"].to_pylist()])
+        for name, alone in persistence(features.filter(pa.array(is_of_day)), 90, 0.0).items():
+            assert np.array_equal(together[name][is_of_day], alone), name
 
 
-def test_who_never_bought_and_who_first_bought_today_are_no_failure() -> None:
+def test_customers_who_never_bought_or_first_bought_today_are_no_failure() -> None:
     features = pa.table(
         {
             "orders_90d": [0, 1], "spend_90d": [0.0, 30.0], "tenure_days": pa.array([None, 0], pa.int64()),
             "first_day_spend": pa.array([None, 30.0], pa.float64()),
         }
     )  # fmt: skip
-    assert as_it_was(features, 90, 0.0)["expected_spend"].tolist() == [0.0, 30.0]
+    assert persistence(features, 90, 0.0)["expected_spend"].tolist() == [0.0, 30.0]

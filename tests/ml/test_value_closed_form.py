@@ -29,10 +29,10 @@ Customer: TypeAlias = tuple[int, "int | None", "int | None", float]
 
 def cdnow_sample() -> list[tuple[str, date, float]]:
     """Customer, day and dollars of each line of the 1/10 sample that comes with the package lifetimes."""
-    found = importlib.util.find_spec("lifetimes")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("lifetimes")
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip("needs CDNOW: pip install --no-deps lifetimes==0.11.3")
-    file = Path(next(iter(found.submodule_search_locations))) / "datasets" / "CDNOW_sample.txt"
+    file = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "CDNOW_sample.txt"
     lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [(c[1], date(int(c[2][:4]), int(c[2][4:6]), int(c[2][6:])), float(c[4])) for c in lines]
 
@@ -70,8 +70,8 @@ def test_the_published_numbers_of_the_cdnow_sample_are_reproduced() -> None:
     x, t_x, age, mean = summary(cdnow_sample(), CALIBRATION_END)
     assert len(x) == 2357
     timing = BetaGeoModel().fit(x, t_x, age)
-    found = (timing.r_, timing.alpha_, timing.a_, timing.b_)
-    assert found == pytest.approx((0.243, 4.414, 0.793, 2.426), abs=0.001)
+    parameters = (timing.r_, timing.alpha_, timing.a_, timing.b_)
+    assert parameters == pytest.approx((0.243, 4.414, 0.793, 2.426), abs=0.001)
     assert timing.log_likelihood_ == pytest.approx(-9582.4, abs=0.05)
     assert timing.converged_
     assert timing.notes_ == ()
@@ -87,7 +87,7 @@ def test_the_published_expectation_follows_from_the_published_parameters() -> No
     assert float(PUBLISHED.conditional_expected_purchases(39, 2, 30.43, 38.86)) == pytest.approx(1.226, abs=0.001)
 
 
-def test_the_parameters_that_made_the_customers_are_found_again_within_their_errors() -> None:
+def test_the_parameters_that_made_the_customers_are_recovered_within_their_errors() -> None:
     truth = {"r": 0.6, "alpha": 5.0, "a": 0.8, "b": 3.0}
     model = BetaGeoModel().fit(*drawn(6_000, truth["r"], truth["alpha"], truth["a"], truth["b"], seed=1))
     for name, value in truth.items():
@@ -96,7 +96,7 @@ def test_the_parameters_that_made_the_customers_are_found_again_within_their_err
         assert abs(getattr(model, f"{name}_") - value) < 3.5 * error, name
 
 
-def test_the_money_that_was_drawn_is_found_again_within_its_errors() -> None:
+def test_the_parameters_of_spend_are_recovered_within_their_errors() -> None:
     rng = np.random.default_rng(2)
     truth = {"p": 3.0, "q": 4.0, "gamma": 30.0}
     x = rng.integers(1, 12, 6_000).astype(float)
@@ -144,14 +144,14 @@ def test_the_closed_form_is_the_integral_it_stands_for(
     r, alpha, a, b = drawn_parameters
     model = BetaGeoModel.of(r, alpha, a, b)
 
-    def given_quantile(u: float) -> float:
+    def at_quantile(u: float) -> float:
         p = max(float(betaincinv(a, b + x, u)), 1e-12)
         return float(-np.expm1(-(r + x) * np.log1p(p * t / (alpha + age))) / p)
 
-    wanted = quad(given_quantile, 0, 1, limit=200)[0]
+    wanted = quad(at_quantile, 0, 1, limit=200)[0]
     alive = float(model.p_alive(x, age if x else 0, age))
-    found = float(model.conditional_expected_purchases(t, x, age if x else 0, age))
-    assert found == pytest.approx(wanted * alive, rel=2e-3, abs=1e-6)
+    expected = float(model.conditional_expected_purchases(t, x, age if x else 0, age))
+    assert expected == pytest.approx(wanted * alive, rel=2e-3, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -175,8 +175,8 @@ def test_expectations_are_finite_grow_with_time_and_chances_are_chances(
 
 def test_a_dropout_of_one_is_no_hole_in_the_formula() -> None:
     sides = [float(BetaGeoModel.of(0.5, 5, a, 2).conditional_expected_purchases(30, 3, 20, 40)) for a in (0.999, 1.001)]
-    at = float(BetaGeoModel.of(0.5, 5, 1.0, 2).conditional_expected_purchases(30, 3, 20, 40))
-    assert min(sides) < at < max(sides)
+    middle = float(BetaGeoModel.of(0.5, 5, 1.0, 2).conditional_expected_purchases(30, 3, 20, 40))
+    assert min(sides) < middle < max(sides)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_the_expected_value_lies_between_the_customers_mean_and_everybodys(
     p: float, q: float, gamma: float, x: int, mean: float
 ) -> None:
     model = GammaGammaModel.of(p, q, gamma)
-    found = float(model.conditional_expected_average_value(x, mean))
+    expected = float(model.conditional_expected_average_value(x, mean))
     low, high = sorted((mean, model.mean_value))
-    assert low * (1 - 1e-9) - 1e-9 <= found <= high * (1 + 1e-9) + 1e-9
+    assert low * (1 - 1e-9) - 1e-9 <= expected <= high * (1 + 1e-9) + 1e-9
 
 
 # ── on a snapshot ─────────────────────────────────────────────────────────────────────────────────────────────────

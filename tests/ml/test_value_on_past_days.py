@@ -16,9 +16,9 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.value import ValueModel, ValueSpec, apply, calibration_drift, train
 from ml.value.blend import MEMBERS
-from ml.value.evaluation import AS_IT_WAS, CANDIDATES, IN_FORCE, MEAN, Cut, cut_at, differences, table
+from ml.value.evaluation import CANDIDATES, IN_FORCE, MEAN, PERSISTENCE, Cut, cut_at, differences, table
 from ml.value.reasons import ChoiceCode, Validation
-from ml.value.weights import learnt_weights
+from ml.value.weights import learn_weights
 
 START = date(2024, 1, 1)
 ENGINE = DuckDB(threads=1)
@@ -80,8 +80,8 @@ def test_the_table_has_every_candidate_on_every_day_and_on_all(cuts: list[Cut]) 
     assert [row.candidate for row in rows] == list(CANDIDATES) * 3
     pooled = {row.candidate: row for row in rows if row.day is None}
     assert pooled[IN_FORCE].customers == sum(len(cut.actual) for cut in cuts)
-    one = next(row for row in rows if row.candidate == AS_IT_WAS and row.day == cuts[0].day)
-    error = cuts[0].predicted[AS_IT_WAS] - cuts[0].actual
+    one = next(row for row in rows if row.candidate == PERSISTENCE and row.day == cuts[0].day)
+    error = cuts[0].predicted[PERSISTENCE] - cuts[0].actual
     assert one.mae == pytest.approx(np.abs(error).mean())
     assert one.bias == pytest.approx(error.sum() / cuts[0].actual.sum())
 
@@ -94,9 +94,9 @@ def test_the_plain_mean_is_the_mean_of_the_two_alone(cuts: list[Cut]) -> None:
 
 def test_a_difference_agrees_with_the_table_and_lies_in_its_interval(cuts: list[Cut]) -> None:
     mae = {row.candidate: row.mae for row in table(cuts) if row.day is None}
-    for found in differences(cuts):
-        assert found.mean == pytest.approx(mae[found.other] - mae[IN_FORCE])
-        assert found.low <= found.mean <= found.high
+    for difference in differences(cuts):
+        assert difference.mean == pytest.approx(mae[difference.other] - mae[IN_FORCE])
+        assert difference.low <= difference.mean <= difference.high
 
 
 def test_what_comes_after_the_cut_changes_no_prediction(facts: CustomerHistory, cuts: list[Cut]) -> None:
@@ -131,7 +131,7 @@ def model(training: FitResult) -> ValueModel:
     return replace(training.model, method="blend")
 
 
-def test_members_stand_on_one_level_and_the_blend_is_their_weighted_mean(
+def test_members_are_brought_to_one_level_and_the_blend_is_their_weighted_mean(
     facts: CustomerHistory, model: ValueModel
 ) -> None:
     now = facts.until(START + timedelta(days=180)).snapshot_of(START + timedelta(days=180))
@@ -140,27 +140,27 @@ def test_members_stand_on_one_level_and_the_blend_is_their_weighted_mean(
     level = spend["blend"].sum()
     for name in ("bgnbd", "lightgbm"):
         assert spend[name].sum() * fit.factors[name] == pytest.approx(level, rel=1e-6)
-    said = fit.members(now)
-    mixed = sum(fit.weights[name] * fit.factors[name] * said[name] for name in MEMBERS)
+    expected = fit.members(now)
+    mixed = sum(fit.weights[name] * fit.factors[name] * expected[name] for name in MEMBERS)
     assert np.allclose(spend["blend"], mixed)
     assert sum(fit.weights.values()) == pytest.approx(1)
 
 
-def test_few_customers_leave_the_weights_equal_and_many_find_the_member_that_is_right() -> None:
+def test_few_customers_leave_the_weights_equal_and_many_favour_the_member_that_is_right() -> None:
     rng = np.random.default_rng(0)
     for customers, low, high in ((40, 0.33, 0.35), (60_000, 0.85, 1.0)):
         truth = rng.gamma(1, 50, customers)
         wrong = {name: truth.mean() * rng.gamma(1, 1, customers) for name in ("b", "c")}
-        weights = learnt_weights(rng.poisson(truth).astype(float), {"a": truth, **wrong})
+        weights = learn_weights(rng.poisson(truth).astype(float), {"a": truth, **wrong})
         assert low <= weights["a"] <= high
         assert sum(weights.values()) == pytest.approx(1)
         assert min(weights.values()) >= 0
 
 
-def test_members_that_say_nothing_are_weighed_alike() -> None:
+def test_members_without_information_get_equal_weights() -> None:
     nothing = np.zeros(100)
-    assert learnt_weights(nothing, {"a": nothing, "b": nothing}) == {"a": 0.5, "b": 0.5}
-    assert learnt_weights(np.ones(100), {"a": np.ones(100), "b": nothing}) == {"a": 0.5, "b": 0.5}
+    assert learn_weights(nothing, {"a": nothing, "b": nothing}) == {"a": 0.5, "b": 0.5}
+    assert learn_weights(np.ones(100), {"a": np.ones(100), "b": nothing}) == {"a": 0.5, "b": 0.5}
 
 
 def test_every_candidate_is_logged_beside_the_one_in_force(training: FitResult) -> None:
@@ -193,21 +193,21 @@ def test_a_first_fit_with_outcomes_takes_over_from_bgnbd_alone(facts: CustomerHi
 
 def test_a_young_business_is_not_taken_for_one_that_grows(facts: CustomerHistory) -> None:
     as_of = START + timedelta(days=62)
-    found = train(facts.until(as_of), as_of, replace(SPEC, min_customers=20), None).model
-    assert isinstance(found, ValueModel)
+    model = train(facts.until(as_of), as_of, replace(SPEC, min_customers=20), None).model
+    assert isinstance(model, ValueModel)
     snapshot = facts.snapshot_of(as_of)
-    assert found.final.encoder is not None
-    matrix = found.final.encoder.matrix(snapshot, found.final.first_day)
-    place = found.final.encoder.columns.index("spend_90d")
-    assert found.final.first_day is not None
-    seen = (as_of - found.final.first_day).days + 1
-    assert matrix[:, place].sum() == pytest.approx(numbers(snapshot, "spend_90d").sum() * 90 / seen)
+    assert model.final.encoder is not None
+    matrix = model.final.encoder.matrix(snapshot, model.final.first_day)
+    position = model.final.encoder.columns.index("spend_90d")
+    assert model.final.first_day is not None
+    seen = (as_of - model.final.first_day).days + 1
+    assert matrix[:, position].sum() == pytest.approx(numbers(snapshot, "spend_90d").sum() * 90 / seen)
 
 
 def test_a_model_of_another_format_is_refused_in_words(model: ValueModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     stored = tmp_path / "value_model.json"
-    stored.write_text(stored.read_text(encoding="utf-8").replace('"format": 2', '"format": 1'), encoding="utf-8")
+    stored.write_text(stored.read_text(encoding="utf-8").replace('"format": 3', '"format": 1'), encoding="utf-8")
     with pytest.raises(ValueError, match="train the value family again"):
         ValueModel.load(tmp_path)
 
@@ -228,26 +228,26 @@ def published(facts: CustomerHistory, then: date, factor: float = 1.0) -> pa.Tab
 
 
 @pytest.mark.parametrize(("factor", "has_drifted"), [(1.0, False), (1.05, False), (3.0, True), (0.3, True)])
-def test_values_that_turned_out_wrong_in_sum_are_found(
+def test_values_that_turned_out_wrong_in_sum_have_drifted(
     facts: CustomerHistory, factor: float, has_drifted: bool
 ) -> None:
     then = START + timedelta(days=120)
     features = facts.snapshot_of(then + timedelta(days=28))
-    found = calibration_drift(ENGINE, published(facts, then, factor), features, 28)
-    assert found.ratio == pytest.approx(1 / factor)
-    assert found.low <= found.ratio <= found.high
-    assert found.has_drifted is has_drifted
-    assert found.decile_error == pytest.approx(abs(factor - 1), abs=1e-6)
+    drift = calibration_drift(ENGINE, published(facts, then, factor), features, 28)
+    assert drift.ratio == pytest.approx(1 / factor)
+    assert drift.low <= drift.ratio <= drift.high
+    assert drift.has_drifted is has_drifted
+    assert drift.decile_error == pytest.approx(abs(factor - 1), abs=1e-6)
 
 
 def test_what_cannot_be_compared_has_not_drifted_and_the_reason_says_why(facts: CustomerHistory) -> None:
     then = START + timedelta(days=120)
     features, values = facts.snapshot_of(then + timedelta(days=28)), published(facts, then)
-    for found, said in (
+    for drift, words in (
         (calibration_drift(ENGINE, values, features, 60), "the horizon is 60"),
         (calibration_drift(ENGINE, values, features, 90), "0 customers"),
         (calibration_drift(ENGINE, values.slice(0, 5), features, 28), "5 customers"),
         (calibration_drift(ENGINE, published(facts, then, 0.0), features, 28), "nothing was expected"),
     ):
-        assert not found.has_drifted
-        assert said in found.reason
+        assert not drift.has_drifted
+        assert words in drift.reason

@@ -40,8 +40,8 @@ def regulars(
     then for `dearer` times as much. Without `joins` they had come before the data begin."""
     rng = np.random.default_rng(seed)
     first = np.sort(rng.integers(0, max(joins, 1), customers))
-    at = np.arange(np.datetime64(START), np.datetime64(START) + days)
-    strong = np.asarray([day.month >= 10 for day in at.astype(object)])
+    calendar = np.arange(np.datetime64(START), np.datetime64(START) + days)
+    strong = np.asarray([day.month >= 10 for day in calendar.astype(object)])
     rate = rng.gamma(4, 0.02, customers)
     buys = rng.random((customers, days)) < rate[:, None] * np.where(strong, peak, 1.0)
     if joins:
@@ -51,12 +51,12 @@ def regulars(
     amount = np.round(20 * rng.lognormal(0, 0.4, len(who)) * np.where(strong[when], dearer, 1.0), 2)
     schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])
     names = np.array([f"c{k:05d}" for k in range(customers)])
-    given = {
-        "customer_id": names[who], "day": at[when], "orders": np.ones(len(who)), "lines": np.ones(len(who)),
+    values = {
+        "customer_id": names[who], "day": calendar[when], "orders": np.ones(len(who)), "lines": np.ones(len(who)),
         "items": np.ones(len(who)), "amount": amount, "margin": [None] * len(who), "balance": [None] * len(who),
         "is_registered": [False] * len(who),
     }  # fmt: skip
-    columns = [pa.array(given.get(field.name, np.zeros(len(who)))).cast(field.type) for field in schema]
+    columns = [pa.array(values.get(field.name, np.zeros(len(who)))).cast(field.type) for field in schema]
     categories = pa.schema([*tables.CATEGORY_DAYS.schema(), pa.field("day", pa.date32())]).empty_table()
     people = pa.schema([tables.CUSTOMERS.schema().field("customer_id"), pa.field("day", pa.date32())]).empty_table()
     return CustomerHistory(ENGINE, FeatureSpec(), pa.table(columns, schema), categories, people)
@@ -86,22 +86,22 @@ def season(peaked: CustomerHistory) -> Season:
 
 @pytest.mark.parametrize("peak", [2.0, 3.0])
 @pytest.mark.parametrize("days", [640, 740, 1000])
-def test_a_peak_that_was_seen_is_found_and_the_rest_of_the_year_is_level(peak: float, days: int) -> None:
-    found = quarters(learnt(regulars(days, peak=peak), START + timedelta(days=days - 1)))
+def test_a_peak_that_was_seen_is_learnt_and_the_rest_of_the_year_is_level(peak: float, days: int) -> None:
+    levels = quarters(learnt(regulars(days, peak=peak), START + timedelta(days=days - 1)))
     true = np.array([1, 1, 1, peak]) * 4 / (3 + peak)
-    assert np.all(np.abs(found / true - 1) < 0.10), found
+    assert np.all(np.abs(levels / true - 1) < 0.10), levels
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_business_without_a_season_is_given_next_to_none(seed: int) -> None:
-    found = learnt(regulars(800, seed=seed), START + timedelta(days=799))
-    assert np.all(np.abs(quarters(found) - 1) < 0.04)
+    season = learnt(regulars(800, seed=seed), START + timedelta(days=799))
+    assert np.all(np.abs(quarters(season) - 1) < 0.04)
 
 
 def test_growth_and_customers_who_join_together_are_no_season() -> None:
     """Customers join evenly over two years: revenue doubles and doubles, no day of the year is special."""
-    found = learnt(regulars(800, joins=780), START + timedelta(days=799))
-    assert np.all(np.abs(quarters(found) - 1) < 0.06)
+    season = learnt(regulars(800, joins=780), START + timedelta(days=799))
+    assert np.all(np.abs(quarters(season) - 1) < 0.06)
 
 
 def test_data_that_begin_in_the_middle_of_a_business_show_neither_a_season_nor_extremes() -> None:
@@ -113,20 +113,20 @@ def test_data_that_begin_in_the_middle_of_a_business_show_neither_a_season_nor_e
 
 
 def test_dearer_orders_are_a_season_of_spend_and_none_of_orders() -> None:
-    found = learnt(regulars(1000, dearer=2.0), START + timedelta(days=999))
-    assert quarters(found)[3] / quarters(found)[:3].mean() == pytest.approx(2.0, rel=0.12)
-    assert np.all(np.abs(quarters(found, "orders") - 1) < 0.04)
+    season = learnt(regulars(1000, dearer=2.0), START + timedelta(days=999))
+    assert quarters(season)[3] / quarters(season)[:3].mean() == pytest.approx(2.0, rel=0.12)
+    assert np.all(np.abs(quarters(season, "orders") - 1) < 0.04)
 
 
 @pytest.mark.parametrize("days", [20, 200, 365, 455, 484])
 def test_without_an_earlier_year_the_index_is_exactly_one_and_the_risk_has_a_size(
     peaked: CustomerHistory, days: int
 ) -> None:
-    found = learnt(peaked, START + timedelta(days=days - 1))
+    season = learnt(peaked, START + timedelta(days=days - 1))
     assert needed_days(30) == 485
-    assert (found.state, found.is_flat) == ("no_earlier_year", True)
-    assert np.all(found.index("spend") == 1.0)
-    assert found.risk.low < 1 < found.risk.high
+    assert (season.state, season.is_flat) == ("no_earlier_year", True)
+    assert np.all(season.index("spend") == 1.0)
+    assert season.risk.low < 1 < season.risk.high
 
 
 def test_the_risk_covers_what_came_before_and_after_the_first_peak(peaked: CustomerHistory) -> None:
@@ -144,11 +144,11 @@ def test_nothing_after_the_day_changes_the_season(peaked: CustomerHistory) -> No
 
 
 @pytest.mark.parametrize("year", [2021, 2022, 2023, 2024])
-def test_every_day_has_its_place_in_a_leap_year(year: int) -> None:
+def test_every_day_has_its_position_in_a_leap_year(year: int) -> None:
     days = np.arange(np.datetime64(f"{year}-01-01"), np.datetime64(f"{year + 1}-01-01"))
-    there = slots(days)
-    assert there[0] == 0 and there[-1] == SLOTS - 1 and len(set(there)) == len(days)
-    assert (59 in there) is (len(days) == SLOTS)
+    positions = slots(days)
+    assert positions[0] == 0 and positions[-1] == SLOTS - 1 and len(set(positions)) == len(days)
+    assert (59 in positions) is (len(days) == SLOTS)
 
 
 # ── ordinary days ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +157,7 @@ def test_every_day_has_its_place_in_a_leap_year(year: int) -> None:
 def test_a_flat_season_leaves_tables_as_they_are(peaked: CustomerHistory) -> None:
     snapshot = peaked.snapshot_of(date(2022, 6, 30))
     assert Season().ordinary(snapshot) is snapshot
-    assert np.all(Season().ahead(np.array(["2022-06-30"], "M8[D]"), 90) == 1.0)
+    assert np.all(Season().mean_ahead(np.array(["2022-06-30"], "M8[D]"), 90) == 1.0)
 
 
 def test_in_ordinary_days_a_customer_looks_the_same_before_and_after_the_peak(
@@ -188,8 +188,8 @@ def test_spans_in_ordinary_days_add_up_and_a_whole_year_is_a_year(tenure: int, r
             "recency_days": pa.array([recency, 0, None], pa.int64()),
         }
     )
-    found = season.ordinary(table)
-    tenures, recencies = found["tenure_days"].to_pylist(), found["recency_days"].to_pylist()
+    ordinary = season.ordinary(table)
+    tenures, recencies = ordinary["tenure_days"].to_pylist(), ordinary["recency_days"].to_pylist()
     assert recencies[0] <= tenures[0]
     assert tenures[1] == pytest.approx(365, rel=0.01) and recencies[1] == 0
     assert tenures[2] is None and recencies[2] is None
@@ -213,17 +213,17 @@ def test_many_days_at_once_are_to_the_last_digit_as_each_row_by_itself(seed: int
     together = season.ordinary(table)
     assert together.equals(pa.concat_tables(season.ordinary(table.slice(row, 1)) for row in range(n)))
     days = table["day"].to_numpy()
-    assert [season.ahead(days[row : row + 1], 90)[0] for row in range(n)] == season.ahead(days, 90).tolist()
+    assert [season.mean_ahead(days[row : row + 1], 90)[0] for row in range(n)] == season.mean_ahead(days, 90).tolist()
 
 
 def test_what_is_expected_of_ordinary_days_is_put_back_in_season(peaked: CustomerHistory, season: Season) -> None:
     now = peaked.snapshot_of(date(2022, 9, 30))
     fit = Fit(90, ClosedForm.learn(season.ordinary(now)), season=season)
-    plain, seasonal = replace(fit, season=Season()).predict(season.ordinary(now), "bgnbd"), fit.predict(now, "bgnbd")
-    more = season.ahead(np.array(["2022-09-30"], "M8[D]"), 90)[0]
-    assert more > 1.4
-    assert np.allclose(seasonal["expected_spend"], plain["expected_spend"] * more)
-    assert np.all(seasonal["p_alive"] >= plain["p_alive"]) and np.all(seasonal["p_alive"] <= 1)
+    ordinary, seasonal = replace(fit, season=Season()).predict(season.ordinary(now), "bgnbd"), fit.predict(now, "bgnbd")
+    factor = season.mean_ahead(np.array(["2022-09-30"], "M8[D]"), 90)[0]
+    assert factor > 1.4
+    assert np.allclose(seasonal["expected_spend"], ordinary["expected_spend"] * factor)
+    assert np.all(seasonal["p_alive"] >= ordinary["p_alive"]) and np.all(seasonal["p_alive"] <= 1)
 
 
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,7 +280,7 @@ def test_a_simulated_calendar_is_in_the_rows_and_in_the_truth() -> None:
         replace(flat, calendar=(1.0, 2.0))
 
 
-# ── what stands beside a sum ──────────────────────────────────────────────────────────────────────────────────────
+# ── what a sum rests on ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def valued(facts: CustomerHistory, day: date, season: Season | None = None) -> pa.Table:
@@ -292,9 +292,7 @@ def valued(facts: CustomerHistory, day: date, season: Season | None = None) -> p
     return apply(features, ValueModel(90, 0.1, fit, None, "bgnbd"), SPEC, label="m")
 
 
-def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(
-    peaked: CustomerHistory, season: Season
-) -> None:
+def test_without_a_model_or_an_earlier_year_every_value_has_a_risk(peaked: CustomerHistory, season: Season) -> None:
     first = Basis.of(ENGINE, valued(peaked, date(2021, 6, 30)))
     assert first is not None and first.is_at_risk
     assert "up to 50% less or 100% more may come" in first.words()
@@ -308,23 +306,23 @@ def test_without_a_model_or_an_earlier_year_the_risk_stands_beside_every_value(
 
 
 def test_a_risk_shrinks_as_the_days_ahead_are_seen_though_the_model_stays(peaked: CustomerHistory) -> None:
-    kept = learnt(peaked, date(2021, 6, 30))
-    first, later = (kept.risk_on(day, START, 90, 30) for day in (date(2021, 7, 31), date(2022, 3, 31)))
+    season = learnt(peaked, date(2021, 6, 30))
+    first, later = (season.risk_on(day, START, 90, 30) for day in (date(2021, 7, 31), date(2022, 3, 31)))
     assert (first.unseen_share, later.unseen_share) == (1.0, 0.0)
     assert later.high < first.high
 
 
-def test_drift_behind_the_first_peak_points_down_and_so_it_goes(peaked: CustomerHistory) -> None:
+def test_drift_after_the_first_peak_points_down_and_value_does_fall(peaked: CustomerHistory) -> None:
     then, now = date(2021, 10, 2), date(2021, 12, 31)
     basis = Basis.of(ENGINE, valued(peaked, now, learnt(peaked, now)))
     assert basis is not None
     features = peaked.snapshot_of(now)
-    found = calibration_drift(ENGINE, valued(peaked, then, learnt(peaked, then)), features, 90, basis.outlook)
-    assert found.has_drifted and found.ratio > 1.5  # far more came than was expected …
-    assert found.today == "may_be_too_high"  # … and so the next horizon is expected too high:
+    drift = calibration_drift(ENGINE, valued(peaked, then, learnt(peaked, then)), features, 90, basis.outlook)
+    assert drift.has_drifted and drift.ratio > 1.5  # far more came than was expected …
+    assert drift.today == "may_be_too_high"  # … and so the next horizon is expected too high:
     came = peaked.outcomes(peaked.known([now]), 90, until=now + timedelta(days=90))
     assert pc.sum(came["spend"]).as_py() < 0.9 * basis.ltv
-    assert "too high" in found.reason
+    assert "too high" in drift.reason
 
 
 def test_drift_in_a_known_season_is_a_level_that_has_moved(peaked: CustomerHistory, season: Season) -> None:
@@ -332,6 +330,6 @@ def test_drift_in_a_known_season_is_a_level_that_has_moved(peaked: CustomerHisto
     features = peaked.snapshot_of(now)
     assert not calibration_drift(ENGINE, valued(peaked, then, season), features, 90, Outlook(0.7)).has_drifted
     half = valued(peaked, then, season)
-    at = half.column_names.index("expected_spend")
-    half = half.set_column(at, "expected_spend", pc.multiply(half["expected_spend"], 0.5))
+    position = half.column_names.index("expected_spend")
+    half = half.set_column(position, "expected_spend", pc.multiply(half["expected_spend"], 0.5))
     assert calibration_drift(ENGINE, half, features, 90, Outlook(0.7)).today == "may_be_too_low"

@@ -76,7 +76,7 @@ def _example(kind: Any, vocabulary: Vocabulary) -> Any:
     if origin is Sequence:
         return [_example(inner[0], vocabulary)] * 2
     assert origin is Mapping, f"no figure is a {kind}"
-    return Reason(text="some").stored()
+    return Reason(sentence="some").stored()
 
 
 def nonsense(vocabulary: Vocabulary) -> Vocabulary:
