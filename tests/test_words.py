@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("microseg_assets", "ml", "expectations")
-PROSE = {"doubt", "message", "note", "reason", "remark", "said", "sentence", "why", "words"}  # names of what holds words
+PROSE = {"doubt", "message", "note", "reason", "remark", "said", "sentence", "why", "words"}  # what holds words
 ASKING = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "rpartition", "find", "index", "count"}
 MATCHING = {"search", "match", "fullmatch", "findall", "sub", "split"}
 

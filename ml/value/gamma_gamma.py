@@ -1,9 +1,7 @@
-"""Gamma-Gamma: what a purchase of a customer is worth on average, from those seen.
+"""Gamma-Gamma: the mean value of a customer's purchases, from those seen.
 
-A customer's purchases scatter around a mean of its own (gamma with shape p), and means are spread over customers
-(their rate is gamma: q, gamma), independently of how often they buy. Fader & Hardie (2013), The Gamma-Gamma model of
-monetary value. Belongs here: the likelihood and what follows from the parameters. Does not belong here: how often
-customers buy (see `bgnbd`).
+Belongs here: the likelihood and what follows from the parameters. Does not belong here: how often customers buy (see
+`bgnbd`).
 """
 
 from __future__ import annotations
@@ -20,13 +18,28 @@ from ml.value.reasons import Note
 class GammaGammaModel:
     """The Gamma-Gamma model of spend per purchase.
 
+    A customer's purchases scatter around its own mean (gamma with shape p), and means vary over customers (their rate
+    is gamma distributed: q, gamma), independently of how often they buy.
+
     Attributes
     ----------
-    p_, q_, gamma_ : after `fit`; gamma_ in the currency of `monetary_value`
-    standard_errors_ : of each, by name; NaN where there is no curvature to tell
-    log_likelihood_ : at the optimum
-    n_customers_ : how many customers with a purchase of positive worth it was learnt from
-    converged_, notes_ : see `ml.value.bgnbd.BetaGeoModel`
+    p_, q_, gamma_ : float
+        The parameters; gamma_ in the currency of `monetary_value`.
+    standard_errors_ : dict of str to float
+        By parameter; NaN where the likelihood has no curvature.
+    log_likelihood_ : float
+        At the optimum.
+    n_customers_ : float
+        The sum of the weights of customers with a purchase of positive value.
+    converged_ : bool
+        Whether the search ended at a point without slope.
+    notes_ : tuple of Note
+        Codes of what the data do not determine.
+
+    References
+    ----------
+    Fader, P. S. and Hardie, B. G. S. (2013). The Gamma-Gamma Model of Monetary Value.
+    http://www.brucehardie.com/notes/025/
 
     Examples
     --------
@@ -41,19 +54,42 @@ class GammaGammaModel:
 
     @classmethod
     def of(cls, p: float, q: float, gamma: float) -> Self:
-        """A model with known parameters."""
+        """Make a model with known parameters.
+
+        Parameters
+        ----------
+        p : float
+            Shape of the gamma distribution of a customer's purchases.
+        q, gamma : float
+            Shape and rate of the gamma distribution across customers; gamma is in currency.
+
+        Returns
+        -------
+        GammaGammaModel
+            A model that predicts; what only a fit knows is not set.
+        """
         model = cls()
         model.p_, model.q_, model.gamma_ = float(p), float(q), float(gamma)
         return model
 
     def fit(self, frequency: ArrayLike, monetary_value: ArrayLike, weights: ArrayLike | None = None) -> Self:
-        """Maximum likelihood. Rows without a purchase, or whose mean is not above 0, say nothing and are left out.
+        """Fit the parameters by maximum likelihood.
+
+        Rows without a purchase, or whose mean is not above 0, are left out.
 
         Parameters
         ----------
-        frequency : purchases that the mean was taken over, shape (n,)
-        monetary_value : mean worth of these purchases, shape (n,)
-        weights : how many customers each row stands for, shape (n,); 1 each, if None
+        frequency : array_like of shape (n_customers,)
+            Number of purchases that the mean was taken over.
+        monetary_value : array_like of shape (n_customers,)
+            Mean value of these purchases, in currency.
+        weights : array_like of shape (n_customers,), optional
+            Number of customers each row represents; 1 each by default.
+
+        Returns
+        -------
+        GammaGammaModel
+            The model itself.
 
         Raises
         ------
@@ -95,13 +131,26 @@ class GammaGammaModel:
 
     @property
     def mean_value(self) -> float:
-        """Mean worth of a purchase over customers, p gamma / (q - 1); infinite if q ≤ 1."""
+        """Mean value of a purchase over customers in currency, p gamma / (q - 1); infinite if q ≤ 1."""
         return self.p_ * self.gamma_ / (self.q_ - 1) if self.q_ > 1 else float("inf")
 
     def conditional_expected_average_value(self, frequency: ArrayLike, monetary_value: ArrayLike) -> Floats:
-        """Expected worth of a customer's purchases, given the mean of those seen: between that and everybody's mean.
+        """Compute the expected value of a customer's purchases, given the mean of those seen.
 
-        Without a purchase it is everybody's mean. A mean below 0 (more given back than bought) counts as 0.
+        It lies between that mean and everybody's; without a purchase it is everybody's. A mean below 0 (more returned
+        than bought) counts as 0.
+
+        Parameters
+        ----------
+        frequency : array_like of shape (n_customers,)
+            Number of purchases seen.
+        monetary_value : array_like of shape (n_customers,)
+            Their mean value, in currency.
+
+        Returns
+        -------
+        np.ndarray of shape (n_customers,)
+            Expected value of a purchase, in currency.
         """
         x, mean = (np.asarray(v, dtype=float) for v in (frequency, monetary_value))
         seen = np.where(x > 0, x * np.maximum(np.nan_to_num(mean), 0.0), 0.0)

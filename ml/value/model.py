@@ -60,7 +60,7 @@ class ValueModel:
     ...      "spend": [120.0, 120.0], "orders_90d": [1, 0], "spend_90d": [30.0, 0.0]}
     ... )
     >>> model.outputs(snapshot)["expected_spend"].round(1).tolist()
-    [22.2, 1.3]
+    [21.2, 1.4]
     """
 
     horizon_days: int

@@ -259,9 +259,9 @@ def test_a_model_stored_under_former_names_predicts_the_same(
     assert loaded.backtest_fit is not None
     assert model.backtest_fit is not None
     features = facts.snapshot_of(AS_OF)
-    for old, new in ((loaded.final, model.final), (loaded.backtest_fit, model.backtest_fit)):
-        expected = new.predict(features)
-        assert all(np.array_equal(values, expected[name]) for name, values in old.predict(features).items())
+    for read, written in ((loaded.final, model.final), (loaded.backtest_fit, model.backtest_fit)):
+        expected = written.predict(features)
+        assert all(np.array_equal(values, expected[name]) for name, values in read.predict(features).items())
 
 
 def test_training_twice_gives_the_same_model_whatever_the_order_of_rows(
