@@ -1,4 +1,4 @@
-"""LightGBM as every family uses it: bins cut once, one thread a fit on small data, the same trees every time.
+"""LightGBM as every family uses it: bins computed once, one thread per small fit, the same trees every time.
 
 Belongs here: threads, determinism, and what fits on the same matrix share. Does not belong here: any family's recipe.
 """
@@ -24,18 +24,50 @@ REPEATABLE: Mapping[str, Any] = {"deterministic": True, "force_row_wise": True, 
 
 
 def thread_count(rows: int) -> int:
-    """Threads for a matrix of so many rows; the result is the same.
+    """Choose the number of threads for a matrix; it does not change the result.
 
-    LightGBM's threads wait for each other after every small step. Where the cores are busy with something else, two
-    threads took 20 to 50 s for a fit of 10,000 rows that one does in 2 to 4.
+    LightGBM's threads wait for each other after every small step. On busy cores, two threads took 20 to 50 s for a fit
+    of 10,000 rows that takes one thread 2 to 4 s.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the matrix.
+
+    Returns
+    -------
+    int
+        Number of threads.
+
+    Examples
+    --------
+    >>> thread_count(10_000), thread_count(1_000_000)
+    (1, 2)
     """
     return CORES if rows >= SMALL_ROWS else 1
 
 
 def run_in_parallel(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
-    """The results of independent fits or predictions on matrices of about `rows` rows, in the order of the jobs.
+    """Run independent fits or predictions.
 
     Small ones run on a core each: unlike the threads of one fit they never wait for each other.
+
+    Parameters
+    ----------
+    jobs : iterable of callable
+        Functions without parameters.
+    rows : int
+        Approximate number of rows of each job's matrix.
+
+    Returns
+    -------
+    list
+        The results, in the order of the jobs.
+
+    Examples
+    --------
+    >>> run_in_parallel([lambda: 1, lambda: 2], rows=100)
+    [1, 2]
     """
     if thread_count(rows) > 1:
         return [job() for job in jobs]
@@ -46,13 +78,23 @@ def run_in_parallel(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
 class Binned:
     """A matrix whose columns are cut into bins once, for many fits: of any target, on any of its rows.
 
-    The borders are read off all rows; no target has a say in them.
+    The borders are computed from all rows, and do not depend on a target.
 
     Parameters
     ----------
-    matrix : shape (n, columns), NaN where missing
-    categorical : positions of the columns that hold codes
-    params : LightGBM's parameters of the data (`max_bin` …); a fit's own may not contradict them
+    matrix : np.ndarray of shape (n_rows, n_columns)
+        NaN where missing.
+    categorical : sequence of int
+        Positions of the columns that hold codes.
+    params : Mapping of str to Any, optional
+        LightGBM's parameters of the data (`max_bin` and so on); those of a fit may not contradict them.
+
+    Examples
+    --------
+    >>> x = np.repeat([[0.0], [1.0]], 50, axis=0)
+    >>> booster = Binned(x).fit(x[:, 0], {"objective": "regression"}, rounds=50, seed=0)
+    >>> predict(booster, np.array([[0.0], [1.0]])).round(1).tolist()
+    [0.0, 1.0]
     """
 
     def __init__(
@@ -61,8 +103,8 @@ class Binned:
         import lightgbm
 
         self.matrix = matrix
-        # The number of threads is LightGBM's own global: a row cut out with another number, while a fit is under way in
-        # another thread, made that one write beyond its buffers.
+        # The number of threads is global in LightGBM: taking a subset with another number, while a fit runs in another
+        # thread, made that fit write beyond its buffers.
         own = {"feature_pre_filter": False, "num_threads": thread_count(len(matrix))}
         self._params = {**own, **(params or {}), **REPEATABLE}
         self._data = lightgbm.Dataset(
@@ -78,17 +120,56 @@ class Binned:
         seed: int,
         rows: NDArray[np.bool_] | None = None,
     ) -> lightgbm.Booster:
-        """Trees for `target`, one number per row of the matrix, learnt on `rows` (a mask; all, if None)."""
+        """Fit trees on some of the rows.
+
+        Parameters
+        ----------
+        target : np.ndarray of shape (n_rows,)
+            One number per row of the matrix.
+        recipe : Mapping of str to Any
+            LightGBM's parameters.
+        rounds : int
+            Number of trees.
+        seed : int
+            Of LightGBM's draws.
+        rows : np.ndarray of bool of shape (n_rows,), optional
+            Rows to learn from; all by default.
+
+        Returns
+        -------
+        lightgbm.Booster
+            The trees.
+        """
         import lightgbm
 
-        places = np.arange(len(self.matrix)) if rows is None else np.flatnonzero(rows)
-        params = {**self._params, **recipe, "seed": seed, "num_threads": thread_count(len(places))}
-        data = self._data.subset(places.tolist()).construct().set_label(np.asarray(target, dtype=float)[places])
+        positions = np.arange(len(self.matrix)) if rows is None else np.flatnonzero(rows)
+        params = {**self._params, **recipe, "seed": seed, "num_threads": thread_count(len(positions))}
+        data = self._data.subset(positions.tolist()).construct().set_label(np.asarray(target, dtype=float)[positions])
         return lightgbm.train(params, data, num_boost_round=rounds)
 
 
 def predict(booster: lightgbm.Booster, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One number per row of `matrix`."""
+    """Predict by trees, with the number of threads that suits the matrix.
+
+    Parameters
+    ----------
+    booster : lightgbm.Booster
+        The trees.
+    matrix : np.ndarray of shape (n_rows, n_columns)
+        NaN where missing; may be empty.
+
+    Returns
+    -------
+    np.ndarray of shape (n_rows,)
+        One number per row.
+
+    Examples
+    --------
+    >>> x = np.repeat([[0.0], [1.0]], 50, axis=0)
+    >>> booster = Binned(x).fit(x[:, 0], {"objective": "regression"}, rounds=1, seed=0)
+    >>> predict(booster, np.empty((0, 1))).shape
+    (0,)
+    """
     if not len(matrix):
         return np.zeros(0)
     return np.asarray(booster.predict(matrix, num_threads=thread_count(len(matrix))), dtype=float)

@@ -1,11 +1,11 @@
 """What a weekly fit returns, whatever the family: a challenger, its figures, and the decision about it.
 
-The rule is one for all families. What is in force stays until something else is surely better: a challenger takes over
-if it is better by the stated margin and the 95 % interval of its gain, from a bootstrap over customers, excludes 0; or
-if what is in force answers another question or is wrong today (drift). A family goes without a model again only if
-what it did without one is surely better, by the same kind of interval. What cannot be told changes nothing.
+One rule holds for all families. What is in force stays until something else is significantly better: a challenger takes
+over if it is better by the stated margin and the 95 % interval of its gain, from a bootstrap over customers, excludes
+0; or if what is in force answers another question or is wrong today (drift). A family drops its model only if what it
+did without one is significantly better, by the same kind of interval. Without enough data nothing changes.
 
-Belongs here: the shape that every family's `train` shares, so that one place can log it and one rule can decide. Does
+Belongs here: the result that every family's `train` returns, so that one place can log it and one rule can decide. Does
 not belong here: any family's method or loss, the bootstrap (see `statistics`), and MLflow (see
 `microseg_assets.tracking`).
 """
@@ -33,14 +33,44 @@ class Model(Protocol):
     """A fitted model: it stores itself without pickles and predicts from the columns of a snapshot."""
 
     def save(self, folder: Path) -> None:
-        """Write everything the model is into an existing empty folder (JSON, Parquet, LightGBM's text)."""
+        """Write the whole model (JSON, Parquet, LightGBM's text).
+
+        Parameters
+        ----------
+        folder : Path
+            An existing, empty folder.
+        """
         ...
 
     @classmethod
-    def load(cls, folder: Path) -> Self: ...
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the model was saved.
+
+        Returns
+        -------
+        Self
+            A model that predicts the same.
+        """
+        ...
 
     def predict(self, features: pd.DataFrame) -> pd.DataFrame:
-        """One or more rows per customer, from a frame with the snapshot's columns. What a served model answers."""
+        """Predict as the served model does.
+
+        Parameters
+        ----------
+        features : pd.DataFrame
+            Rows with the snapshot's columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            One or more rows per customer.
+        """
         ...
 
 
@@ -50,15 +80,34 @@ class FitResult:
 
     Parameters
     ----------
-    model : this week's fit, or None if there was not enough data
-    decision : `challenger` puts the fit in force, `incumbent` keeps last week's, `none` leaves the family without one
-    reason : why, in words a person reads in `model_choices`
-    reason_code, reason_parameters : the same for programs: what kind of reason, and its figures
-    metric : name of the holdout metric that decided; `challenger_score` and `incumbent_score` are its values
-    metrics, params : logged as they are
-    figures : name to a function that draws, called only when somebody logs it
-    example : a few invented rows with the columns and types that a served model takes (see `ml.serving`): nothing of a
-        customer is kept with a model
+    model : Model or None
+        This week's fit, or None if there was not enough data.
+    decision : {"challenger", "incumbent", "none"}
+        `challenger` puts the fit in force, `incumbent` keeps last week's, `none` leaves the family without one.
+    reason : str
+        Why, in the words of `model_choices`.
+    metric : str
+        Name of the holdout metric that decided.
+    challenger_score, incumbent_score : float, optional
+        Its values.
+    metrics, params : Mapping
+        Logged as they are.
+    figures : Mapping of str to callable
+        Functions that draw, by name; called only when they are logged.
+    example : pa.Table, optional
+        A few invented rows with the columns and types that a served model takes (see `ml.serving`), so that no
+        customer's data are stored with a model.
+    reason_code : str
+        The kind of reason, for programs.
+    reason_parameters : Mapping of str to Any
+        The figures of the reason.
+
+    Examples
+    --------
+    >>> verdict = decide("deviance", 0.9, 1.0, Gain(0.1, 0.05, 0.15, 500), margin=0.01)
+    >>> result = FitResult(None, metric="deviance", **verdict.fields(vocabulary_of({})))
+    >>> result.decision, result.reason_code
+    ('challenger', 'better')
     """
 
     model: Model | None
@@ -76,12 +125,29 @@ class FitResult:
 
     @classmethod
     def without_fit(cls, verdict: Verdict, vocabulary: Vocabulary, metric: str, **rest: Any) -> Self:
-        """A week in which nothing could be fitted."""
+        """Make the result of a week in which nothing could be fitted.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            The decision and why.
+        vocabulary : Vocabulary
+            The family's words.
+        metric : str
+            Name of the holdout metric.
+        **rest : Any
+            Other fields, such as `metrics`.
+
+        Returns
+        -------
+        FitResult
+            A result without a model.
+        """
         return cls(None, metric=metric, **verdict.fields(vocabulary), **rest)
 
 
 class Code(StrEnum):
-    """The kinds of reason that families share; the names stay the same."""
+    """The kinds of reason that all families share; stored tables hold them, so they never change."""
 
     NOT_ENOUGH_DATA = "not_enough_data"
     FIRST_FIT = "first_fit"
@@ -105,8 +171,17 @@ class Verdict:
 
     Parameters
     ----------
-    code : the kind of reason, of the family's vocabulary
-    parameters : its figures, as its renderer declares them
+    decision : {"challenger", "incumbent", "none"}
+        See `FitResult`.
+    code : str
+        The kind of reason, from the family's vocabulary.
+    parameters : Mapping of str to Any
+        Its figures, as its renderer declares them.
+
+    Examples
+    --------
+    >>> Verdict("none", "late", {"days": 3}).fields({"late": lambda *, days: f"{days} days late"})["reason"]
+    '3 days late'
     """
 
     decision: Decision
@@ -114,11 +189,33 @@ class Verdict:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def with_remarks(self, remarks: Sequence[Reason]) -> Verdict:
-        """The same with what else must be known."""
+        """Add remarks to the reason.
+
+        Parameters
+        ----------
+        remarks : sequence of Reason
+            From the family's vocabulary.
+
+        Returns
+        -------
+        Verdict
+            The same decision, with the remarks after those it has.
+        """
         return replace(self, parameters=with_remarks(self.parameters, remarks))
 
     def fields(self, vocabulary: Vocabulary) -> _Fields:
-        """The decision with its reason, for programs and in words."""
+        """List the fields of a `FitResult` that hold the decision, for programs and in words.
+
+        Parameters
+        ----------
+        vocabulary : Vocabulary
+            The family's words.
+
+        Returns
+        -------
+        dict
+            `decision`, `reason`, `reason_code` and `reason_parameters`.
+        """
         return {
             "decision": self.decision,
             "reason": words(vocabulary, self.code, self.parameters),
@@ -128,28 +225,76 @@ class Verdict:
 
 
 def decide_without_data(lacking: Reason, has_incumbent: bool) -> Verdict:
-    """What is in force stays where there are not enough data to say anything.
+    """Keep what is in force where there are not enough data to decide.
 
     Parameters
     ----------
-    lacking : of the family's vocabulary
+    lacking : Reason
+        What is missing, from the family's vocabulary.
+    has_incumbent : bool
+        Whether a model is in force.
+
+    Returns
+    -------
+    Verdict
+        For the incumbent, or for none where there is none.
+
+    Examples
+    --------
+    >>> decide_without_data(Reason("too_few_customers", {"customers": 3}), has_incumbent=False).decision
+    'none'
     """
     return Verdict("incumbent" if has_incumbent else "none", Code.NOT_ENOUGH_DATA, {"lacking": lacking.stored()})
 
 
 def decide_first_fit(metric: str, challenger: float | None) -> Verdict:
-    """A fit that nothing can be compared with is chosen without a contest."""
+    """Choose a fit without a contest where there is nothing to compare it with.
+
+    Parameters
+    ----------
+    metric : str
+        Name of the holdout metric.
+    challenger : float or None
+        The fit's score, if history is long enough to score it.
+
+    Returns
+    -------
+    Verdict
+        For the challenger.
+
+    Examples
+    --------
+    >>> decide_first_fit("deviance", None).fields(vocabulary_of({}))["reason"]
+    'first fit; too little history to score it yet'
+    """
     return Verdict("challenger", Code.FIRST_FIT, {"metric": metric, "challenger": challenger})
 
 
 def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, margin: float) -> Verdict:
-    """Whether a challenger replaces the incumbent: better by the margin, and by more than chance explains.
+    """Decide whether a challenger replaces the incumbent: better by the margin, and by more than chance explains.
 
     Parameters
     ----------
-    challenger, incumbent : their scores on the holdout, for the reason
-    gain : of the challenger, as a share of what the incumbent scores
-    margin : the share that is asked for
+    metric : str
+        Name of the holdout metric.
+    challenger, incumbent : float
+        Their scores on the holdout, for the reason.
+    gain : Gain
+        Of the challenger, as a share of the incumbent's loss.
+    margin : float
+        The share by which it must be better.
+
+    Returns
+    -------
+    Verdict
+        For the challenger or the incumbent, with the figures.
+
+    Examples
+    --------
+    >>> decide("deviance", 0.95, 1.0, Gain(0.05, 0.02, 0.08, 400), margin=0.01).decision
+    'challenger'
+    >>> decide("deviance", 0.95, 1.0, Gain(0.05, -0.02, 0.12, 400), margin=0.01).code.value
+    'within_chance'
     """
     parameters = {
         "metric": metric, "challenger": challenger, "incumbent": incumbent, "gain": gain.mean, "gain_low": gain.low,
@@ -166,26 +311,77 @@ def decide(metric: str, challenger: float, incumbent: float, gain: Gain, *, marg
 
 
 def vocabulary_of(own: Vocabulary) -> Vocabulary:
-    """A family's words: those that all families share, and its own.
+    """Add the words that all families share to a family's own.
 
-    What a family lacks, where there are not enough data, is a reason of its own vocabulary.
+    What is missing where there are not enough data is a reason from the family's own vocabulary.
+
+    Parameters
+    ----------
+    own : Vocabulary
+        Code to the function that puts its figures in words.
+
+    Returns
+    -------
+    Vocabulary
+        Words for the codes of `Code` and for the family's own.
+
+    Examples
+    --------
+    >>> vocabulary = vocabulary_of({"few": lambda *, customers: f"{customers} customers are too few"})
+    >>> lacking = Reason("few", {"customers": 3}).stored()
+    >>> words(vocabulary, Code.NOT_ENOUGH_DATA, {"lacking": lacking})
+    '3 customers are too few'
     """
-    found = {**WORDS, **own}
+    vocabulary = {**_WORDS, **own}
 
     def not_enough_data(*, lacking: Mapping[str, Any]) -> str:
-        return Reason.from_stored(lacking).words(found)
+        return Reason.from_stored(lacking).words(vocabulary)
 
-    found[Code.NOT_ENOUGH_DATA] = not_enough_data
-    return found
+    vocabulary[Code.NOT_ENOUGH_DATA] = not_enough_data
+    return vocabulary
 
 
 def format_gain(mean: float, low: float, high: float) -> str:
-    """A gain and its interval, in words."""
+    """Put a gain and its interval in words.
+
+    Parameters
+    ----------
+    mean, low, high : float
+        Shares, with a 95 % interval.
+
+    Returns
+    -------
+    str
+        Percentages.
+
+    Examples
+    --------
+    >>> format_gain(0.05, 0.021, 0.08)
+    '5.0% (95 % interval 2.1% to 8.0%)'
+    """
     return f"{mean:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
 def format_scores(metric: str, challenger: float, incumbent: float) -> str:
-    """What two models scored, in words."""
+    """Put the scores of two models in words.
+
+    Parameters
+    ----------
+    metric : str
+        Name of the holdout metric.
+    challenger, incumbent : float
+        Their scores.
+
+    Returns
+    -------
+    str
+        The metric's name and both scores.
+
+    Examples
+    --------
+    >>> format_scores("deviance", 0.95, 1.0)
+    'deviance 0.95 against 1'
+    """
     return f"{metric} {challenger:.4g} against {incumbent:.4g}"
 
 
@@ -211,7 +407,7 @@ def _within_chance(
     return f"{_gained(metric, challenger, incumbent, gain, gain_low, gain_high)}, which chance may explain"
 
 
-def _better(
+def _surpassed(
     *, metric: str, challenger: float, incumbent: float, gain: float, gain_low: float, gain_high: float, margin: float,
     **_: float,
 ) -> str:  # fmt: skip
@@ -219,6 +415,7 @@ def _better(
     return f"{gained}, at least the {margin:.1%} that is asked for"
 
 
-WORDS: Vocabulary = {
-    Code.FIRST_FIT: _first_fit, Code.NOT_BETTER: _not_better, Code.WITHIN_CHANCE: _within_chance, Code.BETTER: _better,
+_WORDS: Vocabulary = {
+    Code.FIRST_FIT: _first_fit, Code.NOT_BETTER: _not_better, Code.WITHIN_CHANCE: _within_chance,
+    Code.BETTER: _surpassed,
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Names of metrics and parameters that hold words of the user: of an action, a layer, a stage, a feature.
+"""Names of metrics and parameters that contain the user's own names: of an action, a layer, a stage, a feature.
 
-Belongs here: writing any text with the signs that a name in MLflow may have, so that no two texts are written alike and
-each can be read back. Does not belong here: how long such a name may be (see `microseg_assets.tracking`).
+Belongs here: writing any text with the characters that a name in MLflow may have, so that no two texts are written the
+same way and each can be read back. Does not belong here: how long such a name may be (see `microseg_assets.tracking`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,27 @@ from __future__ import annotations
 import re
 
 _EMPTY = "_x_"
-# What is written as its code point: signs that a name may not have, blanks at an end that nobody would see, and an
-# underscore that would look like the beginning of a code.
+# Characters written as code points: those that a name may not have, blanks at either end, which would be invisible, and
+# an underscore that would look like the beginning of a code.
 _CODED = re.compile(r"[^\w .-]|^ | $|_(?=x[0-9A-F])")
 _CODE = re.compile(r"_x([0-9A-F]{4,6})_")
 
 
 def metric_name(*parts: str) -> str:
-    """A name of several parts with ``/`` between them; in each part, signs beside letters, digits, ``_ . -`` and blanks
-    stand as their code point.
+    """Join parts to a name with ``/``, with special characters written as code points.
 
-    This is how XML tools write names (ISO/IEC 9075-14), so that it can be read by eye.
+    Letters, digits, ``_ . -`` and blanks stay. This is how XML tools write names (ISO/IEC 9075-14), and people can read
+    it.
+
+    Parameters
+    ----------
+    *parts : str
+        Any texts.
+
+    Returns
+    -------
+    str
+        A name that `parts_of` reads back.
 
     Examples
     --------
@@ -30,7 +40,17 @@ def metric_name(*parts: str) -> str:
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The parts that `metric_name` was given.
+    """Split a name that `metric_name` wrote into its parts.
+
+    Parameters
+    ----------
+    name : str
+        The name of a metric or parameter.
+
+    Returns
+    -------
+    tuple of str
+        The original texts.
 
     Examples
     --------

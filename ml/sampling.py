@@ -1,7 +1,6 @@
 """Samples of customers that stay the same from week to week.
 
-Belongs here: drawing customers by a salted hash. Does not belong here: how many a fit looks at (see the families'
-specs).
+Belongs here: drawing customers by a salted hash. Does not belong here: how many a fit reads (see the families' specs).
 """
 
 from __future__ import annotations
@@ -13,30 +12,47 @@ from ml.engine import Engine
 
 _SAMPLE = """
 WITH people AS (
-    SELECT customer_id, ROW_NUMBER() OVER (ORDER BY SHA256(CONCAT($seed, '/', customer_id)), customer_id) AS place
-    FROM (SELECT DISTINCT customer_id FROM pairs) AS everybody
+    SELECT customer_id, ROW_NUMBER() OVER (ORDER BY SHA256(CONCAT($seed, '/', customer_id)), customer_id) AS hash_rank
+    FROM (SELECT DISTINCT customer_id FROM pairs) AS customers
 )
 SELECT pairs.customer_id AS customer_id, pairs.day AS day
 FROM pairs JOIN people ON people.customer_id = pairs.customer_id
-WHERE people.place <= $most
+WHERE people.hash_rank <= $max_customers
 ORDER BY pairs.day, pairs.customer_id
 """
 
 
-def sample_customers(engine: Engine, pairs: pa.Table, most: int, seed: int) -> pa.Table:
-    """The pairs of at most `most` customers, those with the lowest hashes; all pairs if there are no more.
+def sample_customers(engine: Engine, pairs: pa.Table, max_customers: int, seed: int) -> pa.Table:
+    """Take the pairs of the customers with the lowest hashes.
 
-    A hash of the customer, not a draw: it does not depend on the order of rows, and who was drawn stays drawn until
-    others with lower hashes come in.
+    A hash does not depend on the order of rows, and a sampled customer stays in the sample until customers with lower
+    hashes join.
 
     Parameters
     ----------
-    pairs : customer_id, day (`CustomerHistory.known`)
+    engine : Engine
+        Runs the query.
+    pairs : pa.Table
+        `customer_id` and `day` (see `CustomerHistory.known`).
+    max_customers : int
+        Number of customers to keep.
+    seed : int
+        Salt of the hash.
 
     Returns
     -------
-    customer_id, day, by day and customer; a customer with all of its days or none.
+    pa.Table
+        `customer_id` and `day`, by day and customer: each customer with all of its days or none; `pairs` itself if it
+        has no more than `max_customers` customers.
+
+    Examples
+    --------
+    >>> from ml.engine import DuckDB
+    >>> pairs = pa.table({"customer_id": ["a", "b", "c", "a"], "day": [1, 1, 1, 2]})
+    >>> sample = sample_customers(DuckDB(threads=1), pairs, 2, seed=0)
+    >>> sorted(set(sample["customer_id"].to_pylist()))
+    ['b', 'c']
     """
-    if pc.count_distinct(pairs["customer_id"]).as_py() <= most:
+    if pc.count_distinct(pairs["customer_id"]).as_py() <= max_customers:
         return pairs
-    return engine.query(_SAMPLE, {"seed": str(seed), "most": most}, pairs=pairs)
+    return engine.query(_SAMPLE, {"seed": str(seed), "max_customers": max_customers}, pairs=pairs)

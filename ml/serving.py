@@ -1,7 +1,7 @@
-"""Frames from outside as the inputs of a model: what a served model is asked with.
+"""Frames from outside as the inputs of a served model.
 
 Belongs here: the columns that a model takes, an invented example of them, and reading a frame whatever its types are:
-rows of the lake as any tool reads them, rows that came as JSON. Does not belong here: any model, and MLflow.
+rows of the lake as any tool reads them, or rows sent as JSON. Does not belong here: any model, and MLflow.
 """
 
 from __future__ import annotations
@@ -17,17 +17,30 @@ from ml.tables import ARROW
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = ("customer_id", "day")  # who and when a row is of: no model looks at that
+KEYS = ("customer_id", "day")  # of a row: no model reads them
 _ROWS = 5
-_SINCE = ("tenure_days", "known_days")  # the longest of all spans of a customer
+_LONGEST_SPANS = ("tenure_days", "known_days")
 
 
 def inputs_of(schema: pa.Schema, names: Sequence[str] | None = None) -> dict[str, str]:
-    """The columns that a model takes, with their types as the contracts call them; never who a customer is.
+    """List the columns that a model takes with their types, without the keys of a row.
 
     Parameters
     ----------
-    names : those among the schema's columns that count; all, if None
+    schema : pa.Schema
+        Of the table that the model was fitted on.
+    names : sequence of str, optional
+        Those of the schema's columns to take; all by default.
+
+    Returns
+    -------
+    dict of str to str
+        Column to type, as the contracts of tables call it.
+
+    Examples
+    --------
+    >>> inputs_of(pa.schema({"customer_id": pa.string(), "orders": pa.int64(), "spend": pa.float64()}))
+    {'orders': 'bigint', 'spend': 'double'}
     """
     return {
         field.name: _type_of(field.type)
@@ -37,19 +50,31 @@ def inputs_of(schema: pa.Schema, names: Sequence[str] | None = None) -> dict[str
 
 
 def example_rows(inputs: Mapping[str, str], words: Mapping[str, Sequence[str]] | None = None) -> pa.Table:
-    """A few rows that nobody is behind, as an example of what a model takes; the last lacks what rows may lack.
+    """Invent a few rows as an example of what a model takes; in the last, values that may be missing are.
 
     Parameters
     ----------
-    inputs : column to type, as `inputs_of` gives them
-    words : column to the words it may hold, such as the names of stages
+    inputs : Mapping of str to str
+        Column to type, as in `inputs_of`.
+    words : Mapping of str to sequence of str, optional
+        Column to the words it may hold, such as the names of stages.
+
+    Returns
+    -------
+    pa.Table
+        Five rows.
+
+    Examples
+    --------
+    >>> example_rows({"orders": "bigint", "stage": "string"}, {"stage": ["new", "active"]}).slice(0, 2).to_pylist()
+    [{'orders': 1, 'stage': 'new'}, {'orders': 2, 'stage': 'active'}]
     """
     numbers = range(1, _ROWS + 1)
-    made: dict[str, Callable[[str], list[Any]]] = {
+    values_of: dict[str, Callable[[str], list[Any]]] = {
         "double": lambda name: [
-            0.125 * n if "share" in name else 30.0 * n if name in _SINCE else 1.0 * n for n in numbers
+            0.125 * n if "share" in name else 30.0 * n if name in _LONGEST_SPANS else 1.0 * n for n in numbers
         ],
-        "bigint": lambda name: [30 * n if name in _SINCE else n for n in numbers],
+        "bigint": lambda name: [30 * n if name in _LONGEST_SPANS else n for n in numbers],
         "boolean": lambda name: [n % 2 == 1 for n in numbers],
         "date": lambda name: [None for n in numbers],
         "timestamp": lambda name: [None for n in numbers],
@@ -57,41 +82,51 @@ def example_rows(inputs: Mapping[str, str], words: Mapping[str, Sequence[str]] |
     }
     columns = {}
     for name, type_ in inputs.items():
-        given = (words or {}).get(name)
-        values = [given[n % len(given)] for n in range(_ROWS)] if given else made[type_](name)
-        if type_ in ("boolean", "string") and not given:
+        allowed = (words or {}).get(name)
+        values = [allowed[n % len(allowed)] for n in range(_ROWS)] if allowed else values_of[type_](name)
+        if type_ in ("boolean", "string") and not allowed:
             values[-1] = None
         columns[name] = pa.array(values, ARROW[type_])
     return pa.table(columns)
 
 
 def as_inputs(frame: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
-    """The frame with every column of `inputs` as the type it has in the chain; a missing value stays missing.
+    """Convert the columns of a frame to the types that a model takes; missing values stay missing.
 
-    Numbers may come as whole ones, floats, booleans, decimals or numeric texts, in NumPy's, pandas' or Arrow's types;
-    booleans also as 0 and 1; what JSON or a left join has made an object is read value by value.
+    Numbers may be integers, floats, booleans, decimals or numeric texts, in NumPy's, pandas' or Arrow's types; booleans
+    may also be 0 and 1; columns of objects, as JSON or a left join make them, are read value by value.
 
     Parameters
     ----------
-    inputs : column to type; those that the frame does not have are left to the model
+    frame : pd.DataFrame
+        Rows from outside.
+    inputs : Mapping of str to str
+        Column to type, as in `inputs_of`; columns that the frame lacks are left to the model.
 
     Returns
     -------
-    pandas.DataFrame
-        With the frame's index and all of its columns. Numbers are floats, NaN where missing, so that any of them may
-        be; booleans are pandas' own, which can be missing; texts and days are objects.
+    pd.DataFrame
+        With the frame's index and all of its columns. Numbers are floats, NaN where missing; booleans are pandas' own,
+        which can be missing; texts and days are objects.
 
     Raises
     ------
     ValueError
-        If a value cannot be of its column's type; it names the column, the value and the type.
+        If a value cannot be of its column's type; the message names the column, the value and the type.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"orders": ["3", None], "is_member": [1, 0]})
+    >>> as_inputs(frame, {"orders": "bigint", "is_member": "boolean"}).values.tolist()
+    [[3.0, True], [nan, False]]
     """
     read = {"double": _numbers, "bigint": _numbers, "boolean": _booleans, "string": _texts, "date": _days}
-    found = frame.copy(deep=False)
+    converted = frame.copy(deep=False)
     for name, type_ in inputs.items():
-        if name in found.columns and type_ in read:
-            found[name] = read[type_](frame[name])
-    return found
+        if name in converted.columns and type_ in read:
+            converted[name] = read[type_](frame[name])
+    return converted
 
 
 def _type_of(type_: pa.DataType) -> str:
@@ -116,7 +151,6 @@ def _numbers(column: pd.Series) -> pd.Series:
 
 
 def _booleans(column: pd.Series) -> pd.Series:
-
     plain = _objects(column)
     lower = plain.map(lambda value: value.strip().lower() if isinstance(value, str) else value, na_action="ignore")
     known = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}  # 1 and 1.0 are True
