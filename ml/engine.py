@@ -1,11 +1,11 @@
-"""Runs a query: the one place that knows which engine does the work.
+"""Runs queries: the one place that knows which engine does the work.
 
-Everything per-customer and wide is one SQL query per step, written in DuckDB's dialect and kept portable. The engine
-gets the query, its named input tables and its parameters, and returns Arrow. Belongs here: registering inputs, running,
-streaming. Does not belong here: any query of the chain.
+Wide work per customer is one SQL query per step, written in DuckDB's dialect and kept portable. The engine gets the
+query, its named input tables and its parameters, and returns Arrow. A query names its inputs as plain tables; each is
+passed by keyword as a `pyarrow.Table`, a pandas frame, or `Files` (Parquet on disk, read with column pruning). Values
+are `$name` parameters, never pasted text.
 
-A query names its inputs as plain tables; each is given by keyword as a `pyarrow.Table`, a pandas frame, or `Files`
-(Parquet on disk, read with column pruning). Values go in as `$name` parameters, never as pasted text.
+Belongs here: registering inputs, running, streaming. Does not belong here: any query of the chain.
 """
 
 from __future__ import annotations
@@ -28,17 +28,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Files:
-    """Parquet files with one schema; a hive partition in the path (`day=2017-01-01/`) is a column of it. Files of an
-    earlier version may lack some of its columns.
+    """Parquet files with one schema, as an input of a query.
+
+    A hive partition in the path (`day=2017-01-01/`) is a column. Files of earlier versions may lack columns, which then
+    are NULL.
 
     Parameters
     ----------
     paths : tuple of str
-        Paths of this machine, or URLs that fsspec knows (``s3://…``).
+        Local paths, or URLs that fsspec knows (``s3://…``).
     schema : pa.Schema
-        The columns to read, the partition among them.
-    renamed : mapping of str to str, optional
-        What earlier versions called a column, to its name in `schema`.
+        The columns to read, including the partition.
+    renamed : Mapping of str to str, optional
+        A column's name in earlier versions, to its name in `schema`.
+
+    Examples
+    --------
+    Without files the table is empty, but has its columns:
+
+    >>> files = Files((), pa.schema({"customer_id": pa.string()}))
+    >>> DuckDB(threads=1).query("SELECT * FROM customers", customers=files).column_names
+    ['customer_id']
     """
 
     paths: tuple[str, ...]
@@ -52,26 +62,68 @@ ConversionError = duckdb.ConversionException  # a value is not of the type that 
 
 
 class Engine(Protocol):
-    """What the chain asks of an engine."""
+    """What the chain needs of an engine."""
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None, /, **tables: Any) -> pa.Table:
-        """Run one statement and return its rows."""
+        """Run one statement.
+
+        Parameters
+        ----------
+        sql : str
+            The statement, in DuckDB's dialect.
+        params : Mapping of str to Any, optional
+            Values of its `$name` parameters; those it does not use are ignored.
+        **tables : pa.Table, pd.DataFrame or Files
+            Its inputs by name.
+
+        Returns
+        -------
+        pa.Table
+            The rows.
+        """
         ...
 
     def stream(
         self, sql: str, params: Mapping[str, Any] | None = None, /, *, rows: int = 200_000, **tables: Any
     ) -> Iterator[pa.RecordBatch]:
-        """Run one statement and yield its rows in batches, so that memory does not grow with the result."""
+        """Run one statement and yield its rows in batches, so that memory does not grow with the result.
+
+        Parameters
+        ----------
+        sql : str
+            The statement, in DuckDB's dialect.
+        params : Mapping of str to Any, optional
+            Values of its `$name` parameters; those it does not use are ignored.
+        rows : int
+            Rows of a batch.
+        **tables : pa.Table, pd.DataFrame or Files
+            Its inputs by name.
+
+        Yields
+        ------
+        pa.RecordBatch
+            Batches in the order of the result.
+        """
         ...
 
 
 class DuckDB:
-    """The embedded engine. One instance keeps one connection; a query runs in a cursor of its own.
+    """The embedded engine. An instance keeps one connection; each query runs in its own cursor.
 
     Parameters
     ----------
-    threads : how many threads a query may use; the machine's cores by default
-    memory_limit : as DuckDB writes it, for example ``"4GB"``; DuckDB's default otherwise
+    threads : int, optional
+        Threads that a query may use; the machine's cores by default.
+    memory_limit : str, optional
+        As DuckDB writes it, for example ``"4GB"``; DuckDB's default otherwise.
+
+    Examples
+    --------
+    >>> engine = DuckDB(threads=1)
+    >>> orders = pa.table({"customer_id": ["a", "a", "b"], "amount": [10.0, 20.0, 5.0]})
+    >>> sql = "SELECT customer_id, SUM(amount) AS spend FROM orders WHERE amount > $over GROUP BY 1 ORDER BY 1"
+    >>> engine.query(sql, {"over": 7.0}, orders=orders).to_pylist()
+    [{'customer_id': 'a', 'spend': 30.0}]
     """
 
     def __init__(self, threads: int | None = None, memory_limit: str | None = None) -> None:
@@ -84,7 +136,7 @@ class DuckDB:
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Opened by the first query, under the lock: who only lists assets pays for none."""
+        """Opened by the first query, under the lock: listing assets costs no connection."""
         connection = duckdb.connect(config=self._config)
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets, where there is no bar
@@ -110,26 +162,71 @@ class DuckDB:
             cursor.close()
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None, /, **tables: Any) -> pa.Table:
+        """Run one statement (see `Engine.query`).
+
+        Parameters
+        ----------
+        sql : str
+            The statement.
+        params : Mapping of str to Any, optional
+            Values of its `$name` parameters.
+        **tables : pa.Table, pd.DataFrame or Files
+            Its inputs by name.
+
+        Returns
+        -------
+        pa.Table
+            The rows.
+        """
         with self._relation(sql, params, tables) as relation:
             return relation.to_arrow_table()
 
     def stream(
         self, sql: str, params: Mapping[str, Any] | None = None, /, *, rows: int = 200_000, **tables: Any
     ) -> Iterator[pa.RecordBatch]:
+        """Run one statement and yield its rows in batches (see `Engine.stream`).
+
+        Parameters
+        ----------
+        sql : str
+            The statement.
+        params : Mapping of str to Any, optional
+            Values of its `$name` parameters.
+        rows : int
+            Rows of a batch.
+        **tables : pa.Table, pd.DataFrame or Files
+            Its inputs by name.
+
+        Yields
+        ------
+        pa.RecordBatch
+            Batches in the order of the result.
+        """
         with self._relation(sql, params, tables) as relation:
             yield from relation.to_arrow_reader(rows)
 
 
 @cache
 def in_memory() -> Engine:
-    """The one engine of this process for those whom nobody hands one: a served model answers for a frame alone."""
+    """Return an engine shared by the process, for code that gets none, such as a served model.
+
+    Returns
+    -------
+    Engine
+        The same engine on every call.
+
+    Examples
+    --------
+    >>> in_memory().query("SELECT 1 AS one").to_pylist()
+    [{'one': 1}]
+    """
     return DuckDB()
 
 
 def _register_files(cursor: Any, name: str, files: Files) -> None:
     """A temporary view over Parquet files; without files, an empty table of the same columns.
 
-    Files may be older than a column of the schema, which then is NULL in their rows.
+    A column of the schema that older files lack is NULL in their rows.
     """
     if not files.paths:
         cursor.register(name, files.schema.empty_table())
@@ -139,7 +236,7 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
 
         if not cursor.filesystem_is_registered(protocol):
             cursor.register_filesystem(fsspec.filesystem(protocol))
-    # A path is a pattern to DuckDB; in brackets its signs stand for themselves.
+    # DuckDB reads a path as a pattern; brackets escape its special characters.
     literal = (re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") for path in files.paths)
     listed = ", ".join(f"'{path}'" for path in literal)
     former = {new: old for old, new in files.renamed.items()}
@@ -147,31 +244,78 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
     view = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT "
     rows = f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
     try:
-        if former:  # some files may have the one name, some the other
+        if former:  # some files may have the old name, some the new one
             raise duckdb.BinderException
         cursor.execute(f"{view}{columns} FROM {rows}")
     except duckdb.BinderException:  # all files were written before a column was declared, or may have been
         declared = quoted(f"{name} as declared")
-        every = [*files.schema, *(files.schema.field(new).with_name(old) for new, old in former.items())]
-        cursor.register(declared.strip('"'), pa.schema(every).empty_table())
+        fields = [*files.schema, *(files.schema.field(new).with_name(old) for new, old in former.items())]
+        cursor.register(declared.strip('"'), pa.schema(fields).empty_table())
         columns = ", ".join(
-            f"COALESCE({quoted(one)}, {quoted(former[one])}) AS {quoted(one)}" if one in former else quoted(one)
-            for one in files.schema.names
+            f"COALESCE({quoted(column)}, {quoted(former[column])}) AS {quoted(column)}"
+            if column in former
+            else quoted(column)
+            for column in files.schema.names
         )
         cursor.execute(f"{view}{columns} FROM (FROM {rows} UNION ALL BY NAME FROM {declared})")
 
 
 @cache
 def sandbox() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that reads nothing, for expressions over constants; each use takes a cursor of it."""
+    """Return a DuckDB that cannot read files, for expressions over constants; take a cursor for each use.
+
+    Returns
+    -------
+    duckdb.DuckDBPyConnection
+        The same connection on every call.
+
+    Examples
+    --------
+    >>> sandbox().cursor().sql("SELECT 1 + 1").fetchall()
+    [(2,)]
+    """
     return duckdb.connect(config={"enable_external_access": "false", "threads": 1})
 
 
 def sql_of(package: str, name: str) -> str:
-    """The text of a query that lies as a ``.sql`` file beside the module that runs it."""
+    """Read a query from a ``.sql`` file beside the module that runs it.
+
+    Parameters
+    ----------
+    package : str
+        Package that holds the file.
+    name : str
+        Its name without ``.sql``.
+
+    Returns
+    -------
+    str
+        The query.
+
+    Examples
+    --------
+    >>> "FROM customer_days" in sql_of("ml.value", "season")
+    True
+    """
     return (resources.files(package) / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def quoted(name: str) -> str:
-    """A column or table name as a quoted SQL identifier."""
+    """Quote a column or table name as a SQL identifier.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The identifier in double quotes.
+
+    Examples
+    --------
+    >>> quoted('the "total" of orders')
+    '"the ""total"" of orders"'
+    """
     return '"' + name.replace('"', '""') + '"'

@@ -1,11 +1,11 @@
-"""Why something was decided: a code that stays the same, its figures, and the words made of both.
+"""Why something was decided: a code that never changes, its figures, and the sentence made of both.
 
-Belongs here: what a reason is, and how one is put in words by a vocabulary. Does not belong here: the vocabularies
-(each beside what it speaks of: `ml.choice`, `ml.segments.reasons`, …), and any decision.
+Belongs here: what a reason is, and how a vocabulary puts one in words. Does not belong here: the vocabularies (each
+beside the decisions it describes: `ml.choice`, `ml.segments.reasons`, …), and any decision.
 
-A decision reads codes and figures, never words. A renderer is a function whose named parameters say, by their types,
-which figures a reason of its code has; so a vocabulary is its own declaration, and what is stored as JSON can be put in
-words again.
+A decision reads codes and figures, never words. A renderer is a function whose named parameters declare, by their
+types, which figures a reason of its code has; so a vocabulary is its own declaration, and reasons stored as JSON can be
+put in words again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import wraps
 from typing import Any, Self, TypeAlias
 
 Vocabulary: TypeAlias = Mapping[str, Callable[..., str]]  # code to what puts its figures in words
-REMARKS = "remarks"  # the parameter that holds what else must be known, as reasons of the same vocabulary
+REMARKS = "remarks"  # the parameter that holds remarks, as reasons of the same vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,20 @@ class Reason:
 
     Parameters
     ----------
-    code : of a vocabulary; empty if the reason was stored before there were codes
-    parameters : what stands in its sentence: numbers, texts, and lists of them, as JSON has them
-    sentence : the words of a reason without a code
+    code : str
+        From a vocabulary; empty if the reason was stored before there were codes.
+    parameters : Mapping of str to Any
+        The figures in its sentence: numbers, texts, and lists of them, as JSON has them.
+    sentence : str
+        The words of a reason without a code.
+
+    Examples
+    --------
+    >>> reason = Reason("late", {"days": 3})
+    >>> reason.words({"late": lambda *, days: f"{days} days late"})
+    '3 days late'
+    >>> Reason.from_stored(reason.stored()) == reason
+    True
     """
 
     code: str = ""
@@ -37,37 +48,87 @@ class Reason:
     sentence: str = ""
 
     def words(self, vocabulary: Vocabulary) -> str:
-        """The sentence, without a full stop."""
+        """Put the reason in words.
+
+        Parameters
+        ----------
+        vocabulary : Vocabulary
+            Code to the function that puts its figures in words.
+
+        Returns
+        -------
+        str
+            A sentence without a full stop.
+        """
         return words(vocabulary, self.code, self.parameters) if self.code else self.sentence
 
     @property
     def kind(self) -> str:
-        """What two reasons have in common that differ in their numbers alone; without a code, the words."""
+        """A key shared by reasons that differ in their numbers alone; without a code, the sentence."""
         if not self.code:
             return self.sentence
         return json.dumps([str(self.code), _without_numbers(self.parameters)], sort_keys=True)
 
     def stored(self) -> dict[str, Any]:
-        """What goes into JSON."""
+        """List the fields as JSON has them.
+
+        Returns
+        -------
+        dict
+            `code` and `parameters`, and `said` for the sentence of a reason without a code.
+        """
         coded = {"code": str(self.code), "parameters": dict(self.parameters)}
         return coded if self.code else {**coded, "said": self.sentence}
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `stored` returned.
+
+        Parameters
+        ----------
+        stored : Mapping of str to Any
+            Fields as JSON has them.
+
+        Returns
+        -------
+        Reason
+            The same reason.
+        """
         return cls(stored["code"], stored["parameters"], stored.get("said", ""))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], vocabulary: Vocabulary) -> Self:
-        """From the columns reason, reason_code and reason_parameters of a table.
+        """Read a reason from the columns reason, reason_code and reason_parameters of a table.
 
-        Rows of versions that had no codes, or codes that this version does not know, say what they said then.
+        Parameters
+        ----------
+        row : Mapping of str to Any
+            A row with these columns.
+        vocabulary : Vocabulary
+            The codes that are known.
+
+        Returns
+        -------
+        Reason
+            Without a code, but with the stored sentence, for rows of versions that had no codes or other ones.
         """
         if row.get("reason_code") not in vocabulary or row.get("reason_parameters") is None:
             return cls(sentence=str(row["reason"] or ""))
         return cls(row["reason_code"], json.loads(row["reason_parameters"]))
 
     def as_columns(self, vocabulary: Vocabulary) -> dict[str, str | None]:
-        """The same three columns of a row."""
+        """Write the same three columns of a row.
+
+        Parameters
+        ----------
+        vocabulary : Vocabulary
+            Code to the function that puts its figures in words.
+
+        Returns
+        -------
+        dict of str to str or None
+            `reason`, `reason_code` and `reason_parameters` (JSON).
+        """
         columns = {"reason_code": str(self.code), "reason_parameters": as_json(self.parameters)} if self.code else {}
         return {"reason": self.words(vocabulary), "reason_code": None, "reason_parameters": None} | columns
 
@@ -106,7 +167,17 @@ def stored_as(**keys: str) -> Callable[[Callable[..., str]], Callable[..., str]]
 
 
 def as_json(parameters: Mapping[str, Any]) -> str:
-    """Figures as strict JSON, which has no infinity and no NaN: those become null.
+    """Write figures as strict JSON, in which infinity and NaN become null.
+
+    Parameters
+    ----------
+    parameters : Mapping of str to Any
+        Figures of a reason.
+
+    Returns
+    -------
+    str
+        JSON with sorted keys.
 
     Examples
     --------
@@ -118,22 +189,36 @@ def as_json(parameters: Mapping[str, Any]) -> str:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_numbers(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _without_numbers(one) for name, one in value.items() if not isinstance(one, int | float)}
+        return {name: _without_numbers(inner) for name, inner in value.items() if not isinstance(inner, int | float)}
     if isinstance(value, list | tuple):
-        return [_without_numbers(one) for one in value if not isinstance(one, int | float)]
+        return [_without_numbers(inner) for inner in value if not isinstance(inner, int | float)]
     return value
 
 
 def words(vocabulary: Vocabulary, code: str, parameters: Mapping[str, Any]) -> str:
-    """What a code says with its figures, and after it what else must be known; without a full stop.
+    """Put a code and its figures in words, followed by the remarks.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        Code to the function that puts its figures in words.
+    code : str
+        A code of the vocabulary.
+    parameters : Mapping of str to Any
+        Its figures, and `remarks` if there are any.
+
+    Returns
+    -------
+    str
+        A sentence without a full stop; remarks follow semicolons.
 
     Examples
     --------
@@ -146,6 +231,25 @@ def words(vocabulary: Vocabulary, code: str, parameters: Mapping[str, Any]) -> s
 
 
 def with_remarks(parameters: Mapping[str, Any], remarks: Sequence[Reason]) -> dict[str, Any]:
-    """Figures with what else must be known beside the reason, after what is remarked already."""
-    said = [*parameters.get(REMARKS, ()), *(remark.stored() for remark in remarks)]
-    return {**parameters, REMARKS: said} if said else dict(parameters)
+    """Add remarks to the figures of a reason.
+
+    Parameters
+    ----------
+    parameters : Mapping of str to Any
+        Figures of a reason, and the remarks it has.
+    remarks : sequence of Reason
+        From the same vocabulary.
+
+    Returns
+    -------
+    dict of str to Any
+        The figures, with the remarks after those it has.
+
+    Examples
+    --------
+    >>> vocabulary = {"late": lambda *, days: f"{days} days late", "dark": lambda: "it was dark"}
+    >>> words(vocabulary, "late", with_remarks({"days": 3}, [Reason("dark")]))
+    '3 days late; it was dark'
+    """
+    stored = [*parameters.get(REMARKS, ()), *(remark.stored() for remark in remarks)]
+    return {**parameters, REMARKS: stored} if stored else dict(parameters)

@@ -1,7 +1,7 @@
-"""Restating: any snapshot, of any days, under a given set of models: value, stage and micro-segment.
+"""Restating: value, stage and micro-segment of any snapshot, of any days, under a set of models.
 
 Belongs here: the chain value → stages → layers → micro-segments as one function, for past days under today's models,
-for training, and for what a movement compares. Does not belong here: any step's method, and which models are in force.
+for training, and for movements. Does not belong here: any step's method, and which models are in force.
 """
 
 from __future__ import annotations
@@ -24,7 +24,22 @@ from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
 
 @dataclass(frozen=True)
 class Specs:
-    """The project's settings of the three steps."""
+    """The project's settings of the three steps.
+
+    Parameters
+    ----------
+    value : ValueSpec
+        Settings of value.
+    lifecycle : LifecycleSpec
+        Settings of stages.
+    segments : SegmentSpec
+        Settings of layers and micro-segments.
+
+    Examples
+    --------
+    >>> Specs(ValueSpec(horizon_days=180)).value.horizon_days
+    180
+    """
 
     value: ValueSpec = field(default_factory=ValueSpec)
     lifecycle: LifecycleSpec = field(default_factory=LifecycleSpec)
@@ -33,7 +48,25 @@ class Specs:
 
 @dataclass(frozen=True)
 class Models:
-    """The models of the three steps; None where there is none yet."""
+    """The models of the three steps; None where there is none yet.
+
+    Parameters
+    ----------
+    value : ValueModel or None
+        Values customers; None for the persistence baseline.
+    lifecycle : LifecycleModel or None
+        Assigns stages; None for preset windows.
+    layers : LayerModels or None
+        Assigns clusters; None where the micro-segment is the stage alone.
+    specs : Specs
+        The project's settings.
+
+    Examples
+    --------
+    >>> models = Models()
+    >>> models.specs.value.horizon_days
+    90
+    """
 
     value: ValueModel | None = None
     lifecycle: LifecycleModel | None = None
@@ -41,80 +74,142 @@ class Models:
     specs: Specs = field(default_factory=Specs)
 
     def inputs_of(self, engine: Engine, features: pa.Table) -> pa.Table:
-        """`layer_inputs` of a snapshot: features, value and stage of each customer and day, under these models."""
+        """Compute the inputs of layers: features, value and stage of each customer and day, under these models.
+
+        Parameters
+        ----------
+        engine : Engine
+            Runs the queries.
+        features : pa.Table
+            A snapshot, of one or several days.
+
+        Returns
+        -------
+        pa.Table
+            See `ml.segments.layer_inputs`.
+        """
         valued = apply(features, self.value, self.specs.value, label="restated")
         stages = assign_stages(engine, features, valued, self.lifecycle, self.specs.lifecycle)
         return layer_inputs(engine, features, valued, stages)
 
 
 def restate(engine: Engine, features: pa.Table, models: Models, history: History | None = None) -> pa.Table:
-    """The primary micro-segment of each customer and day of a snapshot, under `models`.
+    """Compute the primary micro-segment of each customer and day of a snapshot.
 
     Parameters
     ----------
-    features : a snapshot (`CustomerHistory.snapshot`): customer_id, day and features, of one or several days
-    history : features of earlier days, the same way, by which customers at the border of two clusters stay
-        where they were, as in the published strings; without it nothing is damped
+    engine : Engine
+        Runs the queries.
+    features : pa.Table
+        A snapshot (see `CustomerHistory.snapshot`): `customer_id`, `day` and features, of one or several days.
+    models : Models
+        The models to apply.
+    history : callable, optional
+        Features of earlier days, by pairs of customer and day (such as `CustomerHistory.snapshot`). With them,
+        customers at the border of two clusters stay where they were, as in the published strings.
 
     Returns
     -------
-    customer_id, day, stage, micro_segment, micro_segment_id and every other column of `layer_inputs`, one row per row
-    of `features`, by day and customer. Before there are layers the string is the stage alone.
+    pa.Table
+        `customer_id`, `day`, `stage`, `micro_segment`, `micro_segment_id` and every other column of `layer_inputs`: one
+        row per row of `features`, by day and customer. Before there are layers the string is the stage alone.
+
+    Examples
+    --------
+    >>> import datetime, pyarrow as pa
+    >>> from ml.engine import DuckDB
+    >>> from ml.features import CustomerHistory, FeatureSpec
+    >>> from ml.tables import CATEGORY_DAYS, CUSTOMER_DAYS, CUSTOMERS
+    >>> engine, day, stamp = DuckDB(threads=1), datetime.date(2024, 3, 31), pa.field("day", pa.date32())
+    >>> empty = [table.schema().append(stamp).empty_table() for table in (CUSTOMER_DAYS, CATEGORY_DAYS, CUSTOMERS)]
+    >>> features = CustomerHistory(engine, FeatureSpec(), *empty).snapshot_of(day)
+    >>> models = Models()
+    >>> restate(engine, features, models).column_names[:4]
+    ['customer_id', 'day', 'stage', 'micro_segment']
     """
-    return strings_of(
-        models.inputs_of(engine, features), models, None if history is None else valued_history(history, models)
-    )
-
-
-def valued_history(features: History, models: Models) -> History:
-    """What was known on earlier days, as damping looks at it: their features, valued by the models in force.
-
-    A published value of such a day is never asked for: it may have come from another model, or not be there.
-
-    Parameters
-    ----------
-    features : of pairs of customer and day, at least `valued_history_columns`:
-        `CustomerHistory.snapshot`, or what a lake holds
-
-    Returns
-    -------
-    The features of each pair with the value model's columns beside them, null where the pair asks for none. Null as
-    well, where there is no value model, of customers younger than the baseline's window: what fills that up rests on
-    all customers of the day (`ml.value.spec.full_windows`), and a part of them says nothing of it.
-    """
-
-    def of(pairs: pa.Table) -> pa.Table:
-        found = features(pairs)
-        is_valued = pairs["is_valued"].combine_chunks()
-        if models.value is None and "tenure_days" in found.column_names:
-            is_young = pc.less(found["tenure_days"], BASELINE_WINDOW_DAYS).combine_chunks()
-            is_valued = pc.and_not(is_valued, is_young.fill_null(False))
-        # Nothing but what the model looks at: the answer for a customer must not depend on who else is asked for.
-        looked_at = [name for name in value_inputs(models.value) if name in found.column_names]
-        asked = found.select(["customer_id", "day", *looked_at]).filter(is_valued)
-        valued = apply(asked, models.value, models.specs.value, label="restated")
-        place = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
-        place = pc.if_else(is_valued, place, pa.scalar(None, pa.int64()))
-        for name in OUTPUTS:
-            found = found.append_column(name, valued[name].take(place))
-        return found
-
-    return of
-
-
-def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:
-    """Those of a snapshot's columns that `past` has to be given."""
-    looked_at, is_valued = history_columns(models.layers, names)
-    wanted = {*looked_at, *(value_inputs(models.value) if is_valued else ())}
-    return [name for name in names if name in wanted]
-
-
-def strings_of(inputs: pa.Table, models: Models, history: History | None = None) -> pa.Table:
-    """`restate` from `layer_inputs` on: only the layers and strings are computed."""
-    inputs = sort_inputs(inputs)
-    strings = primary_strings(inputs, models.layers, models.specs.segments.layers, history)
+    earlier = None if history is None else valued_history(history, models)
+    inputs = sort_inputs(models.inputs_of(engine, features))
+    strings = primary_strings(inputs, models.layers, models.specs.segments.layers, earlier)
     others = [name for name in inputs.column_names if name not in ("customer_id", "day", "stage")]
     first = {name: inputs[name] for name in ("customer_id", "day", "stage")}
     return pa.table(
         first | {name: strings[name] for name in strings.column_names} | {name: inputs[name] for name in others}
     )
+
+
+def valued_history(features: History, models: Models) -> History:
+    """Add values by the models in force to the features of earlier days, for damping.
+
+    Published values of such a day are never used: they may be by another model, or missing.
+
+    Parameters
+    ----------
+    features : callable
+        Features of pairs of customer and day, at least `valued_history_columns`: `CustomerHistory.snapshot`, or rows of
+        a lake.
+    models : Models
+        The models in force.
+
+    Returns
+    -------
+    callable
+        The features of each pair with the value model's columns, null where the pair needs no value. Also null, where
+        there is no value model, for customers younger than the baseline's window: what fills their windows is computed
+        from all customers of the day (`ml.value.spec.full_windows`), and cannot be from a part of them.
+
+    Examples
+    --------
+    >>> pairs = pa.table({"customer_id": ["a", "b"], "day": [1, 1], "is_valued": [True, False]})
+    >>> snapshot = pairs.select([0, 1]).append_column("orders_90d", pa.array([3, 2]))
+    >>> snapshot = snapshot.append_column("spend_90d", pa.array([90.0, 40.0]))
+    >>> dated = snapshot.set_column(1, "day", pa.array([19_800, 19_800], pa.int32()).cast(pa.date32()))
+    >>> models = Models()
+    >>> valued_history(lambda pairs: dated, models)(pairs)["expected_spend"].to_pylist()
+    [90.0, None]
+    """
+
+    def of(pairs: pa.Table) -> pa.Table:
+        rows = features(pairs)
+        is_valued = pairs["is_valued"].combine_chunks()
+        if models.value is None and "tenure_days" in rows.column_names:
+            is_young = pc.less(rows["tenure_days"], BASELINE_WINDOW_DAYS).combine_chunks()
+            is_valued = pc.and_not(is_valued, is_young.fill_null(False))
+        # Only the model's own inputs: the value of a customer must not depend on which others are asked for.
+        inputs = [name for name in value_inputs(models.value) if name in rows.column_names]
+        wanted = rows.select(["customer_id", "day", *inputs]).filter(is_valued)
+        valued = apply(wanted, models.value, models.specs.value, label="restated")
+        position = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
+        position = pc.if_else(is_valued, position, pa.scalar(None, pa.int64()))
+        for name in OUTPUTS:
+            rows = rows.append_column(name, valued[name].take(position))
+        return rows
+
+    return of
+
+
+def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:
+    """List those of a snapshot's columns that `valued_history` needs.
+
+    Parameters
+    ----------
+    models : Models
+        The models in force.
+    names : sequence of str
+        The snapshot's columns.
+
+    Returns
+    -------
+    list of str
+        In the order of `names`.
+
+    Examples
+    --------
+    Without layers nothing is damped:
+
+    >>> models = Models()
+    >>> valued_history_columns(models, ["orders_90d", "spend_90d"])
+    []
+    """
+    inputs, is_valued = history_columns(models.layers, names)
+    wanted = {*inputs, *(value_inputs(models.value) if is_valued else ())}
+    return [name for name in names if name in wanted]

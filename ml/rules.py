@@ -19,7 +19,7 @@ from ml.tables import SQL
 
 
 class RuleError(ValueError):
-    """An expression that cannot be accepted; the message says what is wrong and what to do."""
+    """An expression that cannot be accepted; the message names the problem and the remedy."""
 
 
 _ALLOWED: tuple[type[exp.Expr], ...] = (
@@ -38,19 +38,39 @@ _ALLOWED: tuple[type[exp.Expr], ...] = (
     exp.JSONExtract, exp.JSONExtractScalar, exp.JSONPath, exp.JSONPathRoot, exp.JSONPathKey, exp.JSONPathSubscript,
     exp.StructExtract,
 )  # fmt: skip
-# Functions that sqlglot does not model by a class of their own; every one is pure and scalar.
+# Functions that have no class in sqlglot; every one is pure and scalar.
 _FUNCTIONS = {
     "epoch_ms", "to_timestamp", "make_timestamp", "try_strptime", "timezone", "regexp_matches", "strip_accents",
     "list_extract", "struct_extract", "json_extract_string", "isfinite", "sha256", "to_hours", "to_days", "to_minutes",
     "to_seconds", "nfc_normalize",
 }  # fmt: skip
 _VALUES = {"double": "1", "bigint": "1", "date": "'2024-01-01'", "timestamp": "'2024-01-01'", "boolean": "true"}
-_DEEPEST = 120  # parentheses, calls and operators that may lie in one another
+_MAX_DEPTH = 120  # nested parentheses, calls and operators
 _CLASSES = [node for node in _ALLOWED if issubclass(node, exp.Func)]
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """A half sentence that names the nearest known name, or lists a few."""
+    """Suggest the nearest known name, or list a few, as the second half of a sentence.
+
+    Parameters
+    ----------
+    name : str
+        A name that is not known.
+    known : collection of str
+        The names that are.
+
+    Returns
+    -------
+    str
+        A question with the nearest name, or a list of names.
+
+    Examples
+    --------
+    >>> nearest("spnd", ["spend", "orders"])
+    "did you mean 'spend'?"
+    >>> nearest("x", ["spend", "orders"])
+    'known here: orders, spend'
+    """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -63,81 +83,123 @@ def parse_scalar(expression: str, columns: Collection[str] | None = None, parame
 
     Parameters
     ----------
-    expression : in DuckDB's dialect, for example ``recency_days <= $churn_after and orders > 1``
-    columns : the columns it may use; any, if None
-    parameters : names that may follow a ``$``
+    expression : str
+        In DuckDB's dialect, for example ``recency_days <= $churn_after and orders > 1``.
+    columns : collection of str, optional
+        The columns it may use; any by default.
+    parameters : collection of str
+        Names that may follow a ``$``.
+
+    Returns
+    -------
+    exp.Expr
+        The parsed expression.
 
     Raises
     ------
     RuleError
         If it does not parse, or contains anything but a pure scalar expression over `columns`.
+
+    Examples
+    --------
+    >>> parse_scalar("orders>1 and recency_days <= $churn_after", parameters=["churn_after"]).sql("duckdb")
+    'orders > 1 AND recency_days <= $churn_after'
+    >>> parse_scalar("read_text('x')")
+    Traceback (most recent call last):
+    ml.rules.RuleError: "read_text('x')" calls read_text(), which is not allowed; did you mean ...
     """
     too_deep = f"{expression[:40]!r} … is nested too deeply: write it shorter"
     try:
         parsed = sqlglot.parse(expression, read="duckdb")
-        for one in parsed:
-            if one is not None:
-                one.sql("duckdb")  # as it will be written: what is too deep for that is told here
+        for statement in parsed:
+            if statement is not None:
+                statement.sql("duckdb")  # it will be written again: an expression that is too deep for that fails here
     except RecursionError:
         raise RuleError(too_deep) from None
     except SqlglotError as error:
-        where = next((f" near character {e['col']}" for e in getattr(error, "errors", ()) if e.get("col")), "")
-        raise RuleError(f"{expression!r} is not a SQL expression: it breaks off or goes wrong{where}") from None
+        position = next((f" near character {e['col']}" for e in getattr(error, "errors", ()) if e.get("col")), "")
+        raise RuleError(f"{expression!r} is not a SQL expression: it breaks off or goes wrong{position}") from None
     if len(parsed) != 1 or parsed[0] is None:
         raise RuleError(f"{expression!r} must be exactly one expression")
     tree = parsed[0]
     for node in tree.walk():
         check_words(node)
         _check(node, expression, columns, parameters)
-        if node.depth > _DEEPEST and not isinstance(node, exp.Connector) and _nesting(node) > _DEEPEST:
+        if node.depth > _MAX_DEPTH and not isinstance(node, exp.Connector) and _nesting(node) > _MAX_DEPTH:
             raise RuleError(too_deep)
     return tree
 
 
 def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str] = ()) -> exp.Expr:
-    """Parse a predicate over one row, and have the engine look at it: with the columns' types, but nobody's values.
+    """Parse a predicate over one row, and let the engine check it with the columns' types, without any customer's data.
 
     Parameters
     ----------
-    expression : see `parse_scalar`
-    columns : name to type, as `ml.tables` calls it
-    parameters : names that may follow a ``$``; they stand for numbers
+    expression : str
+        See `parse_scalar`.
+    columns : Mapping of str to str
+        Name to type, as `ml.tables` calls it.
+    parameters : collection of str
+        Names that may follow a ``$``; they are numbers.
+
+    Returns
+    -------
+    exp.Expr
+        The parsed predicate.
 
     Raises
     ------
     RuleError
-        If it cannot be accepted, calculates with what cannot be calculated with, or is not true or false.
+        If it is not allowed, cannot be computed with these types, or is not true or false.
+
+    Examples
+    --------
+    >>> bind("orders > $least", {"orders": "bigint"}, ["least"]).sql("duckdb")
+    'orders > $least'
+    >>> bind("spend", {"spend": "double"})
+    Traceback (most recent call last):
+    ml.rules.RuleError: 'spend' is not true or false but DOUBLE: write a comparison
     """
     tree = parse_scalar(expression, columns, parameters)
     null = exp.cast(exp.null(), "DOUBLE")
     typed = tree.transform(lambda node: null.copy() if isinstance(node, exp.Placeholder) else node)
-    given = ", ".join(
-        f"{_VALUES.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items()
-    )
+    row = ", ".join(f"{_VALUES.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items())
     try:
-        found = sandbox().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {given})")
-        type_ = str(found.types[0])
+        result = sandbox().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {row})")
+        type_ = str(result.types[0])
         try:
-            found.fetchall()  # a text that is compared with a number must be one
+            result.fetchall()  # a text that is compared with a number must be one
         except ConversionError:
             raise
         except QueryError:
-            pass  # such as the logarithm of a number that a customer need not have
+            pass  # such as the logarithm of a negative number, which customers may not have
     except QueryError as error:
-        said = re.sub(r"^(\w+ )+Error: ", "", str(error).strip().partition("\n")[0])
-        raise RuleError(f"{expression!r} cannot be computed: {said}") from None
+        problem = re.sub(r"^(\w+ )+Error: ", "", str(error).strip().partition("\n")[0])
+        raise RuleError(f"{expression!r} cannot be computed: {problem}") from None
     if type_ not in ("BOOLEAN", '"NULL"'):
         raise RuleError(f"{expression!r} is not true or false but {type_}: write a comparison")
     return tree
 
 
 def check_words(node: exp.Expr) -> None:
-    """Types and units are words: sqlglot writes some of them as they were given.
+    """Check that a type or unit is a word, since sqlglot writes some of them without quoting.
+
+    Parameters
+    ----------
+    node : exp.Expr
+        A node of a parsed expression.
 
     Raises
     ------
     RuleError
-        If one is not.
+        If it is not a word.
+
+    Examples
+    --------
+    >>> check_words(exp.Var(this="day"))
+    >>> check_words(exp.Var(this="day; DROP"))
+    Traceback (most recent call last):
+    ml.rules.RuleError: 'day; DROP' is no type or unit: write such as DOUBLE, VARCHAR or DATE, or 'day'
     """
     word = ""
     if isinstance(node, exp.DataType) and node.args.get("kind"):
@@ -149,7 +211,7 @@ def check_words(node: exp.Expr) -> None:
 
 
 def _nesting(node: exp.Expr) -> int:
-    """How many expressions a node lies in; a row of ANDs or ORs is one."""
+    """The number of expressions around a node; a chain of ANDs or ORs counts as one."""
     depth, inner = 0, node
     while (outer := inner.parent) is not None:
         depth += not (isinstance(outer, exp.Connector) and type(outer) is type(inner))

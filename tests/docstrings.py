@@ -66,13 +66,18 @@ def wants_example(value: Any) -> bool:
     return inspect.isfunction(value) and "." not in value.__qualname__
 
 
+def _has_library_signature(value: type) -> bool:
+    """Whether a class is made by a signature that is not its own: of an enumeration's members, or of a protocol."""
+    return issubclass(value, enum.Enum) or getattr(value, "_is_protocol", False)
+
+
 def shortcomings(package: str) -> list[str]:
     """What the public docstrings of a package lack, each as `name: code sentence`."""
     result = []
     for name, value in public(package):
         for code, sentence in validate(name)["errors"]:
-            if code == "PR01" and inspect.isclass(value) and issubclass(value, enum.Enum):
-                continue  # members are documented where they stand; the signature is the library's
+            if code == "PR01" and inspect.isclass(value) and _has_library_signature(value):
+                continue
             if code not in NOT_ASKED and (code != "EX01" or wants_example(value)):
                 result.append(f"{name}: {code} {sentence}")
     return result

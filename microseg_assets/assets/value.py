@@ -106,7 +106,8 @@ def _describe_cohort(figures: Mapping[str, Any]) -> str:
     """The spend of one cohort against its prediction, in a sentence."""
     cohort = _COHORTS[figures["cohort"]]
     return (
-        f"{cohort} spent {figures['ratio']:.0%} of what the model expected of them ({figures['customers']:,.0f} customers)"
+        f"{cohort} spent {figures['ratio']:.0%} of what the model expected of them "
+        f"({figures['customers']:,.0f} customers)"
     )
 
 
