@@ -328,7 +328,7 @@ def _checked(
     x, t_x, age = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (frequency, recency, T))
     weight = np.ones(x.shape) if weights is None else np.atleast_1d(np.asarray(weights, dtype=float))
     if not (x.shape == t_x.shape == age.shape == weight.shape) or x.ndim != 1:
-        raise ValueError("frequency, recency, T and weights must be arrays of one and the same length")
+        raise ValueError("frequency, recency, T and weights must be arrays of the same length")
     if not x.size or not weight.sum() > 0:
         raise ValueError("there is no customer to learn from")
     wrong = {

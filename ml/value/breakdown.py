@@ -28,7 +28,7 @@ NEVER_BOUGHT = "never_bought"
 TOLERATED = 0.20  # a group is warned of if the whole interval of realised over expected lies further from 1
 MIN_CUSTOMERS = 30
 MIN_SHARE = 0.02  # of what was expected of everybody; below it a group is too small to mislead
-MIN_CORRELATION = 0.2  # between what a purchase brings and how often one buys
+MIN_CORRELATION = 0.2  # between spend per purchase and the rate of purchases
 Z, MIN_CORRELATION_Z = 1.96, 3.0
 Code = Literal["cohort_off", "money_goes_with_rhythm"]
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ml.columns import is_number, is_text, numbers
 
 MAX_CATEGORIES = 64
-MIN_CUSTOMERS = 5  # who must share a word before a model stores it
+MIN_CUSTOMERS = 5  # that must share a word before a model stores it
 KEYS = ("customer_id", "day")
 # Sums over the last days: with less history than the window, they are scaled up to the whole window.
 WINDOW_SUMS: Mapping[str, int] = {

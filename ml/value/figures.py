@@ -45,7 +45,7 @@ def cohorts(groups: Sequence[Group], subtitle: str) -> Figure:
     axes.errorbar(ratio, position, xerr=half, fmt="o", color=COLOURS[0], capsize=3)
     axes.axvline(1.0, color=TRUTH, linestyle=":")
     axes.set_yticks(position, [f"{group.name.replace('_', ' ')} ({group.customers:,})" for group in shown])
-    axes.set(title=f"What came, by days since the first purchase\n{subtitle}")
+    axes.set(title=f"Realised over predicted spend, by days since the first purchase\n{subtitle}")
     axes.set(xlabel="realised over predicted spend (95 % interval)", ylabel="cohort (customers)")
     return figure
 
@@ -55,7 +55,7 @@ def corrections(rows: Sequence[Mapping[str, float]], subtitle: str) -> Figure:
     figure, axes = _empty()
     decile = [row["decile"] for row in rows]
     for name, label, colour, style in (
-        ("correction", "corrected by", COLOURS[0], "o-"), ("realised", "what came", COLOURS[1], "s--"),
+        ("correction", "corrected by", COLOURS[0], "o-"), ("realised", "right correction", COLOURS[1], "s--"),
     ):  # fmt: skip
         axes.plot(decile, [row[name] for row in rows], style, color=colour, label=label)
     axes.axhline(1.0, color=TRUTH, linestyle=":")
@@ -71,7 +71,7 @@ def season(orders: np.ndarray, spend: np.ndarray) -> Figure:
     for values, label, colour in ((spend, "spend", COLOURS[0]), (orders, "orders", COLOURS[1])):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=label)
     axes.axhline(1.0, color=TRUTH, linestyle=":")
-    axes.set(title="What customers do on each day of the year, beside an ordinary one")
+    axes.set(title="Activity on each day of the year, relative to an ordinary day")
     axes.set(xlabel="day of the year", ylabel="index (1 on average)", ylim=(0, None))
     axes.legend(frameon=False)
     return figure
@@ -83,7 +83,7 @@ def contributions(columns: list[str], gains: np.ndarray) -> Figure:
     order = np.argsort(-gains, kind="stable")[:15][::-1]
     figure, axes = _empty()
     axes.barh([columns[position] for position in order], gains[order] / total * 100, color=COLOURS[0])
-    axes.set(title="What expected spend is read from", xlabel="share of the trees' gain (%)")
+    axes.set(title="Columns that expected spend depends on most", xlabel="share of the trees' gain (%)")
     return figure
 
 
@@ -93,13 +93,13 @@ def lorenz(actual: np.ndarray, predicted: Mapping[str, np.ndarray], subtitle: st
     figure, axes = _empty()
     share = np.linspace(0, 100, len(actual) + 1)
     total = actual.sum() or 1.0
-    lines = [("if the future were known", actual, TRUTH, ":")]
+    lines = [("perfect foresight", actual, TRUTH, ":")]
     lines += [(name, values, c, "-") for (name, values), c in zip(predicted.items(), COLOURS, strict=False)]
     for name, values, colour, style in lines:
         spend = np.concatenate([[0.0], np.cumsum(actual[np.argsort(-values, kind="stable")])]) / total * 100
         axes.plot(share, spend, color=colour, linestyle=style, label=f"{name} (Gini {gini(actual, values):.2f})")
     axes.plot([0, 100], [0, 100], color=PLAIN, linewidth=0.8)
-    axes.set(title=f"How well customers are put in order\n{subtitle}")
+    axes.set(title=f"How well customers are ordered\n{subtitle}")
     axes.set(xlabel="customers, highest prediction first (%)", ylabel="share of realised spend (%)")
     axes.legend(frameon=False, loc="lower right")
     return figure

@@ -99,10 +99,10 @@ class GammaGammaModel:
         x, mean = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (frequency, monetary_value))
         weight = np.ones(x.shape) if weights is None else np.atleast_1d(np.asarray(weights, dtype=float))
         if not x.shape == mean.shape == weight.shape or x.ndim != 1:
-            raise ValueError("frequency, monetary_value and weights must be arrays of one and the same length")
+            raise ValueError("frequency, monetary_value and weights must be arrays of the same length")
         used = np.isfinite(x + mean + weight) & (x > 0) & (mean > 0) & (weight > 0)
         if not used.any():
-            raise ValueError("there is no customer with a purchase of positive worth to learn from")
+            raise ValueError("there is no customer with a purchase of positive value to learn from")
         unit = float(np.average(mean[used], weights=weight[used]))
         (x, mean), weight = counted((x[used], mean[used] / unit), weight[used])
 

@@ -225,6 +225,7 @@ def _outlook(features: pa.Table, model: ValueModel, warm_up_days: int) -> dict[s
     """The columns of `Outlook` for each row, from the model's season."""
     fit, (days, positions) = model.final, np.unique(days_of(features), return_inverse=True)
     risks = [fit.season.risk_on(day, fit.first_day, model.horizon_days, warm_up_days) for day in days.astype(object)]
-    ahead = fit.season.mean_ahead(days, model.horizon_days)
-    factors = [ahead, *(np.array([getattr(risk, name) for risk in risks], dtype=float) for name in ("low", "high"))]
+    season_factor = fit.season.mean_ahead(days, model.horizon_days)
+    low, high = (np.array([getattr(risk, name) for risk in risks], dtype=float) for name in ("low", "high"))
+    factors = (season_factor, low, high)
     return {name: pa.array(values[positions]) for name, values in zip(vars(Outlook()), factors, strict=True)}

@@ -223,7 +223,7 @@ def test_an_impossible_row_is_named(columns: tuple[list[float], ...], said: str)
 
 
 def test_money_without_a_positive_purchase_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="no customer with a purchase of positive worth"):
+    with pytest.raises(ValueError, match="no customer with a purchase of positive value"):
         GammaGammaModel().fit([2, 0], [-5.0, 0.0])
 
 
