@@ -132,21 +132,21 @@ def test_files_hold_plain_strings(tmp_path: Path) -> None:
 def test_rows_keep_the_contract(preset: Any) -> None:
     spec = BusinessSpec(preset=preset, customers=1_500, days=200, seed=5)
     start, end = pd.Timestamp(spec.start), pd.Timestamp(spec.start) + pd.Timedelta(days=spec.days)
-    given = draw(spec, 0).tables
-    assert set(given) == set(tables.INPUTS) - ({"balances"} if preset == "retail" else set())
-    for name, table in given.items():
+    rows = draw(spec, 0).tables
+    assert set(rows) == set(tables.INPUTS) - ({"balances"} if preset == "retail" else set())
+    for name, table in rows.items():
         declared = tables.INPUTS[name]
         assert table.schema.names[: len(declared.names)] == declared.names
         plain = table.select(declared.names).cast(declared.schema())
         assert all(plain[column.name].null_count == 0 for column in declared.columns if column.required)
         stamps = plain[declared.stamp].to_pandas()
         assert len(stamps) and stamps.is_monotonic_increasing and start <= stamps.min() and stamps.max() < end
-    lines = given["transactions"]
+    lines = rows["transactions"]
     assert pc.count_distinct(lines["transaction_id"]).as_py() == lines.num_rows
-    registered = frame(given["customers"]).set_index("customer_id")["registered_at"]
+    registered = frame(rows["customers"]).set_index("customer_id")["registered_at"]
     assert len(registered) == spec.customers
     for name in ("transactions", "events", "exposures"):
-        table = frame(given[name])
+        table = frame(rows[name])
         assert (table[tables.INPUTS[name].stamp or ""] >= table["customer_id"].astype(str).map(registered)).all()
 
 
@@ -163,8 +163,8 @@ def test_refunds_follow_what_they_give_back_within_its_week_and_never_exceed_it(
     orders = lines["order_id"].astype(str)
     key = orders.str.removesuffix("R").str[1:]
     bought = lines[~back].groupby(key[~back]).agg(amount=("amount", "sum"), at=("occurred_at", "min"))
-    given = lines[back].groupby(key[back]).agg(amount=("amount", "sum"), at=("occurred_at", "min"))
-    both = given.join(bought.add_suffix("_bought"))
+    refunds = lines[back].groupby(key[back]).agg(amount=("amount", "sum"), at=("occurred_at", "min"))
+    both = refunds.join(bought.add_suffix("_bought"))
     assert both["amount_bought"].notna().all()
     assert (-both["amount"] <= both["amount_bought"] + 0.005).all()
     start = pd.Timestamp(spec.start)
@@ -175,9 +175,9 @@ def test_refunds_follow_what_they_give_back_within_its_week_and_never_exceed_it(
 
 def test_a_gaming_balance_is_what_was_before_plus_deposits_less_withdrawals_less_play() -> None:
     spec = BusinessSpec(preset="gaming", customers=2_000, days=210, seed=6)
-    given = draw(spec, 0).tables
+    drawn = draw(spec, 0).tables
     start = pd.Timestamp(spec.start)
-    lines, events, balances = frame(given["transactions"]), frame(given["events"]), frame(given["balances"])
+    lines, events, balances = frame(drawn["transactions"]), frame(drawn["events"]), frame(drawn["balances"])
     for table, stamp in ((lines, "occurred_at"), (events, "occurred_at"), (balances, "as_of")):
         table["week"] = (table[stamp] - start).dt.days // 7
         table["customer_id"] = table["customer_id"].astype(str)
@@ -197,9 +197,9 @@ def test_a_gaming_balance_is_what_was_before_plus_deposits_less_withdrawals_less
 
 
 def test_gaming_customers_play_for_free_before_they_pay() -> None:
-    given = draw(BusinessSpec(preset="gaming", customers=2_000, days=210, seed=6), 0).tables
-    events = frame(given["events"])
-    paid = frame(given["transactions"]).astype({"customer_id": str}).groupby("customer_id")["occurred_at"].min()
+    drawn = draw(BusinessSpec(preset="gaming", customers=2_000, days=210, seed=6), 0).tables
+    events = frame(drawn["events"])
+    paid = frame(drawn["transactions"]).astype({"customer_id": str}).groupby("customer_id")["occurred_at"].min()
     events["paid"] = events["customer_id"].astype(str).map(paid)
     start = pd.Timestamp("2024-01-01")
     week, week_paid = ((events[name] - start).dt.days // 7 for name in ("occurred_at", "paid"))
@@ -246,7 +246,7 @@ def test_spells_follow_the_stated_law(left_alone: tuple[BusinessSpec, Simulated]
     leaves = week == weeks[spell] - 1
     seen = ~(leaves & is_last[spell])
     to = np.where(leaves, after[spell], now[spell])
-    # The law's clock is a stay's own: a rejoined stage begins anew, the eighth week stands for all later ones.
+    # The law's clock is a stay's own: a rejoined stage begins with week 1, the eighth week stands for all later ones.
     np.add.at(counts, (before[spell][seen], now[spell][seen], np.minimum(week, 7)[seen], to[seen]), 1)
     n, law = counts.sum(axis=-1, keepdims=True), law_of(spec).chances
     assert (counts[law == 0] == 0).all()
@@ -297,9 +297,9 @@ def test_true_effects_are_what_randomised_arms_show(treated: tuple[BusinessSpec,
     spent = spend_between(simulated, effects, 0, 27)
     arms = pd.Series(spent).groupby(effects["given"].astype(str)).agg(["mean", "var", "count"])
     for action in spec.kind.actions:
-        found = arms["mean"][action.name] - arms["mean"]["control"]
+        difference = arms["mean"][action.name] - arms["mean"]["control"]
         error = np.sqrt(sum(arms["var"][arm] / arms["count"][arm] for arm in (action.name, "control")))
-        assert abs(found - effects[f"effect_{action.name}"].mean()) < 3.5 * error, action.name
+        assert abs(difference - effects[f"effect_{action.name}"].mean()) < 3.5 * error, action.name
     best = spec.kind.actions[1 if spec.preset == "retail" else 0].name
     true = effects[f"effect_{best}"]
     assert (true == 0).mean() > 0.1 and true.max() > 10 * true.mean()
@@ -307,13 +307,16 @@ def test_true_effects_are_what_randomised_arms_show(treated: tuple[BusinessSpec,
     for low, high in itertools.pairwise([0, *true[true > 0].quantile([0.2, 0.4, 0.6, 0.8, 1])]):
         rows = true.between(low, high, inclusive="right")
         arms = pd.Series(spent[rows]).groupby(effects["given"].astype(str)[rows].to_numpy()).agg(["mean", "sem"])
-        found, error = arms["mean"][best] - arms["mean"]["control"], np.hypot(arms["sem"][best], arms["sem"]["control"])
-        assert abs(found - true[rows].mean()) < 3.5 * error
-    assert found > 5 * error
+        difference, error = (
+            arms["mean"][best] - arms["mean"]["control"],
+            np.hypot(arms["sem"][best], arms["sem"]["control"]),
+        )
+        assert abs(difference - true[rows].mean()) < 3.5 * error
+    assert difference > 5 * error
     assert effects["given"].value_counts(normalize=True).between(0.23, 0.27).all()
 
 
-def test_where_the_better_are_treated_propensities_are_as_they_came_about_and_nobody_is_told() -> None:
+def test_where_the_better_are_treated_propensities_are_true_and_not_in_the_rows() -> None:
     spec = BusinessSpec(preset="retail", customers=8_000, days=200, randomised=False, seed=3)
     simulated = draw(spec, 0)
     exposures, effects = frame(simulated.tables["exposures"]), frame(simulated.truth["effects"])

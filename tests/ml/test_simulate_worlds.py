@@ -76,12 +76,12 @@ def test_a_moment_is_off_when_sampling_error_does_not_explain_it() -> None:
 
 
 def agreement(world: worlds.LayerWorld, stage: str) -> float:
-    """Adjusted Rand index of k-means, told k, and the truth, without those who are midway."""
+    """Adjusted Rand index of k-means with the true k, and the truth, without those who are midway."""
     rows = world.stage(stage)
     scaled = rows.logs / world.log_sd[stage]
-    found = KMeans(rows.centres.shape[1], n_init=4, random_state=0).fit_predict(scaled)
+    labels = KMeans(rows.centres.shape[1], n_init=4, random_state=0).fit_predict(scaled)
     core = rows.second < 0
-    return float(adjusted_rand_score(rows.cluster[core], found[core]))
+    return float(adjusted_rand_score(rows.cluster[core], labels[core]))
 
 
 def test_clear_clusters_can_be_found_and_overlapping_ones_less_so() -> None:
@@ -101,14 +101,14 @@ def test_customers_midway_are_nearest_to_the_two_they_lie_between() -> None:
     world = worlds.overlapping_layers(2)
     rows = world.stage("star")
     midway = rows.second >= 0
-    place = rows.logs[midway] - np.log([120.0, 6.0, 20.0, 15.0])
-    apart = np.linalg.norm(place[:, None] / world.log_sd["star"] - rows.centres[0], axis=2)
+    offsets = rows.logs[midway] - np.log([120.0, 6.0, 20.0, 15.0])
+    distances = np.linalg.norm(offsets[:, None] / world.log_sd["star"] - rows.centres[0], axis=2)
     one, other = (
-        apart[np.arange(midway.sum()), rows.cluster[midway]],
-        apart[np.arange(midway.sum()), rows.second[midway]],
+        distances[np.arange(midway.sum()), rows.cluster[midway]],
+        distances[np.arange(midway.sum()), rows.second[midway]],
     )
     assert np.allclose(one, other)
-    assert (np.argsort(apart, axis=1)[:, :2] == rows.cluster[midway][:, None]).any(axis=1).mean() > 0.75
+    assert (np.argsort(distances, axis=1)[:, :2] == rows.cluster[midway][:, None]).any(axis=1).mean() > 0.75
 
 
 def test_drifting_customers_are_the_same_ones_every_week_and_split_overnight() -> None:
@@ -169,14 +169,14 @@ def test_second_order_matters_in_the_first_week_only() -> None:
 
 def test_odds_of_leaving_halve_between_week_1_and_8_and_the_mean_stay_is_as_stated() -> None:
     for stay in (0.75, 0.85, 0.95):
-        leaving = leaving_by_week(stay)
-        odds = leaving / (1 - leaving)
+        exit_chance = leaving_by_week(stay)
+        odds = exit_chance / (1 - exit_chance)
         assert odds[7] / odds[0] == pytest.approx(0.5)
         assert np.allclose(np.diff(np.log(odds)), np.log(0.5) / 7)
         survival, weeks = 1.0, 0.0
         for week in range(5_000):
             weeks += survival
-            survival *= 1 - leaving[min(week, 7)]
+            survival *= 1 - exit_chance[min(week, 7)]
         assert 1 - 1 / weeks == pytest.approx(stay)
 
 
@@ -189,15 +189,15 @@ def difference(world: EffectWorld, action: int, weights: np.ndarray[Any, Any] | 
     weights = np.ones(len(outcome)) if weights is None else weights
     means, errors = [], []
     for arm in (action + 1, 0):
-        own, here = weights[world.arm == arm], outcome[world.arm == arm]
-        means.append(np.average(here, weights=own))
-        errors.append(np.sqrt((own**2 * (here - means[-1]) ** 2).sum()) / own.sum())
+        own, outcomes = weights[world.arm == arm], outcome[world.arm == arm]
+        means.append(np.average(outcomes, weights=own))
+        errors.append(np.sqrt((own**2 * (outcomes - means[-1]) ** 2).sum()) / own.sum())
     return means[0] - means[1], float(np.hypot(*errors))
 
 
 def pooled(draw: Any, action: int, weigh: Any = lambda world: None, seeds: int = 6) -> tuple[float, float]:
-    found = np.array([difference(world, action, weigh(world)) for world in map(draw, range(seeds))])
-    return float(found[:, 0].mean()), float(np.sqrt((found[:, 1] ** 2).sum()) / seeds)
+    differences = np.array([difference(world, action, weigh(world)) for world in map(draw, range(seeds))])
+    return float(differences[:, 0].mean()), float(np.sqrt((differences[:, 1] ** 2).sum()) / seeds)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def pooled(draw: Any, action: int, weigh: Any = lambda world: None, seeds: int =
 )
 def test_where_chance_chose_plain_differences_give_the_mean_effects(draw: Any, effects: tuple[float, ...]) -> None:
     for action, effect in enumerate(effects):
-        found, error = pooled(draw, action)
+        estimate, error = pooled(draw, action)
         assert error < 1.8
-        assert abs(found - effect) < 3.5 * error, action
+        assert abs(estimate - effect) < 3.5 * error, action
 
 
 def test_customers_effects_are_the_slope_of_what_rows_show() -> None:

@@ -48,7 +48,7 @@ WORLDS: Mapping[str, Callable[[int], World]] = {
 }
 
 __all__ = [
-    "WORLDS", "EffectWorld", "LayerWorld", "Moment", "TransitionWorld", "World", "clear_layers", "constant_effect",
+    "WORLDS", "EffectWorld", "LayerWorld", "Moment", "TransitionWorld", "clear_layers", "constant_effect",
     "drifting_layers", "dwell_dependent", "hidden_confounding", "measured_confounding", "memoryless", "no_effect",
     "no_layers", "overlapping_layers", "randomised_effects", "second_order",
 ]  # fmt: skip

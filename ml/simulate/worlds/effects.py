@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from ml.simulate.vocabulary import Array
 from ml.simulate.worlds.moments import Moment, stated
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
 
 ACTIONS = ("coupon", "email", "call")
 CONTROL = "control"
@@ -46,14 +44,27 @@ class EffectWorld:
 
     Parameters
     ----------
-    data : customer_id, micro_segment, `FEATURES`, spend_before, action, outcome, randomised, propensity (null where
-        chance alone did not choose)
-    arm : (customers,): 0 is control, then the actions in their order
-    effects : (customers, actions): each action's true effect on each customer, in the outcome's currency
-    untreated : (customers,): what each would have spent left alone
-    propensities : (customers, control and actions): the true chances
-    trait : (customers,): what drives spend before and after and is in no column
-    stated : what the design states about it
+    data : pa.Table
+        Columns customer_id, micro_segment, `FEATURES`, spend_before, action, outcome, randomised, propensity (null
+        where chance alone did not choose).
+    arm : ndarray of shape (n_customers,)
+        0 is control, then the actions in their order.
+    effects : ndarray of shape (n_customers, n_actions)
+        Each action's true effect on each customer, in the outcome's currency.
+    untreated : ndarray of shape (n_customers,)
+        What each would have spent left alone.
+    propensities : ndarray of shape (n_customers, n_actions + 1)
+        The true chances of control and of the actions.
+    trait : ndarray of shape (n_customers,)
+        What drives spend before and after and is in no column.
+    stated : Stated
+        What the design states about it.
+
+    Examples
+    --------
+    >>> world = randomised_effects(0, customers=500)
+    >>> world.effects.shape, world.propensities.shape
+    ((500, 3), (500, 4))
     """
 
     data: pa.Table
@@ -65,17 +76,23 @@ class EffectWorld:
     stated: Stated
 
     def moments(self) -> list[Moment]:
-        """The untreated outcome, the effects as they are and as the rows show them, and who was treated."""
+        """The untreated outcome, the effects as they are and as the rows show them, and who was treated.
+
+        Returns
+        -------
+        list of Moment
+            Each stated number beside its measurement.
+        """
         n = len(self.arm)
         outcome = self.data["outcome"].to_numpy()
         positive = np.log(self.untreated[self.untreated > 0])
-        found = [
+        moments = [
             stated("share of outcomes that are zero", (self.untreated == 0).mean(), ZERO_SHARE, np.sqrt(0.24 / n)),
             stated("log-SD of the others", positive.std(), LOG_SD, LOG_SD / np.sqrt(2 * len(positive))),
         ]
         added = outcome - self.untreated
         for action, (name, mean) in enumerate(zip(ACTIONS, self.stated.mean_effects, strict=True)):
-            found += [
+            moments += [
                 stated(f"true mean effect of {name}, % of mean outcome",
                        100 * self.effects[:, action].mean() / MEAN_OUTCOME, 100 * mean),
                 stated(f"SD of customers' effects of {name}, % of outcome SD",
@@ -83,7 +100,7 @@ class EffectWorld:
             ]  # fmt: skip
             weighted = added * (self.arm == action + 1) / self.propensities[:, action + 1]
             scale = 100 / MEAN_OUTCOME
-            found.append(
+            moments.append(
                 stated(f"mean effect of {name} in the rows, % of mean outcome",
                        scale * weighted.mean(), 100 * mean, scale * weighted.std() / np.sqrt(n))
             )  # fmt: skip
@@ -91,13 +108,13 @@ class EffectWorld:
         chance = 1 - self.propensities[:, 0]
         by_features = np.log(self.data["value"].to_numpy()) - np.log(self.data["recency_days"].to_numpy())
         low, high = self.stated.propensities
-        found += [
+        moments += [
             stated("smallest propensity of treatment", chance.min(), low),
             stated("largest propensity of treatment", chance.max(), high),
             stated("AUC of the propensity", *_auc(chance, is_treated, self.stated.auc)),
             stated("AUC of value and recency", *_auc(by_features, is_treated, self.stated.features_auc)),
         ]
-        return found
+        return moments
 
 
 @dataclass(frozen=True)
@@ -112,27 +129,100 @@ class Stated:
 
 
 def randomised_effects(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
-    """Mean effects +8 %, +3 % and 0 of the mean outcome, which differ between customers; chance alone chooses."""
+    """Mean effects +8 %, +3 % and 0 of the mean outcome, which differ between customers; chance alone chooses.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 20_000
+        How many, each with one exposure.
+
+    Returns
+    -------
+    EffectWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> effects = randomised_effects(0, customers=500).effects
+    >>> bool(np.allclose(effects.mean(axis=0) / MEAN_OUTCOME, [0.08, 0.03, 0.0]))
+    True
+    """
     random, people = _start(seed, customers)
     return _world(people, _varied(people, random), _equal(customers), random, Stated(MEAN_EFFECTS, EFFECT_SD))
 
 
 def no_effect(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
-    """The same, with actions that do nothing."""
+    """The same, with actions that do nothing.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 20_000
+        How many, each with one exposure.
+
+    Returns
+    -------
+    EffectWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> bool(no_effect(0, customers=500).effects.any())
+    False
+    """
     random, people = _start(seed, customers)
     nothing = np.zeros((customers, len(ACTIONS)))
     return _world(people, nothing, _equal(customers), random, Stated((0.0, 0.0, 0.0), 0.0))
 
 
 def constant_effect(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
-    """The same, with the means only: an action does the same to everybody."""
+    """The same, with the means only: an action does the same to everybody.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 20_000
+        How many, each with one exposure.
+
+    Returns
+    -------
+    EffectWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> bool(np.ptp(constant_effect(0, customers=500).effects, axis=0).max() < 1e-9)
+    True
+    """
     random, people = _start(seed, customers)
     constant = np.tile(np.array(MEAN_EFFECTS) * MEAN_OUTCOME, (customers, 1))
     return _world(people, constant, _equal(customers), random, Stated(MEAN_EFFECTS, 0.0))
 
 
 def measured_confounding(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
-    """Effects as in the randomised world; the better and the more recent are treated, as in targeted campaigns."""
+    """The effects of the randomised world; the better and the more recent are treated, as in targeted campaigns.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 20_000
+        How many, each with one exposure.
+
+    Returns
+    -------
+    EffectWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> measured_confounding(0, customers=500).data["propensity"].null_count  # nobody wrote them down
+    500
+    """
     random, people = _start(seed, customers)
     chances = _targeted((people.value - people.recency) / np.sqrt(2))
     what = Stated(MEAN_EFFECTS, EFFECT_SD, PROPENSITIES, AUC, features_auc=AUC)
@@ -140,7 +230,26 @@ def measured_confounding(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
 
 
 def hidden_confounding(seed: int, customers: int = CUSTOMERS) -> EffectWorld:
-    """The same by a trait that no column holds, but which spend before the exposure shares with spend after it."""
+    """The same by a trait that no column holds, but which spend before the exposure shares with spend after it.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 20_000
+        How many, each with one exposure.
+
+    Returns
+    -------
+    EffectWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> world = hidden_confounding(0, customers=2_000)
+    >>> bool(np.corrcoef(world.trait, world.arm > 0)[0, 1] > 0.4)
+    True
+    """
     random, people = _start(seed, customers)
     what = Stated(MEAN_EFFECTS, EFFECT_SD, PROPENSITIES, AUC, features_auc=0.5)
     return _world(people, _varied(people, random), _targeted(people.trait), random, what)
@@ -252,15 +361,15 @@ def _propensity(score: Array, slope: float) -> Array:
 
 @lru_cache(maxsize=1)
 def _slope() -> float:
-    """The slope of the propensity's logit for which treated and untreated are told apart with the stated AUC."""
+    """The slope of the propensity's logit at which treated and untreated are distinguished with the stated AUC."""
     score = np.linspace(-6, 6, 20_001)
     density = np.exp(-(score**2) / 2)
     low, high = 0.1, 20.0
     for _ in range(60):
         middle = (low + high) / 2
         chance, group = np.unique(_propensity(score, middle), return_inverse=True)
-        here = np.bincount(group, density)
-        treated, untreated = here * chance, here * (1 - chance)
+        mass = np.bincount(group, density)
+        treated, untreated = mass * chance, mass * (1 - chance)
         below = untreated.cumsum() - untreated / 2
         auc = (treated * below).sum() / treated.sum() / untreated.sum()
         low, high = (middle, high) if auc < AUC else (low, middle)

@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml.simulate.vocabulary import Array
 from ml.simulate.worlds.moments import Moment, stated
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
 
 FEATURES = ("spend_90d", "orders_90d", "items_90d", "events_90d")
 STAGES = ("new", "active", "star", "churn")
@@ -43,12 +41,23 @@ class LayerWorld:
 
     Parameters
     ----------
-    data : customer_id, stage, week, and `FEATURES`, which are positive; a row per customer and week
-    truth : customer_id, stage, week, cluster (a number within the stage; null without clusters), second_cluster (of
-        those midway between two)
-    centres : per stage, (weeks, clusters, features): true centres of the logs, in within-cluster SD
-    log_sd : per stage, (features,): within-cluster SD of the logs
-    measure : what the design states about such a stage, measured in its rows
+    data : pa.Table
+        Columns customer_id, stage, week, and `FEATURES`, which are positive; a row per customer and week.
+    truth : pa.Table
+        Columns customer_id, stage, week, cluster (a number within the stage; null without clusters), second_cluster (of
+        those midway between two).
+    centres : dict of str to ndarray of shape (n_weeks, n_clusters, n_features)
+        By stage: true centres of the logs, in within-cluster SD.
+    log_sd : dict of str to ndarray of shape (n_features,)
+        By stage: within-cluster SD of the logs.
+    measure : callable
+        What the design states about such a stage, measured in its rows.
+
+    Examples
+    --------
+    >>> world = clear_layers(0, customers=300)
+    >>> sorted(world.centres), world.stage("star").logs.shape
+    (['active', 'churn', 'new', 'star'], (300, 4))
     """
 
     data: pa.Table
@@ -58,15 +67,32 @@ class LayerWorld:
     measure: Callable[[Stage], list[Moment]]
 
     def stage(self, name: str) -> Stage:
-        """The rows of one stage as arrays."""
-        is_here = pc.equal(self.data["stage"], name)
-        data, truth = self.data.filter(is_here), self.truth.filter(is_here)
+        """The rows of one stage as arrays.
+
+        Parameters
+        ----------
+        name : str
+            One of `STAGES`.
+
+        Returns
+        -------
+        Stage
+            Logs of the features and the true clusters.
+        """
+        is_in_stage = pc.equal(self.data["stage"], name)
+        data, truth = self.data.filter(is_in_stage), self.truth.filter(is_in_stage)
         logs = np.log(np.column_stack([data[feature].to_numpy() for feature in FEATURES]))
         one, other = (pc.fill_null(truth[c], -1).to_numpy() for c in ("cluster", "second_cluster"))
         return Stage(logs, data["week"].to_numpy(), one, other, self.centres[name])
 
     def moments(self) -> list[Moment]:
-        """What the design states about each stage, measured in its rows."""
+        """What the design states about each stage, measured in its rows.
+
+        Returns
+        -------
+        list of Moment
+            Each stated number beside its measurement, stage by stage.
+        """
         return [moment for name in self.centres for moment in self.measure(self.stage(name))]
 
 
@@ -82,17 +108,73 @@ class Stage:
 
 
 def clear_layers(seed: int, customers: int = CUSTOMERS) -> LayerWorld:
-    """3–5 Gaussian clusters a stage, nearest centres 4 within-cluster SD apart, smallest share 8 %."""
+    """3–5 Gaussian clusters a stage, nearest centres 4 within-cluster SD apart, smallest share 8 %.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many a stage.
+
+    Returns
+    -------
+    LayerWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> [3 <= centres.shape[1] <= 5 for centres in clear_layers(0, customers=300).centres.values()]
+    [True, True, True, True]
+    """
     return _clusters(seed, customers, CLEAR, 0.0)
 
 
 def overlapping_layers(seed: int, customers: int = CUSTOMERS) -> LayerWorld:
-    """The same at 2.5 SD; one customer in ten midway between two centres."""
+    """The same at 2.5 SD; one customer in ten midway between two centres.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many a stage.
+
+    Returns
+    -------
+    LayerWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> truth = overlapping_layers(0, customers=300).truth
+    >>> round(1 - truth["second_cluster"].null_count / truth.num_rows, 2)
+    0.1
+    """
     return _clusters(seed, customers, OVERLAPPING, MIDWAY_SHARE)
 
 
 def no_layers(seed: int, customers: int = CUSTOMERS) -> LayerWorld:
-    """One correlated lognormal cloud a stage, each pair of logs correlated by .3 to .7."""
+    """One correlated lognormal cloud a stage, each pair of logs correlated by .3 to .7.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many a stage.
+
+    Returns
+    -------
+    LayerWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> world = no_layers(0, customers=300)
+    >>> world.truth["cluster"].null_count == world.truth.num_rows
+    True
+    """
     random = np.random.default_rng([seed, 2])
     parts, centres, log_sd = [], {}, {}
     for stage in STAGES:
@@ -103,7 +185,25 @@ def no_layers(seed: int, customers: int = CUSTOMERS) -> LayerWorld:
 
 
 def drifting_layers(seed: int, customers: int = CUSTOMERS) -> LayerWorld:
-    """Clear layers, weekly: one centre moves 1 SD over six weeks, a second cluster splits in two 3 SD apart."""
+    """Clear layers, weekly: one centre moves 1 SD over six weeks, a second cluster splits in two 3 SD apart.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many a stage.
+
+    Returns
+    -------
+    LayerWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> drifting_layers(0, customers=300).data.num_rows  # ten weeks
+    3000
+    """
     random = np.random.default_rng([seed, 3])
     stage = "active"
     centres, sizes = _layout(random, customers, CLEAR)
@@ -173,20 +273,20 @@ def _direction(random: np.random.Generator) -> Array:
 
 def _neighbours(centres: Array, distance: float) -> tuple[Array, Array]:
     """Pairs of centres that are exactly `distance` apart."""
-    apart = np.linalg.norm(centres[:, None] - centres[None], axis=2)
-    first, second = np.nonzero(np.triu(np.abs(apart - distance) < 1e-9))
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    first, second = np.nonzero(np.triu(np.abs(distances - distance) < 1e-9))
     return first, second
 
 
 def _drift(random: np.random.Generator, centres: Array, moves: int, splits: int) -> Array:
     """(weeks, clusters + 1, features): centres of every week; the last cluster is born by the split."""
     while True:
-        step, apart = DRIFT * _direction(random), SPLIT / 2 * _direction(random)
+        step, half_split = DRIFT * _direction(random), SPLIT / 2 * _direction(random)
         path = np.tile(np.vstack([centres, centres[splits]]), (WEEKS, 1, 1))
         share = np.minimum(np.arange(WEEKS) / DRIFT_WEEKS, 1.0)
         path[:, moves] += share[:, None] * step
-        path[SPLIT_WEEK:, splits] += apart
-        path[SPLIT_WEEK:, -1] -= apart
+        path[SPLIT_WEEK:, splits] += half_split
+        path[SPLIT_WEEK:, -1] -= half_split
         between = np.linalg.norm(path[:, :, None] - path[:, None], axis=3)[SPLIT_WEEK:]
         if between[:, ~np.eye(path.shape[1], dtype=bool)].min() >= SPLIT - 1e-9:
             return path
@@ -265,37 +365,42 @@ def _cluster_moments(distance: float, midway_share: float, stage: Stage) -> list
     values, true, n = _in_sd(stage.logs, own), stage.centres[0], len(own)
     centres, sizes = _means(values[~is_midway], own[~is_midway]), np.bincount(own[~is_midway])
     first, second = _neighbours(true, distance)
-    apart = _along(centres[first] - centres[second], true[first] - true[second])
+    gaps = _along(centres[first] - centres[second], true[first] - true[second])
     error = np.sqrt(1 / sizes[first] + 1 / sizes[second] + distance**2 / (2 * n))
     skewness = (((values[~is_midway] - centres[own[~is_midway]]) ** 3).mean(axis=0)).mean()
-    found = [
+    moments = [
         stated("customers a stage", n, CUSTOMERS),
         Moment("clusters", len(sizes), 3, 5),
-        stated("nearest centres apart, within-cluster SD", apart.mean(), distance, error.mean()),
+        stated("nearest centres apart, within-cluster SD", gaps.mean(), distance, error.mean()),
         stated("smallest share of a stage", sizes.min() / n, SMALLEST_SHARE),
         stated("skewness of logs inside clusters", skewness, 0, np.sqrt(15 / 4 / n)),
     ]
     if midway_share:
         one, other = centres[stage.cluster[is_midway]], centres[stage.second[is_midway]]
         middle = _along(values[is_midway] - (one + other) / 2, one - other)
-        found += [
+        moments += [
             stated("share midway between two centres", is_midway.mean(), midway_share),
             stated("how far off the middle they are, SD", middle.mean(), 0, error.mean() / 2),
         ]
-    return found
+    return moments
 
 
 def _cloud_moments(stage: Stage) -> list[Moment]:
     n = len(stage.logs)
-    found = np.corrcoef(stage.logs.T)[np.triu_indices(len(FEATURES), 1)]
+    pairs = np.corrcoef(stage.logs.T)[np.triu_indices(len(FEATURES), 1)]
     z = (stage.logs - stage.logs.mean(axis=0)) / stage.logs.std(axis=0)
     # The main axis is where two clusters would show first, as a kurtosis below 0.
     main = z @ np.linalg.eigh(np.corrcoef(z.T))[1][:, -1]
     kurtosis = ((main / main.std()) ** 4).mean() - 3
     return [
         stated("customers a stage", n, CUSTOMERS),
-        Moment("smallest correlation of logs", found.min(), *CORRELATIONS, (1 - found.min() ** 2) / np.sqrt(n)),
-        Moment("largest correlation of logs", found.max(), *CORRELATIONS, (1 - found.max() ** 2) / np.sqrt(n)),
+        Moment(
+            "smallest correlation of logs",
+            pairs.min(),
+            *CORRELATIONS,
+            (1 - pairs.min() ** 2) / np.sqrt(n),
+        ),
+        Moment("largest correlation of logs", pairs.max(), *CORRELATIONS, (1 - pairs.max() ** 2) / np.sqrt(n)),
         stated("skewness of logs", (z**3).mean(), 0, np.sqrt(6 / n)),
         stated("excess kurtosis along the main axis", kurtosis, 0, np.sqrt(24 / n)),
     ]
@@ -306,8 +411,8 @@ def _drift_moments(moves: int, splits: int, stage: Stage) -> list[Moment]:
     values = _in_sd(stage.logs, group)
 
     def centre(cluster: int, week: int) -> Array:
-        here: Array = values[(stage.week == week) & (stage.cluster == cluster)].mean(axis=0)
-        return here
+        mean: Array = values[(stage.week == week) & (stage.cluster == cluster)].mean(axis=0)
+        return mean
 
     def moved(cluster: int, true: Array, until: int) -> float:
         return float(_along(centre(cluster, until) - centre(cluster, 0), true))
@@ -317,11 +422,11 @@ def _drift_moments(moves: int, splits: int, stage: Stage) -> list[Moment]:
     newborn = true.shape[1] - 1
     step = true[DRIFT_WEEKS, moves] - true[0, moves]
     halves = true[SPLIT_WEEK, splits] - true[SPLIT_WEEK, newborn]
-    # Customers keep most of their place, so differences between weeks are surer than those between customers.
+    # Customers keep most of their place, so differences between weeks have smaller errors than those between customers.
     error = np.sqrt(2 / sizes[moves] * (1 - PERSISTENCE**DRIFT_WEEKS) + DRIFT**2 / (2 * len(values)))
     others = [c for c in range(newborn) if c not in (moves, splits)]
     still = float(np.mean([moved(c, step, DRIFT_WEEKS) for c in others]))
-    apart = float(_along(centre(splits, SPLIT_WEEK) - centre(newborn, SPLIT_WEEK), halves))
+    halves_gap = float(_along(centre(splits, SPLIT_WEEK) - centre(newborn, SPLIT_WEEK), halves))
     return [
         stated("customers a stage", first.sum(), CUSTOMERS),
         Moment("clusters before the split", newborn, 3, 5),
@@ -329,5 +434,10 @@ def _drift_moments(moves: int, splits: int, stage: Stage) -> list[Moment]:
         stated("the moving centre after six weeks, SD", moved(moves, step, DRIFT_WEEKS), DRIFT, error),
         stated("the moving centre after three weeks, SD", moved(moves, step, 3), DRIFT / 2, error),
         stated("centres that stay, after six weeks, SD", still, 0, np.sqrt(2 / sizes[others].min())),
-        stated("halves of the split one apart, SD", apart, SPLIT, np.sqrt(4 / (sizes[splits] / 2) + SPLIT**2 / 1e4)),
+        stated(
+            "halves of the split one apart, SD",
+            halves_gap,
+            SPLIT,
+            np.sqrt(4 / (sizes[splits] / 2) + SPLIT**2 / 1e4),
+        ),
     ]

@@ -16,10 +16,19 @@ class Moment:
 
     Parameters
     ----------
-    name : what is measured, with its unit
-    measured : in one world's rows
-    low, high : what the design states; equal where it states one number
-    error : standard error of the measurement; 0 where the world has it exactly
+    name : str
+        What is measured, with its unit.
+    measured : float
+        In one world's rows.
+    low, high : float
+        What the design states; equal where it states one number.
+    error : float, default 0
+        Standard error of the measurement; 0 where the world has it exactly.
+
+    Examples
+    --------
+    >>> Moment("share of zeros", measured=0.42, low=0.40, high=0.40, error=0.01).is_off
+    False
     """
 
     name: str

@@ -13,14 +13,12 @@ where the memoryless row says. All customers start from the law's stationary sta
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from ml.simulate.vocabulary import Array
 from ml.simulate.worlds.moments import Moment, stated
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
 
 STATES = ("A", "B", "C", "D", "E")
 STAY = (0.75, 0.95)
@@ -36,13 +34,27 @@ class TransitionWorld:
 
     Parameters
     ----------
-    data : customer_id, week, state; ordered by customer and week
-    states : (customers, weeks): the same as numbers
-    previous : (customers, weeks): the state before the current stay began
-    dwell : (customers, weeks): weeks in the current stay, from 1 on, those before the first week included
-    law : (states before the stay, states, weeks of the stay − 1, states): the chance of each state next week; the last
-        week stands for all later ones
-    shift, halving : what the design states: the shift of a row by the state before, the odds of leaving in week 8 to 1
+    data : pa.Table
+        Columns customer_id, week, state; ordered by customer and week.
+    states : ndarray of shape (n_customers, n_weeks)
+        The same as numbers.
+    previous : ndarray of shape (n_customers, n_weeks)
+        The state before the current stay began.
+    dwell : ndarray of shape (n_customers, n_weeks)
+        Weeks in the current stay, from 1 on, those before the first week included.
+    law : ndarray of shape (n_states, n_states, 8, n_states)
+        By the state before the stay, the state, and the week of the stay less 1: the chance of each state next week.
+        The last week stands for all later ones.
+    shift : float, default 0
+        What the design states: the shift of a row by the state before.
+    halving : float, default 1
+        What the design states: the odds of exit in week 8 to those in week 1.
+
+    Examples
+    --------
+    >>> world = memoryless(0, customers=50, weeks=5)
+    >>> world.data.num_rows, world.states.shape
+    (250, (50, 5))
     """
 
     data: pa.Table
@@ -54,34 +66,61 @@ class TransitionWorld:
     halving: float = 1.0
 
     def moments(self) -> list[Moment]:
-        """Stays, what the state before does to a row, and how the odds of leaving change with the stay."""
+        """Stays, what the state before does to a row, and how the odds of leaving change with the stay.
+
+        Returns
+        -------
+        list of Moment
+            Each stated number beside its measurement.
+        """
         now, after = self.states[:, :-1].ravel(), self.states[:, 1:].ravel()
         before, dwell = self.previous[:, :-1].ravel(), self.dwell[:, :-1].ravel()
         stays = np.array([(after[now == state] == state).mean() for state in range(len(STATES))])
         # Customers with memory are not that many independent weeks: take the spread over customers for the error.
         errors = np.array([self._error_of_stay(state) for state in range(len(STATES))])
         low, high = stays.argmin(), stays.argmax()
-        found = [
+        moments = [
             stated("states", len(np.unique(now)), 5),
             Moment("smallest weekly stay", stays[low], *STAY, errors[low]),
             Moment("largest weekly stay", stays[high], *STAY, errors[high]),
         ]
         if self.halving == 1:
-            found.append(_shift(before, now, dwell, after, self.shift))
+            moments.append(_shift(before, now, dwell, after, self.shift))
         if self.shift == 0:
-            found.append(_halving(now, dwell, after, self.halving))
-        return found
+            moments.append(_halving(now, dwell, after, self.halving))
+        return moments
 
     def _error_of_stay(self, state: int) -> float:
-        here = self.states[:, :-1] == state
-        stayed = (here & (self.states[:, 1:] == state)).sum(axis=1) - here.sum(axis=1) * (
-            (here & (self.states[:, 1:] == state)).sum() / here.sum()
+        is_in_state = self.states[:, :-1] == state
+        stayed = (is_in_state & (self.states[:, 1:] == state)).sum(axis=1) - is_in_state.sum(axis=1) * (
+            (is_in_state & (self.states[:, 1:] == state)).sum() / is_in_state.sum()
         )
-        return float(np.sqrt((stayed**2).sum()) / here.sum())
+        return float(np.sqrt((stayed**2).sum()) / is_in_state.sum())
 
 
 def memoryless(seed: int, customers: int = CUSTOMERS, weeks: int = WEEKS) -> TransitionWorld:
-    """Next week's state depends on this week's alone."""
+    """Next week's state depends on this week's alone.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many.
+    weeks : int, default 26
+        How many are observed.
+
+    Returns
+    -------
+    TransitionWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> law = memoryless(0, customers=50, weeks=5).law
+    >>> bool((law == law[:1, :, :1]).all())  # neither the state before nor the week of the stay matters
+    True
+    """
     random = np.random.default_rng([seed, 11])
     rows = _rows(random)
     law = np.broadcast_to(rows[None, :, None], (len(rows), len(rows), HALVED_BY, len(rows)))
@@ -89,7 +128,27 @@ def memoryless(seed: int, customers: int = CUSTOMERS, weeks: int = WEEKS) -> Tra
 
 
 def second_order(seed: int, customers: int = CUSTOMERS, weeks: int = WEEKS) -> TransitionWorld:
-    """The state before shifts the first week's row by ±.15."""
+    """The state before shifts the first week's row by ±.15.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many.
+    weeks : int, default 26
+        How many are observed.
+
+    Returns
+    -------
+    TransitionWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> second_order(0, customers=50, weeks=5).shift
+    0.15
+    """
     random = np.random.default_rng([seed, 12])
     rows = _rows(random)
     stay = rows.diagonal()
@@ -103,7 +162,27 @@ def second_order(seed: int, customers: int = CUSTOMERS, weeks: int = WEEKS) -> T
 
 
 def dwell_dependent(seed: int, customers: int = CUSTOMERS, weeks: int = WEEKS) -> TransitionWorld:
-    """The longer in a state, the likelier to stay: the odds of leaving fall by half from week 1 to 8."""
+    """The longer in a state, the likelier to stay: the odds of leaving fall by half from week 1 to 8.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same world.
+    customers : int, default 5_000
+        How many.
+    weeks : int, default 26
+        How many are observed.
+
+    Returns
+    -------
+    TransitionWorld
+        Rows, truth and stated moments.
+
+    Examples
+    --------
+    >>> dwell_dependent(0, customers=50, weeks=5).halving
+    0.5
+    """
     random = np.random.default_rng([seed, 13])
     rows = _rows(random)
     staying = np.array([1 - leaving_by_week(stay) for stay in rows.diagonal()])
@@ -127,11 +206,11 @@ def leaving_by_week(stay: float) -> Array:
     low, high = 1e-6, 10.0
     for _ in range(200):
         odds = np.sqrt(low * high) * 0.5 ** (np.arange(HALVED_BY) / (HALVED_BY - 1))
-        leaving: Array = odds / (1 + odds)
-        reached = np.cumprod(np.append(1.0, 1 - leaving[:-1]))
-        mean = reached[:-1].sum() + reached[-1] / leaving[-1]
+        exit_chance: Array = odds / (1 + odds)
+        reached = np.cumprod(np.append(1.0, 1 - exit_chance[:-1]))
+        mean = reached[:-1].sum() + reached[-1] / exit_chance[-1]
         low, high = (np.sqrt(low * high), high) if mean > 1 / (1 - stay) else (low, np.sqrt(low * high))
-    return leaving
+    return exit_chance
 
 
 # ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,17 +271,17 @@ def walk(law: Array, customers: int, weeks: int, random: np.random.Generator) ->
 
 def _shift(before: Array, now: Array, dwell: Array, after: Array, value: float) -> Moment:
     """How much likelier the shifted exit is in the first week of a stay than later, over all pairs of states."""
-    found, weights, errors = [], [], []
+    shifts, weights, errors = [], [], []
     for i, j in np.argwhere(~np.eye(len(STATES), dtype=bool)):
         to = after == target(i, j)
         first, later = (now == j) & (before == i) & (dwell == 1), (now == j) & (dwell > 1)
         p, q, n, m = to[first].mean(), to[later].mean(), first.sum(), later.sum()
-        found.append(p - q)
+        shifts.append(p - q)
         weights.append(n)
         errors.append(np.sqrt(p * (1 - p) / n + q * (1 - q) / m))
     share = np.array(weights) / np.sum(weights)
     error = np.sqrt((share**2 * np.array(errors) ** 2).sum())
-    return stated("shift of a row by the state before", (share * found).sum(), value, error)
+    return stated("shift of a row by the state before", (share * shifts).sum(), value, error)
 
 
 def _halving(now: Array, dwell: Array, after: Array, value: float) -> Moment:
@@ -211,9 +290,9 @@ def _halving(now: Array, dwell: Array, after: Array, value: float) -> Moment:
     for state in range(len(STATES)):
         counts = []
         for week in (1, HALVED_BY):
-            here = (now == state) & (dwell == week)
-            left = (after[here] != state).sum()
-            counts += [left + 0.5, here.sum() - left + 0.5]
+            is_in_week = (now == state) & (dwell == week)
+            left = (after[is_in_week] != state).sum()
+            counts += [left + 0.5, is_in_week.sum() - left + 0.5]
         logs.append(np.log(counts[2] / counts[3]) - np.log(counts[0] / counts[1]))
         precisions.append(1 / (1 / np.array(counts)).sum())
     pooled = np.average(logs, weights=precisions)
