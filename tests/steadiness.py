@@ -1,9 +1,9 @@
-"""How often the three largest customers turn a family's decision: bootstrap weeks, with and without them.
+"""How often the three largest customers change a family's decision, in bootstrap weeks with and without them.
 
-Belongs here: the decision of each family as a function of who is in the sample, with models that are fitted once.
-Does not belong here: the businesses (see `wholesale`), and what share is good enough (see the tests).
+A week is a resample of the customers. The decision is made on it, and again without its three largest customers.
 
-A week is a resample of the customers. The decision is taken on it, and again without its three largest customers.
+Belongs here: the decision of each family as a function of the customers in the sample, with models fitted once. Does
+not belong here: the businesses (see `wholesale`), and the share that is required (see the tests).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Simulated wholesalers and a shop with one giant, as the facts that model families learn from.
+"""Simulated wholesalers and a shop with one giant customer, as the histories that model families are trained on.
 
 Belongs here: businesses in which a few customers hold most of the money. Does not belong here: what is claimed of them
 (see the tests that ask for them).
@@ -22,7 +22,7 @@ NOISE = 0.3  # of the logarithm of a shopper's order, beside its basket
 def wholesaler(
     customers: int = 5_000, days: int = 500, *, seed: int = 0, season: float = 0.0, spread: float = 2.0
 ) -> CustomerHistory:
-    """Irregular orders, median gap about 60 days; spend per order lognormal between customers; some fall silent.
+    """Irregular orders, median gap about 60 days; spend per order lognormal across customers; some stop ordering.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def wholesaler(
 def shop_with_a_giant(
     shoppers: int = 400, days: int = 360, *, seed: int = 0, amount: float = 4_000.0
 ) -> CustomerHistory:
-    """Shoppers with a rate and a basket of their own, of whom some fall silent, and one who spends `amount` every six
-    days; the giant is the last customer."""
+    """Shoppers with individual rates and baskets, some of whom stop ordering, and a giant who spends `amount` every six
+    days, the last customer."""
     rng = np.random.default_rng(seed)
     rates, baskets, ends = _shoppers(rng, shoppers, days)
     bought = (rng.random((days, shoppers)) < rates) & (np.arange(days)[:, None] < ends)
@@ -66,8 +66,7 @@ def shop_with_a_giant(
 def expected_of_shoppers(
     after: date, horizon_days: int, shoppers: int = 400, days: int = 360, *, seed: int = 0
 ) -> np.ndarray:
-    """What each shopper of `shop_with_a_giant` is expected to spend in the days after one, whatever chance makes of
-    it; shape (shoppers,)."""
+    """The expected spend of each shopper of `shop_with_a_giant` in the days after a day; shape (shoppers,)."""
     rates, baskets, ends = _shoppers(np.random.default_rng(seed), shoppers, days)
     left = np.clip(ends - (after - START).days - 1, 0, horizon_days)
     expected: np.ndarray = rates * baskets * np.exp(NOISE**2 / 2) * left
@@ -75,13 +74,13 @@ def expected_of_shoppers(
 
 
 def _shoppers(rng: np.random.Generator, shoppers: int, days: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orders a day, basket, and the day from which on each is silent."""
+    """Orders per day, basket, and the day on which each shopper stops ordering."""
     rates, baskets = rng.gamma(3, 0.04, shoppers), 20 * rng.lognormal(0, 0.5, shoppers)
     return rates, baskets, np.where(rng.random(shoppers) < 0.5, rng.integers(30, days, shoppers), days)
 
 
 def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> CustomerHistory:
-    """Facts of one order a customer and day.
+    """A history with one order per customer and day.
 
     Parameters
     ----------

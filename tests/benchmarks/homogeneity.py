@@ -44,24 +44,24 @@ def models_of(facts: CustomerHistory, specs: Specs, days: Sequence[date]) -> dic
 
 def judged_days(facts: CustomerHistory, models: Mapping[date, Models]) -> list[DayPredictions]:
     """Each day's groupings and what came; a day with too few customers is left out."""
-    found = []
+    judged = []
     for day, in_force in models.items():
         until = day + timedelta(days=in_force.specs.segments.outcome_window_days)
-        one = predict_day(facts, day, in_force, earlier_day=month_before(day), until=until)
-        if one is not None:
-            found.append(one)
-    return found
+        judgement = predict_day(facts, day, in_force, earlier_day=month_before(day), until=until)
+        if judgement is not None:
+            judged.append(judgement)
+    return judged
 
 
 def with_fewer(facts: CustomerHistory, models: Mapping[date, Models], count: int) -> dict[date, Models]:
     """The same models with only the first `count` layers."""
-    found = {}
-    for day, one in models.items():
-        segments = replace(one.specs.segments, layers=one.specs.segments.layers[:count])
-        found[day] = refit_layers(
-            facts, week_end_before(day), replace(one, specs=replace(one.specs, segments=segments))
+    reduced = {}
+    for day, full in models.items():
+        segments = replace(full.specs.segments, layers=full.specs.segments.layers[:count])
+        reduced[day] = refit_layers(
+            facts, week_end_before(day), replace(full, specs=replace(full.specs, segments=segments))
         )
-    return found
+    return reduced
 
 
 def lines(specs: Specs, facts: CustomerHistory, days: Sequence[date] = DAYS) -> Iterator[str]:

@@ -43,8 +43,8 @@ def strings(facts: CustomerHistory, models: Models, days: Sequence[date], *, is_
     """Primary strings, shape (customers, days), of those who were known on the first of the days."""
     pairs = facts.known(days)
     history = facts.snapshot if is_damped else None
-    found = restate(facts.engine, facts.snapshot(pairs), models, history)
-    frame = found.select(["customer_id", "day", "micro_segment"]).to_pandas()
+    rows = restate(facts.engine, facts.snapshot(pairs), models, history)
+    frame = rows.select(["customer_id", "day", "micro_segment"]).to_pandas()
     wide = frame.pivot(index="customer_id", columns="day", values="micro_segment")
     result: np.ndarray = wide.dropna().to_numpy(dtype=str)
     return result
@@ -52,13 +52,13 @@ def strings(facts: CustomerHistory, models: Models, days: Sequence[date], *, is_
 
 def flicker(seen: np.ndarray, step: int) -> np.ndarray:
     """Moves, moves that are undone, and customers who could have moved, over all days of a step."""
-    found = np.zeros(3)
+    counts = np.zeros(3)
     for day in range(step, seen.shape[1] - WITHIN, step):
         before = seen[:, day - step]
         moved = seen[:, day] != before
         back = (seen[:, day + step : day + WITHIN + 1 : step] == before[:, None]).any(axis=1)
-        found += moved.sum(), (moved & back).sum(), len(seen)
-    return found
+        counts += moved.sum(), (moved & back).sum(), len(seen)
+    return counts
 
 
 def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
@@ -72,13 +72,13 @@ def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
             for step in (1, 7):
                 counts[damped, step] += flicker(seen, step)
     in_force = models_of(facts, specs, DAYS)
-    told = {}
+    explained = {}
     for damped in (False, True):
         judged = [
             predict_day(facts, day, models, earlier_day=month_before(day), until=day + timedelta(28), is_damped=damped)
             for day, models in in_force.items()
         ]
-        told[damped] = next(one for one in pooled_scores([one for one in judged if one]) if one.grouping == OURS)
+        explained[damped] = next(one for one in pooled_scores([one for one in judged if one]) if one.grouping == OURS)
     yield f"Models frozen on {', '.join(map(str, FITS))}, {FOLLOWED} days each; R² on {len(DAYS)} firsts of a month."
     yield ""
     yield "| | undamped | damped | ratio |"
@@ -94,7 +94,7 @@ def flicker_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
             one, other = plain[top] / plain[bottom] * scale, steady[top] / steady[bottom] * scale
             yield f"| {name} | {one:.3f} | {other:.3f} | {other / one:.2f} |"
     for measure, words in (("r2_spend", "R² of spend"), ("r2_log_spend", "R² of log(1 + spend)")):
-        one, other = getattr(told[False], measure), getattr(told[True], measure)
+        one, other = getattr(explained[False], measure), getattr(explained[True], measure)
         yield f"| {words} | {one:.4f} | {other:.4f} | {other - one:+.4f} |"
 
 
@@ -103,20 +103,20 @@ def trained(
 ) -> tuple[Models, dict[str, str]]:
     """The models in force after a week's trainings, as the chain trains them, and what each family decided."""
     known = facts.until(week_end)
-    models, said = before or Models(None, None, None, specs), {}
+    models, decisions = before or Models(None, None, None, specs), {}
 
-    def chosen(family: str, training: Any) -> None:
+    def chosen(family: str, fit_result: Any) -> None:
         nonlocal models
-        said[family] = training.decision
-        if training.decision == "challenger":
-            models = replace(models, **{family: training.model})
+        decisions[family] = fit_result.decision
+        if fit_result.decision == "challenger":
+            models = replace(models, **{family: fit_result.model})
 
     chosen("value", value.train(known, week_end, specs.value, models.value))
     chosen("lifecycle", lifecycle.train(
         known, week_end, specs.lifecycle, models.lifecycle, value_model=models.value, value_spec=specs.value
     ))  # fmt: skip
     chosen("layers", segments.train(known, week_end, specs.segments, models.layers, models=models))
-    return models, said
+    return models, decisions
 
 
 def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
@@ -130,7 +130,7 @@ def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
     yield "|---|---|---|--:|--:|--:|"
     total = dict.fromkeys(before, 0.0)
     for earlier, later in pairwise(weeks):
-        choices, said = trained(facts, later, before["choices"], specs)
+        choices, decisions = trained(facts, later, before["choices"], specs)
         after = {"frozen": frozen, "choices": choices, "fresh": fit_models(facts, later, specs)}
         shares = {}
         for name, models in after.items():
@@ -139,10 +139,10 @@ def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
             shares[name] = float(np.mean([one[who] != other[who] for who in there]))
             total[name] += shares[name]
         fates = Counter(event.event for model in _layers(choices) for event in model.events)
-        told = ", ".join(f"{count} {fate}" for fate, count in fates.most_common())
+        fate_counts = ", ".join(f"{count} {fate}" for fate, count in fates.most_common())
         yield (
-            f"| {later} | {', '.join(said.values())} | {told} | {shares['frozen']:.1%} | {shares['choices']:.1%} "
-            f"| {shares['fresh']:.1%} |"
+            f"| {later} | {', '.join(decisions.values())} | {fate_counts} | {shares['frozen']:.1%} "
+            f"| {shares['choices']:.1%} | {shares['fresh']:.1%} |"
         )
         before = after
     mean = {name: share / WEEKS for name, share in total.items()}
@@ -150,8 +150,8 @@ def refit_lines(facts: CustomerHistory, specs: Specs) -> Iterator[str]:
 
 
 def _on(facts: CustomerHistory, models: Models, day: date) -> dict[str, str]:
-    found = restate(facts.engine, facts.snapshot_of(day), models, facts.snapshot)
-    return dict(zip(found["customer_id"].to_pylist(), found["micro_segment"].to_pylist(), strict=True))
+    rows = restate(facts.engine, facts.snapshot_of(day), models, facts.snapshot)
+    return dict(zip(rows["customer_id"].to_pylist(), rows["micro_segment"].to_pylist(), strict=True))
 
 
 def _layers(models: Models) -> Sequence[segments.LayerModel]:
