@@ -1,4 +1,4 @@
-"""What every test shares: a state of its own, a throwaway PostgreSQL, and word of what was left out.
+"""What all tests share: an isolated state folder, a temporary PostgreSQL, and a report of what was skipped.
 
 A test that needs a program says so with a marker (`postgres`, `java`, `chromium`) and is skipped where that program is
 not found. The last lines of a run say how many were left out, and `MICROSEG_REQUIRE_ALL=1` makes that a failure.
@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @dataclass(eq=False)
 class LeftOut:
-    """Counts what was skipped, by the program that was missing; says it, and judges it."""
+    """Counts skipped tests by missing program, reports them, and fails the run if they are required."""
 
     is_allowed: bool
     by_program: dict[str, int] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class LeftOut:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-        yield  # after everybody else's words
+        yield  # after all other output
         lines = [
             f"left out: {_tests(count)} that need{'s'[count > 1 :]} {name} (apt-get install {PROGRAMS[name].packages})"
             for name, count in sorted(self.by_program.items())
@@ -139,7 +139,7 @@ _QUIET = {"DAGSTER_DISABLE_TELEMETRY": "yes", "MLFLOW_DISABLE_TELEMETRY": "true"
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_telemetry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Telemetry off, and nothing of the developer's own state in sight of fixtures that outlive a test."""
+    """Telemetry is off, and session fixtures do not see the developer's own state."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _QUIET.items():
             patch.setenv(name, value)
@@ -193,7 +193,7 @@ class PostgresServer:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -207,7 +207,7 @@ def is_listening(port: int) -> bool:
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
-    """Whom to run PostgreSQL as when we are root, as which it refuses to run."""
+    """The user to run PostgreSQL as if the tests run as root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     known = {user.pw_name: user for user in pwd.getpwall()}
@@ -252,7 +252,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         if process and process.poll() is None:
-            process.send_signal(signal.SIGQUIT)  # at once, without a checkpoint: nothing here is kept
+            process.send_signal(signal.SIGQUIT)  # at once, without a checkpoint: no data is kept
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The shop that the integration tests share: made once a session, whoever asks first. Who changes it, copies it."""
+"""The shop that the integration tests share, made once per session. A test that changes it works on a copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.shop import FRIDAY, MONDAY, WEDNESDAY, Shop
 
 @pytest.fixture(scope="session")
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that pytest's parallel workers have in common."""
+    """A folder shared by pytest's parallel workers."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shops"
     folder.mkdir(exist_ok=True)
@@ -24,7 +24,7 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _once(folder: Path, make: Callable[[], Shop]) -> Shop:
-    """Make a shop, unless another worker has done so or is at it."""
+    """Make a shop, unless another worker has done or is doing so."""
     done = folder.with_suffix(".done")
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Several processes in a state folder that is not there yet: one makes what is made once, the others wait for it."""
+"""Several processes start in a new state folder: one sets it up, the others wait."""
 
 from __future__ import annotations
 

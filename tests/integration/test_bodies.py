@@ -1,4 +1,4 @@
-"""Each asset's body, called on a small lake as a function: no job, no executor, no event log.
+"""The body of each asset, called as a function on a small lake: no job, no executor, no event log.
 
 The lake is made by the bodies themselves, in the order of the chain; what each of them wrote is then held against what
 it read.
@@ -136,7 +136,7 @@ def test_accept_refuses_a_day_over_the_limit_and_deletes_what_was_made_from_it(t
             if made.workspace.groups[name] in UP_TO_FEATURES and name != "customer_features":
                 made.make(name, [FRIDAY, SUNDAY])
         snapshot = made.workspace.partitions("customer_features")
-        for day in (FRIDAY - timedelta(days=1), FRIDAY, SUNDAY):  # what contains Friday goes, what came before stays
+        for day in (FRIDAY - timedelta(days=1), FRIDAY, SUNDAY):  # what includes Friday is deleted, earlier days stay
             snapshot.write(day, snapshot.table.empty())
         rows = shop.delivered("transactions")
         of_friday = {row["transaction_id"] for row in made.read("transactions", FRIDAY).to_pylist()}

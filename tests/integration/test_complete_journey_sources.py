@@ -1,4 +1,4 @@
-"""Complete Journey as it is shipped: every line is accepted or in quarantine, and the counts are the published ones."""
+"""The Complete Journey project: every line is accepted or in quarantine, and the counts match the published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every day of the shop: nothing is lost, everybody is somewhere exactly once, and the numbers add up."""
+"""Every day of the shop: no row is lost, every customer has one place, and the numbers add up."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_each_known_customer_has_exactly_one_primary_micro_segment(shop: Shop, k
 
 
 def test_a_micro_segment_is_the_stage_and_the_primary_clusters(shop: Shop) -> None:
-    """Its string is made of what the other tables say, layers in the project's order, and its id of the string."""
+    """Its string is made from the other tables, layers in the project's order, and its id from the string."""
     order = [layer.name for layer in shop.workspace.project.segments.layers]
     for day in DAYS:
         stages = {row["customer_id"]: row["stage"] for row in shop.rows("lifecycle_stages", day)}
@@ -110,7 +110,7 @@ def test_a_micro_segment_is_the_stage_and_the_primary_clusters(shop: Shop) -> No
 
 
 def test_weights_are_shares(shop: Shop) -> None:
-    """Of each layer they add up to 1; a secondary micro-segment has at least .1, and there are at most four."""
+    """They add up to 1 in each layer; a secondary micro-segment has at least 0.1, and there are at most four."""
     for day in DAYS:
         layers: dict[tuple[str, str], float] = defaultdict(float)
         for row in shop.rows("layer_assignments", day):
@@ -143,7 +143,7 @@ def test_movements_reconcile(shop: Shop) -> None:
 
 
 def test_models_move_customers_only_when_the_choice_changes(shop: Shop) -> None:
-    """Monday's choices are in force; where none is another one, yesterday under today's models is yesterday."""
+    """Monday's choices are in force; if all are unchanged, yesterday under today's models equals yesterday."""
     workspace, calendar = shop.workspace, shop.workspace.calendar
     for day in DAYS[1:]:
         rows = shop.rows("movements", day)
@@ -175,7 +175,7 @@ def test_profiles_add_up_to_all_customers_and_all_value(shop: Shop, known: dict[
 
 
 def test_the_plan_assigns_only_supported_actions(shop: Shop) -> None:
-    """Here chance chose the action, so no placebo is needed, and there is something to give."""
+    """The actions were randomized, so no placebo is needed, and some actions are assigned."""
     for day in DAYS:
         effects = {(row["micro_segment_id"], row["action"]): row for row in shop.rows("action_effects", day)}
         labels = {(row["design"], row["placebo"]) for row in effects.values()}

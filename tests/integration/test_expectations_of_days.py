@@ -1,4 +1,4 @@
-"""Days against what came before: the same in a range as day by day, reported or, on request, refused."""
+"""Days compared with their baseline: the same in a range as day by day, reported or, on request, refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def made(folder: Path, rows: list[dict[str, Any]], validation: str = "") -> Shop
 
 
 def validated(shop: Shop, first: date, last: date) -> None:
-    """Ingest and validate what this project brings, and nothing after it."""
+    """Ingest and validate the tables of this project, and nothing downstream."""
     assets = ("raw_transactions", "raw_customers", "customers", "transactions")
     with shop.instance() as instance:
         run = PlannedRun("to_features", first, last, 0, "", "", assets)

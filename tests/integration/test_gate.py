@@ -1,4 +1,4 @@
-"""The gate: a day that fails is not there, nothing is made from it, and correcting the source puts all of it right."""
+"""The gate: a refused day does not exist, nothing is made from it, and correcting the source restores everything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SATURDAY, MONDAY = SUNDAY - timedelta(days=1), SUNDAY + timedelta(days=1)
 
 @contextmanager
 def spoilt(shop: Shop, day: date) -> Iterator[None]:
-    """Every other amount of a day is no number."""
+    """Every other amount of a day is not a number."""
     rows = shop.delivered("transactions")
     mine = [row for row in rows if day_of(row["occurred_at"]) == day]
     bad = {id(row) for row in mine[::2]}
@@ -34,7 +34,7 @@ def spoilt(shop: Shop, day: date) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def refused(friday: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, str]]:
-    """The shop after a run from Saturday to Monday whose Sunday was bad, and what the run said."""
+    """The shop after a run from Saturday to Monday whose Sunday was refused, and the output of the run."""
     shop = friday.copied_to(tmp_path_factory.mktemp("gate") / "refused")
     with spoilt(shop, SUNDAY):
         with pytest.raises(RunFailed) as failure:
@@ -43,7 +43,7 @@ def refused(friday: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def alone(shop: Shop, job: str, asset: str, key: date) -> dg.ExecuteInProcessResult:
-    """One asset of one partition, as somebody might ask for it in the UI."""
+    """Materialize one partition of one asset, as a user might in the UI."""
     with shop.instance() as instance:
         return job_of(str(shop.file), str(shop.folder), f"{shop.name}_{job}").execute_in_process(
             instance=instance, asset_selection=[shop.workspace.key(asset)], partition_key=key.isoformat(),
@@ -134,7 +134,7 @@ def test_a_training_week_with_a_refused_day_refuses_and_registers_nothing(refuse
 
 
 def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(refused: tuple[Shop, str]) -> None:
-    """Its features are there. Without the refusal it would be served by nothing, or by the wrong week."""
+    """Its features exist. Without the refusal it would use no model, or that of the wrong week."""
     shop, _ = refused
     day = WEEK_BEFORE
     unmade, ended = day - timedelta(days=7), day - timedelta(days=1)
@@ -150,7 +150,7 @@ def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(refu
 def test_an_accepted_day_that_is_refused_later_disappears_and_can_be_restored(
     friday: Shop, shop: Shop, tmp_path: Path
 ) -> None:
-    """That a partition exists means that its day passed; doing what the refusal says then puts everything right."""
+    """A partition exists only if its day passed; following the instruction of the refusal restores everything."""
     home = friday.copied_to(tmp_path / "heals")
     assert FRIDAY in home.days("transactions")
     with spoilt(home, FRIDAY):
@@ -171,6 +171,6 @@ def test_an_accepted_day_that_is_refused_later_disappears_and_can_be_restored(
 
 
 def typed(shop: Shop, command: list[str]) -> Result:
-    """A command as a person types it."""
+    """Run a command as a user would type it."""
     with shop.environment():
         return CliRunner().invoke(main, command, catch_exceptions=False)

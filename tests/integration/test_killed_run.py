@@ -1,4 +1,4 @@
-"""A run whose process is killed: the next start says so, what is there is whole, and the rerun succeeds."""
+"""A run whose process is killed: the next start reports it, existing partitions are whole, and the rerun succeeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = ["run", "--project", "shop", "--from", f"{SUNDAY - timedelta(days=1)}"
 
 
 def killed_in_the_middle(shop: Shop) -> int:
-    """Start `microseg run` over Saturday and Sunday and kill it, without a word, when it has ingested them."""
+    """Start `microseg run` over Saturday and Sunday and kill it without warning when it has ingested them."""
     with shop.environment():
         process = subprocess.Popen(
             [sys.executable, "-m", "microseg_assets.cli", *COMMAND],
@@ -68,7 +68,7 @@ def test_a_killed_run_is_reported_at_the_next_start_and_its_days_can_be_made(
 
 
 def test_only_runs_of_this_machine_whose_process_is_gone_are_reported(tmp_path: Path) -> None:
-    """A second start while the first one works must not declare it dead; nor a run of another machine, or of the UI."""
+    """A second start must not declare a running process dead, nor a run of another machine or of the UI."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(60)
     this_host = {HOST_TAG: socket.gethostname()}

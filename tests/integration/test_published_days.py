@@ -1,4 +1,4 @@
-"""A day's strings follow from accepted rows and the models in force, whichever days were made before it and how."""
+"""Micro-segments follow from accepted rows and the models in force, whichever days were made before, and how."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Span = tuple[date, date]
 
 @st.composite
 def orders(draw: Callable[[st.SearchStrategy[int]], int]) -> list[Span]:
-    """Runs that make some of the days, one after another: each goes on after the days made so far, or before them, or
-    makes the first ones again."""
+    """Runs that make some of the days: each continues after the days made so far, or before them, or remakes the first
+    ones."""
     first = draw(st.integers(0, len(DAYS) - 1))
     last = draw(st.integers(first, min(first + 3, len(DAYS) - 1)))
     spans = [(first, last)]
@@ -60,7 +60,7 @@ def folder(shop: Shop, table: str) -> Path:
 
 @pytest.fixture(scope="module")
 def other(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The same accepted rows and models, of which each example publishes what it likes."""
+    """The accepted rows and models that all examples share; each publishes other days."""
     return shop.copied_to(tmp_path_factory.mktemp("published") / "other")
 
 
@@ -70,7 +70,7 @@ def other(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def test_which_days_were_made_and_in_which_order_changes_no_micro_segment(
     shop: Shop, other: Shop, order: list[Span], unmade: set[date]
 ) -> None:
-    """Nor does it matter which of the days before have a snapshot."""
+    """Nor does it matter which earlier days have a snapshot."""
     for table in (*MADE, "customer_features"):
         shutil.rmtree(folder(other, table))
     shutil.copytree(folder(shop, "customer_features"), folder(other, "customer_features"))
@@ -83,7 +83,7 @@ def test_which_days_were_made_and_in_which_order_changes_no_micro_segment(
 
 
 def test_the_values_published_on_earlier_days_change_no_micro_segment(shop: Shop, tmp_path: Path) -> None:
-    """Not even one that no model would give: today's model says what an earlier day was worth."""
+    """Not even one that no model would give: today's model values earlier days."""
     odd = shop.copied_to(tmp_path / "odd")
     lake = odd.workspace.lake
     for day in DAYS[:-1]:
@@ -97,7 +97,7 @@ def test_the_values_published_on_earlier_days_change_no_micro_segment(shop: Shop
 
 
 def test_a_snapshot_from_before_late_rows_is_not_read(shop: Shop, tmp_path: Path) -> None:
-    """Late rows came in, and only the day itself was made again: its strings are those after everything was."""
+    """Late rows arrived, and only the day itself was remade: its micro-segments are as if all days had been."""
     late, day = shop.copied_to(tmp_path / "late"), NEXT_MONDAY + timedelta(days=1)
     rows = late.delivered("transactions")
     day = MONDAY + timedelta(days=1)
@@ -119,7 +119,7 @@ def test_a_snapshot_from_before_late_rows_is_not_read(shop: Shop, tmp_path: Path
 
 
 def test_a_day_is_stale_when_a_day_it_depends_on_has_changed(shop: Shop, tmp_path: Path) -> None:
-    """Also where the snapshot of the day itself has come out as it was, and so is not stale."""
+    """Also if the snapshot of the day itself was remade without a change, and so is not stale."""
     touched = shop.copied_to(tmp_path / "touched")
     workspace, day = touched.workspace, EARLIER[5]
     workspace.lake.touch(workspace.stored["customer_days"].table, day)

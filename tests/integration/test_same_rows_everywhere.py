@@ -63,7 +63,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresSer
 
 
 def _load(connection: duckdb.DuckDBPyConnection, shop: Shop, table: str) -> dict[str, str]:
-    """The simulated rows with types, and some that are not right; returns column to type."""
+    """The simulated rows with types, some of them invalid; returns column to type."""
     path = shop.data / f"{table}.csv"
     names = connection.sql(f"SELECT * FROM read_csv('{path}', all_varchar = true)").columns
     known = {column.name: TYPES.get(column.type, "VARCHAR") for column in tables.INPUTS[table].columns}
@@ -93,7 +93,7 @@ def _into_postgres(server: PostgresServer, table: str, types: dict[str, str], fi
 
 
 def digest(rows: pa.Table) -> str:
-    """Of the rows in their order, without the words for where they came from."""
+    """A digest of the rows in their order, without the names of their sources."""
     kept = rows.drop_columns([name for name in ("source",) if name in rows.column_names])
     return hashlib.sha256("\n".join(map(repr, kept.to_pylist())).encode()).hexdigest()
 

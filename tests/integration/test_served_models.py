@@ -1,4 +1,4 @@
-"""Registered models answer for the lake's own rows, and hold nothing of any customer."""
+"""Registered models predict for rows of the lake, and contain no customer's data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FURTHER_INPUTS = {"layers": ("customer_value", "lifecycle_stages"), "transitions
 
 
 def read(shop: Shop, family: str, **options: Any) -> pd.DataFrame:
-    """The lake's features of a day as pandas reads them; beside them the tables that a family looks at too."""
+    """The lake's features of a day as pandas reads them, with the other tables that a family uses."""
     folder = shop.folder / "lake" / shop.name
     rows = pd.read_parquet(folder / "customer_features" / f"day={FRIDAY}" / "part-0.parquet", **options)
     for table in FURTHER_INPUTS.get(family, ()):

@@ -27,7 +27,7 @@ from tests.integration.shop import (
 
 @pytest.fixture(scope="module")
 def other_future(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A shop that is equal to the other one up to Sunday, made from nothing up to that day."""
+    """A shop with the same data up to Sunday and another future, made from scratch up to Sunday."""
     other = Shop.new(tmp_path_factory.mktemp("other") / "future")
     with_another_future(other, after=SUNDAY)
     other.run(MONDAY, SUNDAY)
@@ -35,21 +35,21 @@ def other_future(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def test_nothing_after_a_sunday_changes_any_table_up_to_it(shop: Shop, other_future: Shop) -> None:
-    """Sunday ends a training week as well: its choices are made, and rest on nothing of the week after."""
+    """Sunday also ends a training week, whose choices use nothing of the week after."""
     known = shop.partitions(SUNDAY)
     assert {f"model_choices/family=value/week={week}" for week in (WEEK_BEFORE, WEEK)} <= known.keys()
     assert differences(known, other_future.partitions(SUNDAY)) == []
 
 
 def test_a_weekly_fit_is_the_same_whatever_the_next_week_brings(shop: Shop, other_future: Shop) -> None:
-    """Not only what was chosen: every registered version has the fingerprint it had, chosen or not."""
+    """Every registered version has the same fingerprint, whether chosen or not."""
     assert other_future.choices(WEEK) == shop.choices(WEEK)
     assert other_future.registered() == shop.registered()
     assert len(shop.registered()) == 5, "every family of the shop has a model, or this shows little"
 
 
 def test_nothing_after_a_wednesday_changes_any_table_up_to_it(shop: Shop, other_future: Shop, tmp_path: Path) -> None:
-    """Inside of a training week, on days whose models are already in force."""
+    """Within a training week, on days whose models are already in force."""
     other = other_future.copied_to(tmp_path / "wednesday")
     for table in STAMPS:
         other.deliver(table, shop.delivered(table))
@@ -59,7 +59,7 @@ def test_nothing_after_a_wednesday_changes_any_table_up_to_it(shop: Shop, other_
 
 
 def test_the_changed_future_is_different(shop: Shop, other_future: Shop) -> None:
-    """What was delivered for the time after Sunday does differ, in every table, or the two tests above show nothing."""
+    """The deliveries after Sunday differ in every table; otherwise the two tests above would show nothing."""
     ours, theirs = shop.workspace.sources, other_future.workspace.sources
     for table in STAMPS:
         one, other = ours[table], theirs[table]
@@ -108,7 +108,7 @@ def test_a_range_run_equals_day_by_day_runs(shop: Shop, friday: Shop, tmp_path: 
 
 
 def test_running_days_and_weeks_again_changes_nothing(shop: Shop, tmp_path: Path) -> None:
-    """Sunday is made again when its own week's choice is there: it still does not use it."""
+    """When Sunday is remade, its own week's choice exists, and it still does not use it."""
     again = shop.copied_to(tmp_path / "again")
     again.run(SUNDAY, NEXT_MONDAY)
     with again.instance() as instance:

@@ -1,4 +1,4 @@
-"""Two projects in one instance; the campaigns of the second were targeted: nothing unproven may be acted upon."""
+"""Two projects in one instance; the campaigns of the second were targeted: no action may rest on unproven effects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERDICTS = {"passed", "failed", "cannot tell"}
 
 @pytest.fixture(scope="module")
 def home(friday: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The shop's state folder with a kiosk in it, which has no customers table and no events, and is not yet made."""
+    """The shop's state folder with a kiosk in it, without a customers table and events, not yet materialized."""
     shop = friday.copied_to(tmp_path_factory.mktemp("two") / "projects")
     Shop.new(shop.folder, "kiosk", randomised=False)
     return shop
@@ -36,7 +36,7 @@ def kiosk(home: Shop, before: dict[str, str]) -> Shop:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Stamp and digest of every file."""
+    """Modification time and digest of every file."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         path.relative_to(folder).as_posix(): f"{path.stat().st_mtime_ns} {sha256(path.read_bytes()).hexdigest()}"
@@ -64,7 +64,7 @@ def test_the_definitions_of_two_projects_share_nothing(home: Shop) -> None:
 def test_materializing_one_project_leaves_the_other_alone(
     home: Shop, before: dict[str, str], kiosk: Shop, friday: Shop
 ) -> None:
-    """Not a byte and not a stamp of its lake, not a version of its models, not an event of its assets."""
+    """No file of its lake, no version of its models and no event of its assets changes."""
     assert kiosk.days("segment_atlas") == [MONDAY]
     assert digests(home.folder / "lake" / "shop") == before
     assert home.registered() == friday.registered() and home.champions() == friday.champions()

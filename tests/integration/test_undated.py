@@ -1,5 +1,5 @@
-"""Rows that cannot be dated belong to no day, but they were of one: that one must not be published without them, and
-where too many have none, ingest itself must stop."""
+"""Rows whose day cannot be read: the day they may belong to must not be published without them, and if there are too
+many, ingest must stop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_rows_older_than_the_project_do_not_stop_a_run(tmp_path: Path, monkeypat
 def test_a_newest_day_whose_stamps_cannot_be_read_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One verdict for it, whoever is asked: `check`, the run, and `status`; and one day more does not make it good."""
+    """`check`, the run and `status` agree on the verdict, and another day does not change it."""
     stamps = [f"2024-01-{n:02}" if n != 30 else "31.13.2024" for n in range(1, 31) for _ in range(30)]
     deliver(tmp_path, monkeypatch, stamps)
     said = typed("check", str(tmp_path / "odd.yaml"))

@@ -1,4 +1,4 @@
-"""The event log: Dagster's own, with the connection kept open; it must still be there to override, and much faster."""
+"""The event log: the private methods it overrides must still exist, and it must be much faster than Dagster's own."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _seconds(storage: EventLogStorage, writes: int = 60) -> float:
 
 
 def test_writes_take_at_most_half_the_time_of_dagsters_own_storage(tmp_path: Path) -> None:
-    """Measured about eight times as fast; side by side, the best of two, so that a busy machine is no news."""
+    """Measured about eight times as fast; the best of two runs side by side, so that a busy machine does not matter."""
     ratios = []
     for number in range(2):
         stock = _seconds(ConsolidatedSqliteEventLogStorage(str(tmp_path / f"stock-{number}")))

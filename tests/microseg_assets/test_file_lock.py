@@ -1,4 +1,4 @@
-"""The lock around what is written once."""
+"""The lock between processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with file_lock(Path(sys.argv[1], ".lock")), file_lock(Path(".lock")), file_lock(
 
 
 def test_a_process_does_not_wait_for_itself_under_another_name_of_the_lock(tmp_path: Path) -> None:
-    """As where MLFLOW_TRACKING_URI is relative, or the state folder is reached by a link."""
+    """As if MLFLOW_TRACKING_URI is relative, or the state folder is reached by a link."""
     folder, link = tmp_path / "home", tmp_path / "link"
     folder.mkdir()
     link.symlink_to(folder)

@@ -1,4 +1,4 @@
-"""Facts of all days so far are read from what is stored of each, and need no more than that."""
+"""The history up to a day is read from the stored facts of each day, and needs nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAYS = [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)]
 
 
 def workspace_with_days(folder: Path, text: str) -> Workspace:
-    """Every day's facts are there; accepted lines of none."""
+    """A workspace with the facts of every day, but no accepted rows."""
     (folder / "shop.yaml").write_text(text)
     workspace = load_workspace(str(folder / "shop.yaml"), Home(folder / "home"))
     for day in DAYS:
@@ -35,8 +35,8 @@ def workspace_with_days(folder: Path, text: str) -> Workspace:
 
 
 def test_rows_of_earlier_days_are_read_only_if_a_refund_may_undo_an_order(tmp_path: Path) -> None:
-    facts = history_from_facts(workspace_with_days(tmp_path, PROJECT), DAYS[-1])
-    assert facts.known([DAYS[-1]]).num_rows == 0 and facts.undone_orders is None
+    history = history_from_facts(workspace_with_days(tmp_path, PROJECT), DAYS[-1])
+    assert history.known([DAYS[-1]]).num_rows == 0 and history.undone_orders is None
     workspace = workspace_with_days(tmp_path, f"{PROJECT}features: {{undo_within_days: 14}}\n")
     with pytest.raises(MissingPartitions, match="transactions"):
         history_from_facts(workspace, DAYS[-1])

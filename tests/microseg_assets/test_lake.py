@@ -1,4 +1,4 @@
-"""The lake: a partition is there whole or not at all, on this machine's disk and on any other place fsspec knows."""
+"""The lake: a partition exists whole or not at all, on the local disk and on any other fsspec file system."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def by_another_tool(lake: Lake) -> list[tuple[Any, ...]]:
         return connection.execute(f"FROM read_parquet('{lake.root}/shop/audiences/*/*.parquet')").fetchall()
 
 
-# ── there or not there ────────────────────────────────────────────────────────────────────────────────────────────
+# ── existing or absent ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_written_rows_are_read_back_by_the_lake_and_by_the_engine(lake: Lake) -> None:
@@ -303,7 +303,7 @@ def test_a_row_without_a_day_is_refused_too(lake: Lake) -> None:
         lake.write_days(TABLE, undated, [D1])
 
 
-# ── odd places ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── odd paths ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ODD = ["with a space", "it's", "a[b]c", "what?", "all*", "100%25", "größe", "k=v", "semi;colon", "{curly}", "#hash"]
 
@@ -312,7 +312,7 @@ ODD = ["with a space", "it's", "a[b]c", "what?", "all*", "100%25", "größe", "k
 @pytest.mark.parametrize("kind", ["disk", "memory"])
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str, kind: str) -> None:
     if kind == "disk":
-        (tmp_path / "aXc").mkdir()  # what a pattern would find instead
+        (tmp_path / "aXc").mkdir()  # what a glob pattern would match instead
     root = str(tmp_path / name) if kind == "disk" else f"memory://{uuid.uuid4().hex}/{name}"
     lake = Lake(root, "shop")
     lake.write_days(TABLE, dated(("a", D1), ("b", D2)), [D1, D2])

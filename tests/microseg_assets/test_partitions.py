@@ -1,4 +1,4 @@
-"""Dates: what Dagster believes a partition reads is what the bodies read, and no day is served by its own week."""
+"""Dates: Dagster's partition mappings match what the bodies read, and no day uses the choice of its own week."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weeks(of: Calendar) -> list[date]:
 
 
 def resolved(of: Calendar, lookback: Lookback, key: date) -> list[date]:
-    """What Dagster itself makes of the mapping: the upstream partitions of one downstream partition."""
+    """The upstream partitions of one partition, as Dagster resolves the mapping."""
     own = of.daily if lookback in OF_DAYS else of.weekly
     upstream = of.daily if lookback in FROM_DAYS else of.weekly
     mapped = lookback.mapping.get_upstream_mapped_partitions_result_for_partitions(

@@ -1,4 +1,4 @@
-"""MLflow: what is recorded comes back the same, without pickles, once per fit, and inside the state folder."""
+"""MLflow: models are recorded and loaded unchanged, without pickles, once per fit, inside the state folder."""
 
 from __future__ import annotations
 
