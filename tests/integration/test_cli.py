@@ -334,5 +334,5 @@ def test_a_port_in_use_is_reported_with_the_option_to_change_it(desk: Desk, opti
             unused = probe.getsockname()[1]
         code, _, said = desk.asks("ui", "--project", "shop.yaml", option, str(port), free, str(unused))
     assert code == 2 and is_one_sentence(said)
-    assert f"port {port} is taken: stop what uses it, or choose another with {option}" in said
+    assert f"port {port} is in use: stop what uses it, or choose another with {option}" in said
     assert not desk.home.exists()
