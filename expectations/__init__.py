@@ -1,8 +1,8 @@
-"""What must hold of the rows a business brings: row rules, suites, the verdict on a day, and the page that shows it.
+"""What delivered rows must satisfy: row rules, suites, the verdict on a day, and the page that shows it.
 
 Belongs here: when a row is refused and under which rule, when a day is refused, and how that is shown. Everything
 derives from the declarations in `ml.tables`. Does not belong here: how rows are read (`microseg_assets.sources`), where
-accepted rows are kept, and any orchestrator.
+accepted rows are stored, and any orchestrator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data Docs: the page that shows what was expected of a day's rows, what came, and how the day compares with others.
+"""Data Docs: the page that shows what was expected of a day's rows, what was delivered, and how the day compares.
 
 Belongs here: rendering a day's result as one page that needs nothing from the network (the pages of Great Expectations
 load their style and scripts from five servers). Does not belong here: deciding anything.
@@ -53,9 +53,9 @@ def data_docs(
 
     Parameters
     ----------
-    rows : as a source gives them; those of other days are left out
-    past : what is known from before the day; without it, rows alone are judged
-    undated : rows that no day can be read of and that may be of this one
+    rows : as a source returns them; those of other days are left out
+    past : what is known from before the day; without it, only rows are judged
+    undated : rows without a readable day that may belong to this one
     """
     of_day = rows.filter(pc.equal(rows["day"], pa.scalar(day, pa.date32())))
     verdict = validate(engine, table, of_day, [day], spec, past, {day: undated}).verdicts[day]
@@ -64,13 +64,13 @@ def data_docs(
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="quiet">{escape(table.meaning)}</p>',
-        f"<p>{_said(verdict)}</p>",
+        f"<p>{_summary(verdict)}</p>",
         *_section("Refused rows", ("rule", "rows"), [(rule, f"{n:,}") for rule, n in _most_first(verdict)]),
         *_section(
             "The day against those before it", ("measure", "value", "limit", "", "what explains it"),
             [
                 (one.measure, "not judged" if one.value is None else f"{one.value:,.4g}", one.limits,
-                 _mark(one.held, one.severity), one.note)
+                 _mark(one.passed, one.severity), one.note)
                 for one in verdict.measures
             ],
         ),
@@ -84,7 +84,7 @@ def data_docs(
     )
 
 
-def _said(verdict: Verdict) -> str:
+def _summary(verdict: Verdict) -> str:
     word = _mark(True, "report", "accepted") if verdict.passed else _mark(False, "error", "refused and not written")
     lost = f" {verdict.undated:,} rows that no day can be read of may be its own." if verdict.undated else ""
     uncounted = verdict.refused - verdict.counted
@@ -99,13 +99,13 @@ def _most_first(verdict: Verdict) -> list[tuple[str, int]]:
 
 def _expectation(one: Any) -> tuple[str, str, str, str, str]:
     kwargs = one.expectation_config.kwargs
-    said = {name: kwargs[name] for name in ("min_value", "max_value", "mostly") if kwargs.get(name) is not None}
-    details = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in said.items())
-    found = one.result.get("partial_unexpected_counts") or []
-    examples = ", ".join(f"{str(each['value'])[:60]} ×{each['count']:,}" for each in found[:5])
+    bounds = {name: kwargs[name] for name in ("min_value", "max_value", "mostly") if kwargs.get(name) is not None}
+    details = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in bounds.items())
+    counts = one.result.get("partial_unexpected_counts") or []
+    examples = ", ".join(f"{str(each['value'])[:60]} ×{each['count']:,}" for each in counts[:5])
     words = suites.kind(one).removeprefix("expect_").replace("_", " ")
-    broken = one.result.get("unexpected_count")
-    count = "" if broken is None else f"{broken:,} ({one.result.get('unexpected_percent') or 0:.2f} %)"
+    unexpected = one.result.get("unexpected_count")
+    count = "" if unexpected is None else f"{unexpected:,} ({one.result.get('unexpected_percent') or 0:.2f} %)"
     severity = "error" if suites.is_critical(one) else "warning"
     return (
         suites.subject(one),
@@ -120,13 +120,13 @@ class _Html(str):
     """Text that is HTML already."""
 
 
-def _mark(held: bool, severity: str, word: str | None = None) -> _Html:
-    style = "held" if held else severity
-    return _Html(f'<span class="{style}">{escape(word or ("held" if held else severity))}</span>')
+def _mark(passed: bool, severity: str, word: str | None = None) -> _Html:
+    style = "held" if passed else severity
+    return _Html(f'<span class="{style}">{escape(word or style)}</span>')
 
 
 def _section(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table under a title; nothing without rows."""
+    """A table under a title; nothing if there are no rows."""
     lines = [f"<tr>{''.join(f'<td>{c if isinstance(c, _Html) else escape(c)}</td>' for c in row)}</tr>" for row in rows]
     if not lines:
         return []

@@ -1,6 +1,6 @@
 """The days that are measured and those before them, as counts on one axis.
 
-Belongs here: laying profiles out by day and bin, and summing what came before a day. Does not belong here: any measure
+Belongs here: laying out profiles by day and bin, and summing the days before a day. Does not belong here: any measure
 (see `expectations.measures` and `expectations.shifts`).
 """
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class History:
-    """Counts on an unbroken axis of days: the trailing window, then the days that are measured.
+    """Counts on an unbroken axis of days: the baseline window, then the days that are measured.
 
     Parameters
     ----------
-    judged : places of the measured days on the axis
-    accepted : whether a day may be compared with
-    began : place of the first day that was ever accepted, which may lie before the axis; None if none was
-    bins : column to the names of its bins (None: missing) and their counts, days × bins; in an order that does not
-        depend on which days are there
+    judged : positions of the measured days on the axis
+    accepted : whether a day was accepted, so that later ones are compared with it
+    began : position of the first day that was ever accepted, which may lie before the axis; None if none was
+    bins : column to the names of its bins (None: missing) and their counts, days × bins, in an order that does not
+        depend on which days there are
     """
 
     first: date
@@ -59,25 +59,25 @@ class History:
         length = (days[-1] - first).days + 1
         judged = np.array([(day - first).days for day in days])
         accepted = np.zeros(length, dtype=bool)
-        there = {day for day in past.days if first <= day < days[0]} | (set(days) - set(failed))
-        accepted[[(day - first).days for day in there]] = True
-        ever = there if past.began is None else there | {past.began}
+        comparable = {day for day in past.days if first <= day < days[0]} | (set(days) - set(failed))
+        accepted[[(day - first).days for day in comparable]] = True
+        ever = comparable if past.began is None else comparable | {past.began}
         began = (min(ever) - first).days if ever else None
-        place = (profiles["day"].cast(pa.int32()).to_numpy() - _number(first)).astype(np.int64)
-        profiles = profiles.filter(pa.array((place >= 0) & (place < length)))
-        place = place[(place >= 0) & (place < length)]
+        position = (profiles["day"].cast(pa.int32()).to_numpy() - _number(first)).astype(np.int64)
+        profiles = profiles.filter(pa.array((position >= 0) & (position < length)))
+        position = position[(position >= 0) & (position < length)]
         names = profiles["column"].combine_chunks().dictionary_encode()
         codes, counts = np.asarray(names.indices), profiles["rows"].to_numpy()
         bins: dict[str, tuple[list[str | None], np.ndarray]] = {}
         for code, name in enumerate(names.dictionary.to_pylist()):
-            mine = codes == code
+            is_column = codes == code
             encoded = pc.dictionary_encode(
-                profiles["bin"].filter(pa.array(mine)).combine_chunks(), null_encoding="encode"
+                profiles["bin"].filter(pa.array(is_column)).combine_chunks(), null_encoding="encode"
             )
             labels = encoded.dictionary.to_pylist()
             order = sorted(range(len(labels)), key=lambda i: (labels[i] == REST, labels[i] is None, labels[i] or ""))
             matrix = np.zeros((length, len(labels)))
-            np.add.at(matrix, (place[mine], np.argsort(order)[np.asarray(encoded.indices)]), counts[mine])
+            np.add.at(matrix, (position[is_column], np.argsort(order)[np.asarray(encoded.indices)]), counts[is_column])
             bins[name] = [labels[i] for i in order], matrix
         whole, matrix = bins.pop(WHOLE, ([], np.zeros((length, 0))))
         rows, customers = (
@@ -85,8 +85,8 @@ class History:
         )
         return cls(first, days, judged, accepted, began, rows, customers, bins)
 
-    def trailing(self, counts: np.ndarray, days: int) -> np.ndarray:
-        """Sums over the accepted of so many days before each measured one."""
+    def baseline(self, counts: np.ndarray, days: int) -> np.ndarray:
+        """Sums over the accepted ones of the `days` days before each measured day."""
         import numpy as np
 
         used = np.where(self.accepted.reshape(-1, *[1] * (counts.ndim - 1)), counts, 0.0)

@@ -1,10 +1,10 @@
-"""Day measures: a day in a few numbers, each against what came before it.
+"""Day measures: a day in a few numbers, each compared with the days before it.
 
-Belongs here: how each number is computed from profiles. Does not belong here: which numbers are good (the suite of
-`expectations.suites`, with the thresholds of `expectations.thresholds`). A number that cannot be had, because too
-little is known, is missing, and is not judged.
+Belongs here: how each number is computed from profiles. Does not belong here: which numbers are acceptable (the suite
+of `expectations.suites`, with the thresholds of `expectations.thresholds`). A number that cannot be computed, because
+too little is known, is missing and is not judged.
 
-Rows of one customer come together: a basket has many lines. So where chance is allowed for, customers count, not rows.
+Rows of one customer come together: a basket has many lines. So allowances for chance count customers, not rows.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNKNOWN, SILENT, VOLUME, SHIFT = "unknown customers", "days without rows", "rows against usual", "{}: shift"
-_FEW = 20.0  # customers a day; fewer are not much, so that more than usual is told only beyond this
-_Z_VOLUME = 3.0  # standard errors that a small count is allowed
+_MIN_USUAL_CUSTOMERS = 20.0  # a day; where fewer are usual, a day with more is compared with this many
+_Z_VOLUME = 3.0  # standard errors that a count may deviate by chance
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class DayMeasures:
     Parameters
     ----------
     days : the days, ascending
-    values : measure to its value on each of them, as it is judged; NaN where it is not
-    plain : measure to its value as it is told, where chance is allowed for in the one that is judged
+    values : measure to its value on each day, as it is judged; NaN where it is not judged
+    plain : measure to its value as it is reported, where the judged one makes an allowance for chance
     notes : measure and day to what explains the value
     """
 
@@ -54,19 +54,19 @@ class DayMeasures:
 def measure(
     table: Table,
     profiles: pa.Table,
-    strangers: pa.Table | None,
+    unknown: pa.Table | None,
     days: Sequence[date],
     spec: ValidationSpec,
     past: Past,
     failed: Collection[date] = (),
 ) -> DayMeasures:
-    """Measure days against what was accepted before each of them.
+    """Compare days with what was accepted before each of them.
 
     Parameters
     ----------
-    profiles : those of the rows that are accepted if their day is
-    strangers : those of them whose customer is unknown (`references.strangers`); None where no customers are brought
-    failed : those of the days that are refused, and so are nothing to compare later ones with
+    profiles : of the rows that are accepted if their day is
+    unknown : rows of unknown customers (`references.count_unknown_customers`); None if there is no customers table
+    failed : the days that are refused, with which later ones are not compared
     """
     import numpy as np
 
@@ -74,9 +74,9 @@ def measure(
     history = History.of(pa.concat_tables([past.profiles, profiles]), days, spec, past, failed)
     values: dict[str, np.ndarray] = {}
     notes: dict[tuple[str, date], str] = {}
-    if strangers is not None:
-        values[UNKNOWN], who = unknown_share(strangers, days, history.rows[history.judged])
-        notes |= {(UNKNOWN, day): said for day, said in who.items()}
+    if unknown is not None:
+        values[UNKNOWN], examples = unknown_share(unknown, days, history.rows[history.judged])
+        notes |= {(UNKNOWN, day): note for day, note in examples.items()}
     if table.name in spec.freshness.max_days:
         values[SILENT] = _silent(history, window(spec), notes)
     plain = {}
@@ -87,23 +87,23 @@ def measure(
             if spec.shift.limit(column) is not None:
                 name = SHIFT.format(column)
                 values[name] = shift_of(history, table[column], spec, name, notes)
-    return DayMeasures(days, {name: np.asarray(found, dtype=float) for name, found in values.items()}, notes, plain)
+    return DayMeasures(days, {name: np.asarray(of_day, dtype=float) for name, of_day in values.items()}, notes, plain)
 
 
 def _silent(history: History, back: int, notes: dict[tuple[str, date], str]) -> np.ndarray:
-    """Days since the newest row: 0 where the day has one, one more than is looked back where none of those has one.
+    """Days since the newest row: 0 if the day has rows, `back` + 1 if none of the `back` days before it has any.
 
-    A day is not judged before the first row. Of a time before the days that are looked back, nothing is known but
-    whether it was: if it was, there may have been rows.
+    Days before the first row are not judged. Of the time before the `back` days it is only known whether any day was
+    accepted; if so, it may have had rows.
     """
     import numpy as np
 
-    place, judged = np.arange(len(history.rows)), history.judged
-    newest = np.maximum.accumulate(np.where((history.rows > 0) & history.accepted, place, -1))[judged]
+    positions, judged = np.arange(len(history.rows)), history.judged
+    newest = np.maximum.accumulate(np.where((history.rows > 0) & history.accepted, positions, -1))[judged]
     silent = np.where(history.rows[judged] > 0, 0, np.minimum(judged - newest, back + 1))
     began = np.inf if history.began is None else history.began
-    for day, days, at in zip(history.days, silent, judged, strict=True):
-        if days > back and began < at - back:
+    for day, days, position in zip(history.days, silent, judged, strict=True):
+        if days > back and began < position - back:
             notes[SILENT, day] = f"none in the {back} days before it"
     return np.where((silent > back) & (began >= judged - back), np.nan, silent)
 
@@ -111,62 +111,66 @@ def _silent(history: History, back: int, notes: dict[tuple[str, date], str]) -> 
 def _volume(
     history: History, spec: ValidationSpec, notes: dict[tuple[str, date], str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows against the median of the same weekday: with the benefit of the doubt, and as the plain ratio.
+    """Rows relative to the median of the same weekday: with an allowance for chance, and as the plain ratio.
 
-    What is judged is not the count but the rate nearest to the usual one that could still have given it, by the
-    square-root transform that makes the spread of a Poisson count constant (Anscombe, Biometrika 35, 1948, 246-254).
+    What is judged is not the count but, of the rates that could have produced it by chance, the one nearest to the
+    usual rate, by the variance-stabilizing transform of a Poisson count (Anscombe, Biometrika 35, 1948, 246-254).
     """
     import numpy as np
 
     back = history.judged[:, None] - 7 * np.arange(1, spec.volume.weeks + 1)
     known = (back >= 0) & history.accepted[np.maximum(back, 0)]
-    then = np.where(known, history.rows[np.maximum(back, 0)], np.nan)
+    earlier = np.where(known, history.rows[np.maximum(back, 0)], np.nan)
     enough = known.sum(axis=1) >= spec.volume.min_weeks
     usual = np.full(len(enough), np.nan)
     if enough.any():
-        usual[enough] = np.nanmedian(then[enough], axis=1)
+        usual[enough] = np.nanmedian(earlier[enough], axis=1)
     rows = history.rows[history.judged]
     for day, n, middle in zip(history.days, rows, usual, strict=True):
         if middle == middle:
             notes[VOLUME, day] = f"{n:,.0f} rows, usually {middle:,.0f}"
-    # A customer's lines come together: the scale on which counts scatter as counts do.
+    # A customer's lines come together: on the scale of customers, counts have the variance of a Poisson count.
     days = 7 * spec.volume.weeks
-    lines = history.trailing(history.rows, days) + rows
+    lines = history.baseline(history.rows, days) + rows
     scale = np.divide(
-        history.trailing(history.customers, days) + history.customers[history.judged], lines,
+        history.baseline(history.customers, days) + history.customers[history.judged], lines,
         out=np.ones(len(lines)), where=lines > 0,
     )  # fmt: skip
     count, middle = rows * scale, np.maximum(usual * scale, 1.0)
-    most = (np.sqrt(count + 3 / 8) + _Z_VOLUME / 2) ** 2 - 3 / 8
-    least = np.maximum(np.sqrt(count + 3 / 8) - _Z_VOLUME / 2, np.sqrt(3 / 8)) ** 2 - 3 / 8
-    ratio = np.where(count < middle, np.minimum(most / middle, 1.0), np.maximum(least / np.maximum(middle, _FEW), 1.0))
+    upper = (np.sqrt(count + 3 / 8) + _Z_VOLUME / 2) ** 2 - 3 / 8
+    lower = np.maximum(np.sqrt(count + 3 / 8) - _Z_VOLUME / 2, np.sqrt(3 / 8)) ** 2 - 3 / 8
+    ratio = np.where(
+        count < middle,
+        np.minimum(upper / middle, 1.0),
+        np.maximum(lower / np.maximum(middle, _MIN_USUAL_CUSTOMERS), 1.0),
+    )
     plain = np.divide(rows, usual, out=ratio.copy(), where=enough & (usual > 0))
     return np.where(enough, ratio, np.nan), np.where(enough, plain, np.nan)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a measure may be."""
+    """The bounds of a measure."""
 
     measure: str
-    least: float | None
-    most: float | None
+    lower: float | None
+    upper: float | None
     severity: Severity
 
 
 def limits(table: Table, spec: ValidationSpec) -> list[Limit]:
     """The limits of a table's measures; a measure without one is only reported."""
-    found = []
-    if table.name != "customers" and (most := spec.references.max_unknown_share) is not None:
-        found.append(Limit(UNKNOWN, None, most, spec.references.severity))
+    result = []
+    if table.name != "customers" and (max_share := spec.references.max_unknown_share) is not None:
+        result.append(Limit(UNKNOWN, None, max_share, spec.references.severity))
     if table.name in spec.freshness.max_days:
-        found.append(Limit(SILENT, None, spec.freshness.max_days[table.name], spec.freshness.severity))
+        result.append(Limit(SILENT, None, spec.freshness.max_days[table.name], spec.freshness.severity))
     if table.name in spec.volume.tables:
-        found.append(Limit(VOLUME, spec.volume.low, spec.volume.high, spec.volume.severity))
+        result.append(Limit(VOLUME, spec.volume.low, spec.volume.high, spec.volume.severity))
     if table.name in spec.shift.tables:
-        found += [
-            Limit(SHIFT.format(column), None, most, spec.shift.severity)
+        result += [
+            Limit(SHIFT.format(column), None, max_shift, spec.shift.severity)
             for column in counted_columns(table)
-            if (most := spec.shift.limit(column)) is not None
+            if (max_shift := spec.shift.limit(column)) is not None
         ]
-    return found
+    return result

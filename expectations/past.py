@@ -1,7 +1,7 @@
-"""What is known from before: what a day is compared with, and what it may not repeat.
+"""What is known from earlier days: what a day is compared with, and what it must not repeat.
 
-Belongs here: the shape of that knowledge. Whoever keeps the accepted rows hands it in. Does not belong here: reading a
-lake.
+Belongs here: the shape of that knowledge. Whoever stores the accepted rows passes it in. Does not belong here:
+reading a lake.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Past:
-    """The accepted days before those that are judged. Later ones must not be in it.
+    """The accepted days before those that are judged. It must contain no later ones.
 
     Parameters
     ----------
-    profiles : the profiles of the accepted days of the trailing window (see `window`); a day without rows has none
+    profiles : of the accepted days of the baseline window (see `window`); a day without rows has none
     days : the accepted days of that window
     began : the first day that was ever accepted; None if none was
     ids : the accepted rows' `transaction_id`, of every earlier day; None for tables without one
-    customers : `customer_id` and `day` of the accepted `customers`, those of the judged days too; None where no such
-        table is brought
+    customers : `customer_id` and `day` of the accepted `customers`, including the judged days; None if there is no
+        such table
     """
 
     profiles: pa.Table
@@ -40,7 +40,7 @@ class Past:
     customers: Input | None = None
 
     def after(self, profiles: pa.Table, days: Collection[date]) -> Past:
-        """What is known once these days are accepted, too; `profiles` may hold those of other days."""
+        """What is known once these days are accepted too; `profiles` may include other days."""
         if not days:
             return self
         known = [self.began] if self.began is not None else []
@@ -55,5 +55,5 @@ class Past:
 
 
 def window(spec: ValidationSpec) -> int:
-    """How many days back a day is compared."""
+    """With how many days before it a day is compared."""
     return max(spec.volume.weeks * 7, spec.shift.days, *(days + 1 for days in (0, *spec.freshness.max_days.values())))

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # unknown customers that are named
 _SQL = """
 WITH known AS (SELECT customer_id, MIN(day) AS since FROM customers GROUP BY customer_id),
-given AS (SELECT day, customer_id, COUNT(*) AS n FROM accepted GROUP BY day, customer_id),
-strangers AS (
-    SELECT given.day, given.customer_id, given.n,
-           row_number() OVER (PARTITION BY given.day ORDER BY given.customer_id) AS nth
-    FROM given LEFT JOIN known ON given.customer_id = known.customer_id
-    WHERE known.since IS NULL OR known.since > given.day
+counts AS (SELECT day, customer_id, COUNT(*) AS n FROM accepted GROUP BY day, customer_id),
+unknown AS (
+    SELECT counts.day, counts.customer_id, counts.n,
+           row_number() OVER (PARTITION BY counts.day ORDER BY counts.customer_id) AS nth
+    FROM counts LEFT JOIN known ON counts.customer_id = known.customer_id
+    WHERE known.since IS NULL OR known.since > counts.day
 )
 SELECT day, CAST(SUM(n) AS BIGINT) AS n, COUNT(*) AS customers,
        MAX(CASE WHEN nth = 1 THEN customer_id END) AS example_1,
        MAX(CASE WHEN nth = 2 THEN customer_id END) AS example_2,
        MAX(CASE WHEN nth = 3 THEN customer_id END) AS example_3
-FROM strangers GROUP BY day ORDER BY day
+FROM unknown GROUP BY day ORDER BY day
 """
 
 
-def strangers(engine: Engine, rows: pa.Table, customers: Input) -> pa.Table:
-    """Days with rows of unknown customers: `n` rows, `customers`, and the first of these by name; others are not there.
+def count_unknown_customers(engine: Engine, rows: pa.Table, customers: Input) -> pa.Table:
+    """Count rows of unknown customers: `n` rows and `customers` of each day that has any, and the first ones by id.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def strangers(engine: Engine, rows: pa.Table, customers: Input) -> pa.Table:
     return engine.query(_SQL, accepted=rows.select(["day", "customer_id"]), customers=customers)
 
 
-def unknown_share(strangers: pa.Table, days: Sequence[date], rows: np.ndarray) -> tuple[np.ndarray, Mapping[date, str]]:
-    """The share of each day's rows whose customer is unknown, NaN for a day without rows, and who they are."""
+def unknown_share(unknown: pa.Table, days: Sequence[date], rows: np.ndarray) -> tuple[np.ndarray, Mapping[date, str]]:
+    """The share of each day's rows whose customer is unknown, NaN for a day without rows, and a note with examples."""
     import numpy as np
 
-    of_day: dict[date, dict[str, Any]] = {row["day"]: row for row in strangers.to_pylist()}
+    of_day: dict[date, dict[str, Any]] = {row["day"]: row for row in unknown.to_pylist()}
     counts = np.array([of_day[day]["n"] if day in of_day else 0 for day in days], dtype=float)
     notes = {}
     for day, row in ((day, of_day[day]) for day in days if day in of_day):

@@ -1,11 +1,11 @@
-"""Refusals: which delivered rows break a rule, as one SQL statement, and the frame that the suite is asked about.
+"""Refusals: which delivered rows break a rule, as one SQL statement, and the frame that the suite is run on.
 
-A row whose key was there already is refused, and kept in quarantine. Whether it counts against its day is another
-question: a purchase that a reloaded page has sent twice, or what a customer was before the newest row of the day, says
-nothing against the delivery. Another purchase under the same id does: then the id is none.
+A row that repeats a key is refused and quarantined. Whether it counts against its day is another question: a purchase
+that a reloaded page sent twice, or an earlier version of a customer on the same day, is no fault of the delivery.
+Another purchase under the same id is: such ids identify nothing.
 
-Belongs here: judging rows by themselves. Does not belong here: the rules (see `expectations.rules`), and what days and
-rows of earlier days make of it (`expectations.validation`).
+Belongs here: judging rows by themselves. Does not belong here: the rules (see `expectations.rules`), and how rows of
+earlier days affect them (`expectations.validation`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from ml.engine import Engine, Input
 
 
-def judged(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pa.Table:
+def refused_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pa.Table:
     """The refused rows: `row_number`, the columns of `quarantine`, `day`, and `counts` (against the day)."""
-    return engine.query(refusals(table, spec, rows), rows=numbered(rows))
+    return engine.query(refusals_sql(table, spec, rows), rows=with_row_numbers(rows))
 
 
-def numbered(rows: pa.Table) -> pa.Table:
-    """The rows with their place in `row_number`."""
+def with_row_numbers(rows: pa.Table) -> pa.Table:
+    """The rows with their position in `row_number`."""
     import numpy as np
 
     return rows.append_column("row_number", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
 
 
-def refusals(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
+def refusals_sql(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
     """SQL for the refused ones of `rows`: their number, the first rule they break, and the row as JSON."""
     cases = " ".join(f"WHEN {rule.broken} THEN {_text(rule.name)}" for rule in row_rules(table, spec))
     key, repeated = unique_key(table), duplicate_rule(table)
@@ -64,12 +64,12 @@ def refusals(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
 
 
 def _unique(table: Table, key: tuple[str, ...], rule: str) -> list[str]:
-    """CTEs up to `unique_rows`: of the rows of one key and day the first holds, or where a row says what is known of
-    something from then on, the newest; the others are refused, and `is_news` says whether that is worth an alarm."""
+    """CTEs up to `unique_rows`: of the rows with one key and day, the first is accepted, or the newest if each row is a
+    version; the others are refused, and `is_news` is true of those that count against the day."""
     versioned = bool(table.key)
     stamp = f"{quoted(table.stamp)} {'DESC NULLS LAST' if versioned else 'ASC'}, " if table.stamp else ""
     order = f"{stamp}{', '.join(map(quoted, table.names))}, source"
-    same = table.names if versioned else said_again(table)
+    same = table.names if versioned else content_columns(table)
     keys = ", ".join(map(quoted, key))
     present = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in key)
     kept = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in same)
@@ -78,21 +78,21 @@ def _unique(table: Table, key: tuple[str, ...], rule: str) -> list[str]:
     nth = f"CASE WHEN broken IS NULL AND {present} THEN row_number() OVER of_key END"
     window = f"(PARTITION BY day, broken IS NULL, {keys} ORDER BY {order})"
     holds = f"first_value(struct_pack({kept})) OVER of_key"
-    told = f"CASE WHEN nth > 1 THEN {_text(rule)} ELSE broken END"
+    rule_broken = f"CASE WHEN nth > 1 THEN {_text(rule)} ELSE broken END"
     is_news = f"coalesce(nth, 1) = 1 OR NOT ({equal}{older})"
     return [
         f"ranked AS (SELECT *, {nth} AS nth, {holds} AS __kept FROM judged WINDOW of_key AS {window})",
-        f"unique_rows AS (SELECT * REPLACE ({told} AS broken, {is_news} AS is_news) FROM ranked)",
+        f"unique_rows AS (SELECT * REPLACE ({rule_broken} AS broken, {is_news} AS is_news) FROM ranked)",
     ]
 
 
 def _kept(name: str) -> str:
-    """What the row that holds says in a column."""
+    """A column's value in the row that is accepted."""
     return f"struct_extract(__kept, {_text(name)})"
 
 
 def _without_repeats(table: Table, before: str, counts: bool) -> str:
-    """A CTE in which of rows that are equal in every column all but one are refused."""
+    """A CTE that refuses all but one of the rows that are equal in every column."""
     columns = ", ".join(map(quoted, table.names))
     nth = f"row_number() OVER (PARTITION BY day, broken IS NULL, {columns} ORDER BY source)"
     return (
@@ -103,8 +103,8 @@ def _without_repeats(table: Table, before: str, counts: bool) -> str:
 
 
 def exact_repeats(engine: Engine, table: Table, rows: Input) -> pa.Table:
-    """Of each day with equal rows, `repeats`: how many are equal in every column to another one, which is not counted;
-    and `singles`: how many are equal to none.
+    """Count the equal rows of each day that has any: `repeats` is the number of rows that equal an earlier one in every
+    column, `singles` the number that equal no other.
 
     Parameters
     ----------
@@ -114,19 +114,19 @@ def exact_repeats(engine: Engine, table: Table, rows: Input) -> pa.Table:
     return engine.query(
         "SELECT day, CAST(SUM(n - 1) AS BIGINT) AS repeats, "
         "CAST(COUNT(CASE WHEN n = 1 THEN 1 END) AS BIGINT) AS singles "
-        f"FROM (SELECT day, {hashed} AS content, COUNT(*) AS n FROM given GROUP BY day, content) AS by_content "
+        f"FROM (SELECT day, {hashed} AS content, COUNT(*) AS n FROM delivered GROUP BY day, content) AS by_content "
         "GROUP BY day HAVING SUM(n - 1) > 0 ORDER BY day",
-        given=rows,
+        delivered=rows,
     )
 
 
-def said_again(table: Table) -> list[str]:
-    """The columns in which a row of an id that was there already must agree, to be the same thing sent twice."""
+def content_columns(table: Table) -> list[str]:
+    """The columns in which two rows with the same id must agree to count as the same thing sent twice."""
     return [name for name in ("customer_id", "amount") if name in table.names]
 
 
 def _json_value(table: Table, name: str) -> str:
-    """JSON has no NaN and no infinity: such a number is shown as text."""
+    """A column as JSON, which has no NaN and no infinity: such a number becomes text."""
     column = quoted(name)
     if table[name].type == "double":
         return f"CASE WHEN isfinite({column}) THEN to_json({column}) ELSE to_json(CAST({column} AS VARCHAR)) END"
@@ -137,8 +137,8 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def without(rows: pa.Table, numbers: np.ndarray) -> pa.Table:
-    """The rows but those at some places."""
+def drop_rows(rows: pa.Table, numbers: np.ndarray) -> pa.Table:
+    """The rows without those at the given positions."""
     if not len(numbers):
         return rows
     import numpy as np
@@ -148,26 +148,26 @@ def without(rows: pa.Table, numbers: np.ndarray) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def batch(table: Table, spec: ValidationSpec, rows: pa.Table, judged: pa.Table) -> pd.DataFrame:
-    """What the suite is asked about: the columns, and whether a row was refused by a rule that counts.
+def batch(table: Table, spec: ValidationSpec, rows: pa.Table, refused: pa.Table) -> pd.DataFrame:
+    """The frame that the suite is run on: the columns, and whether a row was refused by a rule that counts.
 
-    Great Expectations hashes all it is given, and text is dear to hash. All that is expected of text is to be there
-    and, of keys, to be unique; so numbers stand for texts: equal ones for equal texts, none for a missing one. Columns
-    of which nothing is expected are there, and empty.
+    Great Expectations hashes everything in the frame, and hashing text is slow. Text is only expected to be present
+    and, in keys, to be unique; so texts are replaced by numbers: equal texts by equal ones, missing texts by none.
+    Columns of which nothing is expected are present but empty.
     """
     import numpy as np
     import pandas as pd
 
-    looked_at = suites.columns(suites.suite(table, spec))
+    used = suites.columns(suites.suite(table, spec))
     frame: dict[str, pd.Series | np.ndarray] = {}
     for name in table.names:
         column = rows[name]
         is_text = pa.types.is_string(column.type)
-        codes = column.combine_chunks().dictionary_encode().indices if is_text and name in looked_at else column
-        frame[name] = codes.to_pandas() if name in looked_at else np.full(rows.num_rows, np.nan)
+        codes = column.combine_chunks().dictionary_encode().indices if is_text and name in used else column
+        frame[name] = codes.to_pandas() if name in used else np.full(rows.num_rows, np.nan)
     frame["day"] = rows["day"].to_pandas(date_as_object=False)
-    counts = judged["counts"].to_numpy(zero_copy_only=False).astype(bool)
-    refused = np.full(rows.num_rows, np.nan)
-    refused[judged["row_number"].to_numpy()[counts]] = 1.0
-    frame[suites.REFUSED_BY] = pd.Series(refused)
+    counts = refused["counts"].to_numpy(zero_copy_only=False).astype(bool)
+    refused_by = np.full(rows.num_rows, np.nan)
+    refused_by[refused["row_number"].to_numpy()[counts]] = 1.0
+    frame[suites.REFUSED_BY] = pd.Series(refused_by)
     return pd.DataFrame(frame)

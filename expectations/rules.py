@@ -1,4 +1,4 @@
-"""Row rules: when a single row is refused, and what the refusal is called.
+"""Row rules: when a single row is refused, and under which name.
 
 Belongs here: one SQL predicate per rule, derived from a table's declared columns and a few stated limits. Does not
 belong here: when a whole day is refused (see `expectations.suites` and, for its thresholds, `expectations.thresholds`).
@@ -36,12 +36,12 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """A rule of the project's own.
+    """A row rule of the project file.
 
     Parameters
     ----------
     table : the input table it is about
-    name : how refusals are called
+    name : the rule under which rows are refused
     holds : a scalar SQL predicate over the table's columns; a row for which it is false or missing is refused
     """
 
@@ -57,8 +57,8 @@ class CustomerIdsSpec:
     Parameters
     ----------
     not_customers : ids that stand for nobody, or for many: `n/a`, `-1`, `GUEST`, a till's own number; compared without
-        case and without blanks around them
-    rounded : ``refuse`` for ids in scientific notation (`4.10003E+12`), behind each of which are several customers
+        regard to case or surrounding blanks
+    rounded : ``refuse`` for ids in scientific notation (`4.10003E+12`), each of which stands for several customers
     """
 
     not_customers: tuple[str, ...] = ()
@@ -71,20 +71,20 @@ class ValidationSpec:
 
     Parameters
     ----------
-    max_refused_share : share of a day's rows that may be refused before the day is
-    min_refused_rows : fewer refused rows refuse no day, whatever share of a small day they are; without effect where
-        `max_refused_share` is 0
-    duplicates : what becomes of rows that are equal in every column that is mapped, where no key tells them apart:
-        ``keep`` all, for a till may well write the same line twice; ``keep one`` and quarantine the others, which is
-        for exports that overlap; or ``refuse`` the others, and the day with them where they are too many
-    amount_limit, quantity_limit : largest believable absolute value of a line
-    min_rows : table to the fewest rows a day must bring; a day without rows passes otherwise
-    severity : rule to ``warning``: its rows are refused as well, but do not count towards `max_refused_share`; or to
-        ``error``: all of them count. Without one the same file again does not, nor does a repeat that says nothing new
+    max_refused_share : largest share of a day's rows that may be refused; beyond it the day is refused
+    min_refused_rows : a day with fewer refused rows is never refused, whatever share of a small day they are; no effect
+        if `max_refused_share` is 0
+    duplicates : what happens to rows that are equal in every mapped column, where no key distinguishes them:
+        ``keep`` all, since a till may well write the same line twice; ``keep one`` and quarantine the others, for
+        exports that overlap; or ``refuse`` the others, and the day if there are too many
+    amount_limit, quantity_limit : largest plausible absolute value of a line
+    min_rows : table to the fewest rows that a day must have; without it, a day without rows passes
+    severity : rule to ``warning``: its rows are refused but do not count towards `max_refused_share`; or to ``error``:
+        all of them count. By default a file delivered twice does not count, nor does a repeat with nothing new in it
         (see `expectations.refusals`)
-    rules : further rules of the project's own
-    ids : which ids are no customers
-    references, freshness, volume, shift : how far a day as a whole may lie from what came before
+    rules : row rules of the project file
+    ids : which ids are not customers
+    references, freshness, volume, shift : how far a day as a whole may deviate from the days before
     """
 
     max_refused_share: float = 0.05
@@ -112,43 +112,43 @@ class ValidationSpec:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must lie above 0 and at most at {_SUMMABLE:g}")
 
     def severity_of(self, rule: str) -> Severity:
-        """Whether the rows that a rule refuses count against their day; those left out on purpose do not."""
+        """Whether the rows that a rule refuses count against their day; rows left out on purpose do not."""
         return self.severity.get(rule, "warning" if rule in (NO_CUSTOMER, ROUNDED_ID) else "error")
 
     def allowed(self, rows: int) -> int:
-        """How many of so many rows of a day may be refused before the day is.
+        """How many of a day's rows may be refused without the day being refused.
 
-        A share alone stops a day of 13 rows for a single one. Few rows say nothing of a source's share, so below
-        `min_refused_rows` no day is refused; from there on the share holds as it is written, on days of any size.
+        A share alone would refuse a day of 13 rows for a single one. A few rows are no estimate of a share, so below
+        `min_refused_rows` no day is refused; from there on the share applies as written, to days of any size.
         """
         if not self.max_refused_share:
             return 0
         return min(rows, max(math.floor(self.max_refused_share * rows + _ROUNDING), self.min_refused_rows - 1))
 
     def mostly(self, rows: int) -> float:
-        """The share of so many rows of a day that must not be refused."""
+        """The share of a day's rows that must not be refused."""
         return (rows - self.allowed(rows)) / rows if rows else 1.0
 
 
 @dataclass(frozen=True)
 class RowRule:
-    """`broken` is a SQL predicate over one delivered row; `least` and `most` are what a suite may say of the column."""
+    """`broken` is a SQL predicate over one delivered row; `lower` and `upper` bound the column in a suite."""
 
     name: str
     column: str
     broken: str
-    least: float | None = None
-    most: float | None = None
+    lower: float | None = None
+    upper: float | None = None
     required: bool = False
 
 
 def row_rules(table: Table, spec: ValidationSpec) -> tuple[RowRule, ...]:
-    """The rules of an input table, in the order in which they are tried: the first one broken names the refusal."""
+    """The rules of an input table, in the order in which they are tried: a row is refused under the first it breaks."""
     rules = [rule for column in table.columns for rule in _column_rules(table, column, spec)]
-    for own in spec.rules:
-        if own.table == table.name:
-            holds = parse_scalar(own.holds, table.names).sql("duckdb")
-            rules.append(RowRule(own.name, "", f"NOT coalesce(({holds}), false)"))
+    for rule in spec.rules:
+        if rule.table == table.name:
+            holds = parse_scalar(rule.holds, table.names).sql("duckdb")
+            rules.append(RowRule(rule.name, "", f"NOT coalesce(({holds}), false)"))
     return tuple(rules)
 
 
@@ -188,12 +188,12 @@ def _id_rules(spec: CustomerIdsSpec) -> list[RowRule]:
 
 
 def unique_key(table: Table) -> tuple[str, ...]:
-    """The columns whose values may occur once a day; a row in which one is missing is not compared."""
+    """The columns whose values together must be unique within a day; rows that lack one are not compared."""
     return table.key or (("transaction_id",) if "transaction_id" in table.names else ())
 
 
 def duplicate_rule(table: Table) -> str | None:
-    """What a repeated key is called, if the table has a key."""
+    """The rule under which a repeated key is refused; None if the table has no key."""
     key = unique_key(table)
     return f"{', '.join(key)}: duplicate" if key else None
 

@@ -3,9 +3,9 @@
 Belongs here: the suites of each table, derived from its columns, row rules and thresholds, and running them on a batch.
 Does not belong here: judging single rows (see `expectations.rules`), measuring days (`expectations.measures`).
 
-A suite has two kinds of expectations. *Critical* ones decide: the columns are there, the share of refused rows is
-within its limit, enough rows came. *Warnings* say of each column what the rows were refused for; an optional column
-that two rows of a thousand fill cannot bring a day down.
+A suite has two kinds of expectations. *Critical* ones decide: the columns are present, the share of refused rows is
+within its limit, there are enough rows. *Warnings* show for each column why rows were refused; an optional column that
+two rows in a thousand fill cannot fail a day.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROW_COUNT = "expect_table_row_count_to_be_between"
 def suite(
     table: Table, spec: ValidationSpec, *, mostly: float | None = None, only: Collection[str] | None = None
 ) -> gx.ExpectationSuite:
-    """The suite of an input table's delivered rows, which carry `day` and `refused_by` beside the contract's columns.
+    """The suite of an input table's delivered rows, which have `day` and `refused_by` in addition to its own columns.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def suite(
         gxe.ExpectTableColumnsToMatchSet(column_set=[*table.names, "day", REFUSED_BY], severity="critical"),
         gxe.ExpectColumnValuesToBeNull(column=REFUSED_BY, mostly=share, severity="critical"),
     ]
-    if least := spec.min_rows.get(table.name, 0):
-        expectations.append(gxe.ExpectTableRowCountToBeBetween(min_value=least, severity="critical"))
+    if min_rows := spec.min_rows.get(table.name, 0):
+        expectations.append(gxe.ExpectTableRowCountToBeBetween(min_value=min_rows, severity="critical"))
     for rule in row_rules(table, spec):
         if rule.required:
             expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=rule.column, mostly=share, severity="warning"))
-        elif rule.least is not None or rule.most is not None:
+        elif rule.lower is not None or rule.upper is not None:
             expectations.append(
                 gxe.ExpectColumnValuesToBeBetween(
-                    column=rule.column, min_value=rule.least, max_value=rule.most, mostly=share, severity="warning"
+                    column=rule.column, min_value=rule.lower, max_value=rule.upper, mostly=share, severity="warning"
                 )
             )
     if key := unique_key(table):
@@ -71,11 +71,11 @@ def suite(
 
 
 def day_suite(table: Table, limits: Collection[Limit]) -> gx.ExpectationSuite:
-    """The suite of a table's day measures: one row a day, one column a measure; what is missing is not judged."""
+    """The suite of a table's day measures: one row a day, one column a measure; missing values are not judged."""
     gxe: Any = importlib.import_module("great_expectations.expectations")
     kept = [
         gxe.ExpectColumnValuesToBeBetween(
-            column=one.measure, min_value=one.least, max_value=one.most,
+            column=one.measure, min_value=one.lower, max_value=one.upper,
             severity="critical" if one.severity == "error" else "warning",
         )
         for one in limits
@@ -84,29 +84,29 @@ def day_suite(table: Table, limits: Collection[Limit]) -> gx.ExpectationSuite:
 
 
 def labels(suite_: gx.ExpectationSuite) -> dict[str, bool]:
-    """The names of a suite's expectations, in order, each with whether it is critical."""
+    """The names of a suite's expectations, in order, and whether each is critical."""
     return {label(one): is_critical(one) for one in suite_.expectations}
 
 
 def run(
-    suite_: gx.ExpectationSuite, batch: pd.DataFrame, *, examples: bool = False, which: bool = False
+    suite_: gx.ExpectationSuite, batch: pd.DataFrame, *, examples: bool = False, positions: bool = False
 ) -> ExpectationSuiteValidationResult:
     """Run a suite on a frame.
 
     Parameters
     ----------
-    examples : give some values that do not conform; costs seconds on many rows
-    which : give the places of all rows that do not conform; for small frames
+    examples : whether to return some values that do not conform; takes seconds on many rows
+    positions : whether to return the positions of all rows that do not conform; for small frames
 
     Raises
     ------
     RuntimeError
-        If an expectation could not be computed; that is a fault of the suite, never a verdict on the data.
+        If an expectation could not be computed: a fault of the suite, not a verdict on the data.
     """
     if all(_names(one) for one in suite_.expectations):
-        batch = batch[columns(suite_)]  # it hashes all it is given
+        batch = batch[columns(suite_)]  # Great Expectations hashes every column of a frame
     result = _batch_definition().get_batch({"dataframe": batch}).validate(
-        suite_, result_format="COMPLETE" if which else "SUMMARY" if examples else "BASIC"
+        suite_, result_format="COMPLETE" if positions else "SUMMARY" if examples else "BASIC"
     )  # fmt: skip
     for one in result.results:
         if one.exception_info and one.exception_info.get("raised_exception"):
@@ -115,7 +115,7 @@ def run(
 
 
 def label(expectation: Any) -> str:
-    """An expectation, or the result of one, in a few words: ``amount: expect_column_values_to_be_between``."""
+    """A short name of an expectation, or of the result of one: ``amount: expect_column_values_to_be_between``."""
     return f"{subject(expectation)}: {kind(expectation)}"
 
 
@@ -126,12 +126,12 @@ def subject(expectation: Any) -> str:
 
 
 def kind(expectation: Any) -> str:
-    """What is expected, by the name that Great Expectations has for it."""
+    """Great Expectations' name of the type of an expectation."""
     return str(_configuration(expectation).type)
 
 
 def counts_rows(expectation: Any) -> bool:
-    """Whether it asks how many rows there are: a question to each day, never to several at once."""
+    """Whether it bounds the number of rows, which must be checked for each day, never for several together."""
     return kind(expectation) == _ROW_COUNT
 
 
@@ -141,12 +141,12 @@ def is_critical(expectation: Any) -> bool:
 
 
 def columns(suite_: gx.ExpectationSuite) -> list[str]:
-    """The columns into whose values a suite looks."""
+    """The columns whose values a suite uses."""
     return list(dict.fromkeys(name for one in suite_.expectations for name in _names(one)))
 
 
 def _names(expectation: Any) -> list[str]:
-    """The columns of an expectation; none if it is about the table."""
+    """The columns of an expectation; none if it applies to the table."""
     kwargs = expectation.configuration.kwargs
     return [kwargs["column"]] if "column" in kwargs else list(kwargs.get("column_list", ()))
 
@@ -157,7 +157,7 @@ def _configuration(expectation: Any) -> Any:
 
 @cache
 def _gx() -> Any:
-    """Great Expectations, imported when first needed (seconds), without telemetry."""
+    """Great Expectations without telemetry; importing it takes seconds, so it is imported when first needed."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations
 
@@ -167,7 +167,7 @@ def _gx() -> Any:
 
 @cache
 def _batch_definition() -> Any:
-    """The one batch of an ephemeral context: whatever frame a run is given."""
+    """The batch of an ephemeral context, for whatever frame a run passes in."""
     gx = _gx()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

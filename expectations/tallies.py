@@ -1,8 +1,8 @@
-"""What a gate would say of days, counted without asking the suites: for a first look at a source.
+"""Whether days would pass, counted without running the suites: for a first look at a source.
 
-The suites decide (see `expectations.verdicts`); importing what runs them takes seconds, and what they decide on
-refused rows is a comparison of two numbers. A test holds that both come to the same. Belongs here: that count. Does not
-belong here: how a day compares with others (`expectations.measures`).
+The suites decide (see `expectations.verdicts`), but importing Great Expectations takes seconds, and the decision on
+refused rows is a comparison of two numbers. A test checks that both agree. Belongs here: that count. Does not belong
+here: how a day compares with others (`expectations.measures`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations.duplicates import ID, repeats
-from expectations.refusals import judged, numbered, said_again, without
+from expectations.refusals import content_columns, drop_rows, refused_rows, with_row_numbers
 from expectations.rules import ValidationSpec, duplicate_rule
 from ml.tables import Table
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What a day brought.
+    """The rows of a day.
 
     Parameters
     ----------
     rows, counted : delivered rows, and how many of them are refused and count against the day
-    undated : rows without a day that may be of it
-    rules : rule to the rows it refused, those that do not count among them
-    passes : whether the gate lets the day pass
+    undated : rows without a day that may belong to it
+    rules : rule to the number of rows it refused, including those that do not count
+    passes : whether the day is accepted
     """
 
     rows: int = 0
@@ -53,30 +53,30 @@ def tallies(
     undated: Mapping[date, int] = MappingProxyType({}),
     earlier: pa.Table | None = None,
 ) -> tuple[dict[date, Tally], pa.Table]:
-    """What each of some days brought, and the rows that are accepted if their day is.
+    """Count the rows of each day, and return the rows that are accepted if their day is.
 
     Parameters
     ----------
-    rows : as a source gives them
+    rows : as a source returns them
     undated : see `validation.validate`
-    earlier : accepted rows of days before these
+    earlier : accepted rows of earlier days
     """
-    found = judged(engine, table, rows, spec)
+    refused = refused_rows(engine, table, rows, spec)
     tally = {day: Tally(undated=undated.get(day, 0)) for day in days}
     for entry in pc.value_counts(rows["day"]).to_pylist():
         tally[entry["values"]].rows = entry["counts"]
-    counted = found.group_by(["day", "rule", "counts"]).aggregate([([], "count_all")])
+    counted = refused.group_by(["day", "rule", "counts"]).aggregate([([], "count_all")])
     for entry in counted.sort_by([("day", "ascending"), ("rule", "ascending")]).to_pylist():
         _add(tally[entry["day"]], entry["rule"], entry["count_all"], entry["counts"])
-    kept = without(numbered(rows.select([*table.names, "day"])), found["row_number"].to_numpy())
+    kept = drop_rows(with_row_numbers(rows.select([*table.names, "day"])), refused["row_number"].to_numpy())
     if ID not in table.names:
         _judge(table, spec, tally)
         return tally, kept.drop_columns(["row_number"])
-    candidates = repeats(engine, table, kept.select(["row_number", "day", ID, *said_again(table)]), earlier)
+    candidates = repeats(engine, table, kept.select(["row_number", "day", ID, *content_columns(table)]), earlier)
     before = {day: (one.counted, dict(one.rules)) for day, one in tally.items()}
     of_row = rows["day"].to_pylist() if len(candidates.numbers) else []
     rule, failed = duplicate_rule(table) or "", set[date]()
-    while True:  # a day that does not pass accepts no id: see `validation._settled`
+    while True:  # a day that does not pass accepts no id: see `validation._settle`
         late = candidates.refused(failed)
         for day, (count, rules) in before.items():
             tally[day].counted, tally[day].rules = count, dict(rules)
@@ -98,9 +98,9 @@ def _add(tally: Tally, rule: str, rows: int, counts: bool) -> None:
 
 
 def _judge(table: Table, spec: ValidationSpec, tally: Mapping[date, Tally]) -> set[date]:
-    """Say of each day whether it passes; returns those that do not."""
-    least = spec.min_rows.get(table.name, 0)
+    """Set whether each day passes; returns those that do not."""
+    min_rows = spec.min_rows.get(table.name, 0)
     for one in tally.values():
         over = one.counted + one.undated > spec.allowed(one.rows + one.undated)
-        one.passes = one.rows >= least and not over
+        one.passes = one.rows >= min_rows and not over
     return {day for day, one in tally.items() if not one.passes}

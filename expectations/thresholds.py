@@ -1,9 +1,9 @@
-"""Thresholds of a day as a whole: how far it may lie from what came before, and what happens when it does.
+"""Thresholds of a day as a whole: how far it may deviate from the days before, and what happens if it does.
 
-Belongs here: the settings under `validation:` that are about days, each with a default that works. Does not belong
+Belongs here: the settings under `validation:` that concern days, each with a default that works. Does not belong
 here: how a measure is computed (see `expectations.measures`) and when a single row is refused (`expectations.rules`).
 
-An ``error`` refuses the day like too many refused rows do; a ``warning`` informs.
+An ``error`` refuses the day, as too many refused rows do; a ``warning`` only informs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Severity: TypeAlias = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class ReferenceSpec:
-    """Rows whose customer is in no delivery of `customers` up to their day. They are kept, and always reported.
+    """Rows whose customer is in no delivery of `customers` up to their day. They are accepted, and always reported.
 
     Parameters
     ----------
-    max_unknown_share : share of a day's rows above which the day is told off; None only reports, since a business may
-        know more of some customers than of others
+    max_unknown_share : share of a day's rows above which the day is flagged; None only reports it, since a business may
+        know more about some customers than about others
     """
 
     max_unknown_share: float | None = None
@@ -43,8 +43,9 @@ class FreshnessSpec:
 
     Parameters
     ----------
-    max_days : table to the days in a row that may bring nothing; tables that are not named are not judged. A week
-        leaves room for a shop that shuts for a holiday; one that sells every day is told sooner, by its volume
+    max_days : table to the number of consecutive days that may be without rows; tables that are not named are not
+        judged. A week allows for a shop that closes for a holiday; one that sells every day is flagged sooner, by its
+        volume
     """
 
     max_days: dict[str, int] = field(default_factory=lambda: {"transactions": 7})
@@ -59,13 +60,13 @@ class FreshnessSpec:
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """Rows of a day against the median of the same weekday in the weeks before.
+    """Rows of a day relative to the median of the same weekday in the weeks before.
 
     Parameters
     ----------
-    low, high : ratios between which a day is as usual
+    low, high : the ratios between which a day counts as usual
     weeks : how many weeks back the comparison goes
-    min_weeks : how many of them must be there
+    min_weeks : how many of these weeks must have been accepted
     tables : the tables that are judged
     """
 
@@ -89,15 +90,15 @@ class VolumeSpec:
 
 @dataclass(frozen=True)
 class ShiftSpec:
-    """How a column's values are distributed, missing ones included, against the days before.
+    """How the distribution of a column's values, missing ones included, compares with the days before.
 
     Parameters
     ----------
     max_shift : largest population stability index beyond what chance explains
     days : how many days back the comparison goes
-    min_rows : rows that a day, and the days before it, must have to be compared
+    min_rows : fewest rows that a day, and the days before it together, must have to be compared
     tables : the tables that are judged
-    columns : column to a limit of its own; null does not judge it
+    columns : column to its own limit; null if it is not judged
     """
 
     max_shift: float = 0.1

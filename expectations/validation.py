@@ -1,8 +1,8 @@
 """The verdict on delivered rows: which are accepted, which are refused and why, and which days pass.
 
-Belongs here: putting row rules, suites and what is known from before together for the days of one run. Every row is
-accepted or refused, never lost; a day is judged by its own rows and by days before it, so its verdict is the same alone
-or in a range. Does not belong here: the rules.
+Belongs here: combining row rules, suites and what is known from earlier days for the days of one run. Every row is
+accepted or refused, never lost; a day is judged by its own rows and the days before it, so its verdict is the same
+alone or in a range. Does not belong here: the rules.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import expectations.suites as suites
-from expectations.days import Measured, can_refuse, judge_days
+from expectations.days import Measurement, can_refuse, judge_days
 from expectations.duplicates import ID, Repeats, repeats
 from expectations.measures import measure
 from expectations.past import Past
 from expectations.profiles import profile
-from expectations.references import strangers
-from expectations.refusals import batch, judged, numbered, refusals, said_again, without
+from expectations.references import count_unknown_customers
+from expectations.refusals import batch, content_columns, drop_rows, refusals_sql, refused_rows, with_row_numbers
 from expectations.rules import ValidationSpec, duplicate_rule
 from expectations.verdicts import Verdict, row_verdicts, stamps
 from ml.tables import QUARANTINE, Table
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ml.engine import Engine
 
-Late: TypeAlias = Mapping[int, bool]  # row that repeats one of an earlier day, to whether it says something else
+Late: TypeAlias = Mapping[int, bool]  # row that repeats one of an earlier day, to whether its content differs
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def validate(
 
     Parameters
     ----------
-    rows : as a source gives them: the contract's columns, `day`, `source`, `problem`, `delivered`
-    days : the days of the run; one that brought no row has a verdict too
-    past : what is known from before the first of them, which nothing may lie between; without it, rows alone are
-        judged, each day's by themselves
-    undated : day to how many rows that no day could be read of may be its own; they count against it
+    rows : as a source returns them: the contract's columns, `day`, `source`, `problem`, `delivered`
+    days : the days of the run; one without rows gets a verdict too
+    past : what is known up to the day before the first of them; without it, only rows are judged, each day's by
+        themselves
+    undated : day to how many rows without a readable day may belong to it; they count against it
 
     Raises
     ------
@@ -75,57 +75,57 @@ def validate(
     outside = sorted(set(counts) - set(days), key=str)
     if outside:
         raise ValueError(f"{table.name}: rows of {outside[0]} among those of {len(days)} other days")
-    found = judged(engine, table, rows, spec)
-    frame = batch(table, spec, rows, found)
-    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, found, frame, undated)
+    refused = refused_rows(engine, table, rows, spec)
+    frame = batch(table, spec, rows, refused)
+    run = _Run(engine, table, rows, sorted(set(days)), spec, past, counts, refused, frame, undated)
     if past is None:
         return Validation(run.accepted({}), run.refused({}), run.by_rows({}))
-    verdicts, late = _settled(run, repeats(engine, table, run.candidates(), past.ids))
+    verdicts, late = _settle(run, repeats(engine, table, run.candidates(), past.ids))
     return Validation(run.accepted(late), run.refused(late), verdicts, run.counted(late).profiles)
 
 
-def _settled(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Late]:
+def _settle(run: _Run, candidates: Repeats) -> tuple[dict[date, Verdict], Late]:
     """The verdicts, and the rows that repeat one of an earlier accepted day.
 
-    Whether a day passes can decide over later ones: its rows are accepted, or they are not there to be repeated and
-    compared with. So the refused days are guessed, at first none, and the days judged under the guess say the next one.
-    A verdict is right where the guess is right of all days before: up to and with the first day of which the guess was
-    wrong it stands, and only the days after that are measured again. A guess that comes true is right of all.
+    Whether a day passes affects later ones, which are compared only with accepted rows. So the refused days are
+    guessed, at first none, and judging the days under the guess yields the next guess. A verdict is correct if the
+    guess is correct for all days before: verdicts up to and including the first wrongly guessed day are final, and only
+    the days after it are measured again. A guess that is confirmed is correct for all days.
     """
     can_be_unusual = can_refuse(run.table, run.spec)
     failed: set[date] = set()
-    told: dict[date, tuple[Measured, ...]] = {}
+    measurements: dict[date, tuple[Measurement, ...]] = {}
     start = 0
     while True:
         late = candidates.refused(failed)
         verdicts = run.by_rows(late)
         if can_be_unusual:
-            told |= run.measures(late, failed, start)
-            verdicts = {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}
+            measurements |= run.measures(late, failed, start)
+            verdicts = {day: verdict.with_measures(measurements[day]) for day, verdict in verdicts.items()}
         failing = {day for day in run.days if not verdicts[day].passed}
         if failing == failed:
             break
         start = run.days.index(min(failing ^ failed)) + 1
         failed = failing
     if not can_be_unusual:
-        told = run.measures(late, failed)
-        verdicts = {day: verdict.measured(told[day]) for day, verdict in verdicts.items()}
+        measurements = run.measures(late, failed)
+        verdicts = {day: verdict.with_measures(measurements[day]) for day, verdict in verdicts.items()}
     return verdicts, late
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """What measures are made of, of the rows that are accepted without those of `late`."""
+    """What measures are computed from: counts of the accepted rows, which are those not in `late`."""
 
     late: set[int]
     profiles: pa.Table
-    strangers: pa.Table | None
+    unknown: pa.Table | None
 
 
 @dataclass
 class _Run:
-    """The rows of one run, and what was found out about them; `late` are rows that repeat an earlier day's, each with
-    whether it says something else than that one."""
+    """The rows of one run and what is computed from them; `late` are rows that repeat one of an earlier day, each with
+    whether its content differs from that one."""
 
     engine: Engine
     table: Table
@@ -134,7 +134,7 @@ class _Run:
     spec: ValidationSpec
     past: Past | None
     counts: dict[date | None, int]
-    judged: pa.Table
+    broken: pa.Table
     batch: pd.DataFrame
     undated: Mapping[date, int]
     _late: Late | None = None
@@ -146,11 +146,11 @@ class _Run:
         """Number, day and id of the rows that no rule has refused."""
         if ID not in self.table.names or self.rows[ID].null_count == self.rows.num_rows:
             return self.rows.slice(0, 0)
-        named = self.rows.select(["day", ID, *said_again(self.table)])
-        return without(numbered(named), self.judged["row_number"].to_numpy())
+        columns = self.rows.select(["day", ID, *content_columns(self.table)])
+        return drop_rows(with_row_numbers(columns), self.broken["row_number"].to_numpy())
 
     def by_rows(self, late: Late) -> dict[date, Verdict]:
-        """The verdicts on the rows alone; only days for which `late` has changed are judged anew."""
+        """The verdicts on the rows alone; only days for which `late` has changed are judged again."""
         changed = {number for number, _ in (self._late or {}).items() ^ late.items()}
         if self._late is not None and not changed:
             return dict(self._verdicts)
@@ -165,30 +165,30 @@ class _Run:
             days = sorted(set(self._days_of(changed)))
             batch = batch[batch["day"].isin(stamps(days))]
         rules: dict[date, dict[str, int]] = {}
-        by_rule = self.judged.group_by(["day", "rule"]).aggregate([([], "count_all")])
+        by_rule = self.broken.group_by(["day", "rule"]).aggregate([([], "count_all")])
         for entry in by_rule.sort_by([("day", "ascending"), ("rule", "ascending")]).to_pylist():
             rules.setdefault(entry["day"], {})[entry["rule"]] = entry["count_all"]
         for day in self._days_of(set(late)):
             of_day = rules.setdefault(day, {})
             of_day[rule or ""] = of_day.get(rule or "", 0) + 1
-        rules = {day: dict(sorted(found.items())) for day, found in rules.items() if day in set(days)}
+        rules = {day: dict(sorted(counts.items())) for day, counts in rules.items() if day in set(days)}
         self._verdicts |= row_verdicts(self.table, self.spec, batch, days, self.counts, rules, self.undated)
         self._late = dict(late)
         return dict(self._verdicts)
 
-    def measures(self, late: Late, failed: Collection[date], start: int = 0) -> dict[date, tuple[Measured, ...]]:
-        """What is said of the days from a place on, where those in `failed` are refused."""
+    def measures(self, late: Late, failed: Collection[date], start: int = 0) -> dict[date, tuple[Measurement, ...]]:
+        """The judged measures of the days from the `start`-th on, given that those in `failed` are refused."""
         assert self.past is not None
         days, counted = self.days[start:], self.counted(late)
         if not days:
             return {}
         past = self.past.after(counted.profiles, set(self.days[:start]) - set(failed))
         own = counted.profiles.filter(pc.greater_equal(counted.profiles["day"], pa.scalar(days[0])))
-        found = measure(self.table, own, counted.strangers, days, self.spec, past, failed)
-        return judge_days(self.table, self.spec, found)
+        measures = measure(self.table, own, counted.unknown, days, self.spec, past, failed)
+        return judge_days(self.table, self.spec, measures)
 
     def counted(self, late: Late) -> _Counted:
-        """Profiles and unknown customers; only days for which `late` has changed are counted anew."""
+        """Profiles and unknown customers; only days for which `late` has changed are counted again."""
         before = self._counted
         if before is not None and before.late == set(late):
             return before
@@ -199,10 +199,10 @@ class _Run:
         profiles, unknown = profile(self.engine, self.table, rows), None
         assert self.past is not None
         if self.past.customers is not None and self.table.name != "customers":
-            unknown = strangers(self.engine, rows, self.past.customers)
+            unknown = count_unknown_customers(self.engine, rows, self.past.customers)
         if before is not None:
-            profiles = _replaced(before.profiles, profiles, changed)
-            unknown = None if unknown is None else _replaced(before.strangers, unknown, changed)
+            profiles = _replace_days(before.profiles, profiles, changed)
+            unknown = None if unknown is None else _replace_days(before.unknown, unknown, changed)
         self._counted = _Counted(set(late), profiles, unknown)
         return self._counted
 
@@ -210,40 +210,42 @@ class _Run:
         import numpy as np
 
         if self._accepted is None or self._accepted[0] != set(late):
-            numbers = np.concatenate([self.judged["row_number"].to_numpy(), np.array(list(late), dtype=np.int64)])
-            kept = without(self.rows.select([*self.table.names, "day"]), numbers)
+            numbers = np.concatenate([self.broken["row_number"].to_numpy(), np.array(list(late), dtype=np.int64)])
+            kept = drop_rows(self.rows.select([*self.table.names, "day"]), numbers)
             self._accepted = set(late), kept
         return self._accepted[1]
 
     def refused(self, late: Late) -> pa.Table:
-        found = self.judged
+        refused = self.broken
         if len(late):
             numbers = pa.array(list(late), pa.int64())
             repeated = self.rows.take(numbers)
-            told = pa.array([duplicate_rule(self.table)] * len(late), pa.string())
-            repeated = repeated.set_column(repeated.column_names.index("problem"), "problem", told)
+            rule = pa.array([duplicate_rule(self.table)] * len(late), pa.string())
+            repeated = repeated.set_column(repeated.column_names.index("problem"), "problem", rule)
             repeated = repeated.append_column("row_number", numbers)
-            told_of = self.engine.query(refusals(self.table, self.spec, repeated), rows=repeated)
-            found = pa.concat_tables([found, told_of]).sort_by([("day", "ascending"), ("row_number", "ascending")])
+            repeats_refused = self.engine.query(refusals_sql(self.table, self.spec, repeated), rows=repeated)
+            refused = pa.concat_tables([refused, repeats_refused]).sort_by(
+                [("day", "ascending"), ("row_number", "ascending")]
+            )
         schema = pa.schema([*QUARANTINE.schema(), pa.field("day", pa.date32())])
-        return found.select(schema.names).cast(schema)
+        return refused.select(schema.names).cast(schema)
 
     def _days_of(self, numbers: set[int]) -> list[date]:
-        found: list[date] = self.rows["day"].take(pa.array(sorted(numbers), pa.int64())).to_pylist()
-        return found
+        days: list[date] = self.rows["day"].take(pa.array(sorted(numbers), pa.int64())).to_pylist()
+        return days
 
 
 def judge_rows(engine: Engine, table: Table, rows: pa.Table, spec: ValidationSpec) -> pd.DataFrame:
-    """Delivered rows with the rule that refuses them in `refused_by`, if it counts, as a person wants to see them."""
+    """Delivered rows as people read them, with the rule that refuses them in `refused_by`, if it counts."""
     import numpy as np
     import pandas as pd
 
-    broken = judged(engine, table, rows, spec)
+    refused = refused_rows(engine, table, rows, spec)
     frame: pd.DataFrame = rows.select([*table.names, "day"]).to_pandas(date_as_object=False)
-    broken = broken.filter(broken["counts"])
-    by = np.full(rows.num_rows, None, dtype=object)
-    by[broken["row_number"].to_numpy()] = broken["rule"].to_pylist()
-    frame[suites.REFUSED_BY] = pd.Series(by, dtype="str")
+    refused = refused.filter(refused["counts"])
+    rules = np.full(rows.num_rows, None, dtype=object)
+    rules[refused["row_number"].to_numpy()] = refused["rule"].to_pylist()
+    frame[suites.REFUSED_BY] = pd.Series(rules, dtype="str")
     return frame
 
 
@@ -251,7 +253,7 @@ def _counts(days: pa.ChunkedArray) -> dict[date | None, int]:
     return {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(days)}
 
 
-def _replaced(before: pa.Table, anew: pa.Table, days: pa.Array) -> pa.Table:
-    """The rows of some days put in place of those there were."""
+def _replace_days(before: pa.Table, recounted: pa.Table, days: pa.Array) -> pa.Table:
+    """`before`, with the rows of some days replaced."""
     kept = before.filter(pc.invert(pc.is_in(before["day"], days)))
-    return pa.concat_tables([kept, anew.cast(kept.schema)]).sort_by("day")
+    return pa.concat_tables([kept, recounted.cast(kept.schema)]).sort_by("day")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations import Validation, ValidationSpec, Verdict, validate
-from expectations.days import Measured
+from expectations.days import Measurement
 from expectations.measures import SILENT, UNKNOWN, VOLUME
 from expectations.refusals import exact_repeats
 from microseg_assets import progress
@@ -168,7 +168,7 @@ def _count_duplicates(step: Step, table: tables.Table, rows: pa.Table) -> dict[d
     return {row["day"]: row["repeats"] for row in exact_repeats(step.engine, table, rows).to_pylist()}
 
 
-def _describe(measured: Measured) -> str:
+def _describe(measured: Measurement) -> str:
     """What is unusual about a day, in a sentence for the output of a run."""
     if measured.value is None:
         return f"{measured.measure}: {measured}"
@@ -179,7 +179,7 @@ def _describe(measured: Measured) -> str:
     if measured.measure == SILENT:
         return "1 day without a row" if round(measured.value) == 1 else f"{measured.value:.0f} days without a row"
     column = measured.measure.partition(":")[0]
-    limit = f", where {measured.most:.2g} is the limit" if measured.most is not None else ""
+    limit = f", where {measured.upper:.2g} is the limit" if measured.upper is not None else ""
     return f"the distribution of {column} differs from the weeks before (by {measured.value:.2g}{limit})"
 
 

@@ -231,12 +231,12 @@ def _sampled_from(ordered: Sequence[date], days: Mapping[date, int]) -> date:
 
 def _judged(project: Project, table: str, rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """The accepted rows, and rule to the number of refused ones, whether or not these count against their day."""
-    from expectations.refusals import judged, without
+    from expectations.refusals import drop_rows, refused_rows
     from ml.engine import in_memory
 
-    broken = judged(in_memory(), project.inputs[table], rows, project.validation)
+    broken = refused_rows(in_memory(), project.inputs[table], rows, project.validation)
     counts = Counter(broken["rule"].to_pylist())
-    return without(rows, broken["row_number"].to_numpy()), dict(counts.most_common())
+    return drop_rows(rows, broken["row_number"].to_numpy()), dict(counts.most_common())
 
 
 def _as_the_gate_counts(newest: pa.Table, judged: Mapping[date, Tally]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from expectations.duplicates import ID
 from expectations.past import Past, window
 from expectations.profiles import profile
-from expectations.refusals import said_again
+from expectations.refusals import content_columns
 from microseg_assets.workspace import Workspace, raw_name
 from ml.tables import TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
@@ -46,7 +46,7 @@ def read_baseline(workspace: Workspace, table: str, days: Sequence[date]) -> Pas
     )
 
 
-_COLUMNS = said_again(TRANSACTIONS)  # the only table with ids; the columns in which repeats of an id are compared
+_COLUMNS = content_columns(TRANSACTIONS)  # the only table with ids; the columns in which repeats of an id are compared
 _SAID, _SAME = ", ".join(_COLUMNS), " AND ".join(f"was.{name} = now.{name}" for name in _COLUMNS)
 _LATER = f"""
 WITH changed AS (

@@ -1,4 +1,4 @@
-"""Days judged piece by piece, each piece with what those before it left, as a lake keeps it."""
+"""Days judged piece by piece, each piece with what a lake would hold after the pieces before it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def one_by_one(
     """The pieces' validations, in their order, which must be that of the days."""
     lake = rows.slice(0, 0).select([*table.names, "day"])
     profiles = [INPUT_PROFILES.empty_days()]
-    there: set[date] = set()
-    found = []
+    accepted: set[date] = set()
+    validations = []
     for days in pieces:
         known = None if customers is None else customers.filter(pc.less_equal(customers["day"], pa.scalar(days[-1])))
         ids = lake if "transaction_id" in table.names else None
-        past = Past(pa.concat_tables(profiles), frozenset(there), min(there, default=None), ids, known)
+        past = Past(pa.concat_tables(profiles), frozenset(accepted), min(accepted, default=None), ids, known)
         result = validate(engine, table, of_days(rows, days), days, spec, past)
-        good = [day for day in days if result.verdicts[day].passed]
+        passed = [day for day in days if result.verdicts[day].passed]
         assert result.profiles is not None
-        lake = pa.concat_tables([lake, of_days(result.accepted, good)])
-        profiles.append(of_days(result.profiles, good))
-        there |= set(good)
-        found.append(result)
-    return found
+        lake = pa.concat_tables([lake, of_days(result.accepted, passed)])
+        profiles.append(of_days(result.profiles, passed))
+        accepted |= set(passed)
+        validations.append(result)
+    return validations

@@ -1,4 +1,4 @@
-"""Day measures: quiet while nothing changes, loud when something does, and never about what comes later."""
+"""Day measures: quiet while nothing changes, loud when something does, and independent of later days."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pytest
 
 from expectations import Past, ValidationSpec, validate
-from expectations.days import Measured, judge_days
+from expectations.days import Measurement, judge_days
 from expectations.measures import SILENT, UNKNOWN, VOLUME, DayMeasures, measure
-from expectations.profiles import VALUES, profile
-from expectations.references import strangers
+from expectations.profiles import MAX_VALUES, profile
+from expectations.references import count_unknown_customers
 from expectations.thresholds import FreshnessSpec, ReferenceSpec, ShiftSpec, VolumeSpec
 from ml.engine import DuckDB
 from ml.tables import INPUTS, TRANSACTIONS
@@ -60,8 +60,8 @@ def rows_a_day(counts: list[int]) -> pa.Table:
     return table(customer_id=pa.array(who, pa.string()), amount=np.ones(len(who)), day=pa.array(days, pa.date32()))
 
 
-def measured(rows: pa.Table, days: int, spec: ValidationSpec = SPEC, past: Past = NOTHING) -> DayMeasures:
-    unknown = None if past.customers is None else strangers(ENGINE, rows, past.customers)
+def measures_of(rows: pa.Table, days: int, spec: ValidationSpec = SPEC, past: Past = NOTHING) -> DayMeasures:
+    unknown = None if past.customers is None else count_unknown_customers(ENGINE, rows, past.customers)
     return measure(TRANSACTIONS, profile(ENGINE, TRANSACTIONS, rows), unknown, _days(days), spec, past)
 
 
@@ -71,7 +71,8 @@ def _days(n: int) -> list[date]:
 
 def unusual(measures: DayMeasures, spec: ValidationSpec = SPEC) -> dict[date, list[str]]:
     judged = judge_days(TRANSACTIONS, spec, measures)
-    return {d: [m.measure for m in told if not m.held] for d, told in judged.items() if not all(m.held for m in told)}
+    failed = {day: [one.measure for one in measures if not one.passed] for day, measures in judged.items()}
+    return {day: names for day, names in failed.items() if names}
 
 
 # ── the null world ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -80,12 +81,12 @@ def unusual(measures: DayMeasures, spec: ValidationSpec = SPEC) -> dict[date, li
 @pytest.mark.parametrize(("people", "lines"), [(8, 3), (40, 1), (120, 8), (900, 2)])
 def test_where_nothing_changes_at_most_one_day_in_a_hundred_is_unusual(people: int, lines: int) -> None:
     days = 300 if people < 500 else 100
-    found = [unusual(measured(world(people, lines, days, seed), days)) for seed in (1, 2)]
-    assert sum(map(len, found)) <= 0.01 * 2 * days, found
+    flagged = [unusual(measures_of(world(people, lines, days, seed), days)) for seed in (1, 2)]
+    assert sum(map(len, flagged)) <= 0.01 * 2 * days, flagged
 
 
-def test_the_index_stays_below_what_chance_is_granted() -> None:
-    """The index itself is above 0 on every day. What is left of it may be so one day in a thousand, for each column."""
+def test_the_index_stays_below_what_chance_explains() -> None:
+    """The index itself is above 0 on every day; less what chance explains, it is so on one day in a thousand."""
     rng = np.random.default_rng(3)
     days, n = 200, 150
     day = np.repeat(np.arange(days), n)
@@ -95,12 +96,12 @@ def test_the_index_stays_below_what_chance_is_granted() -> None:
         category=pa.array(np.char.add("k", rng.integers(0, 8, days * n).astype(str))),
         day=pa.array(np.datetime64(FIRST) + day),
     )
-    found = measured(rows, days, ValidationSpec(shift=ShiftSpec(max_shift=1e-9)))
-    beyond = sum(int((found.values[name] > 0).sum()) for name in ("amount: shift", "category: shift"))
+    measures = measures_of(rows, days, ValidationSpec(shift=ShiftSpec(max_shift=1e-9)))
+    beyond = sum(int((measures.values[name] > 0).sum()) for name in ("amount: shift", "category: shift"))
     assert beyond <= 4
 
 
-# ── what changes is told ──────────────────────────────────────────────────────────────────────────────────────────
+# ── a change is flagged ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -112,63 +113,63 @@ def test_the_index_stays_below_what_chance_is_granted() -> None:
         ("discount", lambda rows: pa.nulls(rows.num_rows, pa.float64())),
     ],
 )
-def test_a_column_that_changes_is_told_with_the_bin_that_did(column: str, changed: Callable[..., Any]) -> None:
+def test_a_column_that_changes_is_flagged_with_the_bin_that_did(column: str, changed: Callable[..., Any]) -> None:
     rows = world(120, 3, 40, 5)
     last = FIRST + timedelta(days=39)
     today = pc.equal(rows["day"], pa.scalar(last))
-    place = rows.column_names.index(column)
+    position = rows.column_names.index(column)
     spoilt = rows.filter(today)
-    spoilt = spoilt.set_column(place, column, changed(spoilt))
-    found = measured(pa.concat_tables([rows.filter(pc.invert(today)), spoilt]), 40)
-    assert unusual(found) == {last: [f"{column}: shift"]}
-    assert "of rows, before" in found.notes[f"{column}: shift", last]
+    spoilt = spoilt.set_column(position, column, changed(spoilt))
+    measures = measures_of(pa.concat_tables([rows.filter(pc.invert(today)), spoilt]), 40)
+    assert unusual(measures) == {last: [f"{column}: shift"]}
+    assert "of rows, before" in measures.notes[f"{column}: shift", last]
     allowed = ValidationSpec(shift=ShiftSpec(columns={column: None}))
-    assert unusual(measured(pa.concat_tables([rows.filter(pc.invert(today)), spoilt]), 40, allowed), allowed) == {}
+    assert unusual(measures_of(pa.concat_tables([rows.filter(pc.invert(today)), spoilt]), 40, allowed), allowed) == {}
 
 
 def test_few_rows_more_or_less_are_no_news_and_many_are() -> None:
     def ratio(usual: int, today: int) -> float:
-        return float(measured(rows_a_day([usual] * 56 + [today]), 57).values[VOLUME][-1])
+        return float(measures_of(rows_a_day([usual] * 56 + [today]), 57).values[VOLUME][-1])
 
     assert ratio(6, 3) == ratio(6, 12) == ratio(200, 190) == 1.0
     assert ratio(1, 30) < 2.0, "a burst of a trickle"
     assert ratio(40, 0) < 0.2 and ratio(200, 60) < 0.5 and ratio(200, 700) > 2.0
 
 
-def test_a_ratio_is_told_as_the_ratio_it_is_whatever_chance_is_allowed_for() -> None:
-    def told(usual: int, today: int) -> Measured:
-        found = measured(rows_a_day([usual] * 56 + [today]), 57)
-        return next(one for one in judge_days(TRANSACTIONS, SPEC, found)[_days(57)[-1]] if one.measure == VOLUME)
+def test_the_plain_ratio_is_reported_whatever_allowance_is_made_for_chance() -> None:
+    def volume(usual: int, today: int) -> Measurement:
+        measures = measures_of(rows_a_day([usual] * 56 + [today]), 57)
+        return next(one for one in judge_days(TRANSACTIONS, SPEC, measures)[_days(57)[-1]] if one.measure == VOLUME)
 
-    assert str(told(2013, 3948)) == "1.96 (3,948 rows, usually 2,013)"
-    assert str(told(1794, 0)) == "0, outside of 0.5 … 2 (0 rows, usually 1,794)"
-    assert str(told(2, 5)) == "2.5 (5 rows, usually 2, no more than chance explains)"
+    assert str(volume(2013, 3948)) == "1.96 (3,948 rows, usually 2,013)"
+    assert str(volume(1794, 0)) == "0, outside of 0.5 … 2 (0 rows, usually 1,794)"
+    assert str(volume(2, 5)) == "2.5 (5 rows, usually 2, no more than chance explains)"
 
 
 def test_a_day_is_compared_with_the_same_weekday_of_at_least_four_weeks() -> None:
     week = [100, 100, 100, 100, 100, 300, 0]
-    found = measured(rows_a_day(week * 9), 63).values[VOLUME]
-    assert np.isnan(found[:28]).all() and (found[28:] == 1.0).all()
+    ratios = measures_of(rows_a_day(week * 9), 63).values[VOLUME]
+    assert np.isnan(ratios[:28]).all() and (ratios[28:] == 1.0).all()
 
 
 def test_silence_is_counted_from_the_newest_row_and_not_before_the_first() -> None:
-    found = measured(rows_a_day([0, 0, 5, 0, 0, 4, *[0] * 9]), 15)
-    silent = found.values[SILENT]
+    measures = measures_of(rows_a_day([0, 0, 5, 0, 0, 4, *[0] * 9]), 15)
+    silent = measures.values[SILENT]
     assert np.isnan(silent[:2]).all() and silent[2:].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert [day for day, names in unusual(found).items() if SILENT in names] == _days(15)[13:]
+    assert [day for day, names in unusual(measures).items() if SILENT in names] == _days(15)[13:]
 
 
-def test_unknown_customers_are_counted_named_and_told_only_on_request() -> None:
+def test_unknown_customers_are_counted_and_named_but_flagged_only_on_request() -> None:
     rows = rows_a_day([4, 4])
     known = pa.table({"customer_id": ["c0", "c1", "c3"], "day": pa.array([FIRST, FIRST, _days(2)[1]], pa.date32())})
     past = Past(INPUT_PROFILES.empty_days(), customers=known)
-    found = measured(rows, 2, past=past)
-    assert found.values[UNKNOWN].tolist() == [0.5, 0.25]
-    assert found.notes[UNKNOWN, FIRST] == "2 rows of 2 customers: c2, c3"
-    assert unusual(found) == {}
+    measures = measures_of(rows, 2, past=past)
+    assert measures.values[UNKNOWN].tolist() == [0.5, 0.25]
+    assert measures.notes[UNKNOWN, FIRST] == "2 rows of 2 customers: c2, c3"
+    assert unusual(measures) == {}
     strict = ValidationSpec(references=ReferenceSpec(max_unknown_share=0.3))
-    assert unusual(measured(rows, 2, strict, past), strict) == {FIRST: [UNKNOWN]}
-    assert UNKNOWN not in measured(rows, 2).values
+    assert unusual(measures_of(rows, 2, strict, past), strict) == {FIRST: [UNKNOWN]}
+    assert UNKNOWN not in measures_of(rows, 2).values
 
 
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,7 +177,7 @@ def test_unknown_customers_are_counted_named_and_told_only_on_request() -> None:
 
 def test_measures_are_the_same_alone_or_in_a_range_and_whatever_comes_later() -> None:
     rows = world(60, 3, 70, 9)
-    together = measured(rows, 70)
+    together = measures_of(rows, 70)
     profiles = profile(ENGINE, TRANSACTIONS, rows)
     for n in (5, 33, 62):
         day = FIRST + timedelta(days=n)
@@ -204,11 +205,11 @@ def test_a_profile_counts_every_row_once_a_column_and_stays_small() -> None:
         category=pa.array([f"v{i}" if i else None for i in range(n)]),
         day=pa.array([FIRST] * n, pa.date32()),
     )
-    found = profile(ENGINE, TRANSACTIONS, rows).to_pylist()
+    counts = profile(ENGINE, TRANSACTIONS, rows).to_pylist()
     for column in ("amount", "category", "discount", "transaction_id"):
-        assert sum(row["rows"] for row in found if row["column"] == column) == n
-    bins = {row["bin"]: row["rows"] for row in found if row["column"] == "category"}
-    assert len(bins) == VALUES + 2 and bins[None] == 1 and bins["…"] == n - VALUES - 1
+        assert sum(row["rows"] for row in counts if row["column"] == column) == n
+    bins = {row["bin"]: row["rows"] for row in counts if row["column"] == "category"}
+    assert len(bins) == MAX_VALUES + 2 and bins[None] == 1 and bins["…"] == n - MAX_VALUES - 1
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -217,9 +218,9 @@ def test_a_table_without_rows_or_without_a_past_is_no_problem(name: str) -> None
     empty = INPUTS[name].empty_days()
     for column, kind in raw:
         empty = empty.append_column(column, pa.array([], kind))
-    found = validate(ENGINE, INPUTS[name], empty, _days(3), ValidationSpec(), NOTHING)
-    assert all(verdict.passed and not verdict.unusual for verdict in found.verdicts.values())
-    assert found.profiles is not None and found.profiles.num_rows == 0
+    result = validate(ENGINE, INPUTS[name], empty, _days(3), ValidationSpec(), NOTHING)
+    assert all(verdict.passed and not verdict.unusual for verdict in result.verdicts.values())
+    assert result.profiles is not None and result.profiles.num_rows == 0
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,6 +237,6 @@ def test_a_table_without_rows_or_without_a_past_is_no_problem(name: str) -> None
         (lambda: ShiftSpec(columns={"amount": -1}), "columns: amount is -1"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused_by_name(make: Callable[[], Any], said: str) -> None:
+def test_an_impossible_setting_is_refused_by_name(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()

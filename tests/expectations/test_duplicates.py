@@ -65,8 +65,8 @@ def test_of_an_id_on_three_days_the_first_stays_and_the_others_are_refused() -> 
 
 def test_an_id_in_the_lake_is_refused_in_any_later_piece() -> None:
     pieces = [[_day(n) for n in range(a, b)] for a, b in ((0, 2), (2, 20), (20, 21), (21, 41))]
-    found = one_by_one(ENGINE, TRANSACTIONS, delivered(CHAIN), pieces, LENIENT)
-    assert [refused(one) for one in found] == [[], [], [(_day(20), RULE)], [(_day(40), RULE)]]
+    validations = one_by_one(ENGINE, TRANSACTIONS, delivered(CHAIN), pieces, LENIENT)
+    assert [refused(one) for one in validations] == [[], [], [(_day(20), RULE)], [(_day(40), RULE)]]
 
 
 def test_a_row_that_was_refused_for_something_else_does_not_claim_its_id() -> None:
@@ -126,14 +126,15 @@ def test_what_a_first_look_counts_is_what_the_gate_decides(
     past = Past(INPUT_PROFILES.empty_days(), ids=table.slice(0, 0))
     days = [_day(n) for n in range(7)]
     gate = validate(ENGINE, TRANSACTIONS, table, days, spec, past, lost)
-    found: dict[date, Tally] = {}
+    by_day: dict[date, Tally] = {}
     earlier = table.slice(0, 0).select([*TRANSACTIONS.names, "day"])
     for piece in (days[:cut], days[cut:]):
         tally, accepted = tallies(ENGINE, TRANSACTIONS, of_days(table, piece), piece, spec, lost, earlier)
-        found |= tally
+        by_day |= tally
         earlier = pa.concat_tables([earlier, of_days(accepted, [day for day in piece if tally[day].passes])])
     for day, verdict in gate.verdicts.items():
-        counted = (found[day].rows, found[day].counted, found[day].undated, found[day].rules, found[day].passes)
+        one = by_day[day]
+        counted = (one.rows, one.counted, one.undated, one.rules, one.passes)
         assert counted == (verdict.rows, verdict.counted, verdict.undated, verdict.rules, verdict.passed), day
 
 
@@ -166,11 +167,11 @@ def test_a_range_gives_what_its_days_give(
     together = at_once(table, 7, spec)
     edges = [0, *sorted(cuts), 7]
     pieces = [[_day(n) for n in range(a, b)] for a, b in pairwise(edges)]
-    apart = one_by_one(ENGINE, TRANSACTIONS, table, pieces, spec)
-    verdicts: dict[date, Any] = {day: verdict for one in apart for day, verdict in one.verdicts.items()}
+    separate = one_by_one(ENGINE, TRANSACTIONS, table, pieces, spec)
+    verdicts: dict[date, Any] = {day: verdict for one in separate for day, verdict in one.verdicts.items()}
     assert verdicts == together.verdicts
     for name in ("accepted", "refused", "profiles"):
-        parts = Counter(map(repr, (row for one in apart for row in getattr(one, name).to_pylist())))
+        parts = Counter(map(repr, (row for one in separate for row in getattr(one, name).to_pylist())))
         assert parts == Counter(map(repr, getattr(together, name).to_pylist())), name
     assert together.accepted.num_rows + together.refused.num_rows == len(rows)
     kept = together.accepted.filter(pc.is_in(

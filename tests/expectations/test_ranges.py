@@ -85,25 +85,27 @@ def test_a_range_gives_what_its_pieces_give(
     rows, spec, known = delivered(counts, seed), strict(severity, share), customers(seed)
     days = [_day(n) for n in range(30)]
     (together,) = one_by_one(ENGINE, TRANSACTIONS, rows, [days], spec, known)
-    apart = one_by_one(
+    separate = one_by_one(
         ENGINE, TRANSACTIONS, rows, [days[a:b] for a, b in pairwise([0, *sorted(cuts), 30])], spec, known
     )
-    for day, verdict in ((day, verdict) for one in apart for day, verdict in one.verdicts.items()):
+    for day, verdict in ((day, verdict) for one in separate for day, verdict in one.verdicts.items()):
         assert verdict == together.verdicts[day], day
     for name in ("accepted", "refused", "profiles"):
-        parts = Counter(map(repr, (row for one in apart for row in getattr(one, name).to_pylist())))
+        parts = Counter(map(repr, (row for one in separate for row in getattr(one, name).to_pylist())))
         assert parts == Counter(map(repr, getattr(together, name).to_pylist())), name
     measures = {one.measure for verdict in together.verdicts.values() for one in verdict.measures}
     assert {UNKNOWN, SILENT, VOLUME, SHIFT} <= measures
 
 
 def test_a_table_that_has_never_brought_a_row_is_silent_from_the_same_day_on_in_a_range_and_alone() -> None:
-    """With the days before in the lake, without a row, nobody knows of longer ago: beyond the window it is silence."""
+    """With only empty days in the lake, nothing is known of earlier ones: beyond the window it counts as silence."""
     rows = delivered([0] * 75 + [5])
     spec = ValidationSpec(freshness=FreshnessSpec({"transactions": 7}, "error"))
     days = [_day(n) for n in range(76)]
-    apart = one_by_one(ENGINE, TRANSACTIONS, rows, [days[:57], [days[57]], days[58:74], [days[74]], [days[75]]], spec)
-    refused = [day for one in apart for day, verdict in one.verdicts.items() if not verdict.passed]
+    separate = one_by_one(
+        ENGINE, TRANSACTIONS, rows, [days[:57], [days[57]], days[58:74], [days[74]], [days[75]]], spec
+    )
+    refused = [day for one in separate for day, verdict in one.verdicts.items() if not verdict.passed]
     together = validate(ENGINE, TRANSACTIONS, rows, days, spec, NOTHING).verdicts
     assert [day for day in days if not together[day].passed] == refused == days[57:75]
 
@@ -113,9 +115,9 @@ def test_a_silence_beyond_the_window_is_as_long_alone_as_in_a_range() -> None:
     spec, days = ValidationSpec(), [_day(n) for n in range(100)]
     together = validate(ENGINE, TRANSACTIONS, rows, days, spec, NOTHING).verdicts
     alone = one_by_one(ENGINE, TRANSACTIONS, rows, [days[:99], days[99:]], spec)[1].verdicts
-    (told,) = (one for one in alone[days[99]].measures if one.measure == SILENT)
-    assert told in together[days[99]].measures
-    assert (told.value, told.note, told.held) == (57, "none in the 56 days before it", False)
+    (silence,) = (one for one in alone[days[99]].measures if one.measure == SILENT)
+    assert silence in together[days[99]].measures
+    assert (silence.value, silence.note, silence.passed) == (57, "none in the 56 days before it", False)
 
 
 def test_of_equally_common_values_the_same_ones_are_compared_alone_and_in_a_range() -> None:
@@ -134,11 +136,11 @@ def test_of_equally_common_values_the_same_ones_are_compared_alone_and_in_a_rang
     spec = ValidationSpec(volume=VolumeSpec(weeks=1, min_weeks=1), shift=ShiftSpec(days=7))
     days = [_day(i) for i in range(n)]
     together = validate(ENGINE, TRANSACTIONS, rows, days, spec, NOTHING).verdicts[days[-1]]
-    # What is looked back does not reach to the first day: a piece that begins behind it has never seen its order.
+    # The window does not reach back to the first day: a later piece has never seen the order of its values.
     alone = one_by_one(ENGINE, TRANSACTIONS, rows, [days[:-1], days[-1:]], spec)[1].verdicts[days[-1]]
-    (told,) = (one for one in alone.measures if one.measure == SHIFT)
-    assert told.value is not None and told.value > 0.1
-    assert told in together.measures
+    (shift,) = (one for one in alone.measures if one.measure == SHIFT)
+    assert shift.value is not None and shift.value > 0.1
+    assert shift in together.measures
 
 
 def test_many_refused_days_are_settled_in_few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +156,6 @@ def test_many_refused_days_are_settled_in_few_passes(monkeypatch: pytest.MonkeyP
     spec = ValidationSpec(max_refused_share=0.5, freshness=FreshnessSpec({"transactions": 7}, "error"))
     days = [_day(n) for n in range(80)]
     past = Past(INPUT_PROFILES.empty_days(), customers=customers(1))
-    found = validate(ENGINE, TRANSACTIONS, delivered([40] * 20 + [0] * 60), days, spec, past)
-    assert sum(not verdict.passed for verdict in found.verdicts.values()) == 53
+    result = validate(ENGINE, TRANSACTIONS, delivered([40] * 20 + [0] * 60), days, spec, past)
+    assert sum(not verdict.passed for verdict in result.verdicts.values()) == 53
     assert len(passes) <= 3, passes

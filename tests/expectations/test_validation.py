@@ -85,9 +85,11 @@ def test_rows_in_are_rows_accepted_plus_rows_refused(rows: pa.Table) -> None:
 
 
 @settings(max_examples=6, deadline=None)
-@given(rows=TABLES, least=st.sampled_from([0, 3]), share=st.sampled_from([0.0, 0.2, 0.5]), few=st.sampled_from([1, 3]))
-def test_a_days_verdict_is_the_same_alone_or_in_a_range(rows: pa.Table, least: int, share: float, few: int) -> None:
-    spec = ValidationSpec(max_refused_share=share, min_refused_rows=few, min_rows={"transactions": least})
+@given(
+    rows=TABLES, min_rows=st.sampled_from([0, 3]), share=st.sampled_from([0.0, 0.2, 0.5]), few=st.sampled_from([1, 3])
+)
+def test_a_days_verdict_is_the_same_alone_or_in_a_range(rows: pa.Table, min_rows: int, share: float, few: int) -> None:
+    spec = ValidationSpec(max_refused_share=share, min_refused_rows=few, min_rows={"transactions": min_rows})
     together = validate(ENGINE, TRANSACTIONS, rows, DAYS, spec)
     for day in DAYS:
         own = rows.filter(pa.array([d == day for d in rows["day"].to_pylist()], pa.bool_()))
@@ -99,7 +101,7 @@ def test_a_days_verdict_is_the_same_alone_or_in_a_range(rows: pa.Table, least: i
         known = {rule: n for rule, n in alone.verdicts[day].rules.items() if SPEC.severity.get(rule) != "warning"}
         assert sum(known.values()) - known.get("transaction_id: duplicate", 0) <= counted <= sum(known.values())
         over = counted > share * own.num_rows + 1e-9 and (counted >= few or not share)
-        assert alone.verdicts[day].passed == (own.num_rows >= least and not over)
+        assert alone.verdicts[day].passed == (own.num_rows >= min_rows and not over)
 
 
 def _of_day(table: pa.Table, day: date) -> pa.Table:
@@ -120,24 +122,24 @@ def test_a_day_at_the_limit_passes_and_a_day_over_it_fails() -> None:
 
 @pytest.mark.parametrize(("rows", "bad", "passes"), [(13, 1, True), (13, 2, True), (13, 4, False), (1, 1, True),
                                                      (59, 2, True), (59, 3, False), (3, 3, False)])  # fmt: skip
-def test_few_refused_rows_say_nothing_of_a_share_and_stop_no_small_day(rows: int, bad: int, passes: bool) -> None:
+def test_a_few_refused_rows_do_not_refuse_a_small_day(rows: int, bad: int, passes: bool) -> None:
     day = delivered(TRANSACTIONS, [line(amount=math.nan if i < bad else 1.0) for i in range(rows)])
     verdict = validate(ENGINE, TRANSACTIONS, day, [FIRST], SPEC).verdicts[FIRST]
     assert verdict.passed == passes and verdict.counted == bad
 
 
-def test_who_allows_no_refused_row_gets_that_on_small_days_too() -> None:
+def test_allowing_no_refused_row_applies_to_small_days_too() -> None:
     day = delivered(TRANSACTIONS, [line(amount=math.nan), *(line() for _ in range(12))])
     assert not validate(ENGINE, TRANSACTIONS, day, [FIRST], ValidationSpec(max_refused_share=0)).verdicts[FIRST].passed
 
 
-def test_a_severity_of_ones_own_leaves_the_others_as_they_are() -> None:
+def test_setting_one_severity_leaves_the_others_as_they_are() -> None:
     spec = ValidationSpec(severity={"discount: below 0": "warning"})
     rows = [line(problem="file: delivered before", delivered="{}")] * 50 + [line()] * 50
     assert validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, rows), [FIRST], spec).verdicts[FIRST].passed
 
 
-def test_rows_without_a_day_count_against_the_day_they_may_be_of() -> None:
+def test_rows_without_a_day_count_against_the_day_they_may_belong_to() -> None:
     rows = delivered(TRANSACTIONS, [line(day=DAYS[0])] * 100 + [line(day=DAYS[1])] * 100 + [line(day=DAYS[3])])
     undated = {DAYS[0]: 5, DAYS[1]: 100, DAYS[2]: 100}
     verdicts = validate(ENGINE, TRANSACTIONS, rows, DAYS, SPEC, undated=undated).verdicts
@@ -150,7 +152,7 @@ def sold(hour: int, **values: Any) -> dict[str, Any]:
     return line(occurred_at=datetime(2017, 1, 1, hour), transaction_id="t", **values)
 
 
-def test_a_purchase_that_a_reloaded_page_sends_again_is_dropped_and_counts_against_nobody() -> None:
+def test_a_purchase_that_a_reloaded_page_sends_again_is_dropped_and_does_not_count() -> None:
     rows = delivered(TRANSACTIONS, [sold(20), sold(9), sold(9), *(line() for _ in range(10))])
     out = validate(ENGINE, TRANSACTIONS, rows, [FIRST], ValidationSpec(min_refused_rows=1))
     verdict = out.verdicts[FIRST]
@@ -160,7 +162,7 @@ def test_a_purchase_that_a_reloaded_page_sends_again_is_dropped_and_counts_again
     assert [row["occurred_at"] for row in kept] == [datetime(2017, 1, 1, 9)], "the first one holds"
 
 
-def test_other_purchases_under_one_id_count_for_then_the_id_is_none() -> None:
+def test_other_purchases_under_one_id_count_against_the_day() -> None:
     """Who maps the number of an order as that of a line would lose most of the lines without a word."""
     rows = delivered(TRANSACTIONS, [sold(9, amount=float(n)) for n in range(5)] + [line() for _ in range(10)])
     verdict = validate(ENGINE, TRANSACTIONS, rows, [FIRST], SPEC).verdicts[FIRST]
@@ -168,13 +170,13 @@ def test_other_purchases_under_one_id_count_for_then_the_id_is_none() -> None:
 
 
 @pytest.mark.parametrize(("severity", "counted"), [("warning", 0), ("error", 3)])
-def test_a_severity_of_the_duplicates_holds_for_all_of_them(severity: Any, counted: int) -> None:
+def test_a_severity_of_duplicates_applies_to_all_of_them(severity: Any, counted: int) -> None:
     spec = ValidationSpec(severity={"transaction_id: duplicate": severity})
     rows = delivered(TRANSACTIONS, [sold(9), sold(10), sold(11, amount=7.0), sold(12, customer_id="2")])
     assert validate(ENGINE, TRANSACTIONS, rows, [FIRST], spec).verdicts[FIRST].counted == counted
 
 
-def test_of_a_customers_rows_of_one_day_the_newest_holds_and_the_older_counts_against_nobody() -> None:
+def test_the_newest_row_of_a_customer_and_day_is_accepted_and_older_ones_do_not_count() -> None:
     table = INPUTS["customers"].plus((Column("region", "string", "where"),))
     said = [("1", 8, "east"), ("1", 18, "west"), ("2", 18, "east"), ("2", 8, "west")]
     rows = [{"customer_id": who, "registered_at": datetime(2017, 1, 1, hour), "region": region}
@@ -207,7 +209,7 @@ def test_rows_equal_in_every_column_are_kept_or_not_as_the_project_says(
     assert exact_repeats(ENGINE, TRANSACTIONS, table).to_pylist() == [{"day": FIRST, "repeats": 10, "singles": 10}]
 
 
-def test_a_sparse_optional_column_cannot_bring_a_day_down_but_is_told() -> None:
+def test_a_sparse_optional_column_cannot_fail_a_day_but_is_reported() -> None:
     rows = [line() for _ in range(98)] + [line(discount=-1.0), line(discount=1.0)]
     verdict = validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, rows), [FIRST], SPEC).verdicts[FIRST]
     assert verdict.passed and verdict.warnings == ["discount: expect_column_values_to_be_between"]
@@ -291,7 +293,7 @@ def test_a_warning_refuses_rows_without_counting_them() -> None:
     assert not validate(ENGINE, TRANSACTIONS, rows, [FIRST], SPEC).verdicts[FIRST].passed
 
 
-def test_a_project_may_add_rules_of_its_own() -> None:
+def test_a_project_may_add_rules() -> None:
     spec = ValidationSpec(rules=(RuleSpec("transactions", "a category is given", "category IS NOT NULL"),))
     rows = delivered(TRANSACTIONS, [line(), line(category="x")])
     assert validate(ENGINE, TRANSACTIONS, rows, [FIRST], spec).refused["rule"].to_pylist() == ["a category is given"]
@@ -303,7 +305,7 @@ def test_rows_of_another_day_are_a_mistake_of_the_caller() -> None:
         validate(ENGINE, TRANSACTIONS, delivered(TRANSACTIONS, [line(day=DAYS[1])]), [FIRST], SPEC)
 
 
-def test_the_page_shows_what_was_expected_and_what_came() -> None:
+def test_the_page_shows_what_was_expected_and_what_was_delivered() -> None:
     from expectations.docs import data_docs
 
     rows = delivered(TRANSACTIONS, [line(amount=math.nan), line(), line(day=DAYS[1])])

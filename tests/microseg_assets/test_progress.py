@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from expectations.days import Measured
+from expectations.days import Measurement
 from expectations.measures import SHIFT, SILENT, UNKNOWN, VOLUME
 from microseg_assets.assets.validate import _describe
 from microseg_assets.assets.value import _COHORTS, _describe_cohort
@@ -28,15 +28,15 @@ def test_what_takes_long_is_named_until_partitions_are_finished() -> None:
 @pytest.mark.parametrize(
     ("measured", "words"),
     [
-        (Measured(VOLUME, 2.4, 0.5, 2.0, "warning", False, "240 rows, usually 100"), "240 rows, usually 100"),
-        (Measured(UNKNOWN, 0.123, None, 0.1, "warning", False),
+        (Measurement(VOLUME, 2.4, 0.5, 2.0, "warning", False, "240 rows, usually 100"), "240 rows, usually 100"),
+        (Measurement(UNKNOWN, 0.123, None, 0.1, "warning", False),
          "12.3% of the rows are of customers who are not in the customers table"),
-        (Measured(SILENT, 9.0, None, 7.0, "warning", False), "9 days without a row"),
-        (Measured(SHIFT.format("amount"), 0.31, None, 0.2, "warning", False),
+        (Measurement(SILENT, 9.0, None, 7.0, "warning", False), "9 days without a row"),
+        (Measurement(SHIFT.format("amount"), 0.31, None, 0.2, "warning", False),
          "the distribution of amount differs from the weeks before (by 0.31, where 0.2 is the limit)"),
     ],
 )  # fmt: skip
-def test_an_unusual_day_is_described_in_words_with_its_number(measured: Measured, words: str) -> None:
+def test_an_unusual_day_is_described_in_words_with_its_number(measured: Measurement, words: str) -> None:
     assert _describe(measured).startswith(words)
 
 
