@@ -22,7 +22,7 @@ from microseg_assets.planning.plan import PlannedRun, plan, plan_stale
 from microseg_assets.planning.staleness import statuses
 from microseg_assets.project import find, remember
 from microseg_assets.runs import execute
-from microseg_assets.sources import SourceError, days_told
+from microseg_assets.sources import SourceError, list_days
 from microseg_assets.storage.ingest_log import compare
 from microseg_assets.workspace import Workspace
 from ml import tables
@@ -167,7 +167,7 @@ def refresh(project: str, home: Home) -> dict[str, float]:
         raise SourceError(f"nothing can be ingested from {table} as it is: {why}")
     for table in tables.INPUTS:
         if late := sources.of(table):
-            click.echo(f"  {table}: the source has changed on {days_told(late)}", err=True)
+            click.echo(f"  {table}: the source has changed on {list_days(late)}", err=True)
     for line in missing_customers(workspace, sources, after="this run"):
         click.echo(f"  {line}", err=True)
     took: dict[str, float] = {}
@@ -199,7 +199,7 @@ def _report_late(workspace: Workspace, first: date, last: date) -> None:
     for table in tables.INPUTS:
         if late := [change for change in sources.of(table) if not first <= change.day <= last]:
             click.echo(
-                f"  {table}: since it was ingested, the source has changed on {days_told(late)}. Rebuild these days, "
+                f"  {table}: since it was ingested, the source has changed on {list_days(late)}. Rebuild these days, "
                 f"and what depends on them, with: microseg run --project {workspace.project.reference} --stale",
                 err=True,
             )

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import click
 
 from microseg_assets.planning.staleness import AssetStatus, Reason, refused_days, statuses
-from microseg_assets.sources import days_told
+from microseg_assets.sources import list_days
 from microseg_assets.storage.ingest_log import Comparison, compare
 from microseg_assets.storage.quarantine import refusal
 from microseg_assets.workspace import Workspace, command_for, raw_name
@@ -55,7 +55,7 @@ def _remarks(workspace: Workspace, assets: Sequence[AssetStatus], sources: Compa
         click.echo(f"\nNothing can be ingested from {table} as it is: {why}.")
     for table in tables.INPUTS:
         if late := sources.of(table):
-            changed = days_told(late, len(late) if everything else MAX_LISTED)
+            changed = list_days(late, len(late) if everything else MAX_LISTED)
             click.echo(f"\n{table}: since it was ingested, the source has changed on {changed}.")
     for line in missing_customers(workspace, sources):
         click.echo(f"\n{line}")

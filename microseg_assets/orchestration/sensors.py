@@ -15,7 +15,7 @@ import dagster as dg
 from microseg_assets.orchestration.dead_runs import report_dead_runs
 from microseg_assets.planning.plan import PlannedRun, plan_stale
 from microseg_assets.planning.staleness import AssetStatus, statuses
-from microseg_assets.sources import days_told
+from microseg_assets.sources import list_days
 from microseg_assets.storage.ingest_log import Comparison, compare
 from microseg_assets.workspace import Workspace
 
@@ -72,7 +72,7 @@ def _is_of(run: dg.DagsterRun, workspace: Workspace) -> bool:
 def _reason(sources: Comparison, run: PlannedRun) -> str:
     if not sources.changes:
         return run.why
-    return f"{run.why}: {sources.changes[0].table} {days_told(sources.changes)}"
+    return f"{run.why}: {sources.changes[0].table} {list_days(sources.changes)}"
 
 
 def _run_key(workspace: Workspace, run: PlannedRun, asset_statuses: Sequence[AssetStatus], sources: Comparison) -> str:

@@ -1,6 +1,6 @@
-"""Finding a project's file by its name or path.
+"""Looking up the file of a project by its name or path.
 
-Belongs here: where project files lie. Does not belong here: what is in one (see `project`).
+Belongs here: where project files are. Does not belong here: their content (see `settings`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIMULATED = {"simulated_retail": "retail", "simulated_gaming": "gaming"}  # proj
 
 
 class RenamedSetting(FutureWarning):
-    """A setting of the project file has another name now; the old one is still read."""
+    """A setting of the project file was renamed; the old name is still accepted."""
 
 
 class ProjectError(ValueError):
@@ -28,7 +28,7 @@ def shipped() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The file of a project: a path, a project of the state folder, the name of a shipped one, or of one that has run.
+    """Look up a project's file: by path, or by the name of one in the state folder, a shipped one, or one that has run.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def find(name: str) -> Path:
 
 
 def remember(name: str, path: Path, folder: Path) -> None:
-    """Let `find` know a project by its name, wherever its file lies, once it has run in a state folder."""
+    """Make a project that has run in a state folder known to `find` by its name, wherever its file is."""
     if path.is_relative_to(folder) or path.parent == SHIPPED:
         return
     (folder / "projects").mkdir(parents=True, exist_ok=True)
@@ -60,19 +60,19 @@ def remember(name: str, path: Path, folder: Path) -> None:
 
 
 def _own() -> Path:
-    """Where the state folder keeps project files, and pointers to those that lie elsewhere."""
+    """The folder with the project files of the state folder, and pointers to those elsewhere."""
     return Path(os.environ.get("MICROSEG_HOME") or ".microseg") / "projects"
 
 
 def _known() -> list[str]:
     """Names that `find` finds."""
-    beside = {path.stem for path in _own().glob("*/*.yaml") if path.stem == path.parent.name}
+    in_folders = {path.stem for path in _own().glob("*/*.yaml") if path.stem == path.parent.name}
     ran = {path.stem for path in _own().glob("*.path") if _ran_before(path.stem) is not None}
-    return sorted({path.stem for path in _own().glob("*.yaml")} | beside | ran | set(shipped()))
+    return sorted({path.stem for path in _own().glob("*.yaml")} | in_folders | ran | set(shipped()))
 
 
 def _ran_before(name: str) -> Path | None:
-    """The file of a project that has run in this state folder, if it is still there."""
+    """The file of a project that has run in this state folder, if it still exists."""
     pointer = _own() / f"{name}.path"
     path = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
     return path if path is not None and path.is_file() else None

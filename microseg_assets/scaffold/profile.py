@@ -15,7 +15,7 @@ from microseg_assets.scaffold.columns import Repeats, SourceColumn
 from microseg_assets.scaffold.infer import Guess, guesses
 from microseg_assets.scaffold.names import GROUPS, NAMES, rank
 from microseg_assets.sources import SourceError, locate
-from microseg_assets.sources.encodings import AUTO, Guessed, guessed
+from microseg_assets.sources.encodings import AUTO, EncodingGuess, guess_encoding
 from microseg_assets.sources.locate import first_line, is_url
 from microseg_assets.sources.plan import Connection, connected
 from microseg_assets.sources.read import FILE, create_view, format_of_all
@@ -54,7 +54,7 @@ class Delivery:
     rows: int
     columns: tuple[SourceColumn, ...]
     broken: tuple[int, str] = (0, "")
-    encoding: Guessed = field(default_factory=Guessed)
+    encoding: EncodingGuess = field(default_factory=EncodingGuess)
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     partial: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ def _shape(connection: Connection, name: str) -> tuple[str, ...]:
     """Format and columns of a file; its name if it cannot be read, so that it stays alone."""
     try:
         format_ = format_of_all([name])
-        encoding = guessed([name]).encoding if format_ != "parquet" else AUTO
+        encoding = guess_encoding([name]).encoding if format_ != "parquet" else AUTO
         create_view(connection, "__one", [name], format_, encoding)
     except SourceError:
         return ("", name)
@@ -179,7 +179,7 @@ def _from(folder: Path, name: str) -> str:
 
 def _read(connection: Connection, files: Sequence[str], location: str | tuple[str, ...]) -> Delivery:
     format_ = format_of_all(files)
-    encoding = guessed(files) if format_ != "parquet" else Guessed()
+    encoding = guess_encoding(files) if format_ != "parquet" else EncodingGuess()
     create_view(connection, "__rows", files, format_, encoding.encoding)
     try:
         connection.execute(

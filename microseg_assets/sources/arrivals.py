@@ -1,10 +1,10 @@
-"""What a day was delivered, in two figures: how many rows, and a fingerprint of what they hold; and in a third, how
-many rows that no day can be read of may be the day's own (see `undated`).
+"""What was delivered for a day, in three figures: the number of rows, a fingerprint of their content, and the number
+of rows without a readable day that may belong to it (see `undated`).
 
-By them a source is compared with what was taken in from it, without keeping the rows twice. The fingerprint is a sum
-over the rows, so that neither their order nor the files they come in show; it covers what a row means and what was
-wrong with it. Belongs here: the two figures, and the differences between then and now. Does not belong here: which
-partitions follow from a difference (see `microseg_assets.planning.staleness`).
+They let a source be compared with what was ingested from it, without storing the rows twice. The fingerprint is a sum
+over the rows, so that neither their order nor their files matter; it covers what a row means and what is wrong with it.
+Belongs here: the figures, and the differences between then and now. Does not belong here: which partitions a difference
+makes stale (see `microseg_assets.planning.staleness`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from microseg_assets.sources.spec import DELIVERED_BEFORE
 from ml.engine import quoted
 from ml.tables import CUSTOMER_ID, Table
 
-# Of the hash that a fingerprint is made of. A test pins what DuckDB hashes a row to: where that changes, so must this,
-# and days taken in before are compared by their number of rows only.
+# Of the hash behind a fingerprint. A test pins DuckDB's hash of a row: if that changes, so must this, and days ingested
+# before are compared by their number of rows only.
 _VERSION = "1:"
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """`rows` of a day, the `fingerprint` of what they hold, and how many rows without a day may be of it."""
+    """The `rows` of a day, a `fingerprint` of their content, and how many `undated` rows may belong to it."""
 
     rows: int
     fingerprint: str
@@ -45,16 +45,16 @@ class Arrival:
         return comparable and self.fingerprint != other.fingerprint
 
     def differs(self, now: Arrival) -> bool:
-        """Whether the day is worth taking in again: its rows are others, or fewer rows without a day may be its own.
+        """Whether to ingest the day again: its rows have changed, or fewer undated rows may belong to it.
 
-        More of them beside the same rows are none of the day's: it had its rows before they came.
+        More undated rows while its own are the same cannot be the day's: it had its rows before they were delivered.
         """
         return self.holds_other_rows(now) or now.undated < self.undated
 
 
 @dataclass(frozen=True)
 class Change:
-    """A day of a table whose source no longer holds what was taken in from it."""
+    """A day of a table whose source no longer has the rows that were ingested."""
 
     table: str
     day: date
@@ -62,7 +62,7 @@ class Change:
     now: Arrival
 
     def __str__(self) -> str:
-        """``3 rows more``, ``1 row fewer`` or ``other values``, of the source against what was taken in."""
+        """``3 rows more``, ``1 row fewer`` or ``other values``: the source compared with what was ingested."""
         more = self.now.rows - self.then.rows
         if not self.then.holds_other_rows(self.now):
             return f"{self.then.undated - self.now.undated:,} rows without a day fewer"
@@ -72,15 +72,14 @@ class Change:
 
 
 def arrivals_sql(table: Table, rows: str, may_be_of_a_day: str = "true") -> str:
-    """`day`, `rows` and `fingerprint` of delivered rows, which carry `day`, `problem` and `delivered`; and how many
-    rows there are without a day.
+    """SQL for `day`, `rows` and `fingerprint` of delivered rows, which have `day`, `problem` and `delivered`; and the
+    number of rows without a day.
 
-    Where a stamp may be missing, what a row says besides is versioned by delivery: only dated rows count, by who and
-    when.
+    Where the timestamp is optional, attributes are versioned by delivery: only dated rows count, by customer and time.
 
     Parameters
     ----------
-    rows : the name of what is selected from
+    rows : name of the relation to select from
     may_be_of_a_day : the condition under which a row without a day is counted
     """
     is_versioned = table.stamp is not None and not table[table.stamp].required
@@ -99,41 +98,41 @@ def arrivals_sql(table: Table, rows: str, may_be_of_a_day: str = "true") -> str:
     )
 
 
-def arrivals(found: pa.Table, undated: Mapping[date, int] = MappingProxyType({})) -> dict[date, Arrival]:
-    """What `arrivals_sql` has found, by day; and how many rows without a day may be of each."""
-    rows = {row["day"]: row for row in found.to_pylist() if row["day"] is not None}
-    made = {day: Arrival(row["rows"], f"{_VERSION}{row['fingerprint']}") for day, row in rows.items()}
+def arrivals(counts: pa.Table, undated: Mapping[date, int] = MappingProxyType({})) -> dict[date, Arrival]:
+    """The result of `arrivals_sql` by day, with the number of undated rows that may belong to each."""
+    rows = {row["day"]: row for row in counts.to_pylist() if row["day"] is not None}
+    result = {day: Arrival(row["rows"], f"{_VERSION}{row['fingerprint']}") for day, row in rows.items()}
     for day, lost in undated.items():
-        made[day] = replace(made.get(day, Arrival.of_nothing()), undated=lost)
-    return dict(sorted(made.items()))
+        result[day] = replace(result.get(day, Arrival.of_nothing()), undated=lost)
+    return dict(sorted(result.items()))
 
 
 def dropped(then: Mapping[date, Arrival], now: Mapping[date, Arrival]) -> set[date]:
-    """Days taken in that the source no longer holds because it keeps only what is new.
+    """Ingested days that the source no longer has because it keeps only recent rows.
 
-    They lie before the first day that it still holds. Where such days are gone, that first day is one of them if it has
-    fewer rows than before: a source that keeps the last so many hours, or counts days in another zone, cuts through it.
+    They lie before the first day that it still has. If there are any, that first day is one of them if it has fewer
+    rows than before: a source that keeps a number of hours, or counts days in another time zone, cuts through it.
     """
     first = min(now, default=date.max)
-    found = {day for day, was in then.items() if day < first and was.rows}
-    if found and first in then and now[first].rows < then[first].rows:
-        found.add(first)
-    return found
+    result = {day for day, was in then.items() if day < first and was.rows}
+    if result and first in then and now[first].rows < then[first].rows:
+        result.add(first)
+    return result
 
 
 def changes(table: str, then: Mapping[date, Arrival], now: Mapping[date, Arrival]) -> list[Change]:
-    """The days among those taken in on which the source has come to hold something else, ascending.
+    """The ingested days whose rows in the source have changed, ascending.
 
-    What the source has dropped as old does not count (see `dropped`): what was taken in from it stays.
+    Days that the source has dropped as old do not count (see `dropped`): what was ingested from them stays.
     """
     empty, gone = Arrival.of_nothing(), dropped(then, now)
-    found = ((day, was, now.get(day, empty)) for day, was in sorted(then.items()) if day not in gone)
-    return [Change(table, day, was, is_) for day, was, is_ in found if was.differs(is_)]
+    pairs = ((day, was, now.get(day, empty)) for day, was in sorted(then.items()) if day not in gone)
+    return [Change(table, day, was, is_) for day, was, is_ in pairs if was.differs(is_)]
 
 
-def days_told(found: Iterable[Change], most: int = 3) -> str:
+def list_days(changed: Iterable[Change], max_days: int = 3) -> str:
     """``2017-05-01 (3 rows more), 2017-05-02 (other values) and 4 more days``."""
-    listed = list(found)
-    told = ", ".join(f"{one.day} ({one})" for one in listed[:most])
-    rest = len(listed) - most
-    return told + (f" and {rest:,} more day{'s' if rest > 1 else ''}" if rest > 0 else "")
+    listed = list(changed)
+    text = ", ".join(f"{one.day} ({one})" for one in listed[:max_days])
+    rest = len(listed) - max_days
+    return text + (f" and {rest:,} more day{'s' if rest > 1 else ''}" if rest > 0 else "")

@@ -1,11 +1,11 @@
 """A table or a query of a database, as a table of DuckDB.
 
 Belongs here: opening a database so that nothing can be written, and fetching the rows of one SELECT. Does not belong
-here: what that SELECT may say (see `query`), and what its columns mean (see `mapping`).
+here: what that SELECT may contain (see `query`), and what its columns mean (see `mapping`).
 
-PostgreSQL casts every value to text, and what is fetched becomes the type of its column here: so nothing depends on
-what a driver makes of a value, and what has no like in DuckDB stays text. SQLite gives each *value* a type and its
-columns none that hold, so there every column is text, as in a CSV file. A DuckDB file is attached and not fetched.
+PostgreSQL casts every value to text, and DuckDB casts it to the type of its column: so nothing depends on how a driver
+converts a value, and a type that DuckDB lacks stays text. SQLite gives each *value* a type and does not enforce those
+of its columns, so there every column is text, as in a CSV file. A DuckDB file is attached rather than fetched.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _SCHEMES: dict[str, Kind] = {
     "duckdb": "duckdb",
 }  # fmt: skip
 _SUFFIXES: dict[str, Kind] = {".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
-_WAYS = "write postgresql://user@host/name, sqlite:///file.sqlite or duckdb:///file.duckdb"
+_EXAMPLES = "write postgresql://user@host/name, sqlite:///file.sqlite or duckdb:///file.duckdb"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-# PostgreSQL's types that DuckDB has too, by their number in its catalog.
+# PostgreSQL's types that DuckDB has too, by their object id in its catalog.
 _TYPES = {
     16: "BOOLEAN", 20: "BIGINT", 21: "BIGINT", 23: "BIGINT", 26: "BIGINT", 700: "DOUBLE", 701: "DOUBLE",
     1700: "DOUBLE", 1082: "DATE", 1114: "TIMESTAMP", 1184: "TIMESTAMP WITH TIME ZONE",
 }  # fmt: skip
-_BATCH = 50_000  # rows on their way at a time
-_PATIENCE = 20  # seconds until a server that does not answer is given up
+_BATCH = 50_000  # rows
+_TIMEOUT = 20  # seconds to wait for a server
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where a database is, and how to speak of it: `label` names it without a password, `secret` is that.
+    """Where a database is; `label` names it in messages, without the password, which is `secret`.
 
     `address` is a URL for a server and a path for a file.
     """
@@ -56,8 +56,8 @@ class Database:
     label: str
     secret: str = ""
 
-    def said(self, error: BaseException) -> str:
-        """What an error says, in one line that gives no password away."""
+    def error_line(self, error: BaseException) -> str:
+        """An error's message in one line, without the password."""
         line = first_line(getattr(error, "orig", None) or error)
         return line.replace(self.secret, "***") if self.secret else line
 
@@ -74,42 +74,42 @@ def database(connection: str, base: Path) -> Database:
         If it names none, an environment variable is not set, or there is no such file.
     """
 
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise SourceError(f"the environment variable {found[1]} is not set: export it before the run")
-        return quote(os.environ[found[1]], safe="") if "://" in connection[: found.start()] else os.environ[found[1]]
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise SourceError(f"the environment variable {match[1]} is not set: export it before the run")
+        return quote(os.environ[match[1]], safe="") if "://" in connection[: match.start()] else os.environ[match[1]]
 
-    given = _VARIABLE.sub(variable, connection).strip()
-    scheme, is_url, _ = given.partition("://")
-    kind = _SCHEMES.get(scheme.lower()) if is_url else _SUFFIXES.get(Path(given).suffix.lower())
+    expanded = _VARIABLE.sub(variable, connection).strip()
+    scheme, is_url, _ = expanded.partition("://")
+    kind = _SCHEMES.get(scheme.lower()) if is_url else _SUFFIXES.get(Path(expanded).suffix.lower())
     if kind is None:
         what = f"{scheme}:// is no database that is read" if is_url else "this is no database that is read"
-        raise SourceError(f"{what}: {_WAYS}")
+        raise SourceError(f"{what}: {_EXAMPLES}")
     if kind == "postgres":
-        return _server(given)
-    name = unquote(given.split("://", 1)[1].removeprefix("/")) if is_url else given
+        return _server(expanded)
+    name = unquote(expanded.split("://", 1)[1].removeprefix("/")) if is_url else expanded
     path = (base / Path(name).expanduser()).absolute()
     if not path.is_file():
         raise SourceError(f"there is no file {name} (looked for {path}): put it there or correct the connection")
     return Database(kind, str(path), name)
 
 
-def _server(given: str) -> Database:
+def _server(address: str) -> Database:
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        url = make_url(given)
-        secret = unquote(urlsplit(given).password or "")
+        url = make_url(address)
+        secret = unquote(urlsplit(address).password or "")
     except (ArgumentError, ValueError):
-        raise SourceError(f"this is no address of a PostgreSQL server: {_WAYS}") from None
+        raise SourceError(f"this is no address of a PostgreSQL server: {_EXAMPLES}") from None
     label = f"{url.host or 'localhost'}/{url.database or ''}"
     url = url.set(drivername="postgresql+psycopg2")
     return Database("postgres", url.render_as_string(hide_password=False), label, str(url.password or secret))
 
 
 def attach(connection: duckdb.DuckDBPyConnection, of: Database, name: str) -> dict[str, None]:
-    """Attach a DuckDB file so that its tables stand under their own names; returns these, in lower case.
+    """Attach a DuckDB file so that its tables can be used by their own names; returns these, in lower case.
 
     Raises
     ------
@@ -120,13 +120,13 @@ def attach(connection: duckdb.DuckDBPyConnection, of: Database, name: str) -> di
         connection.execute(f"ATTACH {_literal(of.address)} AS {quoted(name)} (TYPE duckdb, READ_ONLY)")
         connection.execute(f"USE {quoted(name)}")
     except duckdb.Error as error:
-        raise SourceError(f"{of.label} cannot be opened as a DuckDB database: {of.said(error)}") from None
-    found = connection.execute(
+        raise SourceError(f"{of.label} cannot be opened as a DuckDB database: {of.error_line(error)}") from None
+    tables = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 UNION ALL "
         "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 AND NOT internal ORDER BY ALL",
         [name],
     ).fetchall()
-    return dict.fromkeys(n for s, t in found for n in ((f"{s}.{t}", t) if s == "main" else (f"{s}.{t}",)))
+    return dict.fromkeys(n for s, t in tables for n in ((f"{s}.{t}", t) if s == "main" else (f"{s}.{t}",)))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Fetch:
 
     Parameters
     ----------
-    columns : the names, and the types they have in DuckDB
+    columns : name to type in DuckDB
     into : name of the temporary table
     """
 
@@ -155,7 +155,7 @@ class Fetch:
         Raises
         ------
         SourceError
-            If the database does not give them.
+            If the database cannot be read.
         """
         failures: list[BaseException] = []
 
@@ -176,8 +176,8 @@ class Fetch:
             self.create(connection)
             connection.execute(f"INSERT INTO {quoted(self.into)} SELECT {', '.join(typed)} FROM __batches")
         except duckdb.Error as error:
-            said = self.database.said(failures[0] if failures else error)
-            raise SourceError(f"{self.database.label} cannot be read: {said}") from None
+            line = self.database.error_line(failures[0] if failures else error)
+            raise SourceError(f"{self.database.label} cannot be read: {line}") from None
         finally:
             connection.unregister("__batches")
 
@@ -193,7 +193,7 @@ class Fetch:
 
 
 def fetch(of: Database, select: str, into: str) -> Fetch:
-    """What is fetched for a SELECT of PostgreSQL or SQLite, by asking for its columns.
+    """Prepare fetching a SELECT from PostgreSQL or SQLite, by asking the database for its columns.
 
     Raises
     ------
@@ -205,30 +205,30 @@ def fetch(of: Database, select: str, into: str) -> Fetch:
     try:
         with _reading(of) as connection:
             result = connection.exec_driver_sql(f"SELECT * FROM ({select}) AS q LIMIT 0")
-            told = list(result.cursor.description)
+            columns = list(result.cursor.description)
             result.close()
     except ModuleNotFoundError as error:
         raise SourceError(f"PostgreSQL needs {error.name}: pip install 'microseg[postgres]'") from None
     except SQLAlchemyError as error:
-        raise SourceError(f"{of.label} does not answer: {of.said(error)}") from None
-    names = [column[0] for column in told]
+        raise SourceError(f"{of.label} does not answer: {of.error_line(error)}") from None
+    names = [column[0] for column in columns]
     lower = [name.lower() for name in names]
     if twice := sorted({name for name in names if lower.count(name.lower()) > 1}):
         raise SourceError(f"{of.label}: two columns are called {twice[0]!r}: give each a name of its own with AS")
-    types = [_TYPES.get(column[1], "VARCHAR") if of.kind == "postgres" else "VARCHAR" for column in told]
+    types = [_TYPES.get(column[1], "VARCHAR") if of.kind == "postgres" else "VARCHAR" for column in columns]
     return Fetch(of, select, dict(zip(names, types, strict=True)), into)
 
 
 @contextmanager
 def _reading(of: Database) -> Iterator[Any]:
-    """A connection inside of one read-only transaction, which sees one state of the database."""
+    """A connection within one read-only transaction, which sees one state of the database."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
     if of.kind == "sqlite":
         url, arguments = f"sqlite:///file:{quote(of.address)}?mode=ro&uri=true", {}
     else:
-        url, arguments = of.address, {"connect_timeout": _PATIENCE}
+        url, arguments = of.address, {"connect_timeout": _TIMEOUT}
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
     options: dict[str, Any] = {"no_parameters": True, "max_row_buffer": _BATCH}
     if of.kind == "postgres":
@@ -252,18 +252,18 @@ def _decoded(value: bytes) -> str:
 
 
 def _texts(values: Sequence[Any]) -> list[str | None]:
-    """SQLite's values as texts; those of PostgreSQL are so already."""
+    """Values of SQLite as text; those of PostgreSQL already are."""
     return [value if value is None or type(value) is str else _text(value) for value in values]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
-    return repr(value)  # of a float: the shortest text that means just this number
+    return repr(value)  # of a float: the shortest text that reads back as the same number
 
 
 def _plain(value: str, type_: str) -> str:
-    """PostgreSQL writes years before Christ at the end of a stamp, DuckDB behind the day."""
+    """PostgreSQL writes BC at the end of a timestamp, DuckDB after the day."""
     if type_ == "DATE" or type_.startswith("TIMESTAMP"):
         return f"regexp_replace({value}, '^(\\S+)(.*) BC$', '\\1 (BC)\\2')"
     return value

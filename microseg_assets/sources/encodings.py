@@ -25,14 +25,14 @@ KNOWN = "utf-8, latin-1, cp1252, cp1250, mac_roman or utf-16"  # what a message 
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _UTF8 = "utf-8"
 _BLOCK = 1 << 20
-_GUESSED_FROM = 1 << 26  # bytes of a file at most
+_GUESS_BYTES = 1 << 26  # bytes of a file at most
 _NO_SIGN = "microseg_no_sign"
 _WORD = re.compile(r"\w*[^\W\d_a-zA-Z]\w*")  # with a letter that is not one of ASCII
-_WORDS = 3
+_MAX_WORDS = 3
 
 
 def _no_sign(error: UnicodeError) -> tuple[str, int]:
-    """Stands for what cannot be decoded: a byte that no UTF-8 holds, once it is written."""
+    """Replace what cannot be decoded by a byte that is invalid in UTF-8 once it is written."""
     assert isinstance(error, UnicodeDecodeError)
     return "\udcff", error.end
 
@@ -40,8 +40,8 @@ def _no_sign(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_NO_SIGN, _no_sign)
 
 
-def checked(name: str) -> str:
-    """The encoding that a name stands for, as Python calls it; `AUTO` stays what it is.
+def normalized(name: str) -> str:
+    """Python's name of an encoding; `AUTO` stays as it is.
 
     Raises
     ------
@@ -51,21 +51,21 @@ def checked(name: str) -> str:
     if name.strip().lower() in ("", AUTO):
         return AUTO
     try:
-        found = codecs.lookup(name.strip())
-        "".encode(found.name)  # refuses those that encode bytes, such as base64
+        codec = codecs.lookup(name.strip())
+        "".encode(codec.name)  # refuses those that encode bytes, such as base64
     except (LookupError, ValueError):
         raise ValueError(f"{name!r} is not an encoding: write {KNOWN}") from None
-    return _UTF8 if found.name == "utf-8-sig" else found.name
+    return _UTF8 if codec.name == "utf-8-sig" else codec.name
 
 
 def encoding_of(declared: str, head: bytes) -> str:
-    """What a file is read as, from its first bytes where nothing is declared."""
+    """The encoding to read a file in: the declared one, or that of its first bytes."""
     if declared != AUTO:
         return declared
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), _UTF8)
 
 
-def decoded(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) -> str:
+def to_utf8(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) -> str:
     """The file, or a copy of it in UTF-8 if it is in another encoding.
 
     Raises
@@ -95,13 +95,13 @@ def decoded(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) -> 
 
 
 @dataclass(frozen=True)
-class Guessed:
-    """The encoding that a file seems to be in.
+class EncodingGuess:
+    """The encoding in which a file seems to be.
 
     Parameters
     ----------
-    encoding : to be declared; `AUTO` where nothing need be
-    words : some that it decides on, as they are read in it
+    encoding : to be declared; `AUTO` if none need be
+    words : some that it affects, as they are read in it
     doubt : why it may be another one
     """
 
@@ -110,64 +110,65 @@ class Guessed:
     doubt: str = ""
 
 
-def guessed(files: Sequence[str]) -> Guessed:
-    """The encoding of text files that belong together; of those that disagree, the commonest, with a doubt.
+def guess_encoding(files: Sequence[str]) -> EncodingGuess:
+    """Guess the encoding of text files that belong together; if they disagree, the commonest, with a doubt.
 
-    Plain ASCII is in any encoding, and says nothing.
+    Plain ASCII is valid in any encoding, and gives no evidence.
     """
-    each = {name: found for name in files if (found := _guessed(name)) is not None}
+    each = {name: guess for name in files if (guess := _guess(name)) is not None}
     if not each:
-        return Guessed()
-    votes = [found.encoding for found in each.values()]
+        return EncodingGuess()
+    votes = [guess.encoding for guess in each.values()]
     winner = max(dict.fromkeys(votes), key=votes.count)
-    others = [name for name, found in each.items() if found.encoding != winner]
-    words = tuple(dict.fromkeys(word for f in each.values() if f.encoding == winner for word in f.words))[:_WORDS]
-    doubt = next((found.doubt for found in each.values() if found.encoding == winner), "")
+    others = [name for name, guess in each.items() if guess.encoding != winner]
+    winners = [guess for guess in each.values() if guess.encoding == winner]
+    words = tuple(dict.fromkeys(word for guess in winners for word in guess.words))[:_MAX_WORDS]
+    doubt = winners[0].doubt
     if others:
         doubt = f"{len(others)} of {len(files)} files seem to be in another encoding, such as {Path(others[0]).name}"
-    return Guessed(winner, words, doubt)
+    return EncodingGuess(winner, words, doubt)
 
 
 @lru_cache(maxsize=4096)
-def _guessed(name: str) -> Guessed | None:
-    """What one file says; None if it is plain ASCII, or cannot be read, which is told elsewhere."""
+def _guess(name: str) -> EncodingGuess | None:
+    """The guess for one file; None if it is plain ASCII, or cannot be read, which is reported elsewhere."""
     import fsspec
 
-    most = _BLOCK if is_url(name) else _GUESSED_FROM
+    size = _BLOCK if is_url(name) else _GUESS_BYTES
     try:
         with fsspec.open(name, "rb", compression="infer") as file:
-            content = file.read(most)
+            content = file.read(size)
     except Exception:  # whatever a file system or an unpacker raises
         return None
     if any(content.startswith(mark) for mark in _MARKS):
-        return Guessed()
+        return EncodingGuess()
     head = content[: 1 << 12]
     if b"\0" in head:
         wide = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
-        return Guessed(wide, tuple(_words(content.decode(wide, "replace"))))
+        return EncodingGuess(wide, tuple(_words(content.decode(wide, "replace"))))
     if content.isascii():
         return None
     broken, valid = _bytes_beyond_ascii(content)
     if broken <= valid / 20:  # a few damaged lines of UTF-8
-        return Guessed()
+        return EncodingGuess()
     undefined = sum(content.count(bytes([byte])) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D))
     encoding, doubt = "cp1252", ""
     if undefined:
         doubt = "some signs have no meaning in it: see whether the words are right, or try mac_roman, cp437 or cp1250"
-    return Guessed(encoding, tuple(_words(content.decode(encoding, "replace"))), doubt)
+    return EncodingGuess(encoding, tuple(_words(content.decode(encoding, "replace"))), doubt)
 
 
 def _bytes_beyond_ascii(content: bytes) -> tuple[int, int]:
-    """How many places are no UTF-8, and how many signs beyond ASCII are."""
+    """How many places are invalid UTF-8, and how many characters beyond ASCII are valid."""
     text = content.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     return broken, len(re.findall(r"[^\x00-\x7f]", text)) - broken
 
 
 def _words(text: str) -> list[str]:
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for match in _WORD.finditer(text):
-        found.setdefault(match[0][:20])
-        if len(found) == _WORDS:
+        words.setdefault(match[0][:20])
+        if len(words) == _MAX_WORDS:
             break
-    return list(found)
+    return list(words)

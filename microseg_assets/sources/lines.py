@@ -97,15 +97,15 @@ def check_whole(names: Sequence[str]) -> None:
 
 @lru_cache(maxsize=4096)
 def _differ(name: str, size: int, modified: int) -> bool:
-    """Whether lines end in different ways, those inside of quotes included; remembered until the file changes."""
+    """Whether line endings are mixed, including those within quotes; remembered until the file changes."""
     if name.lower().endswith(".zst"):
         return False
     returns, both, feeds, last = 0, 0, 0, b""
     with _unpacked(name) as file:
         while block := file.read(_BLOCK):
-            found = block.count(b"\r")
-            if found or last == b"\r":
-                returns += found
+            count = block.count(b"\r")
+            if count or last == b"\r":
+                returns += count
                 both += (last + block).count(b"\r\n")
             feeds += block.count(b"\n")
             last = block[-1:] if block[-1:] == b"\r" else b""
@@ -127,7 +127,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, orig
         plain = str(target.with_suffix(".unpacked"))
         with _unpacked(name) as packed, open(plain, "wb") as file:
             shutil.copyfileobj(packed, file, _BLOCK)
-    # A quote opens a cell only where a cell begins; elsewhere it is a sign like any other.
+    # A quote opens a cell only at its beginning; elsewhere it is a character like any other.
     token = re.compile(rb'(?<![^\r\n%b])"[^"]*+(?:""[^"]*+)*+(?:"|\Z)|\r+\n|\r' % re.escape(delimiter.encode()))
     with (
         open(plain, "rb") as source,
@@ -136,12 +136,12 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, orig
     ):
         start, first = 0, re.search(rb"\r+\n|[\r\n]", content)
         ends_lines = bool(first and first[0] == b"\r")
-        for found in token.finditer(content):
-            if (sign := found[0])[:1] == b"\r":
-                # One that ends no line makes its row no row: not half of it must pass for the whole.
+        for match in token.finditer(content):
+            if (sign := match[0])[:1] == b"\r":
+                # A return within a line makes the row invalid, so that half of it cannot pass for the whole.
                 end = b"\n" if ends_lines or sign[-1:] == b"\n" else _NO_TEXT
-                file.write(content[start : found.start()] + end)
-                start = found.end()
+                file.write(content[start : match.start()] + end)
+                start = match.end()
         file.write(content[start:])
     connection.execute("INSERT INTO __rewritten VALUES (?, ?)", [str(target), original])
     return str(target)

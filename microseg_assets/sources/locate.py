@@ -23,7 +23,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 
 def locate(location: str, base: Path) -> list[str]:
-    """The files behind a location, sorted; a folder stands for all data files below it.
+    """The files of a location, sorted; a folder stands for all data files below it.
 
     Raises
     ------
@@ -32,8 +32,8 @@ def locate(location: str, base: Path) -> list[str]:
     """
     if location.startswith("package://"):
         name, _, inner = location.removeprefix("package://").partition("/")
-        found = importlib.util.find_spec(name) if name.isidentifier() else None
-        folders = list(found.submodule_search_locations or ()) if found else []
+        package = importlib.util.find_spec(name) if name.isidentifier() else None
+        folders = list(package.submodule_search_locations or ()) if package else []
         if not folders:
             raise SourceError(f"{location} needs the package {name}, which is not installed: install it")
         return _local(Path(folders[0]) / inner, location)
@@ -57,23 +57,23 @@ def format_of(name: str) -> Format | None:
 
 
 def copies(files: Sequence[str]) -> list[str]:
-    """Local files whose bytes are those of an earlier one in the list: the same delivery, delivered again.
+    """Local files with the same bytes as an earlier one in the list: a delivery that was delivered again.
 
-    Folders such as ``day=2024-01-01`` carry values, so that the same bytes in two of them are two deliveries.
+    Folders such as ``day=2024-01-01`` carry values, so the same bytes in two of them are two deliveries.
     """
     sizes: dict[int, list[str]] = {}
     for name in files:
         if not is_url(name) and (size := Path(name).stat().st_size):
             sizes.setdefault(size, []).append(name)
-    found: list[str] = []
+    repeated: list[str] = []
     seen: set[tuple[str, ...]] = set()
     for name in sorted(name for same in sizes.values() if len(same) > 1 for name in same):
         with open(name, "rb") as file:
             digest = (hashlib.file_digest(file, "sha256").hexdigest(), *partition(name))
         if digest in seen:
-            found.append(name)
+            repeated.append(name)
         seen.add(digest)
-    return found
+    return repeated
 
 
 def partition(name: str) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def partition(name: str) -> tuple[str, ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of signs that can be shown."""
+    """The first line of an error's message, in printable characters."""
     lines = ["".join(c for c in line if c.isprintable()).strip() for line in str(error).splitlines()]
     return next((line for line in lines if line), type(error).__name__)
 
@@ -99,9 +99,9 @@ def _local(path: Path, location: str) -> list[str]:
         pattern = _PATTERN.search(location)
         path = path.absolute()
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor))) if pattern else ()
-        fixed = next((i for i, part in enumerate(path.parts) if _PATTERN.search(part)), 0)
-        wants_hidden = _is_hidden(path.parts[fixed:])  # `_sales/*.csv` and `.*/x.csv` say what they mean
-        files = [p for p in matches if p.is_file() and (wants_hidden or not _is_hidden(p.parts[fixed:]))]
+        varying = next((i for i, part in enumerate(path.parts) if _PATTERN.search(part)), 0)
+        wants_hidden = _is_hidden(path.parts[varying:])  # as `_sales/*.csv` and `.*/x.csv` do
+        files = [p for p in matches if p.is_file() and (wants_hidden or not _is_hidden(p.parts[varying:]))]
         if not files:
             what = "no file matches" if pattern else "there is no file"
             raise SourceError(f"{what} {location} (looked for {path}): put it there or correct the location")
@@ -109,7 +109,7 @@ def _local(path: Path, location: str) -> list[str]:
 
 
 def _is_hidden(parts: Sequence[str]) -> bool:
-    """Whether a path leads through something that people and programs put aside: ``.git``, ``_SUCCESS``."""
+    """Whether a path leads through a hidden or auxiliary file or folder: ``.git``, ``_SUCCESS``."""
     return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
 
 
@@ -119,14 +119,14 @@ def _remote(location: str) -> list[str]:
     try:
         system, path = fsspec.core.url_to_fs(location)
         if system.isdir(path):
-            found = [p for p in system.find(path) if format_of(p) and not _is_hidden(_below(p, path))]
+            files = [p for p in system.find(path) if format_of(p) and not _is_hidden(_below(p, path))]
         else:
-            found = system.glob(path) if _PATTERN.search(path) else [path] if system.exists(path) else []
-    except Exception as error:  # every file system raises errors of its own
+            files = system.glob(path) if _PATTERN.search(path) else [path] if system.exists(path) else []
+    except Exception as error:  # each file system raises its own errors
         raise SourceError(f"{location} cannot be reached: {first_line(error)}") from None
-    if not found:
+    if not files:
         raise SourceError(f"there is no file {location}: put it there or correct the location")
-    return sorted(system.unstrip_protocol(p) for p in found)
+    return sorted(system.unstrip_protocol(p) for p in files)
 
 
 def _below(path: str, folder: str) -> list[str]:

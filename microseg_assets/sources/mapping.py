@@ -1,6 +1,6 @@
-"""The mapping: which source column, expression or constant each column of the contract is.
+"""The mapping: which source column, expression or constant each column of the contract is taken from.
 
-Belongs here: binding the user's mapping to the columns that are there, and telling every mistake in it. Does not belong
+Belongs here: binding the user's mapping to the delivered columns, and reporting every mistake in it. Does not belong
 here: converting values (see `values`).
 """
 
@@ -23,28 +23,28 @@ from ml.engine import quoted
 from ml.rules import RuleError, nearest, parse_scalar
 from ml.tables import Column, Table
 
-Tell: TypeAlias = Callable[..., None]  # key under the table, one sentence, and a severity if it is not an error
+Report: TypeAlias = Callable[..., None]  # key under the table, one sentence, and a severity if it is not an error
 
-_LOOKED_AT = 20  # values of a column that tell whether it holds objects
+_MAX_EXAMPLES = 20  # values of a column by which to decide whether it holds objects
 _NUMBER = r"VARCHAR|JSON|BOOLEAN|NULL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*|FLOAT|DOUBLE|BIGNUM|VARINT"
 _TIME = r"VARCHAR|DATE|TIMESTAMP.*|NULL"
-# What a source may bring for each type of the contract, as DuckDB names it.
+# DuckDB's types that a source may have for each type of the contract.
 _FITTING = {
     "double": _NUMBER, "bigint": _NUMBER, "boolean": _NUMBER, "date": _TIME, "timestamp": _TIME, "string": r".*",
 }  # fmt: skip
 
 
 class LeftOut(RuleError):
-    """Why a column of the contract that a business need not bring is not brought."""
+    """Why an optional column of the contract is left out."""
 
 
 class Vanished(LeftOut):
-    """A source column that is not there, behind a column of the contract that a business need not bring."""
+    """A source column that is missing, for an optional column of the contract."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A SELECT with a source's rows, their columns and DuckDB's types of these, and words for where it reads from."""
+    """A SELECT of a source's rows, with the columns and their DuckDB types; `label` names the source in messages."""
 
     connection: duckdb.DuckDBPyConnection
     sql: str
@@ -52,8 +52,8 @@ class Relation:
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        found = described(self.connection, self.sql)
-        return {name: type_ for name, type_ in found.items() if name not in (SOURCE, FILE)}
+        types = described(self.connection, self.sql)
+        return {name: type_ for name, type_ in types.items() if name not in (SOURCE, FILE)}
 
     def bind(self, expression: str) -> tuple[str, str, tuple[str, ...]]:
         """SQL, type and source columns of a user's expression.
@@ -61,7 +61,7 @@ class Relation:
         Raises
         ------
         RuleError
-            If it means nothing here.
+            If it cannot be evaluated on these columns.
         """
         sql, uses = self._checked(expression)
         try:
@@ -75,7 +75,7 @@ class Relation:
         tree = parse_scalar(expression, self.columns)
         tree = with_fields(as_numbers(tree, texts), texts)
         sql = tree.sql("duckdb", comments=False)
-        parse_scalar(sql, self.columns)  # what runs is what sqlglot has written, so that is what must be acceptable
+        parse_scalar(sql, self.columns)  # what runs is what sqlglot writes, so check that
         known = {name.lower(): name for name in self.columns}
         uses = dict.fromkeys(known[column.parts[0].name.lower()] for column in tree.find_all(exp.Column))
         return sql, tuple(uses)
@@ -83,10 +83,10 @@ class Relation:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A column of the contract, the SQL of its raw value and DuckDB's type of that.
+    """A column of the contract, the SQL of its raw value and that value's DuckDB type.
 
-    `uses` are the source columns of an expression; it is empty for a column that is taken as it is, which cannot fail:
-    that is `source`.
+    `uses` are the source columns of an expression; `source` is the one column that is taken as it is, which cannot
+    fail.
     """
 
     column: Column
@@ -101,44 +101,46 @@ def mapping(
     table: Table,
     columns: Mapping[str, str | bool | int | float],
     relation: Relation,
-    tell: Tell,
+    report: Report,
     *,
     wanted: Collection[str] = (),
     is_counted: bool = False,
 ) -> list[Mapped]:
-    """Every column of the contract that can be bound; what cannot is told.
+    """Every column of the contract that can be bound; those that cannot are reported.
 
     Parameters
     ----------
     columns : contract column to source column, expression or constant
-    wanted : optional columns that are missed where the source does not hold them, although nothing maps them
-    is_counted : whether stamps are numbers
+    wanted : optional columns to report if the source lacks them, although nothing maps them
+    is_counted : whether timestamps are numbers
     """
     for name in columns:
         if name not in table.names:
-            tell(f"columns.{name}", f"{table.name} has no column {name!r}; {nearest(name, table.names)}")
-    found = []
+            report(f"columns.{name}", f"{table.name} has no column {name!r}; {nearest(name, table.names)}")
+    result = []
     known = {name.lower() for name in relation.columns}
     for column in table.columns:
         try:
             if column.name in wanted and column.name not in columns and column.name.lower() not in known:
                 raise Vanished(f"the source has no column {column.name!r}; {nearest(column.name, relation.columns)}")
-            found.append(_mapped(column, columns.get(column.name), relation, is_counted))
+            result.append(_mapped(column, columns.get(column.name), relation, is_counted))
         except LeftOut as reason:
             severity = "warning" if isinstance(reason, Vanished) else "note"
-            tell(f"columns.{column.name}", f"{reason}; {column.name} stays empty", severity)
-            found.append(Mapped(column, "NULL", "NULL"))
+            report(f"columns.{column.name}", f"{reason}; {column.name} stays empty", severity)
+            result.append(Mapped(column, "NULL", "NULL"))
         except RuleError as error:
-            tell(f"columns.{column.name}", str(error))
-    return found
+            report(f"columns.{column.name}", str(error))
+    return result
 
 
-def _mapped(column: Column, given: str | bool | int | float | None, relation: Relation, is_counted: bool) -> Mapped:
-    expression = column.name if given is None else str(given).lower() if isinstance(given, bool) else str(given).strip()
+def _mapped(column: Column, declared: str | bool | int | float | None, relation: Relation, is_counted: bool) -> Mapped:
+    expression = column.name if declared is None else str(declared).strip()
+    if isinstance(declared, bool):
+        expression = expression.lower()
     taken = next((name for name in relation.columns if name.lower() == expression.lower()), None)
     if taken is not None:
         mapped = Mapped(column, quoted(taken), relation.columns[taken].strip('"'), source=taken)
-    elif given is not None:
+    elif declared is not None:
         if not column.required and (lost := _lost(expression, relation)):
             meant = f" (write \"'{lost}'\" if that text is meant)" if lost == expression else ""
             raise Vanished(f"the source has no column {lost!r}{meant}; {nearest(lost, relation.columns)}")
@@ -149,12 +151,12 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
         raise RuleError(f"no source column holds {column.name}: map it to one; {listed}")
     else:
         mapped = Mapped(column, "NULL", "NULL")
-    if taken is not None and (given is None or column.type != "string") and (example := _nested(relation, taken)):
-        said = f"{taken} holds objects, such as {example:.60}, but {column.name} is a {column.type}"
+    if taken is not None and (declared is None or column.type != "string") and (example := _nested(relation, taken)):
+        message = f"{taken} holds objects, such as {example:.60}, but {column.name} is a {column.type}"
         remedy = f"map a field of it: {column.name}: {taken}.{_likely_field(example, column)}"
-        if given is None and not column.required:
-            raise LeftOut(f"the source's {said}: to bring it, {remedy}")
-        raise RuleError(f"{said}: {remedy}")
+        if declared is None and not column.required:
+            raise LeftOut(f"the source's {message}: to bring it, {remedy}")
+        raise RuleError(f"{message}: {remedy}")
     is_count = is_counted and column.type == "timestamp"
     if not re.fullmatch(_NUMBER if is_count else _FITTING[column.type], mapped.type):
         remedy = "map another column"
@@ -167,7 +169,7 @@ def _mapped(column: Column, given: str | bool | int | float | None, relation: Re
 
 
 def _nested(relation: Relation, name: str) -> str:
-    """An example of the objects that a column holds, as JSON; empty if it holds plain values."""
+    """An example of the objects in a column, as JSON; empty if it has plain values."""
     type_ = relation.columns[name].strip('"')
     column = quoted(name)
     if type_.startswith(("STRUCT", "MAP")):
@@ -177,13 +179,13 @@ def _nested(relation: Relation, name: str) -> str:
     else:
         return ""
     try:
-        found = relation.connection.sql(
-            f"SELECT {shown} FROM ({relation.sql}) WHERE {column} IS NOT NULL LIMIT {_LOOKED_AT}"
+        rows = relation.connection.sql(
+            f"SELECT {shown} FROM ({relation.sql}) WHERE {column} IS NOT NULL LIMIT {_MAX_EXAMPLES}"
         ).fetchall()
     except duckdb.Error:
-        return ""  # told when the rows are read
-    objects = [value for (value,) in found if _is_object(value)]
-    return objects[0] if objects and len(objects) == len(found) else ""
+        return ""  # reported when the rows are read
+    objects = [value for (value,) in rows if _is_object(value)]
+    return objects[0] if objects and len(objects) == len(rows) else ""
 
 
 def _is_object(value: str) -> bool:
@@ -204,21 +206,21 @@ def _likely_field(example: str, column: Column) -> str:
 
 
 def _lost(expression: str, relation: Relation) -> str:
-    """A column that an expression uses and the source does not have; empty if there is none."""
+    """A column that an expression uses and the source lacks; empty if there is none."""
     known = {name.lower() for name in relation.columns}
     roots = [column.parts[0].name for column in parse_scalar(expression).find_all(exp.Column)]
     return next((root for root in roots if root.lower() not in known), "")
 
 
-def predicate(where: str, relation: Relation, tell: Tell) -> str:
-    """The SQL of `where`; what is wrong with it is told."""
+def predicate(where: str, relation: Relation, report: Report) -> str:
+    """The SQL of `where`; what is wrong with it is reported."""
     if not where:
         return ""
     try:
         sql, type_, _ = relation.bind(where)
     except RuleError as error:
-        tell("where", str(error))
+        report("where", str(error))
         return ""
     if type_ != "BOOLEAN":
-        tell("where", f"{where!r} is not true or false but {type_}: write a comparison")
+        report("where", f"{where!r} is not true or false but {type_}: write a comparison")
     return sql

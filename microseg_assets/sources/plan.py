@@ -1,6 +1,6 @@
-"""A plan: the files or the database found, the query accepted and the mapping bound, so that rows can be asked for.
+"""A plan: the files or database located, the query accepted and the mapping bound, so that rows can be read.
 
-Belongs here: putting these together, and telling everything that is wrong at once. Does not belong here: the parts.
+Belongs here: combining these, and reporting everything that is wrong at once. Does not belong here: the parts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from microseg_assets.sources.database import Database, Fetch, attach, database, fetch
-from microseg_assets.sources.encodings import AUTO, checked
+from microseg_assets.sources.encodings import AUTO, normalized
 from microseg_assets.sources.lines import prepare, rewritten
 from microseg_assets.sources.locate import copies, first_line, locate
-from microseg_assets.sources.mapping import Mapped, Relation, Tell, mapping, predicate
-from microseg_assets.sources.query import adds_up, checked_query, database_query, table_query, with_fields_of_files
+from microseg_assets.sources.mapping import Mapped, Relation, Report, mapping, predicate
+from microseg_assets.sources.query import adds_up, database_query, parse_query, table_query, with_fields_of_files
 from microseg_assets.sources.read import FILE, SOURCE, create_view, described, format_of_all, literal, text
 from microseg_assets.sources.spec import Problem, Severity, SourceError, SourceSpec, TableSpec
 from microseg_assets.sources.values import Clock, counted
@@ -32,7 +32,7 @@ from ml.tables import Table
 
 @dataclass(frozen=True)
 class Target:
-    """What rows become: a contract, in the days of a project that begins at `start` and whose file lies in `base`."""
+    """What rows are mapped to: a contract, in the days of a project that begins at `start`, with its file in `base`."""
 
     table: Table
     clock: Clock
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What has been opened for a source, before any SQL of the user has run: the files of each view, or a database."""
+    """What is opened for a source before any of the user's SQL runs: the files of each view, or a database."""
 
     files: dict[str, list[str]]
     database: Database | None = None
@@ -76,7 +76,7 @@ Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 @contextmanager
 def connected() -> Iterator[Connection]:
-    """A DuckDB that reads nothing but what it is given."""
+    """A DuckDB connection with extensions and replacement scans disabled."""
     with (
         tempfile.TemporaryDirectory(prefix="microseg-") as folder,
         duckdb.connect(config={"autoinstall_known_extensions": False}) as connection,
@@ -91,15 +91,15 @@ def connected() -> Iterator[Connection]:
 def plan(
     connection: duckdb.DuckDBPyConnection, spec: TableSpec, target: Target, problems: list[Problem]
 ) -> Plan | None:
-    """The plan; None if something keeps it from being made. What is wrong is added to `problems` either way."""
+    """The plan; None if something prevents it. What is wrong is added to `problems` either way."""
 
-    def tell(key: str, message: str, severity: Severity = "error") -> None:
+    def report(key: str, message: str, severity: Severity = "error") -> None:
         problems.append(Problem(f"{target.table.name}.{key}", message, severity))
 
-    if not _is_declared(spec, tell):
+    if not _is_declared(spec, report):
         return None
-    target = replace(target, clock=_clock(spec, target.clock, tell))
-    opened = _opened(connection, spec, target.base, tell)
+    target = replace(target, clock=_clock(spec, target.clock, report))
+    opened = _opened(connection, spec, target.base, report)
     if problems:
         return None
     if spec.query and not spec.connection and adds_up(spec.query):
@@ -108,50 +108,50 @@ def plan(
     try:
         relation, fetched = _relation(connection, spec, target.base, opened)
     except RuleError as error:
-        tell("table" if spec.table else "query", str(error))
+        report("table" if spec.table else "query", str(error))
         return None
     except SourceError as error:
-        tell("connection", str(error))
+        report("connection", str(error))
         return None
     is_counted = target.clock.counted is not None
     mapped = mapping(
-        target.table, spec.columns, relation, tell, wanted=spec.attributes, is_counted=is_counted
-    )  # who declares an attribute means to bring it
-    where = predicate(spec.where, relation, tell)
-    again = tuple(copies(opened.files["rows"])) if spec.path else ()
-    return Plan(target, relation, tuple(mapped), where, again, fetched, spec.ids is not None)
+        target.table, spec.columns, relation, report, wanted=spec.attributes, is_counted=is_counted
+    )  # a declared attribute is expected in the source
+    where = predicate(spec.where, relation, report)
+    repeated = tuple(copies(opened.files["rows"])) if spec.path else ()
+    return Plan(target, relation, tuple(mapped), where, repeated, fetched, spec.ids is not None)
 
 
-def _is_declared(spec: SourceSpec, tell: Tell) -> bool:
-    """Whether the spec says where rows are, in one of the ways there are."""
+def _is_declared(spec: SourceSpec, report: Report) -> bool:
+    """Whether the spec says where rows are, in one of the possible ways."""
     if spec.connection and (spec.path or spec.files):
-        tell("connection", "a database stands alone: leave path and files out, or the connection")
+        report("connection", "a database stands alone: leave path and files out, or the connection")
     elif spec.connection and bool(spec.table) == bool(spec.query):
-        tell("connection", "name a table of the database in table, or a SELECT in query; one of the two")
+        report("connection", "name a table of the database in table, or a SELECT in query; one of the two")
     elif spec.connection and spec.encoding != AUTO:
-        tell("encoding", "a database has no encoding that could be declared here: leave the key out")
+        report("encoding", "a database has no encoding that could be declared here: leave the key out")
     elif spec.connection:
         return True
     elif spec.table:
-        tell("table", "a table is one of a database: name that in connection")
+        report("table", "a table is one of a database: name that in connection")
     elif not spec.path and not spec.files:
-        tell("path", "no file is named: set path, or files and query, or connection and table")
+        report("path", "no file is named: set path, or files and query, or connection and table")
     elif spec.path and (spec.files or spec.query):
-        tell("path", "path stands alone: name the files of a query in files, or leave the query out")
+        report("path", "path stands alone: name the files of a query in files, or leave the query out")
     else:
         return True
     return False
 
 
-def _clock(spec: TableSpec, clock: Clock, tell: Tell) -> Clock:
-    """The target's clock, with what stamps count; what is wrong with that or the zone is told."""
+def _clock(spec: TableSpec, clock: Clock, report: Report) -> Clock:
+    """The target's clock, with the unit of numeric timestamps; what is wrong with that or the zone is reported."""
     if not _is_zone(clock.naive):
-        tell("time_zone", f"{clock.naive!r} is not a time zone: write one like Europe/Berlin or UTC")
+        report("time_zone", f"{clock.naive!r} is not a time zone: write one like Europe/Berlin or UTC")
         return clock
     try:
         return replace(clock, counted=counted(spec.stamp, clock.naive, clock.project))
     except ValueError as error:
-        tell("stamp", str(error))
+        report("stamp", str(error))
         return clock
 
 
@@ -162,49 +162,49 @@ def _is_zone(name: str) -> bool:
         return False
 
 
-def _opened(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, tell: Tell) -> _Opened:
+def _opened(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, report: Report) -> _Opened:
     """The database, or a view ``__name`` of each location, and for a query one without the file's name."""
     if not spec.connection:
-        return _Opened(_views(connection, spec, base, tell))
+        return _Opened(_views(connection, spec, base, report))
     try:
-        found = database(spec.connection, base)
-        return _Opened({}, found, attach(connection, found, "__database") if found.kind == "duckdb" else ())
+        opened = database(spec.connection, base)
+        return _Opened({}, opened, attach(connection, opened, "__database") if opened.kind == "duckdb" else ())
     except SourceError as error:
-        tell("connection", str(error))
+        report("connection", str(error))
         return _Opened({})
 
 
-def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, tell: Tell) -> dict[str, list[str]]:
-    found = {}
+def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, report: Report) -> dict[str, list[str]]:
+    views = {}
     try:
-        encoding = checked(spec.encoding)
+        encoding = normalized(spec.encoding)
     except ValueError as error:
-        tell("encoding", str(error))
+        report("encoding", str(error))
         return {}
     if len(spec.files) > 1 and not spec.query:
-        tell("query", "several files need a query that says how they belong together")
+        report("query", "several files need a query that says how they belong together")
     for name, locations in spec.locations.items():
         key = "path" if spec.path else f"files.{name}"
         if not (name.isascii() and name.isidentifier()) or name.startswith("__"):
-            tell(key, "a name in files consists of letters, digits and underscores and does not begin with two")
+            report(key, "a name in files consists of letters, digits and underscores and does not begin with two")
             continue
         try:
             files = list(dict.fromkeys(file for location in locations for file in locate(location, base)))
             format_ = format_of_all(files) if spec.format == "auto" else spec.format
             create_view(connection, f"__{name}", files, format_, encoding if format_ != "parquet" else AUTO)
             if encoding != AUTO and format_ == "parquet":
-                tell("encoding", "Parquet files have no encoding: leave the key out")
+                report("encoding", "Parquet files have no encoding: leave the key out")
             connection.execute(
                 f"CREATE TEMP VIEW {quoted(name)} AS SELECT * EXCLUDE ({FILE}) FROM {quoted(f'__{name}')}"
             )
-            found[name] = files
+            views[name] = files
         except SourceError as error:
-            tell(key, str(error))
-    return found
+            report(key, str(error))
+    return views
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, opened: _Opened) -> None:
-    """From here on DuckDB opens no file but those of the views, whatever SQL it is given; this cannot be undone."""
+    """From now on DuckDB opens no files but those of the views, whatever SQL it runs; this cannot be undone."""
     all_files = [*rewritten(connection), *(name for files in opened.files.values() for name in files)]
     names = {form for name in all_files for form in (name, literal(name))}
     connection.execute(f"SET allowed_paths = [{', '.join(map(text, sorted(names)))}]")
@@ -215,8 +215,8 @@ def _lock(connection: duckdb.DuckDBPyConnection, opened: _Opened) -> None:
 def _relation(
     connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, opened: _Opened
 ) -> tuple[Relation, Fetch | None]:
-    """The source's rows with `SOURCE`: the file as the project names it or, behind a query, its files; and what must be
-    fetched before they are there.
+    """The source's rows with `SOURCE`: the file as the project names it, or the files of a query; and what must be
+    fetched first.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _relation(
     if not spec.query:
         ((name, label),) = spec.files.items()
         return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM {quoted(name)}", label), None
-    tree = checked_query(spec.query, spec.files, _functions(connection))
+    tree = parse_query(spec.query, spec.files, _functions(connection))
     columns = {name: described(connection, f"FROM {quoted(name)}") for name in spec.files}
     query = with_fields_of_files(tree, columns).sql("duckdb", comments=False)
     hint = "columns of CSV and JSON files are text: CAST(x AS DOUBLE) where needed; a field of JSON: device.os"
@@ -245,23 +245,23 @@ def _relation(
 
 
 def _of_database(
-    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, found: Database, tables: Collection[str]
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, opened: Database, tables: Collection[str]
 ) -> tuple[Relation, Fetch | None]:
-    label = f"{spec.table or 'query'} of {found.label}"
-    functions = _functions(connection) if found.kind == "duckdb" else ()
+    label = f"{spec.table or 'query'} of {opened.label}"
+    functions = _functions(connection) if opened.kind == "duckdb" else ()
     if spec.table:
-        select = table_query(spec.table, found.kind, tables)
+        select = table_query(spec.table, opened.kind, tables)
     else:
-        select = database_query(spec.query, found.kind, tables, functions)
-    if found.kind == "duckdb":
+        select = database_query(spec.query, opened.kind, tables, functions)
+    if opened.kind == "duckdb":
         return _bound(connection, select, label, "correct the query"), None
-    fetched = fetch(found, select, "__rows")
+    fetched = fetch(opened, select, "__rows")
     fetched.create(connection)
     return Relation(connection, f"SELECT *, {text(label)} AS {SOURCE} FROM __rows", label), fetched
 
 
 def _bound(connection: duckdb.DuckDBPyConnection, query: str, label: str, hint: str) -> Relation:
-    """The rows of a query that DuckDB itself runs."""
+    """The rows of a query that DuckDB runs."""
     sql = f"SELECT *, {text(label)} AS {SOURCE} FROM ({query})"
     try:
         described(connection, sql)
@@ -271,8 +271,8 @@ def _bound(connection: duckdb.DuckDBPyConnection, query: str, label: str, hint: 
 
 
 def _functions(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    found = connection.sql(
+    rows = connection.sql(
         "SELECT DISTINCT lower(function_name) FROM duckdb_functions() "
         "WHERE function_type IN ('scalar', 'aggregate', 'macro')"
     ).fetchall()
-    return [name for (name,) in found]
+    return [name for (name,) in rows]

@@ -1,6 +1,6 @@
-"""The user's SQL: what a source's query may say, and how text columns are calculated with.
+"""The user's SQL: what a source's query may contain, and how expressions calculate with text columns.
 
-A query is parsed, checked as a tree, and written anew from that tree: what runs is what was checked.
+A query is parsed, checked as a tree, and generated again from that tree: what runs is what was checked.
 
 Belongs here: accepting and rewriting SQL as a tree. Does not belong here: scalar expressions in general (see
 `ml.rules`), and running anything.
@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 from microseg_assets.sources.locate import first_line
 from ml.rules import RuleError, check_words, nearest
 
-# Functions whose answer changes from one run to the next; those that sqlglot knows by a class of their own stand below.
+# Functions whose result changes from run to run; those with their own class in sqlglot are in `_REFUSED`.
 _CHANGING = {
     "random", "setseed", "now", "today", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "getenv", "current_setting",
     "getvariable", "nextval", "currval", "get_current_timestamp", "transaction_timestamp", "version",
@@ -28,15 +28,15 @@ _CHANGING = {
     "pg_conf_load_time", "sleep_ms", "write_log", "setval", "current_schemas", "in_search_path", "stats",
 }  # fmt: skip
 # Functions of a database's server that read its files, run SQL given as text, change its state or wait.
-_OF_THE_SERVER = re.compile(
+_SERVER_FUNCTIONS = re.compile(
     r"pg_.*|lo_.*|dblink.*|.*_to_xml.*|set_config|setval|load_extension|readfile|writefile|edit|fts3_tokenizer|inet_.*"
     r"|ts_stat|crosstab.*|connectby|xpath_table|http.*|plan_.*|txid_.*|xmlparse|file_.*|sqlite_.*"
 )
-_MOMENTS = {"now", "today", "tomorrow", "yesterday"}  # texts that a cast makes the time it is
-# SQLite's functions of time that mean the time it is where they are not told another.
-_UNTOLD = re.compile(r"(date|time|datetime|julianday|unixepoch)\(\)|strftime\('[^']*'\)", re.IGNORECASE)
-# Views of a database about itself: no part of a query may hide behind, or uncover, one of them.
-_OF_THE_CATALOG = re.compile(r"__.*|(duckdb|sqlite|pg|pragma)_.*|information_schema")
+_MOMENTS = {"now", "today", "tomorrow", "yesterday"}  # texts that a cast turns into the current time
+# SQLite's functions that return the current time if they are given none.
+_CURRENT_TIME = re.compile(r"(date|time|datetime|julianday|unixepoch)\(\)|strftime\('[^']*'\)", re.IGNORECASE)
+# Catalog views of a database: no part of a query may shadow or read one of them.
+_CATALOG_VIEWS = re.compile(r"__.*|(duckdb|sqlite|pg|pragma)_.*|information_schema")
 _REFUSED = (
     exp.TableSample, exp.Rand, exp.Randn, exp.Uuid, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp,
     exp.CurrentDatetime, exp.CurrentTimestampLTZ, exp.Localtime, exp.Localtimestamp, exp.CurrentVersion,
@@ -50,25 +50,25 @@ _COMPARED = (
     exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Coalesce, exp.Greatest, exp.Least,
     exp.Nullif,
 )  # fmt: skip
-_OF_TIME = (exp.Interval, exp.Date, exp.DateTrunc, exp.TimestampTrunc)
+_TIME_FUNCTIONS = (exp.Interval, exp.Date, exp.DateTrunc, exp.TimestampTrunc)
 
 
 def adds_up(query: str) -> bool:
-    """Whether a query aggregates: what threads add up in turns differs in its last digits from one run to the next."""
+    """Whether a query aggregates: sums that threads share differ in their last digits from run to run."""
     try:
         return _select(query, "duckdb").find(exp.AggFunc) is not None
     except RuleError:
-        return False  # told when it is checked
+        return False  # reported when it is checked
 
 
-def checked_query(query: str, files: Collection[str], functions: Collection[str] = ()) -> exp.Query:
+def parse_query(query: str, files: Collection[str], functions: Collection[str] = ()) -> exp.Query:
     """Parse a source's query: exactly one SELECT that reads nothing but the declared files.
 
     Parameters
     ----------
     query : DuckDB's SQL
-    files : names that may stand as tables, beside the query's own WITH
-    functions : scalar and aggregate functions that DuckDB knows; any, if empty
+    files : names that may be used as tables, besides those of the query's own WITH
+    functions : DuckDB's scalar and aggregate functions; any, if empty
 
     Returns
     -------
@@ -77,7 +77,7 @@ def checked_query(query: str, files: Collection[str], functions: Collection[str]
     Raises
     ------
     RuleError
-        If it is anything else, or its answer would change from one minute to the next.
+        If it is anything else, or its result would change from minute to minute.
     """
     tree = _select(query, "duckdb")
     _check_own_names(tree)
@@ -101,8 +101,8 @@ def database_query(query: str, dialect: str, tables: Collection[str] = (), funct
     ----------
     query : in the database's own SQL
     dialect : as sqlglot calls it
-    tables : those that there are, in lower case, with their schema or without; any, if empty
-    functions : scalar and aggregate functions that the database knows; any harmless ones, if empty
+    tables : the existing ones, in lower case, with or without their schema; any, if empty
+    functions : the database's scalar and aggregate functions; any harmless ones, if empty
 
     Returns
     -------
@@ -111,7 +111,7 @@ def database_query(query: str, dialect: str, tables: Collection[str] = (), funct
     Raises
     ------
     RuleError
-        If it is anything else, or its answer would change from one minute to the next.
+        If it is anything else, or its result would change from minute to minute.
     """
     tree = _select(query, dialect)
     _check_own_names(tree)
@@ -168,25 +168,25 @@ def _select(query: str, dialect: str) -> exp.Query:
 
 
 def _check_own_names(tree: exp.Query) -> None:
-    """What the query's own WITH calls its parts must be names, and no other table's."""
+    """Check that the parts of the query's own WITH have valid names, and none of a catalog view."""
     for name in {cte.alias for cte in tree.find_all(exp.CTE)}:
         if not (name.isascii() and name.isidentifier()):
             raise RuleError(f"the query calls a WITH {name!r}: use letters, digits and underscores")
-        if _OF_THE_CATALOG.fullmatch(name.lower()):
+        if _CATALOG_VIEWS.fullmatch(name.lower()):
             raise RuleError(f"the query calls a WITH {name!r}, as the database calls a table of its own: rename it")
 
 
 def _is_own(table: exp.Table) -> bool:
-    """Whether a table is a WITH of a query around it; one of another part of the query is not seen from here."""
+    """Whether a table is a WITH of an enclosing query; those of other parts of the query are not in scope."""
     node: exp.Expr = table
     while (parent := node.parent) is not None:
-        if isinstance(parent, exp.With):  # the parts before it, and where that is said itself
-            place = next(i for i, part in enumerate(parent.expressions) if part is node)
-            parts = parent.expressions[: place + bool(parent.args.get("recursive"))]
+        if isinstance(parent, exp.With):  # the parts before it, and itself if the WITH is recursive
+            position = next(i for i, part in enumerate(parent.expressions) if part is node)
+            parts = parent.expressions[: position + bool(parent.args.get("recursive"))]
             node = parent.parent or parent
         else:
-            held = parent.args.get("with_")
-            parts = held.expressions if isinstance(held, exp.With) else []
+            with_ = parent.args.get("with_")
+            parts = with_.expressions if isinstance(with_, exp.With) else []
             node = parent
         if any(part.alias.lower() == table.name.lower() for part in parts):
             return True
@@ -199,10 +199,10 @@ def _check_steady(node: exp.Expr, dialect: str) -> None:
         name = node.name.lower()
         is_changing = name in _CHANGING or (name == "age" and len(node.expressions) < 2)
     if dialect == "sqlite" and isinstance(node, exp.Func):
-        is_changing = is_changing or bool(_UNTOLD.fullmatch(node.sql(dialect)))
+        is_changing = is_changing or bool(_CURRENT_TIME.fullmatch(node.sql(dialect)))
     if isinstance(node, exp.Literal) and node.is_string and node.name.strip().lower() in _MOMENTS:
         is_changing = isinstance(node.parent, exp.Cast) or (dialect == "sqlite" and isinstance(node.parent, exp.Func))
-        if dialect == "postgres":  # where such a text is a moment beside whatever is one
+        if dialect == "postgres":  # which also converts such a text implicitly
             is_changing = is_changing or isinstance(node.parent, (exp.Predicate, exp.Binary, exp.Func))
     if is_changing:
         raise RuleError(f"the query uses {node.sql(dialect).strip()}, whose answer changes: a day must stay the same")
@@ -214,12 +214,12 @@ def _check_function(node: exp.Expr, functions: Collection[str]) -> None:
     name = node.name.lower()
     if functions and name not in functions:
         raise RuleError(f"the query calls {node.name}(), which is not a function; {nearest(node.name, functions)}")
-    if not functions and _OF_THE_SERVER.fullmatch(name):
+    if not functions and _SERVER_FUNCTIONS.fullmatch(name):
         raise RuleError(f"the query calls {node.name}(), which is not allowed: a query only reads tables")
 
 
 def _check_table(node: exp.Table, known: Collection[str] | None, listed: Collection[str], otherwise: str) -> None:
-    """A name that is `known`, or any name if that is None; never a function."""
+    """Check that a table is a name that is `known`, or any name if that is None; never a function."""
     name = ".".join(part.name for part in (node.args.get("db"), node.this) if isinstance(part, exp.Identifier)).lower()
     is_name = isinstance(node.this, exp.Identifier) and not node.args.get("catalog")
     if not is_name or (known is not None and name not in known and not (node.name.lower() == name and _is_own(node))):
@@ -228,7 +228,7 @@ def _check_table(node: exp.Table, known: Collection[str] | None, listed: Collect
 
 
 def as_numbers(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
-    """The expression with text columns read as numbers wherever it calculates with them.
+    """The expression with text columns cast to numbers wherever it calculates with them.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def as_numbers(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
 
 
 def with_fields(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
-    """The expression with ``device.os`` read from the JSON that a text column `device` holds.
+    """The expression with ``device.os`` extracted from the JSON in a text column `device`.
 
     Parameters
     ----------
@@ -266,8 +266,8 @@ def with_fields(tree: exp.Expr, texts: Collection[str]) -> exp.Expr:
 
 
 def with_fields_of_files(tree: exp.Query, columns: Mapping[str, Mapping[str, str]]) -> exp.Query:
-    """The query with ``device.os`` and ``log.device.os`` read from the JSON that a text column of a file holds, as in
-    an expression; what is not JSON has no fields.
+    """The query with ``device.os`` and ``log.device.os`` extracted from the JSON in a text column of a file, as in an
+    expression; text that is not JSON has no fields.
 
     Parameters
     ----------
@@ -275,22 +275,22 @@ def with_fields_of_files(tree: exp.Query, columns: Mapping[str, Mapping[str, str
     columns : file to its columns and DuckDB's types of them
     """
     texts = {
-        name.lower() for found in columns.values() for name, type_ in found.items() if type_ in ("VARCHAR", "JSON")
+        name.lower() for types in columns.values() for name, type_ in types.items() if type_ in ("VARCHAR", "JSON")
     }
     own = {node.alias_or_name.lower() for node in tree.find_all(exp.Table, exp.CTE, exp.Subquery)}
     for column in [c for c in tree.find_all(exp.Column) if len(c.parts) > 1]:
         parts = column.parts
-        of = 1 if parts[0].name.lower() in own else 0
-        if len(parts) <= of + 1 and not isinstance(column.parent, exp.Dot):
+        start = 1 if parts[0].name.lower() in own else 0
+        if len(parts) <= start + 1 and not isinstance(column.parent, exp.Dot):
             continue
-        if parts[of].name.lower() not in texts:
+        if parts[start].name.lower() not in texts:
             continue
         whole: exp.Expr = column
-        names = [part.name for part in parts[of + 1 :]]
+        names = [part.name for part in parts[start + 1 :]]
         while isinstance(whole.parent, exp.Dot) and isinstance(whole.parent.expression, exp.Identifier):
             whole = whole.parent
             names.append(whole.expression.name)
-        root = exp.Column(this=parts[of].copy(), table=parts[0].copy() if of else None)
+        root = exp.Column(this=parts[start].copy(), table=parts[0].copy() if start else None)
         field: exp.Expr = exp.Case().when(
             exp.Anonymous(this="json_valid", expressions=[root.copy()]), _field(root, names)
         )
@@ -301,19 +301,19 @@ def with_fields_of_files(tree: exp.Query, columns: Mapping[str, Mapping[str, str
 
 
 def _field(root: exp.Column, names: Sequence[str]) -> exp.Expr:
-    """A field, by its path, of the JSON that a text column holds."""
+    """A field, by its path, of the JSON in a text column."""
     pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
     return exp.Anonymous(this="json_extract_string", expressions=[root, exp.Literal.string(pointer)])
 
 
 def _counts(node: exp.Expr) -> bool:
-    """Whether an expression stands where a number is wanted."""
+    """Whether an expression is used as a number."""
     parent = node.parent
     if isinstance(parent, _ARITHMETIC):
-        return not any(n.find(*_OF_TIME) for n in parent.iter_expressions())
+        return not any(n.find(*_TIME_FUNCTIONS) for n in parent.iter_expressions())
     if isinstance(parent, _COMPARED) and any(_is_number(n) for n in parent.iter_expressions() if n is not node):
         return True
-    if isinstance(parent, exp.Case) and node is parent.this:  # what is looked up, not what is calculated with
+    if isinstance(parent, exp.Case) and node is parent.this:  # the operand of a simple CASE, not its results
         return any(_is_number(one.this) for one in parent.args["ifs"])
     if isinstance(parent, exp.Paren | exp.Coalesce | exp.Greatest | exp.Least | exp.Nullif | exp.Case):
         return _counts(parent)

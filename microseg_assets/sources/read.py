@@ -19,28 +19,28 @@ from collections.abc import Mapping, Sequence
 import duckdb
 from sqlglot import exp
 
-from microseg_assets.sources.encodings import AUTO, decoded, encoding_of
+from microseg_assets.sources.encodings import AUTO, encoding_of, to_utf8
 from microseg_assets.sources.lines import DAMAGED, check_encoding, check_whole, readable
 from microseg_assets.sources.locate import first_line, format_of, is_url
 from microseg_assets.sources.spec import Format, SourceError
 from ml.engine import quoted
 
-# Columns beside the delivered ones: the file a row lies in, and what the reader of a row is told about that.
+# Columns added to the delivered ones: the file of a row, and how messages name it.
 FILE, SOURCE = "__file", "__source"
-BROKEN = "__broken_"  # what the name of a view of broken lines begins with
+BROKEN = "__broken_"  # prefix of views of broken lines
 _KINDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
 _WHITE = " \t\r\n"
-_HEAD = 1 << 20  # bytes within which a CSV file's first line must end
-_LINE = 1 << 24  # bytes that a line of JSON may have
+_MAX_HEADER = 1 << 20  # bytes in the first line of a CSV file
+_MAX_LINE = 1 << 24  # bytes in a line of JSON
 
 
 def text(value: str) -> str:
-    """A string as a SQL literal: for what DuckDB cannot take as a parameter inside of a view."""
+    """A string as a SQL literal, since a view cannot have parameters."""
     return exp.Literal.string(value).sql("duckdb")
 
 
 def described(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
-    """Columns of a query and their DuckDB types."""
+    """The columns of a query and their DuckDB types."""
     relation = connection.sql(query)
     return {name: str(type_) for name, type_ in zip(relation.columns, relation.types, strict=True)}
 
@@ -132,7 +132,7 @@ def _in_utf8(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) ->
     used = encoding_of(encoding, head)
     if used == "utf-8":
         check_encoding(name, head)
-    return decoded(connection, name, used)
+    return to_utf8(connection, name, used)
 
 
 def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mapping[str, str]) -> str:
@@ -150,8 +150,9 @@ def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mappin
         f"SELECT line, {source} AS {FILE}, CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' "
         "THEN CAST(line AS JSON) END END AS object FROM read_csv("
         f"{_listed(files)}, auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', "
-        f"strict_mode = false, columns = {{line: 'VARCHAR'}}, max_line_size = {_LINE}, buffer_size = {2 * _LINE}, "
-        f"store_rejects = true, filename = '{FILE}') WHERE trim(line, {text(_WHITE)}) <> ''"
+        f"strict_mode = false, columns = {{line: 'VARCHAR'}}, max_line_size = {_MAX_LINE}, "
+        f"buffer_size = {2 * _MAX_LINE}, store_rejects = true, filename = '{FILE}') "
+        f"WHERE trim(line, {text(_WHITE)}) <> ''"
     )
     keys = connection.sql(f"SELECT DISTINCT unnest(json_keys(object)) AS name FROM ({lines}) ORDER BY name")
     names = {name.lower(): name for (name,) in reversed(keys.fetchall()) if name}.values()  # one spelling of each
@@ -194,16 +195,16 @@ def _csv(files: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
     )
 
 
-def _head(name: str, most: int = _HEAD) -> bytes:
+def _head(name: str, size: int = _MAX_HEADER) -> bytes:
     import fsspec
 
     with fsspec.open(name, "rb", compression="infer") as file:
-        content: bytes = file.read(most)
+        content: bytes = file.read(size)
     return content
 
 
 def _header(name: str, in_utf8: str) -> tuple[tuple[str, ...], str]:
-    """Column names and delimiter of a CSV file, from its first line alone, which goes on where a quote is open."""
+    """Column names and delimiter of a CSV file, from its first line alone, which continues while a quote is open."""
     head = _head(in_utf8)
     rest = io.StringIO(head.decode("utf-8-sig", errors="replace"), newline="")
     line = rest.readline()
@@ -227,7 +228,7 @@ def _header(name: str, in_utf8: str) -> tuple[tuple[str, ...], str]:
 
 
 def literal(name: str) -> str:
-    """A file as DuckDB must be given it: a path is a pattern to it, in brackets its signs stand for themselves."""
+    """A path as DuckDB takes it, which treats paths as patterns: special characters are put in brackets."""
     return name if is_url(name) else re.sub(r"[*?[]", r"[\g<0>]", name)
 
 

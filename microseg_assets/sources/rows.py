@@ -1,7 +1,7 @@
-"""The one query: every delivered row with its typed values, its day, where it came from and what is wrong with it.
+"""The one query: every delivered row with its typed values, its day, its origin and what is wrong with it.
 
-Belongs here: the order of the steps, and which problem of a row is told. Does not belong here: what a value means (see
-`values`), and running the query.
+Belongs here: the order of the steps, and which problem of a row is reported. Does not belong here: what a value means
+(see `values`), and running the query.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from microseg_assets.sources.spec import DELIVERED_BEFORE, EARLY, early_words
 from microseg_assets.sources.values import FAILS, Clock, day, failure, value
 from ml.engine import quoted
 
-PLACE = "__place"
+ORDINAL = "__ordinal"  # the position of a row among those delivered
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """A condition under which a row has a problem, and the SQL of what is said then."""
+    """A condition under which a row has a problem, and the SQL of its text."""
 
     condition: str
-    says: str
+    message: str
     column: str = ""
 
 
 @dataclass(frozen=True)
 class _Term:
-    """A mapped column on its way: `lifted` computes it, `raw` is what was delivered, `value` what it means.
+    """The steps of a mapped column: `computed` evaluates it, `raw` is the delivered value, `value` the typed one.
 
-    What is calculated is lifted in a struct: NULL if it could not be, so that this differs from a value that is NULL.
+    An expression is evaluated into a struct, which is NULL if it failed, unlike a value that is NULL.
     """
 
     mapped: Mapped
     number: int
 
     @property
-    def lifted(self) -> str:
+    def computed(self) -> str:
         sql = f"TRY(struct_pack(v := {self.mapped.sql}))" if self.mapped.is_calculated else self.mapped.sql
         return f"{sql} AS l_{self.number}"
 
@@ -62,74 +62,74 @@ class _Term:
     @property
     def faults(self) -> list[_Fault]:
         name = self.mapped.column.name
-        says = text(f"{name}: {FAILS[self.mapped.column.type]}")
-        lost = [f"l_{self.number} IS NULL"] if self.mapped.is_calculated else []
+        message = text(f"{name}: {FAILS[self.mapped.column.type]}")
+        not_computed = [f"l_{self.number} IS NULL"] if self.mapped.is_calculated else []
         failed = failure(self.mapped, self.raw, self.value)
-        return [_Fault(condition, says, name) for condition in (*lost, *([failed] if failed else []))]
+        return [_Fault(condition, message, name) for condition in (*not_computed, *([failed] if failed else []))]
 
 
 def rows_of(plan: Plan, condition: str, *more: str) -> str:
-    """The rows whose `day` meets a condition: columns of the contract, `day`, `source`, `problem` and `delivered`.
+    """SQL for the rows whose `day` meets a condition: columns of the contract, `day`, `source`, `problem`, `delivered`.
 
-    Ordered by day, stamp, customer and all other columns, so that the order of delivery never shows.
+    Ordered by day, timestamp, customer and all other columns, so that the order of delivery does not matter.
     """
     table = plan.target.table
-    told = ["source", "problem", "delivered"]
+    origin = ["source", "problem", "delivered"]
     first = ["day", *([table.stamp] if table.stamp else []), "customer_id"]
-    columns = ", ".join(map(quoted, [*table.names, "day", *told, *more]))
-    order = ", ".join(map(quoted, dict.fromkeys([*first, *table.names, *told])))
+    columns = ", ".join(map(quoted, [*table.names, "day", *origin, *more]))
+    order = ", ".join(map(quoted, dict.fromkeys([*first, *table.names, *origin])))
     return f"WITH {_dated(plan)} SELECT {columns} FROM __dated WHERE {condition} ORDER BY {order}"
 
 
 def days_of(plan: Plan) -> str:
-    """`day` and `rows`: how many rows each day was delivered, first those without a day."""
-    # A line that is no row is found out by reading all of it, so nothing may be left unread here.
+    """SQL for `day` and `rows`: the number of rows delivered for each day, first those without a day."""
+    # Invalid lines are only detected by reading all of their columns, so every column must be used.
     read = f"count(hash({', '.join(quoted(mapped.column.name) for mapped in plan.mapped)}, problem))"
     return f"WITH {_dated(plan)} SELECT day, {read} AS rows FROM __dated GROUP BY day ORDER BY day NULLS FIRST"
 
 
 def arrivals_of(plan: Plan) -> str:
-    """`day`, `rows` and `fingerprint`: what each day was delivered (see `arrivals`)."""
+    """SQL for `day`, `rows` and `fingerprint`: what was delivered for each day (see `arrivals`)."""
     return f"WITH {_dated(plan)} {arrivals_sql(plan.target.table, '__dated', f'NOT {EARLY}')}"
 
 
 def lumps_of(plan: Plan, lines: str) -> str:
-    """`source`, `before`, `after` and `rows`: rows without a day by the days of the nearest rows that have one, in the
-    order of their file.
+    """SQL for `source`, `before`, `after` and `rows`: the number of rows without a day by the days of the nearest rows
+    with one, in the order of their file.
 
     Parameters
     ----------
-    lines : a table of the lines that are no rows: `source`, and `place` among the rows as `PLACE` counts them, or where
-        that is not known, in `nth` how many rows of the file come before it
+    lines : a table of the lines that are not rows: `source`, and their `ordinal` among the rows, as `ORDINAL` counts
+        them, or if that is unknown, in `nth` how many rows of the file precede them
     """
     earlier = f"DATE {text(plan.target.start.isoformat())} - 1"
     day = f"coalesce(day, CASE WHEN {EARLY} THEN {earlier} END)"
     is_new = f"day IS NOT NULL OR problem IS DISTINCT FROM {text(DELIVERED_BEFORE)}"
-    place = "coalesce(l.place, b.place + l.nth, l.nth) - .5"
+    ordinal = "coalesce(l.ordinal, b.ordinal + l.nth, l.nth) - .5"
     steps = {
-        "__placed": f"SELECT source, CAST({PLACE} AS DOUBLE) AS place, {day} AS day FROM __dated WHERE {is_new}",
-        "__begins": "SELECT source, min(place) AS place FROM __placed GROUP BY source",
-        "__all": f"FROM __placed UNION ALL SELECT coalesce(b.source, l.source), {place}, NULL "
+        "__numbered": f"SELECT source, CAST({ORDINAL} AS DOUBLE) AS ordinal, {day} AS day FROM __dated WHERE {is_new}",
+        "__begins": "SELECT source, min(ordinal) AS ordinal FROM __numbered GROUP BY source",
+        "__all": f"FROM __numbered UNION ALL SELECT coalesce(b.source, l.source), {ordinal}, NULL "
         f"FROM {lines} l LEFT JOIN __begins b ON b.source IN (l.source, {text(plan.relation.label)})",
-        "__beside": "SELECT source, day, last_value(day IGNORE NULLS) OVER so_far AS before, "
+        "__between": "SELECT source, day, last_value(day IGNORE NULLS) OVER so_far AS before, "
         "first_value(day IGNORE NULLS) OVER to_come AS after FROM __all WINDOW "
-        "so_far AS (PARTITION BY source ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), "
-        "to_come AS (PARTITION BY source ORDER BY place ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)",
+        "so_far AS (PARTITION BY source ORDER BY ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), "
+        "to_come AS (PARTITION BY source ORDER BY ordinal ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)",
     }
     return (
-        f"WITH {_dated(plan, PLACE)}, {', '.join(f'{name} AS ({sql})' for name, sql in steps.items())} "
-        "SELECT source, before, after, count(*) AS rows FROM __beside WHERE day IS NULL GROUP BY ALL ORDER BY ALL"
+        f"WITH {_dated(plan, ORDINAL)}, {', '.join(f'{name} AS ({sql})' for name, sql in steps.items())} "
+        "SELECT source, before, after, count(*) AS rows FROM __between WHERE day IS NULL GROUP BY ALL ORDER BY ALL"
     )
 
 
 def files_of(plan: Plan) -> str:
-    """`source`, `first` and `last`: the days of each file that has some."""
+    """SQL for `source`, `first` and `last`: the first and last day of each file that has any."""
     days = "min(day) AS first, max(day) AS last"
     return f"WITH {_dated(plan)} SELECT source, {days} FROM __dated WHERE day IS NOT NULL GROUP BY source"
 
 
 def purchases_of(plan: Plan) -> str:
-    """`customer_id`, `day` and `orders`, of sound rows of transactions from $first to $last: days with an order."""
+    """SQL for `customer_id`, `day` and `orders`: the days with an order, of valid transactions from $first to $last."""
     return (
         f"WITH {_dated(plan)}, __orders AS (SELECT customer_id, day, sum(amount) AS amount FROM __dated "
         "WHERE problem IS NULL AND day BETWEEN $first AND $last "
@@ -140,22 +140,22 @@ def purchases_of(plan: Plan) -> str:
 
 
 def customers_of(plan: Plan) -> str:
-    """`customer_id`: who is in the source, each once."""
+    """SQL for `customer_id`: the distinct customers of the source."""
     return f"WITH {_dated(plan)} SELECT DISTINCT customer_id FROM __dated WHERE customer_id IS NOT NULL"
 
 
 def unmapped_of(plan: Plan) -> str:
-    """`source_id` and `rows`: delivered ids that the map of ids does not hold, the most frequent first."""
-    of = next(_Term(mapped, i).value for i, mapped in enumerate(plan.mapped) if mapped.column.name == "customer_id")
+    """SQL for `source_id` and `rows`: delivered ids that the map of ids lacks, the most frequent first."""
+    id_ = next(_Term(mapped, i).value for i, mapped in enumerate(plan.mapped) if mapped.column.name == "customer_id")
     return (
-        f"WITH {_dated(plan)} SELECT {of} AS source_id, count(*) AS rows FROM __typed "
-        f"WHERE {of} IS NOT NULL AND {of} NOT IN (SELECT source_id FROM __ids) "
+        f"WITH {_dated(plan)} SELECT {id_} AS source_id, count(*) AS rows FROM __typed "
+        f"WHERE {id_} IS NOT NULL AND {id_} NOT IN (SELECT source_id FROM __ids) "
         "GROUP BY ALL ORDER BY rows DESC, source_id"
     )
 
 
-def _dated(plan: Plan, place: str = "") -> str:
-    """CTEs up to `__dated`: one row per delivered row; with its place among them, if a name is given for that."""
+def _dated(plan: Plan, ordinal: str = "") -> str:
+    """CTEs up to `__dated`: one row per delivered row; with its ordinal number, if a name is given for that."""
     terms = [_Term(mapped, number) for number, mapped in enumerate(plan.mapped)]
     names = {term.mapped.column.name.lower() for term in terms}
     uses = sorted({use for term in terms for use in term.mapped.uses if use.lower() not in names})
@@ -163,26 +163,26 @@ def _dated(plan: Plan, place: str = "") -> str:
     checks, faults = _of_rows(plan)
     faults += [fault for term in terms for fault in term.faults]
     dated, early, undated = _day_and_faults(plan, stamp, faults)
-    problem = " ".join(f"WHEN {fault.condition} THEN {fault.says}" for fault in undated + faults)
+    problem = " ".join(f"WHEN {fault.condition} THEN {fault.message}" for fault in undated + faults)
     local = day(stamp.value, plan.target.clock) if stamp else "NULL::DATE"
     steps = {
-        "__delivered": f"SELECT *, row_number() OVER () AS {place} FROM ({plan.relation.sql})"
-        if place
+        "__delivered": f"SELECT *, row_number() OVER () AS {ordinal} FROM ({plan.relation.sql})"
+        if ordinal
         else plan.relation.sql,
-        "__lifted": _select(
+        "__computed": _select(
             "__delivered",
-            *(term.lifted for term in terms),
+            *(term.computed for term in terms),
             *(f"{quoted(use)} AS u_{i}" for i, use in enumerate(uses)),
             *checks,
             SOURCE,
-            *([place] if place else []),
+            *([ordinal] if ordinal else []),
         ),
-        "__kept": "FROM __lifted" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
+        "__kept": "FROM __computed" + (" WHERE w IS NULL OR w.v" if plan.where else ""),
         "__raw": _select("__kept", "*", *(term.delivered for term in terms)),
         "__typed": _select("__raw", "*", *(term.typed(plan.target.clock) for term in terms)),
         "__identified": _identified(plan, terms),
         "__located": _select("__identified", "*", f"{local} AS local"),
-        "__told": _select(
+        "__judged": _select(
             "__located",
             "*",
             f"{dated} AS day",
@@ -190,7 +190,7 @@ def _dated(plan: Plan, place: str = "") -> str:
             f"{f'CASE {problem} END' if problem else 'NULL::VARCHAR'} AS problem",
         ),
         "__dated": _select(
-            "__told",
+            "__judged",
             *(f"{term.value} AS {quoted(term.mapped.column.name)}" for term in terms),
             "day",
             f"{SOURCE} AS source",
@@ -198,20 +198,20 @@ def _dated(plan: Plan, place: str = "") -> str:
             EARLY,
             f"CASE WHEN problem IS NOT NULL THEN {_as_delivered(terms, uses)} END AS delivered",
             *([f"{stamp.raw} AS __raw_stamp"] if stamp else []),
-            *([place] if place else []),
+            *([ordinal] if ordinal else []),
         ),
     }
     return ", ".join(f"{name} AS ({sql})" for name, sql in steps.items())
 
 
 def _identified(plan: Plan, terms: Sequence[_Term]) -> str:
-    """The rows with the customer that the map of ids gives, where it gives one."""
+    """The rows with the customer of the map of ids, where it has one."""
     if not plan.has_ids:
         return "FROM __typed"
-    of = next(term.value for term in terms if term.mapped.column.name == "customer_id")
+    id_ = next(term.value for term in terms if term.mapped.column.name == "customer_id")
     return (
-        f"SELECT __typed.* REPLACE (coalesce(__ids.customer_id, {of}) AS {of}) "
-        f"FROM __typed LEFT JOIN __ids ON __ids.source_id = {of}"
+        f"SELECT __typed.* REPLACE (coalesce(__ids.customer_id, {id_}) AS {id_}) "
+        f"FROM __typed LEFT JOIN __ids ON __ids.source_id = {id_}"
     )
 
 
@@ -220,7 +220,7 @@ def _select(source: str, *columns: str) -> str:
 
 
 def _of_rows(plan: Plan) -> tuple[list[str], list[_Fault]]:
-    """What is looked up for a row as a whole, and what can be wrong with it."""
+    """What is computed for a row as a whole, and what can be wrong with it."""
     checks, faults = [], []
     if plan.copies:
         checks.append(f"{FILE} IN ({', '.join(map(text, plan.copies))}) AS copied")
@@ -240,10 +240,10 @@ def _as_delivered(terms: Sequence[_Term], uses: Sequence[str]) -> str:
 
 
 def _day_and_faults(plan: Plan, stamp: _Term | None, faults: list[_Fault]) -> tuple[str, str, list[_Fault]]:
-    """The SQL of a row's day, of whether it has none because it is older than the project, and why it may have none:
-    that is told before any other problem of the row.
+    """The SQL of a row's day, of whether it has none because it is older than the project, and why it may have none,
+    which takes precedence over any other problem of the row.
 
-    Where a stamp may be missing, rows belong to the project's first day rather than to none.
+    Where the timestamp is optional, rows without one belong to the project's first day.
     """
     start = plan.target.start.isoformat()
     first = f"DATE {text(start)}"

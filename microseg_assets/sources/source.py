@@ -1,6 +1,6 @@
 """A source: the rows a business delivers for one input table.
 
-Belongs here: what a caller may ask. Does not belong here: how it is found out (see `plan` and `rows`).
+Belongs here: what callers can ask for. Does not belong here: how it is computed (see `plan` and `rows`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from microseg_assets.sources.rows import (
     unmapped_of,
 )
 from microseg_assets.sources.spec import EARLY, IdsSpec, Problem, SourceError, TableSpec
-from microseg_assets.sources.undated import Lump, between_files, placed
+from microseg_assets.sources.undated import Lump, allocate, between_files
 from microseg_assets.sources.values import Clock
 from microseg_assets.sources.window import of_days, of_no_day, pruning
 from ml.tables import CUSTOMER_ID, Column, Table
@@ -48,7 +48,7 @@ _IDS = Table(
 
 @dataclass(frozen=True)
 class Drift:
-    """Columns that a source has gained, which changes nothing, and those that it has lost."""
+    """Columns that a source has gained, which affects nothing, and those that it has lost."""
 
     new: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
@@ -60,14 +60,14 @@ class Drift:
 class Source:
     """The rows a business delivers for one input table.
 
-    Every call looks at the files anew, so that one instance may live as long as a server does.
+    Every call reads the files again, so an instance may live as long as a server.
 
     Parameters
     ----------
     table : the contract, with the project's own attributes (see `input_table`)
     spec : where the rows are and how they map
     project_zone : the zone whose calendar days are the partitions
-    start : first day of the project
+    start : the project's first day
     base : the project file's folder
     """
 
@@ -77,19 +77,19 @@ class Source:
         self.target = Target(table, Clock(spec.time_zone or project_zone, project_zone), start, Path(base))
 
     def check(self) -> list[Problem]:
-        """Everything that is wrong with the source, all at once; it can be read if none of it is an error."""
+        """Everything that is wrong with the source; it can be read if none of it is an error."""
         problems: list[Problem] = []
         with connected() as connection:
             plan(connection, self.spec, self.target, problems)
         return problems + (self._problems_of_ids() if self.ids else [])
 
     def columns(self) -> dict[str, str]:
-        """The columns as they are delivered, and DuckDB's types of them; of a text file every one is text."""
+        """The delivered columns and their DuckDB types; in a text file every column is text."""
         with self._planned() as ready:
             return dict(ready.relation.columns)
 
     def drift(self, previous: Collection[str]) -> Drift:
-        """What has become of the delivered columns since they were `previous`, as `columns` gave them then."""
+        """How the delivered columns have changed since they were `previous`, as `columns` returned them then."""
         now = {name.lower(): name for name in self.columns()}
         then = {name.lower(): name for name in previous}
         return Drift(
@@ -105,7 +105,7 @@ class Source:
         pyarrow.Table
             The contract's columns, `day`, `source` (the file or query a row came from), `problem` (missing, or the
             column and why its value could not be converted: ``"amount: not a number"``) and `delivered` (JSON text of
-            the values as they came, where there is a problem). Ordered by day, stamp and all other columns.
+            the delivered values, if there is a problem). Ordered by day, stamp and all other columns.
         """
         with self._planned() as ready:
             _fetch(ready, of_days(ready, first, last))
@@ -113,12 +113,12 @@ class Source:
             return _run(ready, rows_of(ready, condition), {"first": first, "last": last}).cast(_schema(ready))
 
     def undated(self) -> pa.Table:
-        """All delivered rows that belong to no day of the project, and lines that are no rows; `day` is missing.
+        """All delivered rows that belong to no day of the project, and lines that are not rows; `day` is missing.
 
         Returns
         -------
         pyarrow.Table
-            As of `rows`, and `EARLY`: whether a row has no day because it is older than the project.
+            The columns of `rows`, and `EARLY`: whether a row has no day because it is older than the project.
         """
         with self._planned() as ready:
             _fetch(ready, of_no_day(ready))
@@ -128,7 +128,7 @@ class Source:
             return pa.concat_tables([rows.cast(lines.schema), lines])
 
     def counts_by_day(self) -> pa.Table:
-        """`day` and `rows`: how many rows each day was delivered; the undated ones stand under a missing day."""
+        """`day` and `rows`: the number of rows delivered for each day; undated ones have a missing day."""
         with self._planned() as ready:
             _fetch(ready)
             return _run(ready, days_of(ready))
@@ -136,27 +136,27 @@ class Source:
     def purchases(self, first: date, last: date) -> pa.Table:
         """Days with an order of each customer: `customer_id`, `day` and `orders`, counted in one pass over the rows.
 
-        Only the source of transactions has them. A transaction that comes twice counts twice here.
+        Only the source of transactions has them. A transaction that is delivered twice counts twice.
         """
         with self._planned() as ready:
             _fetch(ready, of_days(ready, first, last))
             return _run(ready, purchases_of(ready), {"first": first, "last": last})
 
     def arrivals(self, last: date = date.max) -> dict[date, Arrival]:
-        """How many rows each day was delivered, a fingerprint of what they hold, and how many rows without a day may be
-        of it, up to the `last` day there can be."""
+        """What was delivered for each day up to `last`: how many rows, a fingerprint of their content, and how many
+        undated rows may belong to it."""
         return self.delivery(last)[0]
 
     def delivery(self, last: date = date.max) -> tuple[dict[date, Arrival], int]:
-        """The same, and how many rows have no day and are not older than the project, in one look at the source."""
+        """The result of `arrivals`, and how many rows have no day and are not older than the project, in one pass."""
         with self._planned() as ready:
             _fetch(ready)
-            found = _run(ready, arrivals_of(ready))
-            lost = sum(row["rows"] for row in found.to_pylist() if row["day"] is None) + _lines(ready).num_rows
-            return arrivals(found, self._placed(ready, found, last) if lost else {}), lost
+            counts = _run(ready, arrivals_of(ready))
+            lost = sum(row["rows"] for row in counts.to_pylist() if row["day"] is None) + _lines(ready).num_rows
+            return arrivals(counts, self._allocate(ready, counts, last) if lost else {}), lost
 
-    def _placed(self, ready: Plan, found: pa.Table, last: date) -> dict[date, int]:
-        """Day to how many rows without a day may be of it; none where the rows have no order."""
+    def _allocate(self, ready: Plan, counts: pa.Table, last: date) -> dict[date, int]:
+        """Day to how many undated rows may belong to it; empty if the rows have no order."""
         if not self.has_order:
             return {}
         ready.relation.connection.register("__lines", _lines(ready))
@@ -164,8 +164,8 @@ class Source:
         if any(lump.before is None and lump.after is None for lump in lumps):
             files = _run(ready, files_of(ready)).to_pylist()
             lumps = between_files(lumps, {row["source"]: (row["first"], row["last"]) for row in files})
-        delivered = {row["day"]: row["rows"] for row in found.to_pylist() if row["day"] is not None}
-        return placed(lumps, delivered, self.target.start, last)
+        delivered = {row["day"]: row["rows"] for row in counts.to_pylist() if row["day"] is not None}
+        return allocate(lumps, delivered, self.target.start, last)
 
     @property
     def has_order(self) -> bool:
@@ -173,28 +173,28 @@ class Source:
         return not self.spec.connection and not self.spec.query and self.target.table.stamp is not None
 
     def arrived(self, rows: pa.Table) -> dict[date, Arrival]:
-        """The same of rows that this source has given (see `rows`)."""
+        """The result of `arrivals` for rows that this source has returned (see `rows`)."""
         with connected() as connection:
             connection.register("delivered_rows", rows)
             return arrivals(connection.sql(arrivals_sql(self.target.table, "delivered_rows")).to_arrow_table())
 
     def customers(self) -> pa.ChunkedArray:
-        """Who is in this source, each once, whatever is wrong with their rows."""
+        """The distinct customers of this source, whatever is wrong with their rows."""
         with self._planned() as ready:
             _fetch(ready)
             return _run(ready, customers_of(ready))["customer_id"]
 
     def mapped_ids(self) -> pa.ChunkedArray:
-        """The ids that the map of ids gives another customer; none without a map."""
+        """The ids that the map of ids assigns to another customer; none without a map."""
         if self.ids is None:
             return pa.chunked_array([], pa.string())
         lines = self._map().customers
         return lines.filter(pc.not_equal(lines["source_id"], lines["customer_id"]))["source_id"]
 
     def unmapped(self) -> pa.Table:
-        """`source_id` and `rows`: ids of this source that its map of ids does not hold, the most frequent first.
+        """`source_id` and `rows`: ids of this source that its map of ids lacks, the most frequent first.
 
-        Their rows are kept, under the id they have. Without a map nothing is unmapped.
+        Their rows keep their id. Without a map nothing is unmapped.
         """
         with self._planned() as ready:
             if self.ids is None:
@@ -213,8 +213,8 @@ class Source:
         except SourceError as error:
             return [*problems, Problem(key, error.message)]
         if lost:
-            said = f"{len(lost):,} ids lead to more than one customer and stay as they are, such as {lost[0]!r}"
-            problems.append(Problem(key, f"{said}: leave one line for each", "warning"))
+            message = f"{len(lost):,} ids lead to more than one customer and stay as they are, such as {lost[0]!r}"
+            problems.append(Problem(key, f"{message}: leave one line for each", "warning"))
         return problems
 
     def _map(self) -> FollowedIds:
@@ -265,7 +265,7 @@ def _ids(spec: IdsSpec, start: date, base: Path) -> Source:
 
 
 def _fetch(ready: Plan, condition: str = "") -> None:
-    """Fetch the rows of a database for which a condition holds; there is nothing to fetch from files."""
+    """Fetch the rows of a database for which a condition holds; files need no fetching."""
     if ready.fetch is None:
         return
     try:
@@ -283,17 +283,17 @@ def _run(ready: Plan, query: str, params: Mapping[str, Any] | None = None) -> pa
 
 
 def _schema(ready: Plan) -> pa.Schema:
-    told = [("day", pa.date32()), ("source", pa.string()), ("problem", pa.string()), ("delivered", pa.string())]
-    return pa.schema([*ready.target.table.schema(), *map(pa.field, *zip(*told, strict=True))])
+    added = [("day", pa.date32()), ("source", pa.string()), ("problem", pa.string()), ("delivered", pa.string())]
+    return pa.schema([*ready.target.table.schema(), *map(pa.field, *zip(*added, strict=True))])
 
 
 def _lines(ready: Plan) -> pa.Table:
-    """The lines that are no rows, by where they lie: what `lumps_of` asks for. Of CSV files they are those that DuckDB
-    has noted during the scan before; a cell with line breaks in it moves them on by as many lines."""
+    """The positions of lines that are not rows, as `lumps_of` needs them. In CSV files they are those that DuckDB
+    recorded during the preceding scan; a cell with line breaks shifts them by as many lines."""
     connection, parts = ready.relation.connection, []
     if objects := broken(connection):
-        place = "CAST(nth - row_number() OVER (ORDER BY nth) + 1 AS DOUBLE)"
-        parts.append(f"SELECT source, {place} AS place, 0 AS nth FROM ({objects})")
+        ordinal = "CAST(nth - row_number() OVER (ORDER BY nth) + 1 AS DOUBLE)"
+        parts.append(f"SELECT source, {ordinal} AS ordinal, 0 AS nth FROM ({objects})")
     if connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
         rejects = (
             "SELECT coalesce(w.original, s.file_path) AS source, min(e.line) AS line FROM reject_errors e "
@@ -301,22 +301,23 @@ def _lines(ready: Plan) -> pa.Table:
             "GROUP BY 1, e.line_byte_position"
         )
         nth = "line - 1 - row_number() OVER (PARTITION BY source ORDER BY line)"
-        parts.append(f"SELECT source, CAST(NULL AS DOUBLE) AS place, {nth} AS nth FROM ({rejects})")
+        parts.append(f"SELECT source, CAST(NULL AS DOUBLE) AS ordinal, {nth} AS nth FROM ({rejects})")
     if not parts:
-        return pa.schema([("source", pa.string()), ("place", pa.float64()), ("nth", pa.int64())]).empty_table()
+        return pa.schema([("source", pa.string()), ("ordinal", pa.float64()), ("nth", pa.int64())]).empty_table()
     prefix = f"{ready.target.base}/"
     source = f"CASE WHEN starts_with(source, {text(prefix)}) THEN source[{len(prefix) + 1}:] ELSE source END"
-    return connection.sql(f"SELECT {source} AS source, place, nth FROM ({' UNION ALL '.join(parts)})").to_arrow_table()
+    rows = f"SELECT {source} AS source, ordinal, nth FROM ({' UNION ALL '.join(parts)})"
+    return connection.sql(rows).to_arrow_table()
 
 
 def _broken_lines(ready: Plan) -> pa.Table:
-    """Lines of text files that are no rows: of CSV files as DuckDB has noted them during the scan before."""
+    """Lines of text files that are not rows; of CSV files, those that DuckDB recorded during the preceding scan."""
     connection, schema = ready.relation.connection, _schema(ready)
-    told: list[tuple[str, str, str]] = []
+    lines: list[tuple[str, str, str]] = []
     if objects := broken(connection):
-        told += connection.sql(f"SELECT source, line, 'not a JSON object' FROM ({objects}) ORDER BY ALL").fetchall()
+        lines += connection.sql(f"SELECT source, line, 'not a JSON object' FROM ({objects}) ORDER BY ALL").fetchall()
     if connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
-        told += connection.sql(
+        lines += connection.sql(
             "SELECT coalesce(w.original, s.file_path), e.csv_line, min(CASE WHEN e.error_type = 'INVALID ENCODING' "
             f"THEN {text(_NOT_UTF8)} ELSE e.error_message END) FROM reject_errors e "
             "JOIN reject_scans s USING (scan_id, file_id) LEFT JOIN __rewritten w ON w.copy = s.file_path "
@@ -328,6 +329,6 @@ def _broken_lines(ready: Plan) -> pa.Table:
             "problem": "line: not a row of the file",
             "delivered": json.dumps({"line": line, "reason": reason}, ensure_ascii=False),
         }
-        for source, line, reason in told
+        for source, line, reason in lines
     ]
     return pa.Table.from_pylist(rows, schema=schema)

@@ -1,4 +1,4 @@
-"""What a project file says about a table's source, and how mistakes in it are told.
+"""How a project file declares a table's source, and how mistakes in it are reported.
 
 Belongs here: declarations. Does not belong here: anything that opens a file.
 """
@@ -16,12 +16,12 @@ AttributeType: TypeAlias = Literal["string", "double", "boolean"]
 Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
-DELIVERED_BEFORE = "file: delivered before"  # what is said of the rows of a file that was delivered already
-EARLY = "__is_early"  # the column of rows without a day that says whether they are older than the project
+DELIVERED_BEFORE = "file: delivered before"  # the problem of rows of a file that was delivered before
+EARLY = "__is_early"  # column of rows without a day: whether they are older than the project
 
 
 def early_words(table: Table, start: date) -> str:
-    """What is said of a row that is older than the project. Who wants to know whether it is asks for `EARLY`."""
+    """The problem of a row that is older than the project; code reads `EARLY` instead."""
     return f"{table.stamp}: before the first day ({start.isoformat()})"
 
 
@@ -31,7 +31,7 @@ class SourceError(ValueError):
     Parameters
     ----------
     message : what is wrong
-    key : where it is declared, and said first; empty if the message says it
+    key : where it is declared, which begins the text; empty if the message names it
     """
 
     def __init__(self, message: str, key: str = "") -> None:

@@ -20,7 +20,7 @@ _NUMERIC = r"(?:[Uu][Tt][Cc]|[Gg][Mm][Tt])?[-+−]\d{1,2}(?::?\d{2}(?::?\d{2})?)
 # Behind the offset some write the zone's name once more: Java in brackets, Go after a space.
 OFFSET = rf" *(?:[Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|{_NUMERIC})(?:\[[\w/+-]+\]| UTC)?"
 REGION = r" +[A-Za-z_]+(?:/[\w+-]+)+"
-_FARTHEST = 16 * 3600  # seconds: no place on earth is that far from UTC, and PostgreSQL refuses offsets from there on
+_MAX_OFFSET = 16 * 3600  # seconds: no time zone is as far from UTC, and PostgreSQL refuses such offsets
 
 _PARTS = re.compile(
     rf"(?P<day>{DAY})(?:[Tt ]+(?P<clock>{_CLOCK})(?:(?P<offset>{OFFSET})|(?P<region>{REGION}))?)?", re.ASCII
@@ -28,19 +28,19 @@ _PARTS = re.compile(
 
 
 def is_written(text: str) -> bool:
-    """Whether a text is a day or a stamp, with an offset or without, and its day is one of the calendar.
+    """Whether a text is a day or a timestamp, with or without an offset, whose day exists in the calendar.
 
     Examples
     --------
     >>> [is_written(t) for t in ("2024-02-29", "2024-01-01 16:55:00 +0100", "2024-13-01 16:55", "01.02.2024")]
     [True, True, False, False]
     """
-    found = _PARTS.fullmatch(text.strip())
-    if found is None or not (_is_day(found["day"]) and _is_clock(found["clock"] or "0:00")):
+    match = _PARTS.fullmatch(text.strip())
+    if match is None or not (_is_day(match["day"]) and _is_clock(match["clock"] or "0:00")):
         return False
-    if found["region"]:
-        return _is_zone(found["region"].strip())
-    return abs(_seconds(found["offset"] or "Z")) < _FARTHEST
+    if match["region"]:
+        return _is_zone(match["region"].strip())
+    return abs(_seconds(match["offset"] or "Z")) < _MAX_OFFSET
 
 
 def is_day(text: str) -> bool:
@@ -49,31 +49,31 @@ def is_day(text: str) -> bool:
 
 
 def says_zone(text: str) -> bool:
-    """Whether a text is a stamp that says its own offset or zone."""
-    found = _PARTS.fullmatch(text.strip())
-    return found is not None and bool(found["offset"] or found["region"])
+    """Whether a text is a timestamp with an offset or zone."""
+    match = _PARTS.fullmatch(text.strip())
+    return match is not None and bool(match["offset"] or match["region"])
 
 
-def wall_clock(given: str) -> str:
-    """SQL of what the clock of a stamp shows, whatever its offset; NULL if there is no such day or time."""
-    plain = f"replace({given}, ',', '.')"
+def wall_clock(stamp: str) -> str:
+    """SQL of the local time of a timestamp, whatever its offset; NULL if there is no such day or time."""
+    plain = f"replace({stamp}, ',', '.')"
     return f"TRY_CAST(regexp_replace({plain}, '^({DAY})[Tt ]+({_CLOCK}).*$', '\\1 \\2') AS TIMESTAMP)"
 
 
-def with_offset(given: str) -> str:
-    """SQL of a stamp with an offset, in UTC; NULL if the offset is none of this earth."""
+def with_offset(stamp: str) -> str:
+    """SQL of a timestamp with an offset, in UTC; NULL if no time zone has such an offset."""
     numbers = r"([-+−])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?(?:\[[\w/+-]+\]| UTC)?$"
-    parts = [f"regexp_extract({given}, '[0-9Cc Tt]{numbers}', {group})" for group in range(1, 5)]
+    parts = [f"regexp_extract({stamp}, '[0-9Cc Tt]{numbers}', {group})" for group in range(1, 5)]
     hours, minutes, seconds = (f"coalesce(TRY_CAST({part} AS BIGINT), 0)" for part in parts[1:])
     away = f"({hours} * 3600 + {minutes} * 60 + {seconds})"
     signed = f"CASE WHEN {parts[0]} IN ('-', '−') THEN -{away} ELSE {away} END"
-    return f"CASE WHEN {away} < {_FARTHEST} THEN {wall_clock(given)} - to_seconds({signed}) END"
+    return f"CASE WHEN {away} < {_MAX_OFFSET} THEN {wall_clock(stamp)} - to_seconds({signed}) END"
 
 
-def with_region(given: str) -> str:
-    """SQL of a stamp with the name of a region's zone behind it, in UTC; NULL if there is no such zone."""
-    region = f"regexp_extract({given}, '\\S+$')"
-    return f"timezone('UTC', TRY_CAST(CAST({wall_clock(given)} AS VARCHAR) || ' ' || {region} AS TIMESTAMPTZ))"
+def with_region(stamp: str) -> str:
+    """SQL of a timestamp followed by the name of a time zone, in UTC; NULL if there is no such zone."""
+    region = f"regexp_extract({stamp}, '\\S+$')"
+    return f"timezone('UTC', TRY_CAST(CAST({wall_clock(stamp)} AS VARCHAR) || ' ' || {region} AS TIMESTAMPTZ))"
 
 
 def _is_day(text: str) -> bool:
@@ -85,8 +85,8 @@ def _is_day(text: str) -> bool:
 
 def _is_clock(text: str) -> bool:
     hours, minutes, *seconds = re.split("[:]", text.replace(",", "."))
-    at = int(hours) * 3600 + int(minutes) * 60 + float(seconds[0] if seconds else 0)
-    return int(minutes) < 60 and float(seconds[0] if seconds else 0) < 60 and at <= 86_400
+    total = int(hours) * 3600 + int(minutes) * 60 + float(seconds[0] if seconds else 0)
+    return int(minutes) < 60 and float(seconds[0] if seconds else 0) < 60 and total <= 86_400
 
 
 def _is_zone(name: str) -> bool:
@@ -97,8 +97,8 @@ def _is_zone(name: str) -> bool:
 
 
 def _seconds(offset: str) -> int:
-    found = re.search(r"([-+−])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?", offset)
-    if found is None:
+    match = re.search(r"([-+−])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?", offset)
+    if match is None:
         return 0
-    away = int(found[2]) * 3600 + int(found[3] or 0) * 60 + int(found[4] or 0)
-    return away if found[1] == "+" else -away
+    away = int(match[2]) * 3600 + int(match[3] or 0) * 60 + int(match[4] or 0)
+    return away if match[1] == "+" else -away

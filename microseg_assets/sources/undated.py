@@ -39,33 +39,33 @@ class Lump:
     rows: int
 
 
-def placed(lumps: Iterable[Lump], delivered: Mapping[date, int], start: date, last: date) -> dict[date, int]:
-    """Day to how many rows without a day may be its own.
+def allocate(lumps: Iterable[Lump], delivered: Mapping[date, int], start: date, last: date) -> dict[date, int]:
+    """Count the undated rows that may belong to each day.
 
     Parameters
     ----------
     delivered : day to its rows, of all files
-    start, last : the days that there can be
+    start, last : first and last possible day
     """
     days = sorted(day for day in delivered if day <= last)
     if not days:
         return {}
-    found: Counter[date] = Counter()
+    counts: Counter[date] = Counter()
     is_dense = len(days) >= _DENSE * ((days[-1] - days[0]).days + 1)
     for lump in lumps:
         gap = _between(lump.before, lump.after, days, start, last) if is_dense else []
         for day, rows in _of(lump, gap, delivered):
-            found[day] += rows
-    return dict(sorted(found.items()))
+            counts[day] += rows
+    return dict(sorted(counts.items()))
 
 
 def _of(lump: Lump, gap: list[date], delivered: Mapping[date, int]) -> list[tuple[date, int]]:
-    """The days that a lump counts for, which may be of the days without rows in `gap`."""
+    """The days to which a lump may belong, possibly one of the days without rows in `gap`, and its rows for each."""
     before, after, rows = lump.before, lump.after, lump.rows
     neighbours = [day for day in dict.fromkeys((before, after)) if day is not None and day in delivered]
     if len(neighbours) == 1 and before == after:
         return [(neighbours[0], rows)]
-    if not gap:  # of one or the other: half of them each, the greater half to the later
+    if not gap:  # either of the two: half of the rows for each, the larger half for the later
         share = dict.fromkeys(neighbours, rows // max(len(neighbours), 1))
         if neighbours:
             share[max(neighbours)] += rows - sum(share.values())
@@ -75,15 +75,14 @@ def _of(lump: Lump, gap: list[date], delivered: Mapping[date, int]) -> list[tupl
 
 
 def _between(before: date | None, after: date | None, days: list[date], start: date, last: date) -> list[date]:
-    """The days without rows between two days that follow each other among those with rows, or beyond the first or last
-    of them."""
+    """The days without rows between two successive days with rows, or before the first or after the last of them."""
     if before is None and after is None:
         return []
     if before is None or after is None:
         edge = before or after
         assert edge is not None
         is_last, is_first = edge >= days[-1], edge <= days[0]
-        # A file that begins with its newest day loses it at its top, one that ends with it at its end.
+        # A file in descending order loses its newest day at the top, one in ascending order at the end.
         if is_last and (before is not None or not is_first):
             return list(_days(max(edge, days[-1]) + _DAY, last))
         if is_first:
@@ -103,16 +102,16 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 
 def between_files(lumps: Iterable[Lump], files: Mapping[str, tuple[date, date]]) -> list[Lump]:
-    """The lumps; those of a file without any dated row lie between the last and first days of the files beside it.
+    """The lumps, where those of a file without any dated row lie between the days of the neighbouring files.
 
-    Files follow each other by name, whether to newer days or to older ones; where the days of the others do not go one
-    way with their names, nothing is known.
+    Files are in order of their names, ascending or descending in time; if the days of the others are in neither order,
+    nothing is known.
 
     Parameters
     ----------
     files : file to its first and last day
     """
-    found = []
+    result = []
     spans = [files[name] for name in sorted(files)]
     is_ascending = all(a <= b for (a, _), (b, _) in pairwise(spans))
     is_descending = not is_ascending and all(a >= b for (_, a), (_, b) in pairwise(spans))
@@ -124,5 +123,5 @@ def between_files(lumps: Iterable[Lump], files: Mapping[str, tuple[date, date]])
             earlier = max((last for _, last in older), default=None)
             later = min((first for first, _ in newer), default=None)
             lump = replace(lump, before=earlier, after=later)
-        found.append(lump)
-    return found
+        result.append(lump)
+    return result

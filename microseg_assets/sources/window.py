@@ -1,9 +1,8 @@
-"""Reading less than all of history: conditions on the stamp as it lies in the source.
+"""Reading less than all of history: conditions on the timestamp column of the source.
 
-Belongs here: which rows a database, or the reader of Parquet, may leave out because they cannot matter. Does not belong
+Belongs here: which rows a database, or the reader of Parquet, may skip because they cannot matter. Does not belong
 here: which day a row belongs to; that is decided for every row that is read. So a condition may let too much through,
-never too little: it leaves two days of room for time zones, and where a stamp could mean anything else than it seems,
-everything is read.
+never too little: it allows two days for time zones, and where a timestamp is ambiguous, everything is read.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from microseg_assets.sources.plan import Plan
 from ml.engine import quoted
 
-_ROOM = timedelta(days=2)  # more than any time zone is away from another
-_FAR = date(9990, 1, 1)  # behind it lie stamps that are none; see `values`
+_ROOM = timedelta(days=2)  # more than the difference of any two time zones
+_FAR = date(9990, 1, 1)  # later timestamps are invalid; see `values`
 _GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
-# Texts that are a time beyond doubt, without asking a calendar: the 29th of February is in doubt.
-_SURE = (
+# Texts that are certainly a time, without a calendar: the 29th of February is not certain.
+_CERTAIN_TIME = (
     r"^\d{4}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
     r"([ T]([01]\d|2[0-3]):[0-5]\d:[0-5]\d)?$"
 )
@@ -27,15 +26,15 @@ _NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "DOUBLE", "FLOAT", "HUGE
 
 @dataclass(frozen=True)
 class _Stamp:
-    """The source column that dates a row, where it stands for itself."""
+    """The source column that dates a row, if it is mapped as it is."""
 
     name: str
     type: str
     factor: float = 0.0  # microseconds of one unit of a number; 0 for a stamp
-    since: int = 0  # microseconds from 1970 to what numbers count from
+    since: int = 0  # microseconds from 1970 to the start of the count
 
     def bound(self, day: date) -> str:
-        """The first moment of a day in UTC, as SQL that the column can be compared with."""
+        """The first moment of a day in UTC, as SQL to compare the column with."""
         if not self.factor:
             return f"'{day.isoformat()}'"
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,8 +42,8 @@ class _Stamp:
 
 
 def pruning(plan: Plan, first: date, last: date) -> str:
-    """A condition on `__raw_stamp` for the days `first` to `last`, so that Parquet row groups of others are not read;
-    empty where there is none."""
+    """A condition on `__raw_stamp` for the days `first` to `last`, so that Parquet row groups of other days are not
+    read; empty if there is none."""
     stamp = _stamp(plan)
     if stamp is None or plan.fetch is not None:
         return ""
@@ -56,19 +55,19 @@ def pruning(plan: Plan, first: date, last: date) -> str:
     low, high = _bounds(stamp, first, last)
     if not stamp.factor:
         low, high = f"DATE {low}", f"DATE {high}"
-    if stamp.type == "TIMESTAMP_NS":  # which DATE does not fit into
+    if stamp.type == "TIMESTAMP_NS":  # whose range is too small for DATE
         return f" AND CAST(__raw_stamp AS TIMESTAMP) >= {low} AND CAST(__raw_stamp AS TIMESTAMP) < {high}"
     return f" AND __raw_stamp >= {low} AND __raw_stamp < {high}"
 
 
 def of_days(plan: Plan, first: date, last: date) -> str:
-    """A condition in the database's SQL for the rows of some days; empty where all must be read."""
+    """A condition in the database's SQL for the rows of some days; empty if all must be read."""
     stamp = _stamp(plan)
     return "" if stamp is None else _condition(plan, stamp, *_bounds(stamp, first, last))
 
 
 def of_no_day(plan: Plan) -> str:
-    """A condition in the database's SQL for the rows of no day of the project; empty where all must be read."""
+    """A condition in the database's SQL for the rows of no day of the project; empty if all must be read."""
     stamp = _stamp(plan)
     if stamp is None or plan.fetch is None:
         return ""
@@ -92,7 +91,7 @@ def _bounds(stamp: _Stamp, first: date, last: date) -> tuple[str, str]:
 
 
 def _condition(plan: Plan, stamp: _Stamp, low: str, high: str, *, only: bool = False) -> str:
-    """Whether a stamp lies between two bounds, or may do so; with `only`, whether it surely does."""
+    """Whether a timestamp may lie between two bounds; with `only`, whether it certainly does."""
     if plan.fetch is None:
         return ""
     dialect = _in_postgres if plan.fetch.database.kind == "postgres" else _in_sqlite
@@ -109,21 +108,21 @@ def _in_postgres(column: str, stamp: _Stamp, low: str, high: str, only: bool) ->
         return ""
     day = f'left({column}::text, 10) COLLATE "C"'
     if only:
-        return f"{column}::text ~ '{_SURE}' AND {day} >= {low} AND {day} < {high}"
+        return f"{column}::text ~ '{_CERTAIN_TIME}' AND {day} >= {low} AND {day} < {high}"
     return f"NOT ({column}::text ~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}' AND ({day} < {low} OR {day} >= {high}))"
 
 
 def _in_sqlite(column: str, stamp: _Stamp, low: str, high: str, only: bool) -> str:
-    """SQLite's columns hold values of any type: what is not of the expected one may mean anything."""
+    """SQLite's columns hold values of any type: those of another than the expected type may mean anything."""
     if stamp.factor:
-        is_sure, value = f"typeof({column}) IN ('integer', 'real')", column
-        is_like = is_sure
+        is_certain, value = f"typeof({column}) IN ('integer', 'real')", column
+        is_like = is_certain
     else:
         value = f"substr({column}, 1, 10)"
-        is_sure = (
+        is_certain = (
             f"typeof({column}) = 'text' AND {column} IN (date({column}, '+0 days'), datetime({column}, '+0 days'))"
         )
         is_like = f"typeof({column}) = 'text' AND {column} GLOB '{_GLOB}'"
     if only:
-        return f"{is_sure} AND {value} >= {low} AND {value} < {high}"
+        return f"{is_certain} AND {value} >= {low} AND {value} < {high}"
     return f"NOT ({is_like} AND ({value} < {low} OR {value} >= {high}))"

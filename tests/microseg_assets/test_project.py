@@ -1,4 +1,4 @@
-"""The project file: whatever is wrong in it, one sentence says where, what, and what to do; never a traceback."""
+"""The project file: each mistake becomes one sentence that says where, what, and what to do; never a traceback."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "shop.yaml"
 
 
-def said_of(file: Path, text: str | bytes) -> str:
-    """What is said of a file that cannot be used, without its path."""
+def error_of(file: Path, text: str | bytes) -> str:
+    """The error about a file that cannot be used, without its path."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ProjectError) as error:
         load(str(file))
@@ -237,24 +237,24 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence_with_line_key_and_remedy(file: Path, mistake: str) -> None:
     text, expected = MISTAKES[mistake]
-    assert said_of(file, text) == expected
+    assert error_of(file, text) == expected
 
 
-def test_a_file_in_another_encoding_is_told_to_be_saved_as_utf8(file: Path) -> None:
-    assert said_of(file, BASE.encode() + "title: Käse\n".encode("latin-1")) == (
+def test_a_file_in_another_encoding_must_be_saved_as_utf8(file: Path) -> None:
+    assert error_of(file, BASE.encode() + "title: Käse\n".encode("latin-1")) == (
         "F: is not UTF-8 text (invalid continuation byte); save it as UTF-8"
     )
 
 
 def test_a_rule_that_is_not_sql_names_its_stage(file: Path) -> None:
     text = BASE + "lifecycle:\n  stages:\n    - {name: early, when: recency_days <}\n    - {name: b, when: 'true'}\n"
-    said = said_of(file, text)
+    said = error_of(file, text)
     assert said.startswith("F:6: 'lifecycle': the rule of stage 'early': 'recency_days <' is not a SQL expression")
     assert "\n" not in said
 
 
-def test_every_mistake_of_a_file_is_told_at_once(file: Path) -> None:
-    said = said_of(file, BASE + "tittle: x\ntime_zone: Mars\nvalue: {horizon_days: no}\n").splitlines()
+def test_every_mistake_in_a_file_is_reported_at_once(file: Path) -> None:
+    said = error_of(file, BASE + "tittle: x\ntime_zone: Mars\nvalue: {horizon_days: no}\n").splitlines()
     assert sorted(re.match(r"F:(\d+):", line).group(1) for line in said) == ["6", "7", "8"]  # type: ignore[union-attr]
 
 
@@ -286,17 +286,17 @@ def test_a_project_of_the_state_folder_is_found_by_name_and_suggested(
         load("corner_shp")
 
 
-def test_a_command_refers_to_a_project_so_that_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_refers_to_a_project_in_a_way_that_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROSEG_HOME", str(tmp_path))
     (tmp_path / "projects").mkdir()
-    for place in (tmp_path / "projects" / "shop.yaml", tmp_path / "my shop.yaml"):
-        place.write_text(BASE)
+    for path in (tmp_path / "projects" / "shop.yaml", tmp_path / "my shop.yaml"):
+        path.write_text(BASE)
     assert load("shop").reference == "shop" == load(str(tmp_path / "projects" / "shop.yaml")).reference
     assert load(str(tmp_path / "my shop.yaml")).reference == f"'{tmp_path}/my shop.yaml'", "the name finds another file"
     assert load("complete_journey").reference == "complete_journey"
 
 
-def test_a_sentence_about_a_key_has_its_line(file: Path) -> None:
+def test_a_message_about_a_key_has_its_line(file: Path) -> None:
     file.write_text(BASE)
     project = load(str(file))
     assert project.located("tables.transactions.path", "is gone") == f"{file}:5: tables.transactions.path: is gone"
@@ -305,7 +305,7 @@ def test_a_sentence_about_a_key_has_its_line(file: Path) -> None:
     assert project.located("tables", "is gone") == f"{file}: tables: is gone"
 
 
-# ── whatever somebody types ───────────────────────────────────────────────────────────────────────────────────────
+# ── any input ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-3, 400), st.floats(), st.text(string.printable, max_size=12))
 VALUES = st.recursive(
@@ -331,7 +331,7 @@ def _set(tree: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
 
 
 def _loaded(file: Path) -> tuple[Project | None, list[str]]:
-    """The project, or every line that is said against it; any other error is a traceback for the user."""
+    """The project, or every line of the error; any other exception is a traceback for the user."""
     try:
         return load(str(file)), []
     except ProjectError as error:
@@ -369,7 +369,7 @@ def _content(path: Path) -> Any:
     return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
 
 
-def test_the_schema_accepts_every_file_that_we_ship() -> None:
+def test_the_schema_accepts_every_shipped_file() -> None:
     files = [*SHIPPED.glob("*.yaml"), SHIPPED.parent / "templates" / "simulated_shop.yaml"]
     assert len(files) >= 3
     for file in files:
@@ -385,20 +385,20 @@ def test_the_schema_refuses_what_we_refuse(mistake: str) -> None:
         jsonschema.Draft202012Validator(_schema()).validate(content)
 
 
-def test_a_layer_without_features_and_one_of_a_stage_that_is_none_are_told(tmp_path: Path) -> None:
+def test_a_layer_without_features_and_one_of_an_unknown_stage_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "shop.yaml"
     layers = "\nsegments:\n  layers:\n    - {name: bare}\n    - {name: value, features: [ltv], stages: [actve]}\n"
     file.write_text(BASE + layers)
-    with pytest.raises(ProjectError) as told:
+    with pytest.raises(ProjectError) as error:
         load(str(file))
-    assert "bare has no feature" in str(told.value) and "'actve' is no stage" in str(told.value)
-    assert "did you mean 'active'" in str(told.value)
+    assert "bare has no feature" in str(error.value) and "'actve' is no stage" in str(error.value)
+    assert "did you mean 'active'" in str(error.value)
 
 
-# ── names of before ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── former names ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_that_says_the_new_one(
+def test_a_renamed_setting_is_read_under_its_old_name_with_a_warning_that_gives_the_new_one(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "shop.yaml"
@@ -407,9 +407,9 @@ def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_th
         "segments:\n  layers:\n    - {name: value, features: [ltv], KEY: 0.2}\n"
     )
     file.write_text(text.replace("KEY", "leaving"))
-    with pytest.warns(RenamedSetting) as told:
+    with pytest.warns(RenamedSetting) as caught:
         old = load(str(file))
-    assert str(told[0].message) == (
+    assert str(caught[0].message) == (
         f"{file}:8: 'segments.layers.0.leaving' is called weekly_switch_probability now; rename it"
     )
     with warnings.catch_warnings(action="error"):  # a command reads its file more than once, and says so once
@@ -423,20 +423,20 @@ def test_a_setting_that_was_renamed_is_read_under_its_old_name_with_a_warning_th
     command = [sys.executable, "-m", "microseg_assets.cli", "status", "-p", str(file)]
     env = {**os.environ, "MICROSEG_HOME": str(tmp_path / "home")}
     ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.stderr == f"microseg: {told[0].message}\n", ran.stderr
+    assert ran.stderr == f"microseg: {caught[0].message}\n", ran.stderr
 
 
 @pytest.mark.parametrize("key", ["leaving", "weekly_switch_probability"])
 def test_a_mistake_in_a_renamed_setting_names_the_key_and_the_line_that_the_file_has(file: Path, key: str) -> None:
     layers = "segments:\n  layers:\n    - name: value\n      features: [ltv]\n      KEY: soon\n      k_max: many\n"
     with warnings.catch_warnings(action="ignore"):
-        said = said_of(file, BASE + layers.replace("KEY", key)).splitlines()
+        said = error_of(file, BASE + layers.replace("KEY", key)).splitlines()
     assert sorted(said) == [
         f"F:10: 'segments.layers.0.{key}': must be a number (it is 'soon')",
         "F:11: 'segments.layers.0.k_max': must be a whole number (it is 'many')",
     ]
 
 
-def test_layer_models_that_were_stored_under_the_old_name_are_read() -> None:
+def test_layer_models_stored_with_the_old_name_are_read() -> None:
     stored = {"name": "value", "features": ["ltv"], "stages": [], "rules": [], "leaving": 0.25}
     assert layer_spec(stored).weekly_switch_probability == 0.25

@@ -62,8 +62,8 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     parquet, text = (
         everything(source(TableSpec(path=f"a.{s}", columns=COLUMNS), tmp_path)) for s in ("parquet", suffix)
     )
-    told = ["source", "delivered"]
-    assert parquet.drop_columns(told).equals(text.drop_columns(told))
+    origin = ["source", "delivered"]
+    assert parquet.drop_columns(origin).equals(text.drop_columns(origin))
     first = text.to_pylist()[0]
     assert (first["customer_id"], first["amount"], first["discount"], first["category"]) == ("1", 2.5, 0.75, "GROCERY")
 
@@ -86,8 +86,8 @@ def test_a_day_is_a_calendar_day_of_the_project_and_stamps_are_utc(tmp_path: Pat
     }
     (tmp_path / "a.csv").write_text("customer_id,occurred_at,amount\n" + "".join(f"{s},{s},1\n" for s in stamps))
     of = source(TableSpec(path="a.csv", time_zone="UTC"), tmp_path, zone="America/New_York")
-    found = {r["customer_id"]: (r["occurred_at"], r["day"]) for r in of.rows(START, FAR).to_pylist()}
-    assert found == stamps
+    values = {r["customer_id"]: (r["occurred_at"], r["day"]) for r in of.rows(START, FAR).to_pylist()}
+    assert values == stamps
 
 
 def test_naive_stamps_are_in_the_projects_zone_unless_said_otherwise(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(tmp_path: Path, spec: Tabl
     assert str(error.value).startswith("transactions.")
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", LINES)
     spec = TableSpec(path="a.csv", columns={"customer_id": "whoo", "occurred_at": "whenn"}, where="nope > 1")
     keys = [problem.key for problem in source(spec, tmp_path).check()]
@@ -351,8 +351,8 @@ def test_a_package_is_located_without_importing_it() -> None:
     import sys
 
     before = set(sys.modules)
-    (found,) = locate("package://hypothesis/py.typed", Path("/"))
-    assert found.endswith("py.typed") and "hypothesis.extra.numpy" not in set(sys.modules) - before
+    (path,) = locate("package://hypothesis/py.typed", Path("/"))
+    assert path.endswith("py.typed") and "hypothesis.extra.numpy" not in set(sys.modules) - before
 
 
 def test_rows_are_counted_by_day_and_those_without_one_too(tmp_path: Path) -> None:
@@ -408,10 +408,11 @@ def test_a_column_the_source_has_lost_is_a_warning_where_it_may_be_missing(tmp_p
         attributes={"age": "double", "region": "string", "income": "double"},
     )
     of = source(spec, tmp_path, table="customers")
-    told = {problem.key: problem for problem in of.check()}
-    assert {key.rpartition(".")[2] for key in told} == {"region", "registered_at", "income"}
-    assert not any(problem.is_error for problem in told.values())
-    assert "has no column 'area'" in (said := told["customers.columns.region"].message) and "region stays empty" in said
+    by_key = {problem.key: problem for problem in of.check()}
+    assert {key.rpartition(".")[2] for key in by_key} == {"region", "registered_at", "income"}
+    assert not any(problem.is_error for problem in by_key.values())
+    message = by_key["customers.columns.region"].message
+    assert "has no column 'area'" in message and "region stays empty" in message
     (row,) = of.rows(START, FAR).to_pylist()
     assert (row["age"], row["region"], row["income"], row["problem"]) == (30.0, None, None, None)
 
@@ -473,7 +474,7 @@ def test_a_map_of_ids_joins_silos_and_what_it_does_not_hold_stays(tmp_path: Path
     assert of.counts_by_day().equals(without.counts_by_day()), "the join loses and doubles nothing"
 
 
-def test_an_id_that_leads_to_two_customers_stays_as_it_is_and_is_told(tmp_path: Path) -> None:
+def test_an_id_that_leads_to_two_customers_stays_as_it_is_and_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", LINES)
     (tmp_path / "ids.csv").write_text("source_id,customer_id\n1,A\n1,B\n2,C\n2,C\n,D\n3,\n")
     of = source(TableSpec(path="a.csv", columns=COLUMNS, ids=IdsSpec(path="ids.csv")), tmp_path)
@@ -538,10 +539,10 @@ def test_following_ids_says_where_walking_them_one_by_one_ends(lines: list[tuple
             set(zip(way, (*way[1:], way[0]), strict=True)) <= set(lines) for way in followed.circles
         )
         return
-    found = {row["source_id"]: row["customer_id"] for row in followed.customers.to_pylist()}
-    assert not followed.circles and {*found, *followed.ambiguous} == set(walked)
-    assert {name for name, who in walked.items() if len(who) == 1} <= set(found)
-    for name, who in found.items():
+    customers = {row["source_id"]: row["customer_id"] for row in followed.customers.to_pylist()}
+    assert not followed.circles and {*customers, *followed.ambiguous} == set(walked)
+    assert {name for name, who in walked.items() if len(who) == 1} <= set(customers)
+    for name, who in customers.items():
         assert walked[name] == {who} or (who in followed.ambiguous and walked[name] == walked[who])
 
 
@@ -551,7 +552,7 @@ def test_a_long_chain_of_ids_takes_few_rounds() -> None:
     assert set(followed.customers["customer_id"].to_pylist()) == {names[-1]}
 
 
-def test_mistakes_in_a_map_of_ids_are_told_with_those_of_the_table(tmp_path: Path) -> None:
+def test_mistakes_in_a_map_of_ids_are_reported_with_those_of_the_table(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", LINES)
     (tmp_path / "ids.csv").write_text("old,new\n1,A\n")
     column = "transactions.ids.columns.customer_id"

@@ -26,7 +26,7 @@ def line(who: str, category: str = "x") -> bytes:
     return f"{who},2024-01-02 10:00:00,1.5,{category}".encode()
 
 
-def found(of: Source) -> dict[str, str | None]:
+def categories_of(of: Source) -> dict[str, str | None]:
     return {row["customer_id"]: row["category"] for row in of.rows(START, FAR).to_pylist()}
 
 
@@ -51,25 +51,25 @@ def test_it_does_not_matter_how_lines_end(tmp_path: Path, ends: tuple[bytes, ...
     (tmp_path / f"a.{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     of = source(TableSpec(path=f"a.{suffix}"), tmp_path)
     assert of.check() == [] and of.undated().num_rows == 0
-    assert found(of) == {"a": "x", "b": "two\nlines", "c": "two\r\nlines", "d": "q", "e": None}
+    assert categories_of(of) == {"a": "x", "b": "two\nlines", "c": "two\r\nlines", "d": "q", "e": None}
     assert set(of.rows(START, FAR)["source"].to_pylist()) == {f"a.{suffix}"}
 
 
-def test_what_is_wrong_in_a_file_whose_lines_end_in_two_ways_is_told_of_that_file(tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_with_mixed_line_endings_is_reported_for_that_file(tmp_path: Path) -> None:
     content = [HEADER, b"\n", line("a"), b"\r\n", b"b,short", b"\r\n", line("c", '"x"y'), b"\n", line("d"), b"\n"]
     (tmp_path / "a.csv").write_bytes(b"".join(content))
     (tmp_path / "b.csv").write_bytes(HEADER + b"\n" + line("e") + b"\n")
     of = source(TableSpec(path="*.csv"), tmp_path)
-    assert sorted(found(of)) == ["a", "d", "e"]
-    told = of.undated().to_pylist()
-    assert [(row["source"], row["problem"]) for row in told] == [("a.csv", "line: not a row of the file")] * 2
+    assert sorted(categories_of(of)) == ["a", "d", "e"]
+    rows = of.undated().to_pylist()
+    assert [(row["source"], row["problem"]) for row in rows] == [("a.csv", "line: not a row of the file")] * 2
 
 
 def test_half_a_row_never_passes_for_the_whole(tmp_path: Path) -> None:
     """A carriage return in the last cell is neither the end of the line nor nothing."""
     (tmp_path / "a.csv").write_bytes(b"\n".join([HEADER, line("a"), line("b", "half\rother half"), line("c"), b""]))
     of = source(TableSpec(path="a.csv"), tmp_path)
-    assert sorted(found(of)) == ["a", "c"] and of.undated().num_rows == 1
+    assert sorted(categories_of(of)) == ["a", "c"] and of.undated().num_rows == 1
 
 
 def test_the_folders_of_a_file_that_is_copied_still_carry_values(tmp_path: Path) -> None:
@@ -78,20 +78,20 @@ def test_the_folders_of_a_file_that_is_copied_still_carry_values(tmp_path: Path)
         b"customer_id,occurred_at,amount\r\na,2024-01-02,1\nb,2024-01-02,1\r\n"
     )
     of = source(TableSpec(path="in"), tmp_path)
-    assert found(of) == {"a": "deli", "b": "deli"}
+    assert categories_of(of) == {"a": "deli", "b": "deli"}
 
 
 def test_copies_do_not_outlive_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_bytes(HEADER + b"\r\n" + line("a") + b"\n")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    assert found(source(TableSpec(path="a.csv"), tmp_path)) == {"a": "x"}
+    assert categories_of(source(TableSpec(path="a.csv"), tmp_path)) == {"a": "x"}
     assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_name_of_a_column_may_have_two_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'customer_id,occurred_at,amount,"what\nkind"\n' + line("a") + b"\n")
-    assert found(source(TableSpec(path="a.csv", columns={"category": "what\nkind"}), tmp_path)) == {"a": "x"}
+    assert categories_of(source(TableSpec(path="a.csv", columns={"category": "what\nkind"}), tmp_path)) == {"a": "x"}
 
 
 # ---------------------------------------------------------------- damaged on the way
@@ -125,9 +125,9 @@ def test_a_line_of_json_that_is_none_is_shown_whatever_the_table(tmp_path: Path)
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(content) + b"\r\n")
     of = source(TableSpec(path="c.jsonl"), tmp_path, table="customers")
     assert of.rows(START, FAR)["customer_id"].to_pylist() == ["a", "d"]
-    told = of.undated().to_pylist()
-    assert {row["problem"] for row in told} == {"line: not a row of the file"} and len(told) == len(broken)
-    assert '{"customer_id": "b"' in {json.loads(row["delivered"])["line"] for row in told}
+    rows = of.undated().to_pylist()
+    assert {row["problem"] for row in rows} == {"line: not a row of the file"} and len(rows) == len(broken)
+    assert '{"customer_id": "b"' in {json.loads(row["delivered"])["line"] for row in rows}
 
 
 def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_stamps_in_nanoseconds_are_read_on_any_day(tmp_path: Path) -> None:
 
 def test_a_column_may_be_called_filename_but_not_as_we_call_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEADER + b",filename\n" + line("a") + b",mine\n")
-    assert found(source(TableSpec(path="a.csv", columns={"category": "filename"}), tmp_path)) == {"a": "mine"}
+    assert categories_of(source(TableSpec(path="a.csv", columns={"category": "filename"}), tmp_path)) == {"a": "mine"}
     (tmp_path / "b.csv").write_bytes(HEADER + b",__file\n" + line("a") + b",mine\n")
     with pytest.raises(SourceError, match="'__file', a name that is kept for the file: rename it"):
         source(TableSpec(path="b.csv"), tmp_path).rows(START, FAR)
@@ -242,7 +242,7 @@ def test_bytes_that_an_encoding_has_no_sign_for_make_their_line_no_row(tmp_path:
         (TableSpec(path="a.parquet", encoding="cp1252"), "Parquet files have no encoding: leave the key out"),
     ],
 )
-def test_an_encoding_that_is_none_is_told(tmp_path: Path, spec: TableSpec, said: str) -> None:
+def test_an_unknown_encoding_is_reported(tmp_path: Path, spec: TableSpec, said: str) -> None:
     (tmp_path / "a.csv").write_bytes(b"customer_id,occurred_at,amount\na,2024-01-01,1\n")
     pq.write_table(
         pa.table({"customer_id": ["a"], "occurred_at": ["2024-01-01"], "amount": [1]}), tmp_path / "a.parquet"

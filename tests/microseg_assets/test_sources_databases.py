@@ -268,8 +268,8 @@ def test_sqlite_keeps_what_a_column_does_not_promise(tmp_path: Path) -> None:
     ]
     in_sqlite(tmp_path / "a.sqlite", ",,,,", rows)
     of = source(TableSpec(connection="sqlite:///a.sqlite", table="orders", columns=COLUMNS), tmp_path)
-    found = {r["customer_id"]: (r["category"], r["discount"], r["problem"]) for r in everything(of).to_pylist()}
-    assert found == {
+    values = {r["customer_id"]: (r["category"], r["discount"], r["problem"]) for r in everything(of).to_pylist()}
+    assert values == {
         "7": ("a", None, "discount: not a number"),
         "8": ("ff00", 1.0, "occurred_at: not a time"),
         "9": ("3", 2.5, "amount: not a number"),
@@ -384,8 +384,8 @@ def test_a_query_of_a_database_only_reads(tmp_path: Path, database: str, request
     spec = spec_of(database, request, tmp_path)
     before = everything(source(spec, tmp_path))
     for query, says in [*REFUSED, *REFUSED_BY[database]]:
-        told = problems(source(TableSpec(connection=spec.connection, query=query, columns=COLUMNS), tmp_path))
-        assert len(told) == 1 and re.search(says, told[0]), (query, told)
+        messages = problems(source(TableSpec(connection=spec.connection, query=query, columns=COLUMNS), tmp_path))
+        assert len(messages) == 1 and re.search(says, messages[0]), (query, messages)
     for table in ("orders; DROP TABLE orders", "(SELECT 1)", "read_text('x')", "orders o", "a.b.c", "../x"):
         (said,) = problems(source(TableSpec(connection=spec.connection, table=table, columns=COLUMNS), tmp_path))
         assert said.startswith("transactions.table: "), (table, said)
@@ -419,7 +419,7 @@ def test_a_view_of_a_duckdb_file_reads_no_other_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_two_columns_of_one_name_are_told(tmp_path: Path, orders: PostgresServer) -> None:
+def test_two_columns_of_one_name_are_reported(tmp_path: Path, orders: PostgresServer) -> None:
     query = "SELECT a.*, b.who FROM sales.orders a, sales.orders b"
     (said,) = problems(source(TableSpec(connection=orders.dsn(), query=query, columns=COLUMNS), tmp_path))
     assert "two columns are called 'who'" in said

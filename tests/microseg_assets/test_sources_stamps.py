@@ -29,8 +29,8 @@ def source(spec: TableSpec, base: Path, *, table: str = "transactions", zone: st
 def stamps_of(spec: TableSpec, base: Path, zone: str = "UTC") -> dict[str, datetime | str]:
     """Customer to the stamp in UTC, or to what is wrong with it."""
     of = source(spec, base, zone=zone)
-    found = [*of.rows(START, FAR).to_pylist(), *of.undated().to_pylist()]
-    return {row["customer_id"]: row["problem"] or row["occurred_at"] for row in found}
+    rows = [*of.rows(START, FAR).to_pylist(), *of.undated().to_pylist()]
+    return {row["customer_id"]: row["problem"] or row["occurred_at"] for row in rows}
 
 
 def csv(path: Path, *lines: str, header: str = "customer_id,occurred_at,amount") -> Path:
@@ -74,9 +74,9 @@ def test_numbers_are_stamps_where_it_is_said_what_they_count(tmp_path: Path, sta
 def test_hours_since_a_start_count_time_that_passed_in_the_zone_of_the_start(tmp_path: Path) -> None:
     csv(tmp_path / "a.csv", "0,0,1", "1,24,1", "2,48,1", "3,23.5,1")
     spec = TableSpec(path="a.csv", stamp="hours since 2024-03-09 12:00", time_zone="America/New_York")
-    found = stamps_of(spec, tmp_path)
+    stamps = stamps_of(spec, tmp_path)
     noon = datetime(2024, 3, 9, 17)  # 12:00 in New York; the night after, its clocks are set forward
-    assert found == {
+    assert stamps == {
         "0": noon, "1": noon + timedelta(hours=24), "2": noon + timedelta(hours=48), "3": noon + timedelta(hours=23.5),
     }  # fmt: skip
 
@@ -103,12 +103,12 @@ def test_a_whole_number_of_days_is_a_calendar_day_on_both_sides_of_a_change_of_t
 
 def test_half_a_day_after_midnight_is_noon_and_an_offset_counts_days_of_24_hours(tmp_path: Path) -> None:
     csv(tmp_path / "a.csv", "summer,0.5,1", "winter,153.5,1", "evening,152.75,1")
-    found = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01"), tmp_path, "Europe/Berlin")
-    assert found == {
+    stamps = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01"), tmp_path, "Europe/Berlin")
+    assert stamps == {
         "summer": datetime(2024, 6, 1, 10), "winter": datetime(2024, 11, 1, 11), "evening": datetime(2024, 10, 31, 17),
     }  # fmt: skip
-    found = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01T00:00+02:00"), tmp_path, "Europe/Berlin")
-    assert found["winter"] == datetime(2024, 11, 1, 10), "an offset stands for a moment: no clock is changed there"
+    stamps = stamps_of(TableSpec(path="a.csv", stamp="days since 2024-06-01T00:00+02:00"), tmp_path, "Europe/Berlin")
+    assert stamps["winter"] == datetime(2024, 11, 1, 10), "an offset stands for a moment: no clock is changed there"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -133,9 +133,9 @@ def test_a_stamp_with_an_offset_is_read_in_every_common_way_of_writing_it(
     else:
         line = {"customer_id": "a", "occurred_at": written, "amount": 1}
         (tmp_path / "a.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-    (found,) = stamps_of(TableSpec(path=f"a.{suffix}", time_zone="Australia/Brisbane"), tmp_path).values()
-    assert isinstance(found, datetime), found
-    assert (found - timedelta(microseconds=found.microsecond)).isoformat(" ") == f"2024-01-01 {utc}:00"
+    (stamp,) = stamps_of(TableSpec(path=f"a.{suffix}", time_zone="Australia/Brisbane"), tmp_path).values()
+    assert isinstance(stamp, datetime), stamp
+    assert (stamp - timedelta(microseconds=stamp.microsecond)).isoformat(" ") == f"2024-01-01 {utc}:00"
 
 
 def test_an_offset_that_no_place_has_is_no_time(tmp_path: Path) -> None:
@@ -158,20 +158,20 @@ PARTS = (
 def test_what_is_taken_for_a_stamp_is_read_as_one_and_the_other_way_round(tmp_path: Path) -> None:
     texts = ["".join(parts) for parts in product(*PARTS)]
     csv(tmp_path / "a.csv", *(f'{i};"{t}";1' for i, t in enumerate(texts)), header="customer_id;occurred_at;amount")
-    found = stamps_of(TableSpec(path="a.csv"), tmp_path)
-    is_read = {t: isinstance(found[str(i)], datetime) for i, t in enumerate(texts)}
+    stamps = stamps_of(TableSpec(path="a.csv"), tmp_path)
+    is_read = {t: isinstance(stamps[str(i)], datetime) for i, t in enumerate(texts)}
     assert [t for t, is_one in is_read.items() if is_written(t) and not is_one] == [], "`microseg new` believes these"
     assert [t for t, is_one in is_read.items() if is_one and not is_written(t)] == [], "`microseg new` overlooks these"
     assert sum(is_read.values()) > 1000
 
 
-def test_counts_that_are_no_time_are_told_and_never_fatal(tmp_path: Path) -> None:
-    given = ["1704067200", "x", "", "nan", "inf", "-1e300", "1e300", "99999999999999999999999", "-99999999999", "0"]
-    csv(tmp_path / "a.csv", *(f"{i},{value},1" for i, value in enumerate(given)))
-    found = stamps_of(TableSpec(path="a.csv", stamp="epoch_s"), tmp_path)
-    assert found["0"] == datetime(2024, 1, 1) and found["2"] == "occurred_at: missing"
-    assert found["9"] == "occurred_at: before the first day (2024-01-01)"
-    assert {found[i] for i in ("1", "3", "4", "5", "6", "7", "8")} == {"occurred_at: not a time"}
+def test_counts_that_are_not_a_time_are_reported_and_never_fatal(tmp_path: Path) -> None:
+    counts = ["1704067200", "x", "", "nan", "inf", "-1e300", "1e300", "99999999999999999999999", "-99999999999", "0"]
+    csv(tmp_path / "a.csv", *(f"{i},{value},1" for i, value in enumerate(counts)))
+    stamps = stamps_of(TableSpec(path="a.csv", stamp="epoch_s"), tmp_path)
+    assert stamps["0"] == datetime(2024, 1, 1) and stamps["2"] == "occurred_at: missing"
+    assert stamps["9"] == "occurred_at: before the first day (2024-01-01)"
+    assert {stamps[i] for i in ("1", "3", "4", "5", "6", "7", "8")} == {"occurred_at: not a time"}
 
 
 def test_a_count_needs_a_column_of_numbers_and_a_stamp_one_of_stamps(tmp_path: Path) -> None:
@@ -316,11 +316,15 @@ def test_fields_of_structs_are_mapped_by_their_path(tmp_path: Path, suffix: str)
     of = source(spec, tmp_path, table="events")
     (note,) = of.check()
     assert (note.key, note.severity) == ("events.columns.device", "note") and "device: device.os" in note.message
-    found = {r["customer_id"]: r for r in of.rows(START, FAR).to_pylist()}
-    assert [(r["os"], r["browser"], r["value"]) for _, r in sorted(found.items())] == [
+    by_customer = {r["customer_id"]: r for r in of.rows(START, FAR).to_pylist()}
+    assert [(r["os"], r["browser"], r["value"]) for _, r in sorted(by_customer.items())] == [
         ("iOS", "1.2", 5.0), (None, None, 5.0), ("iOS", "1.2", None),
     ]  # fmt: skip
-    assert (found["17"]["channel"], found["17"]["campaign"], found["17"]["problem"]) == ("app", "7", None)
+    assert (by_customer["17"]["channel"], by_customer["17"]["campaign"], by_customer["17"]["problem"]) == (
+        "app",
+        "7",
+        None,
+    )
 
 
 QUERY = """
@@ -341,8 +345,8 @@ def test_fields_are_written_in_a_query_as_in_columns(tmp_path: Path, suffix: str
     spec = TableSpec(files={"log": f"e.{suffix}"}, query=QUERY, stamp="epoch_s", columns=columns)
     of = source(spec, tmp_path, table="events")
     assert of.check() == []
-    found = of.rows(START, FAR).select(["customer_id", "os", "browser", "value", "referrer"]).to_pylist()
-    assert [tuple(row.values()) for row in found] == [("17", "iOS", "1.2", 5.0, "x"), ("18", None, None, 5.0, "y")]
+    rows = of.rows(START, FAR).select(["customer_id", "os", "browser", "value", "referrer"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [("17", "iOS", "1.2", 5.0, "x"), ("18", None, None, 5.0, "y")]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
@@ -364,7 +368,7 @@ def test_objects_are_not_taken_for_a_value_and_the_way_to_a_field_is_said(tmp_pa
     assert way.check() == [] and way.rows(START, FAR)["value"].to_pylist() == [2.0]
 
 
-def test_a_text_column_may_hold_json_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_a_text_column_may_hold_json_and_invalid_json_is_reported(tmp_path: Path) -> None:
     header = "customer_id,occurred_at,amount,payload"
     csv(
         tmp_path / "a.csv",

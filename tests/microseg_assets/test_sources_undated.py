@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microseg_assets.sources import EARLY, Source, TableSpec, rows
-from microseg_assets.sources.undated import Lump, between_files, placed
+from microseg_assets.sources.undated import Lump, allocate, between_files
 from microseg_assets.storage.undated import count_problems
 from ml.tables import TRANSACTIONS
 
@@ -38,7 +38,7 @@ def undated(folder: Path, content: dict[str, list[str]], last: int, **more: str)
     path = next(iter(content)) if len(content) == 1 else "*.csv"
     spec = TableSpec(path=path, **more)  # type: ignore[arg-type]
     source = Source(TRANSACTIONS, spec, project_zone="UTC", start=START, base=folder)
-    return {(at - START).days: one.undated for at, one in source.arrivals(day(last)).items() if one.undated}
+    return {(one_day - START).days: one.undated for one_day, one in source.arrivals(day(last)).items() if one.undated}
 
 
 @pytest.mark.parametrize("is_descending", [False, True])
@@ -76,7 +76,7 @@ def test_objects_that_are_none_lie_where_they_stand(tmp_path: Path) -> None:
     content = "\n".join("{oops" if n == 5 else line for n, line in enumerate(written) for _ in range(20))
     (tmp_path / "a.jsonl").write_text(content + "\n", encoding="utf-8")
     source = Source(TRANSACTIONS, TableSpec(path="a.jsonl"), project_zone="UTC", start=START, base=tmp_path)
-    assert {at: one.undated for at, one in source.arrivals(day(7)).items() if one.undated} == {day(5): 20}
+    assert {one_day: one.undated for one_day, one in source.arrivals(day(7)).items() if one.undated} == {day(5): 20}
 
 
 def test_rows_of_files_that_cannot_have_broken_lines_are_placed_too(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_rows_of_files_that_cannot_have_broken_lines_are_placed_too(tmp_path: Pa
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT * FROM {csv}) TO '{tmp_path}/a.parquet'")
     source = Source(TRANSACTIONS, TableSpec(path="a.parquet"), project_zone="UTC", start=START, base=tmp_path)
-    assert {(at - START).days: one.undated for at, one in source.arrivals(day(7)).items() if one.undated} == {
+    assert {(one_day - START).days: one.undated for one_day, one in source.arrivals(day(7)).items() if one.undated} == {
         6: 10,
         7: 10,
     }
@@ -101,21 +101,21 @@ def test_rows_that_are_left_out_or_older_than_the_project_count_against_nobody(t
     assert undated(tmp_path, {"a.csv": whole}, 2, where="occurred_at <> 'n/a'") == {}
 
 
-def test_rows_older_than_the_project_are_told_by_a_column_and_not_by_what_is_said_of_them(
+def test_rows_older_than_the_project_are_marked_by_a_column_and_not_by_their_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = {"a.csv": ["c,2023-12-01,1"] * 20 + lines(0) + lines(1, range(8, 11)) + lines(2)}
 
-    def found() -> tuple[dict[int, int], int, Counter[str], list[bool]]:
-        placed = undated(tmp_path, content, 2)
+    def measure() -> tuple[dict[int, int], int, Counter[str], list[bool]]:
+        counts = undated(tmp_path, content, 2)
         source = Source(TRANSACTIONS, TableSpec(path="a.csv"), project_zone="UTC", start=START, base=tmp_path)
         without = source.undated()
-        return placed, source.delivery(day(2))[1], count_problems(without), without[EARLY].to_pylist()
+        return counts, source.delivery(day(2))[1], count_problems(without), without[EARLY].to_pylist()
 
-    sense = found()
+    sense = measure()
     assert sense[:3] == ({1: 3}, 3, {"occurred_at: not a time": 3}) and sorted(sense[3]) == [False] * 3 + [True] * 20
     monkeypatch.setattr(rows, "early_words", lambda table, start: "occurred_at: not a time")
-    assert found() == sense
+    assert measure() == sense
 
 
 def test_rows_of_a_query_have_no_order_and_are_not_placed(tmp_path: Path) -> None:
@@ -148,13 +148,13 @@ def test_days_are_of_the_calendar_and_no_lump_counts_for_less_than_it_is(
 ) -> None:
     last = day(len(has) - 1)
     delivered = {day(n): 20 for n, is_there in enumerate(has) if is_there}
-    beside = [day(n) if n < len(has) and has[n] else None for n in range(14)]
-    lumps = [Lump("a", beside[before], beside[after], rows) for before, after, rows in pairs]
+    nearest = [day(n) if n < len(has) and has[n] else None for n in range(14)]
+    lumps = [Lump("a", nearest[before], nearest[after], rows) for before, after, rows in pairs]
     for lump in lumps:
-        found = placed([lump], delivered, START, last)
-        assert all(START <= at <= last for at in found)
+        counts = allocate([lump], delivered, START, last)
+        assert all(START <= one_day <= last for one_day in counts)
         if delivered and (lump.before or lump.after):
-            assert sum(found.values()) >= lump.rows
+            assert sum(counts.values()) >= lump.rows
     assert between_files(lumps, {}) == lumps
 
 
