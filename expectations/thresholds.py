@@ -129,4 +129,4 @@ class ShiftSpec:
 def _known_tables(key: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in INPUTS:
-            raise ValueError(f"{key}: {name!r} is no table; write one of {', '.join(INPUTS)}")
+            raise ValueError(f"{key}: {name!r} is not a table; write one of {', '.join(INPUTS)}")

@@ -41,7 +41,7 @@ def _unknown_tables(project: Project) -> Iterator[Problem]:
     named += [(("validation", "min_rows", name), name) for name in project.validation.min_rows]
     for location, name in named:
         if name not in project.inputs:
-            yield location, f"{name!r} is no table; {nearest(name, project.inputs)}"
+            yield location, f"{name!r} is not a table; {nearest(name, project.inputs)}"
 
 
 def _invalid_expressions(project: Project, columns: Sequence[str]) -> Iterator[Problem]:
@@ -83,13 +83,13 @@ def _invalid_layers(project: Project, features: Collection[str], columns: Sequen
     layers = [layer.name for layer in project.segments.layers]
     for name, feature in unknown_features(project.segments, features):
         location = ("segments", "layers", layers.index(name), "features")
-        yield location, f"{feature!r} is no feature; {nearest(feature, columns)}"
+        yield location, f"{feature!r} is not a feature; {nearest(feature, columns)}"
     stages = project.lifecycle.stage_names()
     for i, layer in enumerate(project.segments.layers):
         if layer.method == "kmeans" and not layer.features:
-            yield ("segments", "layers", i, "features"), f"layer {layer.name} has no feature to be cut by: list some"
+            yield ("segments", "layers", i, "features"), f"layer {layer.name} has no features: list at least one"
         for unknown in (stage for stage in layer.stages if stage not in stages):
-            yield ("segments", "layers", i, "stages"), f"{unknown!r} is no stage; {nearest(unknown, stages)}"
+            yield ("segments", "layers", i, "stages"), f"{unknown!r} is not a stage; {nearest(unknown, stages)}"
 
 
 def _repeated_names(project: Project) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from microseg_assets.project.messages import quoted, sentences
 from microseg_assets.project.settings import Project
 from ml.segments.specs import RENAMED
 
-_YAML_TYPES = {type(None): "nothing", list: "a list", str: "a text", int: "a number", float: "a number", bool: "a yes"}
+_YAML_TYPES = {type(None): "nothing", list: "a list", str: "text", int: "a number", float: "a number", bool: "a yes"}
 _WARNINGS_GIVEN: set[str] = set()
 
 
@@ -35,7 +35,9 @@ def load(name: str) -> Project:
     content = document.content()
     if not isinstance(content, Mapping):
         type_name = _YAML_TYPES.get(type(content), "something else")
-        raise ProjectError(f"{document.path}: must hold keys and values, such as `name: my_shop`; it holds {type_name}")
+        raise ProjectError(
+            f"{document.path}: must contain keys and values, such as `name: my_shop`; it contains {type_name}"
+        )
     content = dict(content)
     old_names = _rename(document, content)
     try:

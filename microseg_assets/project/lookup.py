@@ -47,7 +47,7 @@ def find(name: str) -> Path:
     if (ran := _ran_before(name)) is not None:
         return ran
     if name in SIMULATED:
-        raise ProjectError(f"{name} is not there yet: make it with `microseg simulate {SIMULATED[name]}`")
+        raise ProjectError(f"{name} does not exist yet: create it with `microseg simulate {SIMULATED[name]}`")
     raise ProjectError(f"there is no project {name!r}; {nearest(name, _known())} (the path of a YAML file works too)")
 
 

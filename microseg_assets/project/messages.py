@@ -19,15 +19,15 @@ from microseg_assets.project.settings import Project
 from ml.rules import nearest
 
 _PLAINER = {
-    "dict_type": "must hold keys and values below it",
-    "model_type": "must hold keys and values below it",
-    "dataclass_type": "must hold keys and values below it",
+    "dict_type": "must contain keys and values",
+    "model_type": "must contain keys and values",
+    "dataclass_type": "must contain keys and values",
     "tuple_type": "must be a list",
     "date_from_datetime_parsing": "must be a day, such as 2024-01-31",
     "date_from_datetime_inexact": "must be a day, such as 2024-01-31",
     "date_parsing": "must be a day, such as 2024-01-31",
     "date_type": "must be a day, such as 2024-01-31",
-    "string_type": "must be a text; put it in quotes",
+    "string_type": "must be text; put it in quotes",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
@@ -35,7 +35,7 @@ _PLAINER = {
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
-    "string_pattern_mismatch": "must begin with a small letter; small letters, digits and _ may follow, 41 in all",
+    "string_pattern_mismatch": "must be at most 41 lower-case letters, digits or _, beginning with a letter",
 }
 
 

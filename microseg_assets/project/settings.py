@@ -56,8 +56,8 @@ class Section(BaseModel):
 
 
 class Features(Section):
-    """Features beside those that every project has, and what counts as an order: how many days may lie between two
-    parts of one, and within how many days a refund of all of it takes it away."""
+    """Additional features, and what counts as an order: how many days there may be between two parts of one, and within
+    how many days a full refund cancels it."""
 
     categories: tuple[str, ...] = ()
     order_days: int = Field(default=30, ge=0, le=366)
@@ -65,7 +65,7 @@ class Features(Section):
 
 
 class Tables(Section):
-    """How the business's own tables map to the contract; each missing one switches off what needs it."""
+    """How the business's tables map to the contract; a missing one switches off what needs it."""
 
     transactions: TableSpec
     customers: TableSpec | None = None
@@ -74,33 +74,33 @@ class Tables(Section):
     balances: TableSpec | None = None
 
     @model_validator(mode="after")
-    def _of_customers_only(self) -> Tables:
+    def _only_customers_have_attributes(self) -> Tables:
         for name in ("transactions", "events", "exposures", "balances"):
             spec: TableSpec | None = getattr(self, name)
             if spec is not None and (spec.as_of or spec.timeless):
-                raise ValueError(f"{name} has no attributes: as_of and timeless are keys of customers")
+                raise ValueError(f"{name} has no attributes: as_of and timeless belong to customers")
         return self
 
     @field_validator("customers")
     @classmethod
-    def _new_names(cls, customers: TableSpec | None) -> TableSpec | None:
+    def _attributes_are_valid(cls, customers: TableSpec | None) -> TableSpec | None:
         if customers is not None:
-            taken = {name.lower() for name in (*input_columns(), *_TAKEN)}
+            taken = {name.lower() for name in (*input_columns(), *_RESERVED)}
             for name in customers.attributes:
-                if not _NAME.fullmatch(name):
+                if not _ATTRIBUTE_NAME.fullmatch(name):
                     raise ValueError(f"attribute {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
                 if name.lower() in taken:
-                    raise ValueError(f"attribute {name!r} is called like a column of the chain: choose another name")
+                    raise ValueError(f"attribute {name!r} has the name of a column that microseg uses: choose another")
             for name in customers.timeless:
                 if name not in customers.attributes:
-                    raise ValueError(f"timeless {name!r} is no attribute; {nearest(name, customers.attributes)}")
+                    raise ValueError(f"timeless {name!r} is not an attribute; {nearest(name, customers.attributes)}")
             input_table("customers", customers)
             features_table(FeatureSpec(attributes=_attributes(customers)))
         return customers
 
 
-_TAKEN = {"day", "table", "rule", "row", "source", "problem", "delivered"}
-_NAME = re.compile(r"[^\W\d]\w{0,60}")
+_RESERVED = {"day", "table", "rule", "row", "source", "problem", "delivered"}
+_ATTRIBUTE_NAME = re.compile(r"[^\W\d]\w{0,60}")
 
 
 def _attributes(customers: TableSpec | None) -> tuple[Attribute, ...]:
@@ -119,7 +119,7 @@ class Schedule(Section):
     minute: int = Field(default=0, ge=0, le=59)
 
     @model_validator(mode="after")
-    def _room_for_training(self) -> Schedule:
+    def _leaves_room_for_training(self) -> Schedule:
         if self.hour * 60 + self.minute + 30 >= 24 * 60:
             raise ValueError("on Mondays training follows half an hour later, the same day: choose a time before 23:30")
         return self
@@ -150,7 +150,7 @@ class Project(Section):
 
     @field_validator("end")
     @classmethod
-    def _in_order(cls, end: date | None, info: ValidationInfo) -> date | None:
+    def _end_is_after_start(cls, end: date | None, info: ValidationInfo) -> date | None:
         start = info.data.get("start")
         if end is not None and start is not None and end < start:
             raise ValueError(f"end {end} lies before start {start}: swap them or leave end out")
@@ -163,7 +163,7 @@ class Project(Section):
 
     @property
     def reference(self) -> str:
-        """What to write after `--project`: its name where that finds this file, else the file."""
+        """The value for `--project`: its name if that finds this file, else the path."""
         try:
             is_found = find(self.name).samefile(self._path)
         except (ProjectError, OSError):
@@ -212,7 +212,7 @@ class Project(Section):
         return [name for name in tables.INPUTS if getattr(self.tables, name) is None]
 
     def located(self, key: str, message: str) -> str:
-        """A sentence about a key of the file, with its line."""
+        """A message about a key of the file, with its line."""
         try:
             document = Document.read(self._path)
         except (OSError, ProjectError):

@@ -83,7 +83,7 @@ def database(connection: str, base: Path) -> Database:
     scheme, is_url, _ = expanded.partition("://")
     kind = _SCHEMES.get(scheme.lower()) if is_url else _SUFFIXES.get(Path(expanded).suffix.lower())
     if kind is None:
-        what = f"{scheme}:// is no database that is read" if is_url else "this is no database that is read"
+        what = f"{scheme}:// is not a supported database" if is_url else "this is not a supported database"
         raise SourceError(f"{what}: {_EXAMPLES}")
     if kind == "postgres":
         return _server(expanded)
@@ -102,7 +102,7 @@ def _server(address: str) -> Database:
         url = make_url(address)
         secret = unquote(urlsplit(address).password or "")
     except (ArgumentError, ValueError):
-        raise SourceError(f"this is no address of a PostgreSQL server: {_EXAMPLES}") from None
+        raise SourceError(f"this is not the address of a PostgreSQL server: {_EXAMPLES}") from None
     label = f"{url.host or 'localhost'}/{url.database or ''}"
     url = url.set(drivername="postgresql+psycopg2")
     return Database("postgres", url.render_as_string(hide_password=False), label, str(url.password or secret))
@@ -214,7 +214,7 @@ def fetch(of: Database, select: str, into: str) -> Fetch:
     names = [column[0] for column in columns]
     lower = [name.lower() for name in names]
     if twice := sorted({name for name in names if lower.count(name.lower()) > 1}):
-        raise SourceError(f"{of.label}: two columns are called {twice[0]!r}: give each a name of its own with AS")
+        raise SourceError(f"{of.label}: two columns are called {twice[0]!r}: give each its own name with AS")
     types = [_TYPES.get(column[1], "VARCHAR") if of.kind == "postgres" else "VARCHAR" for column in columns]
     return Fetch(of, select, dict(zip(names, types, strict=True)), into)
 

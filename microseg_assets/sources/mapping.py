@@ -148,7 +148,7 @@ def _mapped(column: Column, declared: str | bool | int | float | None, relation:
         mapped = Mapped(column, sql, type_, True, uses)
     elif column.required:
         listed = nearest(column.name, relation.columns)
-        raise RuleError(f"no source column holds {column.name}: map it to one; {listed}")
+        raise RuleError(f"no source column is called {column.name}: map it to one; {listed}")
     else:
         mapped = Mapped(column, "NULL", "NULL")
     if taken is not None and (declared is None or column.type != "string") and (example := _nested(relation, taken)):
@@ -161,7 +161,7 @@ def _mapped(column: Column, declared: str | bool | int | float | None, relation:
     if not re.fullmatch(_NUMBER if is_count else _FITTING[column.type], mapped.type):
         remedy = "map another column"
         if is_count:
-            remedy = "leave the key stamp out, which says that it is a number"
+            remedy = "leave out the key stamp, which declares it a number"
         elif column.type == "timestamp":
             remedy = "set the key stamp to epoch_s or epoch_ms, or write to_timestamp(…) for seconds since 1970"
         raise RuleError(f"{expression} is of type {mapped.type}, but {column.name} is a {column.type}: {remedy}")

@@ -125,11 +125,11 @@ def plan(
 def _is_declared(spec: SourceSpec, report: Report) -> bool:
     """Whether the spec says where rows are, in one of the possible ways."""
     if spec.connection and (spec.path or spec.files):
-        report("connection", "a database stands alone: leave path and files out, or the connection")
+        report("connection", "a database excludes files: leave out path and files, or the connection")
     elif spec.connection and bool(spec.table) == bool(spec.query):
         report("connection", "name a table of the database in table, or a SELECT in query; one of the two")
     elif spec.connection and spec.encoding != AUTO:
-        report("encoding", "a database has no encoding that could be declared here: leave the key out")
+        report("encoding", "a database has no encoding: leave out the key")
     elif spec.connection:
         return True
     elif spec.table:
@@ -137,7 +137,7 @@ def _is_declared(spec: SourceSpec, report: Report) -> bool:
     elif not spec.path and not spec.files:
         report("path", "no file is named: set path, or files and query, or connection and table")
     elif spec.path and (spec.files or spec.query):
-        report("path", "path stands alone: name the files of a query in files, or leave the query out")
+        report("path", "path excludes files and query: name the files of a query in files, or leave out the query")
     else:
         return True
     return False
@@ -193,7 +193,7 @@ def _views(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, base: Path, 
             format_ = format_of_all(files) if spec.format == "auto" else spec.format
             create_view(connection, f"__{name}", files, format_, encoding if format_ != "parquet" else AUTO)
             if encoding != AUTO and format_ == "parquet":
-                report("encoding", "Parquet files have no encoding: leave the key out")
+                report("encoding", "Parquet files have no encoding: leave out the key")
             connection.execute(
                 f"CREATE TEMP VIEW {quoted(name)} AS SELECT * EXCLUDE ({FILE}) FROM {quoted(f'__{name}')}"
             )

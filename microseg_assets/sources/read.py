@@ -223,7 +223,7 @@ def _header(name: str, in_utf8: str) -> tuple[tuple[str, ...], str]:
     if twice:
         raise SourceError(f"{name} names the column {twice[0]!r} twice in its first line: rename one")
     if taken := [one for one in names if one.lower() in (FILE, SOURCE)]:
-        raise SourceError(f"{name} has a column {taken[0]!r}, a name that is kept for the file: rename it")
+        raise SourceError(f"{name} has a column {taken[0]!r}, a reserved name: rename it")
     return names, delimiter
 
 

@@ -230,7 +230,7 @@ def test_a_table_without_rows_or_without_a_past_is_no_problem(name: str) -> None
     ("make", "said"),
     [
         (lambda: ReferenceSpec(max_unknown_share=2), "max_unknown_share"),
-        (lambda: FreshnessSpec(max_days={"transaction": 3}), "'transaction' is no table"),
+        (lambda: FreshnessSpec(max_days={"transaction": 3}), "'transaction' is not a table"),
         (lambda: VolumeSpec(low=1.5), "low is 1.5"),
         (lambda: VolumeSpec(min_weeks=9), "min_weeks is 9"),
         (lambda: ShiftSpec(max_shift=0), "max_shift is 0"),

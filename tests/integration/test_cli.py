@@ -151,7 +151,7 @@ BAD_INPUT = {
         _no_source, 6, "tables.transactions.path", "there is no file sales.parquet", "put it there or correct",
     ),
     "a missing column": (
-        _no_column, 5, "tables.transactions.columns.amount", "no source column holds amount", "map it to one",
+        _no_column, 5, "tables.transactions.columns.amount", "no source column is called amount", "map it to one",
     ),
     "an unreadable Parquet file": (
         _unreadable, 6, "tables.transactions.path", "sales.parquet cannot be read as Parquet", "deliver it again",

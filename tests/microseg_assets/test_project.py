@@ -94,14 +94,14 @@ MISTAKES = {
         BASE + "actions:\n  actions:\n    - {name: a, cost: cheap}\n",
         "F:8: 'actions.actions.0.cost': must be a number (it is 'cheap')",
     ),
-    "a number for a text": (BASE + "currency: 3\n", "F:6: 'currency': must be a text; put it in quotes (it is 3)"),
-    "a yes for a text": (BASE + "title: yes\n", "F:6: 'title': must be a text; put it in quotes (it is True)"),
+    "a number for a text": (BASE + "currency: 3\n", "F:6: 'currency': must be text; put it in quotes (it is 3)"),
+    "a yes for a text": (BASE + "title: yes\n", "F:6: 'title': must be text; put it in quotes (it is True)"),
     "a text for a section": (
         BASE + "value: ninety\n",
-        "F:6: 'value': must hold keys and values below it (it is 'ninety')",
+        "F:6: 'value': must contain keys and values (it is 'ninety')",
     ),
-    "a list for a section": (BASE + "value: [1]\n", "F:6: 'value': must hold keys and values below it (it is [1])"),
-    "nothing for a section": (BASE + "actions:\n", "F:6: 'actions': must hold keys and values below it (it is None)"),
+    "a list for a section": (BASE + "value: [1]\n", "F:6: 'value': must contain keys and values (it is [1])"),
+    "nothing for a section": (BASE + "actions:\n", "F:6: 'actions': must contain keys and values (it is None)"),
     "keys for a list": (BASE + "audiences: {a: b}\n", "F:6: 'audiences': must be a list (it is {'a': 'b'})"),
     "a text for a list": (
         BASE + "features:\n  categories: A\n",
@@ -109,7 +109,7 @@ MISTAKES = {
     ),
     "one of two types": (
         BASE.replace("a.csv", "3"),
-        "F:5: 'tables.transactions.path': must be a text; put it in quotes (it is 3)",
+        "F:5: 'tables.transactions.path': must be text; put it in quotes (it is 3)",
     ),
     "a word that is not among the known ones": (
         BASE + "segments:\n  layers:\n    - {name: a, method: kmean}\n",
@@ -132,10 +132,7 @@ MISTAKES = {
     ),
     "a name that is no folder's": (
         BASE.replace("shop", "My Shop"),
-        (
-            "F:1: 'name': must begin with a small letter; small letters, digits and _ may follow, 41 in all "
-            "(it is 'My Shop')"
-        ),
+        ("F:1: 'name': must be at most 41 lower-case letters, digits or _, beginning with a letter (it is 'My Shop')"),
     ),
     "a time zone that does not exist": (
         BASE + "time_zone: Europe/Berln\n",
@@ -192,7 +189,7 @@ MISTAKES = {
     ),
     "a layer of an unknown feature": (
         BASE + "segments:\n  layers:\n    - {name: a, features: [lvt]}\n",
-        "F:8: 'segments.layers.0.features': 'lvt' is no feature; did you mean 'ltv'?",
+        "F:8: 'segments.layers.0.features': 'lvt' is not a feature; did you mean 'ltv'?",
     ),
     "two layers of one name": (
         BASE + "segments:\n  layers:\n    - {name: a, features: [ltv]}\n    - {name: a, features: [p_alive]}\n",
@@ -200,7 +197,7 @@ MISTAKES = {
     ),
     "a row rule for an unknown table": (
         BASE + "validation:\n  rules:\n    - {table: transaction, name: x, holds: amount > 1}\n",
-        "F:8: 'validation.rules.0.table': 'transaction' is no table; did you mean 'transactions'?",
+        "F:8: 'validation.rules.0.table': 'transaction' is not a table; did you mean 'transactions'?",
     ),
     "a row rule of an unknown column": (
         BASE + "validation:\n  rules:\n    - {table: transactions, name: x, holds: amout > 1}\n",
@@ -208,7 +205,7 @@ MISTAKES = {
     ),
     "an attribute that has a feature's name": (
         BASE + "  customers:\n    path: b.csv\n    attributes: {recency_days: double}\n",
-        "F:6: 'tables.customers': attribute 'recency_days' is called like a column of the chain: choose another name",
+        "F:6: 'tables.customers': attribute 'recency_days' has the name of a column that microseg uses: choose another",
     ),
     "a key that is given twice": (
         BASE + "value: {margin: 0.1}\ncurrency: EUR\nvalue: {margin: 0.2}\n",
@@ -227,9 +224,9 @@ MISTAKES = {
             "'tag:yaml.org,2002:python/object/apply:os.system'"
         ),
     ),
-    "a list": ("- a\n- b\n", "F: must hold keys and values, such as `name: my_shop`; it holds a list"),
-    "a word": ("hello\n", "F: must hold keys and values, such as `name: my_shop`; it holds a text"),
-    "nothing": ("# nothing yet\n", "F: must hold keys and values, such as `name: my_shop`; it holds nothing"),
+    "a list": ("- a\n- b\n", "F: must contain keys and values, such as `name: my_shop`; it contains a list"),
+    "a word": ("hello\n", "F: must contain keys and values, such as `name: my_shop`; it contains text"),
+    "nothing": ("# nothing yet\n", "F: must contain keys and values, such as `name: my_shop`; it contains nothing"),
     "a control character": (BASE + "title: 'a\x00b'\n", "F: is not YAML: special characters are not allowed"),
 }
 
@@ -391,7 +388,7 @@ def test_a_layer_without_features_and_one_of_an_unknown_stage_are_reported(tmp_p
     file.write_text(BASE + layers)
     with pytest.raises(ProjectError) as error:
         load(str(file))
-    assert "bare has no feature" in str(error.value) and "'actve' is no stage" in str(error.value)
+    assert "bare has no features" in str(error.value) and "'actve' is not a stage" in str(error.value)
     assert "did you mean 'active'" in str(error.value)
 
 

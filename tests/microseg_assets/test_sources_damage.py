@@ -152,7 +152,7 @@ def test_a_column_may_be_called_filename_but_not_as_we_call_it(tmp_path: Path) -
     (tmp_path / "a.csv").write_bytes(HEADER + b",filename\n" + line("a") + b",mine\n")
     assert categories_of(source(TableSpec(path="a.csv", columns={"category": "filename"}), tmp_path)) == {"a": "mine"}
     (tmp_path / "b.csv").write_bytes(HEADER + b",__file\n" + line("a") + b",mine\n")
-    with pytest.raises(SourceError, match="'__file', a name that is kept for the file: rename it"):
+    with pytest.raises(SourceError, match="'__file', a reserved name: rename it"):
         source(TableSpec(path="b.csv"), tmp_path).rows(START, FAR)
 
 
