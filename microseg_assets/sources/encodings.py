@@ -1,10 +1,10 @@
 """Text files in other encodings than UTF-8, as UTF-8.
 
-Belongs here: which encodings there are, a copy of a file in UTF-8 for as long as a connection lives, and guessing the
-encoding of a file that nobody has described. Does not belong here: lines and columns (see `lines` and `read`).
+Belongs here: the supported encodings, a copy of a file in UTF-8 for as long as a connection lives, and guessing an
+undeclared encoding. Does not belong here: lines and columns (see `lines` and `read`).
 
-A file is read as the key `encoding` says; without it, as UTF-8, or as UTF-16 where its first bytes say so. Bytes that
-an encoding has no sign for make their line no row, as they do in UTF-8: nothing is read as something else.
+A file is read in the encoding of the key `encoding`; without it, in UTF-8, or in UTF-16 if it begins with a byte-order
+mark. Bytes that are invalid in an encoding make their line invalid, as in UTF-8: nothing is misread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import duckdb
 from microseg_assets.sources.locate import is_url, partition
 
 AUTO = "auto"
-KNOWN = "utf-8, latin-1, cp1252, cp1250, mac_roman or utf-16"  # what a message names
+KNOWN = "utf-8, latin-1, cp1252, cp1250, mac_roman or utf-16"  # as messages list them
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _UTF8 = "utf-8"
 _BLOCK = 1 << 20
-_GUESS_BYTES = 1 << 26  # bytes of a file at most
+_GUESS_BYTES = 1 << 26  # of a file, at most
 _NO_SIGN = "microseg_no_sign"
-_WORD = re.compile(r"\w*[^\W\d_a-zA-Z]\w*")  # with a letter that is not one of ASCII
+_WORD = re.compile(r"\w*[^\W\d_a-zA-Z]\w*")  # with a letter beyond ASCII
 _MAX_WORDS = 3
 
 
@@ -154,7 +154,7 @@ def _guess(name: str) -> EncodingGuess | None:
     undefined = sum(content.count(bytes([byte])) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D))
     encoding, doubt = "cp1252", ""
     if undefined:
-        doubt = "some signs have no meaning in it: see whether the words are right, or try mac_roman, cp437 or cp1250"
+        doubt = "some bytes are invalid in it: check whether the words are right, or try mac_roman, cp437 or cp1250"
     return EncodingGuess(encoding, tuple(_words(content.decode(encoding, "replace"))), doubt)
 
 

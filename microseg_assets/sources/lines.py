@@ -1,8 +1,7 @@
-"""Lines of text files: what a reader that expects them whole and all alike must be spared.
+"""Lines of text files: damage and mixed line endings that DuckDB's reader cannot handle.
 
-Belongs here: damage that the reader would not notice, and files whose lines end in different ways, which it cannot
-read: of these a copy is made, for as long as the connection lives, whose lines end alike. Does not belong here: what a
-line holds.
+Belongs here: damage that the reader would not notice, and files with mixed line endings, which it cannot read: these
+are copied with uniform ones, for as long as the connection lives. Does not belong here: the content of a line.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ from microseg_assets.sources.spec import SourceError
 
 DAMAGED = (OSError, EOFError, zlib.error)  # what unpacking raises
 _BLOCK = 1 << 20
-_NO_TEXT = b"\xff"  # no UTF-8 holds it
+_NO_TEXT = b"\xff"  # invalid in UTF-8
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, folder: str) -> None:
-    """Let copies be made for a connection, in a folder that goes when it does."""
+    """Prepare a connection for copies of files, in a folder that is deleted with it."""
     connection.execute("CREATE TEMP TABLE __rewritten (copy VARCHAR, original VARCHAR)")
     connection.execute("SET VARIABLE __folder = ?", [folder])
 
 
 def rewritten(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Copy to the file that it stands for."""
+    """Copy to its original file."""
     return dict(connection.execute("SELECT copy, original FROM __rewritten").fetchall())
 
 
 def check_encoding(name: str, head: bytes) -> None:
-    """Refuse a text file whose first bytes are not those of UTF-8.
+    """Refuse a text file whose first bytes are not UTF-8.
 
     Raises
     ------
     SourceError
-        If so; it says what to do.
+        If so; the message says what to do.
     """
     if head.startswith(_UTF16) or b"\0" in head.partition(b"\n")[0]:
         raise SourceError(
@@ -56,18 +55,18 @@ def check_encoding(name: str, head: bytes) -> None:
 
 
 def readable(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, original: str = "") -> str:
-    """The file, or a copy of it whose lines end alike; of what stands in quotes nothing is changed.
+    """The file, or a copy of it with uniform line endings; nothing within quotes is changed.
 
     Parameters
     ----------
-    original : the file that this one is a copy of already
+    original : the file of which this one already is a copy
 
     Raises
     ------
     SourceError
         If it is compressed and damaged.
     """
-    if is_url(name):  # would have to be fetched whole, twice
+    if is_url(name):  # would have to be downloaded twice
         return name
     state = os.stat(name)
     try:
@@ -79,12 +78,12 @@ def readable(connection: duckdb.DuckDBPyConnection, name: str, delimiter: str, o
 
 
 def check_whole(names: Sequence[str]) -> None:
-    """Refuse a compressed file that breaks off or was changed on its way: its check sum tells, its text may not.
+    """Refuse a compressed file that is truncated or corrupted, by its checksum: its text may not show it.
 
     Raises
     ------
     SourceError
-        If so; it names the file.
+        If so; the message names the file.
     """
     for name in names:
         if name.lower().endswith(".gz") and not is_url(name):

@@ -1,11 +1,11 @@
-"""Files as SQL: a view of what they hold, as it was delivered.
+"""Files as SQL views of their rows, as delivered.
 
-Belongs here: what is special about CSV, JSON lines and Parquet. Does not belong here: which files (see `locate`), and
+Belongs here: what is specific to CSV, JSON lines and Parquet. Does not belong here: which files (see `locate`), and
 what a value means.
 
-Text files hold text: every CSV and JSON column is a string, never guessed from a sample, so that a bad value in the
-last line cannot change what the first line means. A line that is no row is in no view: DuckDB notes those of CSV files
-as rejects, and `broken` shows those of JSON lines.
+Text files contain text: every CSV and JSON column is a string, never guessed from a sample, so that an invalid value in
+the last line cannot change the meaning of the first. An invalid line is in no view: DuckDB records those of CSV files
+as rejects, and `broken` returns those of JSON lines.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def create_view(
 
     Parameters
     ----------
-    encoding : of text files, as `encodings.checked` gives it
+    encoding : of text files, as `encodings.normalized` returns it
 
     Raises
     ------
     SourceError
-        If a file cannot be read; it says which, and why.
+        If a file cannot be read; the message says which, and why.
     """
     import fsspec
 
@@ -82,20 +82,20 @@ def create_view(
         connection.register_filesystem(fsspec.filesystem(protocol))
     if format_ != "parquet":
         check_whole(files)
-    error = _tried(connection, view, files, format_, encoding)
+    error = _try_to_create(connection, view, files, format_, encoding)
     if error is None:
         return
-    # Which of several files is to blame?
-    blamed = ((name, _tried(connection, view, [name], format_, encoding)) for name in files)
+    # Which of several files is the cause?
+    blamed = ((name, _try_to_create(connection, view, [name], format_, encoding)) for name in files)
     name, reason = next(((name, one) for name, one in blamed if one), (files[0], error))
     kind = _KINDS[format_]
     raise SourceError(f"{name} cannot be read as {kind}: {first_line(reason)}; deliver it again or set format")
 
 
-def _tried(
+def _try_to_create(
     connection: duckdb.DuckDBPyConnection, view: str, files: Sequence[str], format_: Format, encoding: str
 ) -> Exception | None:
-    """Create the view and bind it, or say why not."""
+    """Create the view and bind it; returns the error if that fails."""
     try:
         select = _select(connection, view, files, format_, encoding)
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {select}")
@@ -106,8 +106,8 @@ def _tried(
 
 
 def broken(connection: duckdb.DuckDBPyConnection) -> str:
-    """SQL of the lines of JSON files that are no rows: `source`, `line`, and the `nth` of all lines it is; empty
-    without such files."""
+    """SQL of the invalid lines of JSON files: `source`, `line`, and `nth`, the number of the line; empty without such
+    files."""
     views = connection.sql(
         f"SELECT view_name FROM duckdb_views() WHERE starts_with(view_name, {text(BROKEN)}) ORDER BY view_name"
     ).fetchall()
@@ -136,16 +136,16 @@ def _in_utf8(connection: duckdb.DuckDBPyConnection, name: str, encoding: str) ->
 
 
 def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mapping[str, str]) -> str:
-    """Every line is read as text first, so that one that is no object can be shown; empty lines are nothing.
+    """Every line is read as text first, so that one that is not an object can be reported; empty lines are skipped.
 
     Parameters
     ----------
-    plain : file to where it lies in UTF-8
+    plain : file to its copy in UTF-8
     """
     files = list(plain.values())
     copied = [f"WHEN {text(copy)} THEN {text(name)}" for name, copy in plain.items() if copy != name]
     source = f"CASE {FILE} {' '.join(copied)} ELSE {FILE} END" if copied else FILE
-    # No line of JSON holds this sign, and where nothing is quoted it does not matter how a line ends.
+    # No line of JSON contains this delimiter, and without quotes any line ending works.
     lines = (
         f"SELECT line, {source} AS {FILE}, CASE WHEN json_valid(line) THEN CASE WHEN json_type(line) = 'OBJECT' "
         "THEN CAST(line AS JSON) END END AS object FROM read_csv("
@@ -168,11 +168,11 @@ def _select_json(connection: duckdb.DuckDBPyConnection, view: str, plain: Mappin
 
 
 def _select_csv(connection: duckdb.DuckDBPyConnection, plain: Mapping[str, str]) -> str:
-    """Files with the same header are read together; lines that are no rows are noted by DuckDB as rejects.
+    """Files with the same header are read together; DuckDB records invalid lines as rejects.
 
     Parameters
     ----------
-    plain : file to where it lies in UTF-8
+    plain : file to its copy in UTF-8
     """
     headers: dict[tuple[tuple[str, ...], str], list[str]] = {}
     selects = []

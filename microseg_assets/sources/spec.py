@@ -41,10 +41,9 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a source: where it is declared, and what is wrong and what to do in one sentence.
+    """One thing that is wrong with a source: where it is declared, and in one sentence what is wrong and what to do.
 
-    A warning does not keep the source from being read; a note is worth a word when somebody checks the project, and no
-    more.
+    A source with a warning can be read; a note is only shown when the project is checked.
     """
 
     key: str
@@ -69,13 +68,13 @@ class SourceSpec:
         project file's folder, absolute, ``package://name/inner/path``, or any fsspec URL.
     files : name to location, for `query`
     query : one SELECT over the names in `files`, in DuckDB's SQL; or in a database, in its own
-    format : by the file's suffix, unless said otherwise
+    format : by the file's suffix, unless given
     encoding : of text files, such as ``latin-1``, ``cp1252`` (what spreadsheets write on Windows) or ``utf-16``;
-        ``auto`` is UTF-8, or UTF-16 where the first bytes of a file say so
-    connection : a database that is only read: ``postgresql://user@host/name``, ``sqlite:///shop.sqlite`` or
+        ``auto`` is UTF-8, or UTF-16 for a file with a byte-order mark
+    connection : a database, which is only read: ``postgresql://user@host/name``, ``sqlite:///shop.sqlite`` or
         ``duckdb:///shop.duckdb``, where a file is relative to the project file's folder. ``${NAME}`` stands for an
-        environment variable, so that a password stands in none of our files; PostgreSQL's own variables, such as
-        ``PGPASSWORD``, are heeded too. Beside it stands `table` or `query`.
+        environment variable, so that no password is in a file; PostgreSQL's own variables, such as ``PGPASSWORD``, work
+        too. Requires `table` or `query`.
     table : a table or view of the database, ``orders`` or ``sales.orders``
     """
 
@@ -89,7 +88,7 @@ class SourceSpec:
 
     @property
     def locations(self) -> dict[str, tuple[str, ...]]:
-        """The declared locations by the name of the view that holds their rows; `path` is ``rows``."""
+        """The declared locations by the name of the view of their rows; that of `path` is ``rows``."""
         if self.path:
             return {"rows": (self.path,) if isinstance(self.path, str) else self.path}
         return {name: (location,) for name, location in self.files.items()}
@@ -97,7 +96,7 @@ class SourceSpec:
 
 @dataclass(frozen=True)
 class IdsSpec(SourceSpec):
-    """A map from the ids of one source to those that customers have everywhere.
+    """A map from the ids of one source to those of the customers.
 
     Parameters
     ----------
@@ -116,20 +115,20 @@ class TableSpec(SourceSpec):
     Parameters
     ----------
     columns : contract column to source column, or to a scalar SQL expression over source columns, or to a constant. A
-        column that is not named here is taken from the source column of the same name, where there is one.
+        column that is not listed is taken from the source column of the same name, if there is one.
     where : a scalar predicate over source columns; rows for which it does not hold are not delivered
-    time_zone : of stamps that do not say their own; the project's by default. A pure date is midnight in the
-        project's zone, whatever stands here.
-    stamp : what the stamp's column holds: ``auto`` for stamps, ISO texts and dates; for numbers ``epoch_s``,
+    time_zone : of timestamps without a zone; the project's by default. A date without a time is midnight in the
+        project's zone in any case.
+    stamp : the content of the timestamp column: ``auto`` for timestamps, ISO texts and dates; for numbers ``epoch_s``,
         ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
-        (seconds, minutes, hours, days or weeks that have passed; the start is in `time_zone`)
-    attributes : for `customers` only: columns of its own, name to type
-    as_of : for `customers` only: the day on which it was exported; what its attributes say is known from then on.
-        Without it they are believed from a customer's first day on, which totals as of the export must not be.
-    timeless : attributes that never change (a sex, a first channel), and are known from the first day on in any case
-    ids : a map from what `customer_id` is in this source to the customer. A chain of ids is followed to its end, one
-        that leads in a circle is refused; an id that the map does not hold, or that it leads to several customers,
-        stays as it is. Tables that share a map share it by YAML's ``&ids`` and ``*ids``.
+        (seconds, minutes, hours, days or weeks; the start is in `time_zone`)
+    attributes : for `customers` only: additional columns, name to type
+    as_of : for `customers` only: the day on which it was exported; its attributes are known from then on. Without it
+        they count as known from a customer's first day on, which is wrong for totals as of the export.
+    timeless : attributes that never change (a first channel), and are known from the first day on in any case
+    ids : a map from `customer_id` in this source to the customer. A chain of ids is followed to its end, a circle is
+        refused; an id that is not in the map, or leads to several customers, stays as it is. Several tables can share
+        a map by YAML's ``&ids`` and ``*ids``.
     """
 
     columns: dict[str, str | bool | int | float] = field(default_factory=dict)
@@ -143,7 +142,7 @@ class TableSpec(SourceSpec):
 
 
 def input_table(name: str, spec: TableSpec) -> Table:
-    """The contract of an input table with the attributes a project adds to it."""
+    """The contract of an input table with the attributes that a project adds to it."""
     return INPUTS[name].plus(
         Column(attribute, type_, "attribute of the customer") for attribute, type_ in spec.attributes.items()
     )

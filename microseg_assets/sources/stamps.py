@@ -1,8 +1,8 @@
-"""How a text writes a moment: the one definition that the reader of rows and `microseg new` share.
+"""How timestamps are written as text: the one definition that the reader of rows and `microseg new` share.
 
-Belongs here: which texts are days, stamps, and stamps that say their offset, and the SQL that reads each kind. Does not
-belong here: the zone of a stamp that says none and the calendar day of a stamp (see `values`), and formats that only
-`strptime` can read (see `microseg_assets.scaffold.columns`).
+Belongs here: which texts are days, timestamps, and timestamps with an offset, and the SQL that parses each kind. Does
+not belong here: the zone of a timestamp without one and the calendar day of a timestamp (see `values`), and formats
+that only `strptime` can parse (see `microseg_assets.scaffold.columns`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import re
 from datetime import date
 from zoneinfo import ZoneInfo
 
-# In the dialect that Python and DuckDB (RE2) share, without capturing groups; the letters may be small, as RFC 3339 has
-# it.
+# In the dialect that Python and DuckDB (RE2) share, without capturing groups; letters may be in lower case, as in RFC
+# 3339.
 DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _CLOCK = r"\d{1,2}:\d{1,2}(?::\d{1,2}(?:[.,]\d*)?)?"
 STAMP = rf"{DAY}[Tt ]+{_CLOCK}"
 _NUMERIC = r"(?:[Uu][Tt][Cc]|[Gg][Mm][Tt])?[-+−]\d{1,2}(?::?\d{2}(?::?\d{2})?)?"
-# Behind the offset some write the zone's name once more: Java in brackets, Go after a space.
+# Some repeat the zone's name after the offset: Java in brackets, Go after a space.
 OFFSET = rf" *(?:[Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|{_NUMERIC})(?:\[[\w/+-]+\]| UTC)?"
 REGION = r" +[A-Za-z_]+(?:/[\w+-]+)+"
 _MAX_OFFSET = 16 * 3600  # seconds: no time zone is as far from UTC, and PostgreSQL refuses such offsets

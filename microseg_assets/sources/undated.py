@@ -1,11 +1,11 @@
-"""Rows that no day can be read of: which days they may belong to, by where they lie in their file.
+"""Rows without a readable day: which days they may belong to, by their position in their file.
 
-A file is written day after day, or day before day; so a row without a day belongs to the day of its neighbours. Where
-these are of two days, it is of one of them or of a day between them that has no row of its own: if there is such a day,
-it may be all that came of it. (Not where days without rows are the rule, as with campaigns: they have lost nothing.)
-Where rows have no order (a query, a database), nothing is known.
+A file is in ascending or descending order of days; so a row without a day belongs to the day of its neighbours. If
+these are of two days, it belongs to one of them or to a day between them without rows: if there is such a day, the row
+may be all that is left of it. (Not where days without rows are common, as with campaigns: they have lost nothing.) If
+rows have no order (a query, a database), nothing is known.
 
-Belongs here: which days, and how many rows each. Does not belong here: what becomes of a day (see `expectations`).
+Belongs here: which days, and how many rows each. Does not belong here: the verdict on a day (see `expectations`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 
-_FEW = 0.1  # of a day's rows: so many may well be of the day beside them, even where a day without rows lies between
-_DENSE = 0.5  # of the days from the first to the last one have rows, where a day without rows is worth a thought
+_MAX_NEIGHBOUR_SHARE = 0.1  # of a day's rows: fewer may belong to that day even if a day without rows is next to it
+_MIN_DENSITY = 0.5  # share of days with rows from which a day without rows is suspicious
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Lump:
-    """Rows without a day that lie together.
+    """Consecutive rows without a day.
 
     Parameters
     ----------
     source : their file
-    before, after : the day of the nearest row before and after them in the file; None where there is none
-    rows : how many there are
+    before, after : the day of the nearest row before and after them in the file; None if there is none
+    rows : how many they are
     """
 
     source: str
@@ -51,7 +51,7 @@ def allocate(lumps: Iterable[Lump], delivered: Mapping[date, int], start: date, 
     if not days:
         return {}
     counts: Counter[date] = Counter()
-    is_dense = len(days) >= _DENSE * ((days[-1] - days[0]).days + 1)
+    is_dense = len(days) >= _MIN_DENSITY * ((days[-1] - days[0]).days + 1)
     for lump in lumps:
         gap = _between(lump.before, lump.after, days, start, last) if is_dense else []
         for day, rows in _of(lump, gap, delivered):
@@ -70,7 +70,7 @@ def _of(lump: Lump, gap: list[date], delivered: Mapping[date, int]) -> list[tupl
         if neighbours:
             share[max(neighbours)] += rows - sum(share.values())
         return list(share.items())
-    near = [day for day in neighbours if rows < _FEW * delivered[day]]
+    near = [day for day in neighbours if rows < _MAX_NEIGHBOUR_SHARE * delivered[day]]
     return [(day, rows) for day in [*near, *gap]]
 
 
