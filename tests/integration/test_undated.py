@@ -108,9 +108,9 @@ def test_without_an_order_new_undated_rows_count_against_new_days(
     assert code == 0, said
     new = ["2024-01-21"] * 20 + [""] * 10
     code, said = run(tmp_path, monkeypatch, [*good, "", *new], project=project, day="2024-01-21")
-    assert code == 1 and "2024-01-21 (rows that no day can be read of" in said
+    assert code == 1 and "2024-01-21 (rows whose day cannot be read" in said
     code, again = run(tmp_path, monkeypatch, [*good, "", *new], project=project, day="2024-01-21")
-    assert code == 1 and "2024-01-21 (rows that no day can be read of" in again, "asking again does not make it good"
+    assert code == 1 and "2024-01-21 (rows whose day cannot be read" in again, "asking again does not make it good"
 
 
 def test_corrected_undated_rows_do_not_offset_as_many_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,4 +121,4 @@ def test_corrected_undated_rows_do_not_offset_as_many_new_ones(tmp_path: Path, m
     assert run(tmp_path, monkeypatch, good, project=project, day="2024-01-11")[0] == 0
     new = ["2024-01-12"] * 20 + [""] * 10
     code, said = run(tmp_path, monkeypatch, [*good, *new], project=project, day="2024-01-12")
-    assert code == 1 and "2024-01-12 (rows that no day can be read of" in said
+    assert code == 1 and "2024-01-12 (rows whose day cannot be read" in said
