@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -37,6 +38,9 @@ RENAMED = {
     },
     "cluster_lineage": {"kept": "retained_share", "came": "inherited_share"},
 }  # fmt: skip
+# Words of reasons by what they were; the codes and figures they are made of are compared as they are.
+REWORDED = {"spend as it was": "the persistence baseline"}
+IN_WORDS = "segment_atlas"  # a page, of tables that are compared themselves
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,8 @@ def test_the_lake_was_made_by_the_earlier_version(earlier: Shop) -> None:
 def test_every_partition_of_the_earlier_version_is_what_this_version_makes(earlier: Shop, friday: Shop) -> None:
     ours, theirs = friday.partitions(), earlier.partitions()
     assert ours.keys() == theirs.keys() and len(ours) > 1_000
-    unequal = [name for name in ours if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
+    tables = [name for name in ours if not name.startswith(f"{IN_WORDS}/")]
+    unequal = [name for name in tables if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
     assert unequal == []
 
 
@@ -90,7 +95,8 @@ def test_days_and_weeks_made_upon_it_are_those_of_a_shop_that_this_version_made_
 ) -> None:
     ours, theirs = shop.partitions(), continued.partitions()
     assert ours.keys() == theirs.keys()
-    unequal = [name for name in ours if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
+    tables = [name for name in ours if not name.startswith(f"{IN_WORDS}/")]
+    unequal = [name for name in tables if not as_named_now(theirs[name], name).equals(as_named_now(ours[name], name))]
     assert unequal == []
     assert continued.choices(WEEK) == shop.choices(WEEK)
     ours_registered, theirs_registered = shop.registered(), continued.registered()
@@ -127,7 +133,12 @@ def test_models_registered_by_it_are_served_as_before(earlier: Shop, friday: Sho
 
 
 def as_named_now(path: Path, partition: str) -> pa.Table:
-    """The rows of a partition under the names that columns have now."""
+    """The rows of a partition under the names that columns have now, and with the words that reasons have now."""
     rows = pq.ParquetFile(path).read()
     names = RENAMED.get(partition.partition("/")[0], {})
+    if "reason" in rows.column_names:
+        reason = rows["reason"]
+        for former, current in REWORDED.items():
+            reason = pc.replace_substring(reason, former, current)
+        rows = rows.set_column(rows.column_names.index("reason"), rows.schema.field("reason"), reason)
     return rows.rename_columns([names.get(name, name) for name in rows.column_names])
