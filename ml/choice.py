@@ -1,9 +1,10 @@
 """What a weekly fit returns, whatever the family: a challenger, its figures, and the decision about it.
 
-One rule holds for all families. What is in force stays until something else is significantly better: a challenger takes
-over if it is better by the stated margin and the 95 % interval of its gain, from a bootstrap over customers, excludes
-0; or if what is in force answers another question or is wrong today (drift). A family drops its model only if what it
-did without one is significantly better, by the same kind of interval. Without enough data nothing changes.
+Value, segments, journeys and actions share one rule; value adds checks of ranking and sum (`ml.value.judgement`), and
+lifecycle has its own (`ml.lifecycle.training`). The model in force stays until another is significantly better: a
+challenger takes over if it is better by the stated margin and the 95 % interval of its gain, from a bootstrap over
+customers, excludes 0; or if the model in force answers another question or is wrong today (drift). A family drops its
+model only if its fallback is significantly better, by the same kind of interval. Without enough data nothing changes.
 
 Belongs here: the result that every family's `train` returns, so that one place can log it and one rule can decide. Does
 not belong here: any family's method or loss, the bootstrap (see `statistics`), and MLflow (see

@@ -1,8 +1,9 @@
 """The chain, one module per group: ingest, validate, features, value, lifecycle, segments, journeys, actions, report.
 
 A body reads, calls one function of `ml` or `expectations`, writes, and notes what people want to see. It can be called
-with a `Step` on any lake. What assets share (keys, partitions, refusing to run on missing inputs) is in
-`microseg_assets.orchestration.chain` and `microseg_assets.orchestration.execution`.
+with a `Step` on any lake. What assets share is in `microseg_assets.orchestration`: `declaration` (the decorators),
+`step` (reading, writing, checks and notes), `metadata` (what Dagster shows), `chain` (keys and partitions) and
+`execution` (refusing to run on missing inputs).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`microseg show customer`: the stage and segments of one customer, since when, why, and every move.
 
 Belongs here: the words of reasons, causes and dates. Does not belong here: evaluating rules (see
-`ml.lifecycle.reasons`) and what a feature is called (see `ml.features.phrases`).
+`ml.lifecycle.verdicts`) and what a feature is called (see `ml.features.phrases`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from microseg_assets.storage.lake import MissingPartitions
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.features.phrases import figure, label, phrase, unit
-from ml.lifecycle.reasons import KNOWN, MISSING, Comparison, Verdict, verdicts
+from ml.lifecycle.verdicts import KNOWN, MISSING, Comparison, Verdict, verdicts
 
 Ids: TypeAlias = "pa.Array | pa.ChunkedArray"
 MAX_STEPS = 20

@@ -1,7 +1,8 @@
 """Why an effect is not acted upon, why a week chose its effects, and caveats: codes, figures and sentences.
 
-Belongs here: the codes, and the sentence of each. Does not belong here: when one applies (see `ml.actions.audit`,
-`diagnostics`, `maturity`, `training`). No decision may be read from a sentence.
+Belongs here: the codes, and the sentence of each. Does not belong here: when one applies. For a customer's plan that
+is `policy` (per micro-segment) and ``plan.sql`` (per customer), for the evidence behind it `response`, `cells` and
+`audit`, for a week's choice `training`. No decision may be read from a sentence.
 """
 
 from __future__ import annotations

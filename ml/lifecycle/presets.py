@@ -1,6 +1,7 @@
 """The stages that the shipped businesses have, as data.
 
-Belongs here: rules and the treatment of each. Does not belong here: what a rule may contain (see `rules`).
+Belongs here: rules and the treatment of each. Does not belong here: what a rule may contain (see `rules`). A fitted
+`LifecycleModel` carries the rules it was fitted with, so an edited rule takes effect with the next weekly fit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 
 from ml.lifecycle.rules import StageRule, SubStageRule
 
-NO_SALE = "no-sale"  # transactions, and none of them a sale: no order was ever paid for and kept on its own day
+NO_SALE = "no-sale"  # has transactions, but every order was free, or refunded on its own day
 RETURNED = "all-returned"
 _ASK_WHY = "Find out what went wrong before the next offer"
 
@@ -30,13 +31,13 @@ PRESET_STAGES: Mapping[str, tuple[StageRule, ...]] = {
     "retail": _stages(
         "recency_days IS NULL AND lines > 0", StageRule("prospect", "recency_days IS NULL", "Win the first purchase")
     ),
-    # Things that cost nothing are what a game is played with: only who was paid back is no player who has yet to pay.
+    # Free items are part of playing: a player without a payment is `fun`, unless a payment was refunded.
     "gaming": _stages(
         "recency_days IS NULL AND refunds > 0",
         StageRule("fun", "recency_days IS NULL", "Let them play; time the first offer well"),
     ),
 }
-# Who bought and gave all of it back, or more, is where the purchase puts them, but needs another word than the others.
+# Customers who returned all they bought keep the stage of their purchase, with a sub-stage of their own.
 _GIVEN_BACK = tuple(
     SubStageRule(stage, RETURNED, "refunds > 0 AND spend <= 0", _ASK_WHY)
     for stage in ("churn", "reengaged", "new", "star", "active")

@@ -1,176 +1,144 @@
-"""Why a customer is in its stage: which rules hold and which do not, with the comparisons that decide it.
+"""Why a week chose its thresholds, and why the windows are what they are: codes, figures, and the words made of them.
 
-Belongs here: splitting rules into comparisons and evaluating them for one customer. Does not belong here: the words of
-a comparison (see `microseg_assets.cli.customer`), and applying rules to everybody (see `stages`).
+Belongs here: the vocabulary. Does not belong here: when a code applies (see `training`, `windows`), and why a customer
+is in its stage (see `verdicts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Literal, TypeAlias
 
-import pyarrow as pa
-from sqlglot import exp
-
-from ml.engine import Engine
-from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
-from ml.rules import parse_scalar
-
-_SIDES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ, exp.NEQ)
-MISSING, KNOWN = "is missing", "is known"
-_OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "=": "<>", "<>": "=", MISSING: KNOWN, KNOWN: MISSING}
+from ml.choice import Code, vocabulary_of
+from ml.reasons import Vocabulary, stored_as
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One comparison of a rule, with one customer's figures.
+class ChoiceCode(StrEnum):
+    """Kinds of reason that only this family has (see `ml.choice.Code` for those of all families)."""
 
-    Parameters
-    ----------
-    left : str
-        Expression that is compared, mostly a column.
-    operator : str
-        One of ``>``, ``>=``, ``<``, ``<=``, ``=``, ``<>``, `MISSING` and `KNOWN`; empty for any other condition, which
-        `left` then is.
-    right : str
-        What `left` is compared with: a number, a column, or a parameter without its ``$``.
-    value, threshold : object
-        Values of both sides for the customer; None where unknown.
-    holds : bool or None
-        Whether the comparison is true; None where that is unknown.
-    """
-
-    left: str
-    operator: str
-    right: str
-    value: Any
-    threshold: Any
-    holds: bool | None
-
-    @property
-    def true_operator(self) -> str:
-        """Operator that is true of the customer: the rule's, or its opposite."""
-        return self.operator if self.holds else _OPPOSITE.get(self.operator, self.operator)
-
-    @property
-    def is_parameter(self) -> bool:
-        """Whether the threshold is one that training fixes."""
-        return self.right in PARAMETERS or self.right in CUTS
+    TOO_FEW_BUYERS = "too_few_buyers"
+    RULES_CHANGED = "rules_changed"
+    OTHER_MEASURE_OF_NEW = "other_measure_of_new"
+    DRIFT = "drift"
+    WINDOWS_CHANGED = "windows_changed"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A rule, whether it holds for the customer, and the comparisons that decide it.
+class WindowCode(StrEnum):
+    """Kinds of reason why an estimated window is as long as it is."""
 
-    Parameters
-    ----------
-    rule : str
-        Name of the stage or sub-stage.
-    holds : bool
-        Whether the rule holds.
-    comparisons : tuple of Comparison
-        The true comparisons of a rule that holds; the others of a rule that does not.
-    """
-
-    rule: str
-    holds: bool
-    comparisons: tuple[Comparison, ...]
+    CHURN_UNWATCHED = "churn_unwatched"
+    CHURN_BEYOND_HISTORY = "churn_beyond_history"
+    CHURN_UNCHANGED = "churn_unchanged"
+    CHURN_ESTIMATED = "churn_estimated"
+    NEW_UNSEEN = "new_unseen"
+    NEW_NO_DIFFERENCE = "new_no_difference"
+    NEW_UNCHANGED = "new_unchanged"
+    NEW_ESTIMATED = "new_estimated"
 
 
-def verdicts(
-    engine: Engine,
-    customer: Mapping[str, Any],
-    rules: Sequence[StageRule | SubStageRule],
-    parameters: Mapping[str, float | int | None],
-) -> list[Verdict]:
-    """Evaluate rules for one customer, up to and including the first that holds.
-
-    Parameters
-    ----------
-    engine : Engine
-        Runs the queries.
-    customer : mapping of str to object
-        The customer's features and value columns.
-    rules : sequence of StageRule or SubStageRule
-        Stage rules in order, or the sub-stage rules of one stage.
-    parameters : mapping of str to float
-        Value of each ``$name`` of a rule; None while unknown.
-
-    Returns
-    -------
-    list of Verdict
-        One entry per rule, in order. The last one is the rule that decides, if any holds.
-
-    Examples
-    --------
-    >>> from ml.engine import DuckDB
-    >>> rules = [StageRule("churn", "recency_days > $churn_after"), StageRule("active", "true")]
-    >>> churn, active = verdicts(DuckDB(threads=1), {"recency_days": 12}, rules, {"churn_after": 60})
-    >>> comparison = churn.comparisons[0]
-    >>> comparison.left, comparison.true_operator, comparison.threshold, active.holds
-    ('recency_days', '<=', 60, True)
-    """
-    row = pa.Table.from_pylist([{name: value for name, value in customer.items() if value is not None}])
-    known = {name.lower() for name in row.column_names}
-    result = []
-    for rule in rules:
-        verdict = _verdict(engine, row, known, rule, parameters)
-        result.append(verdict)
-        if verdict.holds:
-            break
-    return result
+MeasureOfNew: TypeAlias = Literal["first_purchase", "forecast_ltv"]
 
 
-def _verdict(
-    engine: Engine,
-    row: pa.Table,
-    known: set[str],
-    rule: StageRule | SubStageRule,
-    parameters: Mapping[str, float | int | None],
-) -> Verdict:
-    tree = parse_scalar(rule.when, None, (*PARAMETERS, *CUTS))
-
-    def filled(node: exp.Expr) -> exp.Expr:
-        """A column without a value is NULL, and so is a parameter that is not known yet."""
-        if isinstance(node, exp.Placeholder):
-            value = parameters.get(node.name)
-            return exp.null() if value is None else exp.convert(value)
-        if isinstance(node, exp.Column) and node.name.lower() not in known:
-            return exp.null()
-        return node
-
-    atoms = list(_atoms(tree))
-    expressions: list[exp.Expr] = [tree]
-    for atom in atoms:
-        expressions += (
-            [atom, atom.this, atom.expression] if isinstance(atom, _SIDES) else [atom, exp.null(), exp.null()]
-        )
-    query = exp.select(*(exp.alias_(e.copy().transform(filled), f"c{number}") for number, e in enumerate(expressions)))
-    values = list(engine.query(query.from_("customer").sql("duckdb"), customer=row).to_pylist()[0].values())
-    holds = bool(values[0])
-    comparisons = [_comparison(atom, *values[1 + 3 * n : 4 + 3 * n]) for n, atom in enumerate(atoms)]
-    return Verdict(rule.name, holds, tuple(c for c in comparisons if bool(c.holds) == holds))
+# ── the choice ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _atoms(tree: exp.Expr) -> Iterator[exp.Expr]:
-    """The conditions that AND, OR and brackets combine, without constants."""
-    tree = tree.unnest()
-    if isinstance(tree, exp.And | exp.Or):
-        yield from _atoms(tree.this)
-        yield from _atoms(tree.expression)
-    elif not isinstance(tree, exp.Boolean):
-        yield tree
+def _too_few_buyers(*, buyers: int, needed: int) -> str:
+    return f"not enough customers: {buyers} have ever bought, {needed} are asked for"
 
 
-def _comparison(atom: exp.Expr, holds: Any, value: Any, threshold: Any) -> Comparison:
-    is_negated = isinstance(atom, exp.Not)
-    inner = atom.this.unnest() if is_negated else atom
-    if isinstance(inner, exp.Is) and isinstance(inner.expression, exp.Null):
-        return Comparison(inner.this.sql("duckdb"), KNOWN if is_negated else MISSING, "", None, None, bool(holds))
-    if not isinstance(atom, _SIDES):
-        return Comparison(atom.sql("duckdb"), "", "", None, None, None if holds is None else bool(holds))
-    operator = {"GT": ">", "GTE": ">=", "LT": "<", "LTE": "<=", "EQ": "=", "NEQ": "<>"}[type(atom).__name__]
-    right = atom.expression
-    name = right.name if isinstance(right, exp.Placeholder) else right.sql("duckdb")
-    return Comparison(atom.this.sql("duckdb"), operator, name, value, threshold, None if holds is None else bool(holds))
+def _cut(star_cut: float | None) -> str:
+    return "no cut separates stars" if star_cut is None else f"stars from {star_cut:,.2f} on"
+
+
+def _distance(away: float, asked: float) -> str:
+    return f"the incumbent's share of stars is {away:.1%} of active customers off the {asked:.0%} asked for"
+
+
+def _first_fit(*, star_cut: float | None) -> str:
+    return f"first fit: {_cut(star_cut)}"
+
+
+def _rules_changed(*, star_cut: float | None) -> str:
+    return f"the stage rules have changed; {_cut(star_cut)}"
+
+
+def _other_measure_of_new(*, measure: MeasureOfNew, star_cut: float | None) -> str:
+    what = "the first purchase" if measure == "first_purchase" else "the forecast LTV"
+    return f"new customers are now distinguished by {what}; {_cut(star_cut)}"
+
+
+def _drift(*, away: float, asked: float, tolerance: float, star_cut: float | None, **_: float) -> str:
+    return f"{_distance(away, asked)}, more than {tolerance:.0%}; {_cut(star_cut)}"
+
+
+def _windows_changed(*, away: float, asked: float, **_: float | None) -> str:
+    return f"the windows have changed; the cuts stay, as {_distance(away, asked)}"
+
+
+def _within_chance(*, away: float, asked: float, **_: float | None) -> str:
+    return f"{_distance(away, asked)}, which chance may explain: kept"
+
+
+def _not_better(*, away: float, asked: float, **_: float | None) -> str:
+    return f"{_distance(away, asked)}: kept, so that nobody moves without reason"
+
+
+# ── the windows ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _churn_unwatched(*, days: int, within: int) -> str:
+    return f"churn after {days} days, as before: too few silences have been watched for {within} days"
+
+
+@stored_as(longest_observed="reach")
+def _churn_beyond_history(*, days: int, longest_observed: int, chance: float, threshold: float, within: int) -> str:
+    still = (
+        f"of those silent for {longest_observed} days, the longest silence that enough were watched in, {chance:.0%}"
+    )
+    return f"churn after {days} days: {still} return within {within} days, not yet fewer than {threshold:.0%}"
+
+
+def _fitting(low: int, high: int, threshold: float, within: int) -> str:
+    return f"{low} to {high} days fit a chance of {threshold:.0%} to return within {within} days"
+
+
+def _churn_unchanged(*, days: int, low: int, high: int, threshold: float, within: int) -> str:
+    return f"churn after {days} days, kept: {_fitting(low, high, threshold, within)}"
+
+
+def _churn_estimated(*, days: int, chance: float, low: int, high: int, threshold: float, within: int) -> str:
+    when = f"when {chance:.1%} return within {within} days"
+    return f"churn after {days} days, {when}: {_fitting(low, high, threshold, within)}"
+
+
+def _new_unseen(*, days: int) -> str:
+    return f"new for {days} days, as before: newcomers have not been seen for long enough"
+
+
+def _new_no_difference(*, days: int) -> str:
+    return f"new for {days} days, as before: they buy no differently"
+
+
+def _new_unchanged(*, days: int) -> str:
+    return f"new for {days} days, kept: no other window describes newcomers clearly better"
+
+
+def _new_estimated(*, days: int, distance: float) -> str:
+    return f"new for {days} days: until then newcomers buy {distance:+.0%} against afterwards"
+
+
+WINDOW_WORDS: Vocabulary = {
+    WindowCode.CHURN_UNWATCHED: _churn_unwatched, WindowCode.CHURN_BEYOND_HISTORY: _churn_beyond_history,
+    WindowCode.CHURN_UNCHANGED: _churn_unchanged, WindowCode.CHURN_ESTIMATED: _churn_estimated,
+    WindowCode.NEW_UNSEEN: _new_unseen,
+    WindowCode.NEW_NO_DIFFERENCE: _new_no_difference, WindowCode.NEW_UNCHANGED: _new_unchanged,
+    WindowCode.NEW_ESTIMATED: _new_estimated,
+}  # fmt: skip
+CHOICE_WORDS: Vocabulary = vocabulary_of(
+    {
+        Code.FIRST_FIT: _first_fit, Code.WITHIN_CHANCE: _within_chance, Code.NOT_BETTER: _not_better,
+        ChoiceCode.TOO_FEW_BUYERS: _too_few_buyers, ChoiceCode.RULES_CHANGED: _rules_changed,
+        ChoiceCode.OTHER_MEASURE_OF_NEW: _other_measure_of_new, ChoiceCode.DRIFT: _drift,
+        ChoiceCode.WINDOWS_CHANGED: _windows_changed, **WINDOW_WORDS,
+    }
+)  # fmt: skip

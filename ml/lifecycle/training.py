@@ -28,12 +28,12 @@ from ml.lifecycle.cuts import (
     share_excess,
     share_holding_half,
 )
-from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode, MeasureOfNew
 from ml.lifecycle.history import recent_shares
 from ml.lifecycle.model import LifecycleModel, assign_stages
+from ml.lifecycle.reasons import CHOICE_WORDS, ChoiceCode, MeasureOfNew
 from ml.lifecycle.rules import CUTS
 from ml.lifecycle.spec import FIRST_STAR_SHARE, LifecycleSpec
-from ml.lifecycle.stars import ltv_of_candidates
+from ml.lifecycle.star_candidates import ltv_of_candidates
 from ml.lifecycle.windows import Windows, windows_of
 from ml.naming import metric_name
 from ml.reasons import Reason

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from ml.engine import Engine, Input
-from ml.lifecycle.decisions import WindowCode
 from ml.lifecycle.model import LifecycleModel
 from ml.lifecycle.newcomers import NewcomerRates, newcomer_rates
+from ml.lifecycle.reasons import WindowCode
 from ml.lifecycle.silences import ReturnCurve, return_curve
 from ml.lifecycle.spec import CHURN_THRESHOLD_SHARE, MAX_CHURN_AFTER, MIN_CHURN_AFTER, LifecycleSpec
 from ml.reasons import Reason

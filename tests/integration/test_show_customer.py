@@ -13,7 +13,7 @@ from microseg_assets.cli import customer
 from microseg_assets.cli.customer import Customer, describe, since
 from microseg_assets.storage import choices, history
 from ml import tables
-from ml.lifecycle.reasons import Comparison
+from ml.lifecycle.verdicts import Comparison
 from tests.integration.shop import FRIDAY, MONDAY, Shop
 
 WINDOW = "51 days ($churn_after)"

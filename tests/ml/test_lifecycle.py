@@ -30,8 +30,8 @@ from ml.lifecycle import (
     train,
 )
 from ml.lifecycle.cuts import cut_for_share
-from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode
 from ml.lifecycle.presets import PRESET_SUB_STAGES
+from ml.lifecycle.reasons import CHOICE_WORDS, ChoiceCode
 from ml.lifecycle.training import freeze
 from ml.rules import RuleError
 from ml.value import ValueSpec, baseline

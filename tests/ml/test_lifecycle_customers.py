@@ -15,7 +15,7 @@ from ml import tables
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages, continue_spells, train
-from ml.lifecycle.decisions import CHOICE_WORDS, ChoiceCode, WindowCode
+from ml.lifecycle.reasons import CHOICE_WORDS, ChoiceCode, WindowCode
 from ml.reasons import Reason
 from ml.value import ValueSpec, baseline
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, remarks

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.lifecycle import LifecycleModel, LifecycleSpec, share_shift, windows_of
 from ml.lifecycle.cuts import Array, share_holding_half
-from ml.lifecycle.decisions import WINDOW_WORDS, WindowCode
 from ml.lifecycle.history import SHIFT_THRESHOLD
 from ml.lifecycle.newcomers import newcomer_rates
+from ml.lifecycle.reasons import WINDOW_WORDS, WindowCode
 from ml.lifecycle.silences import MIN_SILENCES, ReturnCurve, return_curve
 from ml.lifecycle.windows import churn_window, new_window, threshold_of
 from ml.reasons import Reason

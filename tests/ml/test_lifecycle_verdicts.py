@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.lifecycle import LifecycleModel, StageRule
 from ml.lifecycle.presets import PRESET_STAGES, PRESET_SUB_STAGES
-from ml.lifecycle.reasons import verdicts
+from ml.lifecycle.verdicts import verdicts
 from tests.ml.test_lifecycle import CUT, customer, staged
 
 ENGINE = DuckDB(threads=1)
