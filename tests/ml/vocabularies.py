@@ -13,7 +13,7 @@ from typing import Any
 from ml.actions import reasons as actions
 from ml.choice import Code, FitResult
 from ml.journeys import reasons as journeys
-from ml.lifecycle import decisions as lifecycle
+from ml.lifecycle import reasons as lifecycle
 from ml.reasons import REMARKS, Reason, Vocabulary, words
 from ml.segments import reasons as layers
 from ml.value import reasons as value
