@@ -20,7 +20,7 @@ help: ## this list
 venv: $(VENV)/.installed ## the virtual environment with the pinned dependencies
 	@:
 
-demo: venv ## the whole chain on a year of a real grocer's data (ARGS=--quick: simulated, a minute)
+demo: venv ## the whole chain on a year of a real grocer's data (ARGS=--quick: simulated, two minutes)
 	@$(BIN)/microseg demo $(ARGS)
 
 ui: venv ## Dagster's and MLflow's pages over the state that is there

@@ -53,7 +53,7 @@ class Files:
 
     paths: tuple[str, ...]
     schema: pa.Schema
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 Input: TypeAlias = "pa.Table | pd.DataFrame | Files"

@@ -51,9 +51,7 @@ def movements(step: Step) -> None:
             models = choices.load_models(step.workspace, week)
             features = read_day_before(step, "customer_features", day)
             restated = restate(step.engine, features, models, EarlierFeatures(step.workspace, models))
-        features = step.read("customer_features", [day])
-        rule_stages = step.project.journeys.rule_stages
-        rows = journeys.movements(step.engine, today, before, restated, features, rule_stages=rule_stages)
+        rows = journeys.movements(step.engine, today, before, restated, step.read("customer_features", [day]))
         known = 0 if before is None else before.num_rows
         entries = pc.sum(pc.equal(rows["cause"], "entry")).as_py() or 0
         step.check(

@@ -354,7 +354,7 @@ def _models(project: Project, states: Mapping[str, SourceState]) -> Iterator[str
     rhythm, outcomes = (begin + timedelta(days=n) for n in (value.fits_after_days, value.learns_outcomes_after_days))
     if rhythm > last:
         models = (
-            f"no value model will be trained: it needs {value.fits_after_days} days of data (value.warm_up_days, "
+            f"no value model will be trained: it needs {value.fits_after_days + 1} days of data (value.warm_up_days, "
             f"value.horizon_days), and there are {(last - begin).days + 1}"
         )
     else:

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--quick", is_flag=True, help="Use a small simulated business; takes about a minute.")
+@click.option("--quick", is_flag=True, help="Use a small simulated business; takes about two minutes.")
 def demo(quick: bool) -> None:
     """Run the whole chain on real customers and show what came out.
 

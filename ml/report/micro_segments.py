@@ -27,11 +27,6 @@ class Outlook:
         """The share of customers expected in another stage."""
         return max(0.0, 1 - dict(self.stages).get(self.leaf["stage"], 0.0))
 
-    @property
-    def at_stake(self) -> float:
-        """The lifetime value of the customers expected in another stage."""
-        return self.leave_probability * known_ltv(self.leaf)
-
     def __str__(self) -> str:
         return listed([f"{share(chance)} {stage}" for stage, chance in self.stages if chance >= 0.005][:4])
 

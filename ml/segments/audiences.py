@@ -59,12 +59,6 @@ def expand_patterns(specs: Sequence[AudienceSpec], columns: Collection[str]) -> 
     return tuple(expanded)
 
 
-def check_audiences(specs: Sequence[AudienceSpec], columns: Collection[str]) -> None:
-    """Raise `ml.rules.RuleError` for the first predicate that is not a pure expression over `columns`."""
-    for spec in expand_patterns(specs, columns):
-        _predicate(spec, columns)
-
-
 def audiences(engine: Engine, inputs: pa.Table, specs: Sequence[AudienceSpec]) -> pa.Table:
     """Find the members of all audiences in one statement.
 

@@ -296,10 +296,18 @@ def _distinguish(
         names[number].append((one.phrase(grades[number]), one.words.family))
 
 
+# What names of earlier versions, which stored models hold until their next refit, call a value of a feature.
+_FORMER_PHRASES = {
+    former: "p_alive"
+    for plain in ("surer to stay", "less sure to stay", "as sure to stay as most")
+    for former in (plain, f"very {plain}")
+}
+
+
 @cache
 def _families() -> dict[str, str]:
-    """The family of each phrase in the table of words."""
-    return {
+    """The family of each phrase in the table of words, and of phrases it had before."""
+    return {former: WORDS[feature].family for former, feature in _FORMER_PHRASES.items()} | {
         phrase: words.family
         for words in WORDS.values()
         for plain in (words.high, words.low, words.middle, words.none)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from ml.choice import vocabulary_of
-from ml.reasons import Reason, Vocabulary
+from ml.reasons import Reason, Vocabulary, stored_as
 
 
 class Code(StrEnum):
@@ -173,6 +173,11 @@ def _rules() -> str:
     return "the project file's rules"
 
 
+@stored_as(fewest_customers="least")
+def _cut_leaves_few(*, clusters: int, fewest_customers: int) -> str:
+    return f"a cut in {clusters} would leave {fewest_customers} customers in a cluster"
+
+
 def _unknown_apart(*, features: Sequence[str], unknown: int, customers: int, others: Mapping[str, Any]) -> str:
     who = " and ".join(features) if len(features) < 3 else "every attribute of the layer"
     text = f"{who} unknown for {unknown:,} of {customers:,} customers, a group of their own"
@@ -182,7 +187,7 @@ def _unknown_apart(*, features: Sequence[str], unknown: int, customers: int, oth
 
 WORDS: Vocabulary = {
     Code.NATURAL: _natural, Code.CUT_PAYS: _cut_pays, Code.INHERITED: _inherited, Code.NO_CUT_PAYS: _no_cut_pays,
-    Code.CUT_LEAVES_FEW: "a cut in {clusters} would leave {least} customers in a cluster".format,
+    Code.CUT_LEAVES_FEW: _cut_leaves_few,
     Code.TOO_LITTLE_HISTORY: _too_little_history, Code.ALL_ALIKE: _all_alike, Code.TOO_FEW: _too_few,
     Code.NOT_A_NUMBER: _not_a_number, Code.ASKED_FOR: _asked_for,
     Code.FEWER_THAN_ASKED: _fewer_than_asked, Code.NONE_OF_THOSE_ASKED: _none_of_those_asked,

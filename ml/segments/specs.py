@@ -202,7 +202,7 @@ class AudienceSpec:
 # The most predictive layer comes first, because group means are shrunk along the string's prefixes. Five steps of
 # expected value explain more of the next month's spend than clusters of spend, orders and value do
 # (`tests.benchmarks.homogeneity`). A change in value is news, so that layer is hardly damped. A month's trend is not a
-# trait: it reverses by itself, and is left to sub-stages and audiences (`tests.benchmarks.flicker`).
+# trait: it reverses by itself, and is left to sub-stages and audiences (`tests.benchmarks.moves`).
 DEFAULT_LAYERS = (
     LayerSpec("value", ("ltv",), "what they are worth", k=5, weekly_switch_probability=0.3),
     LayerSpec("engagement", ("purchase_days_28d", "mean_gap_days", "overdue"), "the rhythm they buy in"),

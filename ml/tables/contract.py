@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Literal
 
 import pyarrow as pa
@@ -178,13 +179,15 @@ class Table:
         """
         return self.schema().append(pa.field("day", pa.date32())).empty_table()
 
-    def filled(self, rows: pa.Table) -> pa.Table:
+    def filled(self, rows: pa.Table, day: date | None = None) -> pa.Table:
         """Complete rows of an input table with every declared column, and the `day` of each row.
 
         Parameters
         ----------
         rows : pa.Table
             The available columns, by their declared names. A missing `day` is the stamp's calendar day.
+        day : datetime.date, optional
+            The day of rows that have neither: for customers without `registered_at`, the first day of the history.
 
         Returns
         -------
@@ -194,7 +197,7 @@ class Table:
         Raises
         ------
         ValueError
-            If a required column is missing.
+            If a required column is missing, or a row has no day: it would be lost without a word.
         """
         missing = [c.name for c in self.columns if c.required and c.name not in rows.column_names]
         if missing:
@@ -205,7 +208,13 @@ class Table:
             for f in self.schema()
         }
         columns["day"] = rows["day"] if "day" in rows.column_names else columns[self.stamp or ""]
-        return pa.table(columns).cast(schema)
+        filled = pa.table(columns).cast(schema)
+        if undated := filled["day"].null_count:
+            if day is None:
+                raise ValueError(f"{undated:,} rows of {self.name} have no day: pass `day`, from which they count")
+            position = filled.column_names.index("day")
+            filled = filled.set_column(position, schema.field("day"), filled["day"].fill_null(day))
+        return filled
 
     def conform(self, table: pa.Table) -> pa.Table:
         """Order and cast `table` to the declared columns, and drop all others.

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-POWER = 1.5
 LIMIT_QUANTILE = 0.99  # of earlier spend, among those who had bought
 MAX_LIMITS = 10  # an outcome counts as at most so many times the limit
 MIN_EXPECTED_SHARE = 0.1  # of the mean: a lower expectation is judged as if it were this

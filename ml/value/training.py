@@ -104,7 +104,7 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
         return _not_enough(incumbent, Reason(ChoiceCode.NOBODY_HAS_BOUGHT, {"as_of": str(as_of)}))
     days = _Days.of(first, as_of, spec)
     if days is None:
-        counts = {"needed": spec.fits_after_days, "as_of": str(as_of)}
+        counts = {"needed": spec.fits_after_days + 1, "as_of": str(as_of)}
         return _not_enough(incumbent, Reason(ChoiceCode.HISTORY_TOO_SHORT, counts))
     rows = _rows(facts, days, spec)
     customers = pc.count_distinct(rows.outcomes["customer_id"]).as_py()

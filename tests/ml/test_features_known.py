@@ -147,3 +147,10 @@ def assert_day_by_day_is_the_whole(drawn: list[tuple[str, int, int, str | None]]
         repeated_orders(ENGINE, pa.concat_tables([one.order_days for one in each]), 30), whole.undone_orders,
     )  # fmt: skip
     assert day_by_day.snapshot_of(*days) == whole.snapshot_of(*days)
+
+
+def test_rows_without_a_day_are_completed_with_one_or_refused_and_never_lost() -> None:
+    who = pa.table({"customer_id": ["a", "b"]})
+    with pytest.raises(ValueError, match="2 rows of customers have no day"):
+        tables.CUSTOMERS.filled(who)
+    assert tables.CUSTOMERS.filled(who, date(2024, 1, 1))["day"].to_pylist() == [date(2024, 1, 1)] * 2

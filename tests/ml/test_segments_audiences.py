@@ -15,7 +15,7 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
 from ml.rules import RuleError
 from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, profiles
-from ml.segments.audiences import check_audiences, expand_patterns
+from ml.segments.audiences import expand_patterns
 
 ENGINE = DuckDB()
 DAY = date(2024, 3, 1)
@@ -132,7 +132,6 @@ def test_top_spenders_of_each_category_are_audiences_of_their_own() -> None:
 
 def test_a_rule_for_many_columns_vanishes_where_there_are_none() -> None:
     table = some_facts([("a", before(1), 5.0)], []).snapshot_of(DAY)
-    check_audiences((TOP,), table.column_names)
     assert audiences(ENGINE, table, (TOP,)).num_rows == 0
 
 
@@ -168,7 +167,6 @@ def test_default_audiences_hold_on_a_bare_business_and_on_nobody() -> None:
     facts = some_facts([(f"c{n}", before(day), 9.0 + n) for n in range(6) for day in range(1, 60, 2 + n)], [])
     for day in (DAY, before(400)):
         table = models.inputs_of(ENGINE, facts.snapshot_of(day))
-        check_audiences(DEFAULT_AUDIENCES, table.column_names)
         rows = audiences(ENGINE, table, (*DEFAULT_AUDIENCES, CART, TOP))
         assert (rows.num_rows > 0) == (day == DAY)
 

@@ -17,6 +17,7 @@ from ml import tables
 from ml.reasons import Reason
 from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
 from ml.segments.identity import lineage, matched_letters
+from ml.segments.names import Names
 from ml.segments.reasons import Code
 from ml.segments.training import with_parts, with_settings
 
@@ -233,3 +234,11 @@ def test_settings_of_membership_come_into_force_without_a_new_cut(first: LayerMo
     adapted = with_settings(first, loose)
     assert adapted.models[0].layer.weekly_switch_probability == 0.3 and adapted.layers == loose.layers
     assert adapted.models[0].centres == first.models[0].centres
+
+
+def test_a_name_that_an_earlier_version_stored_belongs_to_the_family_of_its_feature() -> None:
+    names = Names({
+        ("active", "value.A"): "high lifetime value, surer to stay",
+        ("active", "predicted.B"): "less likely to stay, frequent",
+    })  # fmt: skip
+    assert names["active/value.A/predicted.B"] == "Active: high lifetime value, surer to stay · frequent"

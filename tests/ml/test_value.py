@@ -176,6 +176,10 @@ def test_too_few_customers_or_too_little_history_is_a_result() -> None:
     soon = START + timedelta(days=20)
     young = train(few.until(soon), soon, SPEC, None)
     assert (young.decision, lacking(young).code) == ("none", ChoiceCode.HISTORY_TOO_SHORT)
+    needed = lacking(young).parameters["needed"]
+    for days, code in ((needed - 1, ChoiceCode.HISTORY_TOO_SHORT), (needed, ChoiceCode.TOO_FEW_CUSTOMERS)):
+        last = START + timedelta(days=days)  # counted from the first purchase, which is on the second day
+        assert lacking(train(few.until(last), last, SPEC, None)).code == code
     before = START - timedelta(days=9)
     nothing = train(few.until(before), before, SPEC, None)
     assert (nothing.decision, lacking(nothing).code) == ("none", ChoiceCode.NOBODY_HAS_BOUGHT)
