@@ -1,7 +1,7 @@
 """Why something was decided: a code that never changes, its figures, and the sentence made of both.
 
 Belongs here: what a reason is, and how a vocabulary puts one in words. Does not belong here: the vocabularies (each
-beside the decisions it describes: `ml.choice`, `ml.segments.reasons`, …), and any decision.
+beside the decisions it describes: `ml.choice`, `ml.layers.reasons`, …), and any decision.
 
 A decision reads codes and figures, never words. A renderer is a function whose named parameters declare, by their
 types, which figures a reason of its code has; so a vocabulary is its own declaration, and reasons stored as JSON can be

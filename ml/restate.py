@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.engine import Engine
+from ml.layers import History, LayerModels, SegmentSpec, history_columns, layer_inputs
+from ml.layers.assignment import primary_strings
+from ml.layers.inputs import sort_inputs
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages
-from ml.segments import History, LayerModels, SegmentSpec, history_columns, layer_inputs
-from ml.segments.assignment import primary_strings
-from ml.segments.inputs import sort_inputs
 from ml.value import ValueModel, ValueSpec, apply
 from ml.value import inputs_of as value_inputs
 from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
@@ -86,7 +86,7 @@ class Models:
         Returns
         -------
         pa.Table
-            See `ml.segments.layer_inputs`.
+            See `ml.layers.layer_inputs`.
         """
         valued = apply(features, self.value, self.specs.value, label="restated")
         stages = assign_stages(engine, features, valued, self.lifecycle, self.specs.lifecycle)

@@ -23,7 +23,7 @@ LEFT_ALONE = {"CHANGELOG.md", "tests/glossary.py", "tests/test_glossary.py"}
 
 # Keys and sentences that earlier versions stored, where they are read.
 STORED = {
-    ("ml/value/model.py", "twin"), ("tests/ml/test_value.py", "twin"), ("ml/segments/names.py", "surer"),
+    ("ml/value/model.py", "twin"), ("tests/ml/test_value.py", "twin"), ("ml/layers/names.py", "surer"),
     ("tests/ml/test_segments_identity.py", "surer"),
     ("tests/integration/test_earlier_version.py", "spend as it was"),
 }  # fmt: skip

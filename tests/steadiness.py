@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import segments, value
+from ml import layers, value
 from ml.actions.cells import cells_of
 from ml.actions.learners import Scores, folds_of
 from ml.actions.response import ActionEvidence, ActionResponseModel
@@ -31,12 +31,12 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory
 from ml.journeys.training import _contest as transition_contest
 from ml.journeys.transitions import TransitionModel, TransitionSpec, fit, transition_counts
+from ml.layers import training as layer_training
+from ml.layers.inputs import sort_inputs
+from ml.layers.layer_models import LayerModels
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle import train as train_lifecycle
 from ml.restate import Models, Specs, restate
-from ml.segments import training as layer_training
-from ml.segments.inputs import sort_inputs
-from ml.segments.layers import LayerModels
 from ml.value import ValueModel, ValueSpec
 from ml.value import training as value_training
 from ml.value.contest import Contest
@@ -200,9 +200,9 @@ class LayerWeek:
         """Fit twice; the customers are those who were known on both past days."""
         spec = models.specs.segments
         before = as_of - timedelta(days=7 * weeks_ago)
-        incumbent = segments.train(facts.until(before), before, spec, None, models=models).model
+        incumbent = layers.train(facts.until(before), before, spec, None, models=models).model
         assert isinstance(incumbent, LayerModels)
-        refit = segments.train(facts.until(as_of), as_of, spec, incumbent, models=models).model
+        refit = layers.train(facts.until(as_of), as_of, spec, incumbent, models=models).model
         assert isinstance(refit, LayerModels)
         first, later = layer_training.evaluation_days(as_of, spec.outcome_window_days)
         pairs = facts.known([first, later])
@@ -238,11 +238,11 @@ class LayerWeek:
             layer_training.winsorised(taught, taught),
         )
         predictions = [
-            segments.apply_means(segments.shrunken_means(first[who], taught), later[who])
+            layers.apply_means(layers.shrunken_means(first[who], taught), later[who])
             for first, later in zip(self.texts, self.texts_later, strict=True)
         ]
         gain = layer_training.explained_gain(actual, *predictions)
-        scores = segments.r2(actual, predictions[1]), segments.r2(actual, predictions[0])
+        scores = layers.r2(actual, predictions[1]), layers.r2(actual, predictions[0])
         return "challenger" if self.has_drifted else decide("r2", *scores, gain, margin=self.margin).decision
 
 
@@ -363,6 +363,6 @@ def _experiment(
     return scores, texts
 
 
-def without_models(spec: segments.SegmentSpec | None = None) -> Models:
+def without_models(spec: layers.SegmentSpec | None = None) -> Models:
     """Baselines and presets of every family, with the default layers."""
-    return Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), spec or segments.SegmentSpec()))
+    return Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), spec or layers.SegmentSpec()))

@@ -15,6 +15,7 @@ from microseg_assets.partitions import Lookback
 from microseg_assets.storage import choices
 from microseg_assets.storage.rows import count_by, filter_primary
 from ml import evidence, segments, tables
+from ml import layers as ml_layers
 from ml.restate import valued_history
 
 TODAY = ("customer_features", "customer_value", "lifecycle_stages")
@@ -26,10 +27,10 @@ def layer_models(step: Step) -> None:
     """The clusters of every stage and layer: refitted from those in force, chosen only if better."""
     for week in training_weeks(step, "layers"):
         models = choices.load_models(step.workspace, week.start, without=("layers",))
-        fit_result = segments.train(week.history, week.end, step.project.segments, week.incumbent.model, models=models)
+        fit_result = ml_layers.train(week.history, week.end, step.project.segments, week.incumbent.model, models=models)
         record_choice(step, "layers", week, fit_result, spec=step.project.segments)
         chosen = fit_result.model if fit_result.decision == "challenger" else week.incumbent.model
-        if isinstance(chosen, segments.LayerModels):
+        if isinstance(chosen, ml_layers.LayerModels):
             step.note(week.start, cluster_reasons=chosen.reasons())
 
 
@@ -80,7 +81,7 @@ def layer_assignments(step: Step) -> None:
     for week, days in step.days_by_training_week():
         models = choices.load_models(step.workspace, week, without=("lifecycle",))
         history = valued_history(EarlierFeatures(step.workspace, models), models)
-        rows = segments.assign(_inputs(step, days), models.layers, history)
+        rows = ml_layers.assign(_inputs(step, days), models.layers, history)
         step.write(rows, days, model=choices.load_choice(step.workspace, "layers", week).label)
 
 
@@ -121,7 +122,7 @@ def micro_segment_profiles(step: Step) -> None:
     """Name and KPIs of each micro-segment and of each prefix of its string."""
     for week, days in step.days_by_training_week():
         model = choices.load_choice(step.workspace, "layers", week).model
-        names = segments.Names() if model is None else model.names()
+        names = ml_layers.Names() if model is None else model.names()
         rows = segments.profiles(step.engine, step.read("micro_segments", days), _inputs(step, days), names)
         step.write(rows, days)
     monitor(step, "layers", {"micro_segments": "COUNT(*) FILTER (WHERE is_leaf)"})
@@ -130,7 +131,7 @@ def micro_segment_profiles(step: Step) -> None:
 def _inputs(step: Step, days: Sequence[date]) -> pa.Table:
     """Features, value and stage of each customer, side by side."""
     features, value, stages = (step.read(name, days) for name in TODAY)
-    return segments.layer_inputs(step.engine, features, value, stages)
+    return ml_layers.layer_inputs(step.engine, features, value, stages)
 
 
 def _describe_clusters(lineage: pa.Table) -> dict[str, str]:

@@ -24,8 +24,8 @@ from microseg_assets.check.assess import SHOWN, SourceState, assess_source, obse
 from microseg_assets.check.windows import estimate_windows
 from microseg_assets.project import Project
 from ml import tables
+from ml.layers.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 from ml.profile import Code, Observation
-from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 WIDTH = 116
 CELL = 19

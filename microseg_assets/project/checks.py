@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from microseg_assets.project.document import Location
 from microseg_assets.project.settings import Project
 from ml import tables
+from ml.layers import input_columns, unknown_features
 from ml.lifecycle import CUTS, PARAMETERS
 from ml.rules import RuleError, bind, nearest
-from ml.segments import DEFAULT_AUDIENCES, input_columns, unknown_features
+from ml.segments import DEFAULT_AUDIENCES
 from ml.segments.audiences import MEDIAN, expand_patterns
 
 Problem = tuple[Location, str]  # the key, and what is wrong with it

@@ -17,7 +17,7 @@ from microseg_assets.project.document import Document, Location
 from microseg_assets.project.lookup import ProjectError, RenamedSetting, find
 from microseg_assets.project.messages import quoted, sentences
 from microseg_assets.project.settings import Project
-from ml.segments.specs import RENAMED
+from ml.layers.specs import RENAMED
 
 _YAML_TYPES = {type(None): "nothing", list: "a list", str: "text", int: "a number", float: "a number", bool: "a yes"}
 _WARNINGS_GIVEN: set[str] = set()

@@ -34,10 +34,11 @@ from ml import tables
 from ml.actions import ActionPolicy
 from ml.features import Attribute, FeatureSpec, features_table
 from ml.journeys import TransitionSpec
+from ml.layers import SegmentSpec, input_columns
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs
 from ml.rules import nearest
-from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, SegmentSpec, input_columns
+from ml.segments import DEFAULT_AUDIENCES, AudienceSpec
 from ml.tables import Table
 from ml.value import ValueSpec
 

@@ -18,8 +18,8 @@ from microseg_assets.scaffold.infer import Guess, guesses, others_of_log, same_i
 from microseg_assets.scaffold.names import plain
 from microseg_assets.scaffold.profile import MAX_COUNTED_ROWS, Delivery
 from microseg_assets.sources import Source, SourceError, TableSpec, input_table
+from ml.layers.specs import input_columns
 from ml.profile import main_span
-from ml.segments.specs import input_columns
 from ml.tables import INPUTS
 
 _RHYTHM = """

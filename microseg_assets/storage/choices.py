@@ -13,8 +13,8 @@ from typing import Any
 from microseg_assets.families import FAMILIES, SEGMENT_DEFINING_FAMILIES
 from microseg_assets.workspace import Workspace
 from ml import tables
+from ml.layers import SegmentSpec
 from ml.restate import Models
-from ml.segments import SegmentSpec
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from ml.actions.learners import Scores
 from ml.actions.reasons import Finding
 from ml.actions.spec import ALL, ActionPolicy
-from ml.segments import prefixes
+from ml.layers import prefixes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

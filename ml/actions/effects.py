@@ -20,7 +20,7 @@ from ml.actions.reasons import Finding
 from ml.actions.response import ActionResponseModel
 from ml.actions.spec import ALL, ActionPolicy
 from ml.engine import Engine, Input
-from ml.segments import micro_segment_id
+from ml.layers import micro_segment_id
 
 POWER80 = 0.8416212335729143  # added to Z90 for 80 % power
 _MEMBERS = """

@@ -19,8 +19,8 @@ from ml import tables
 from ml.actions.reasons import PLAN_WORDS, Finding, PlanCode, finding_of, plan_kind, uncoded_kind
 from ml.actions.spec import ALL, Action, ActionPolicy
 from ml.engine import Engine, Input, sql_of
+from ml.layers import micro_segment_id
 from ml.reasons import Reason, as_json, words
-from ml.segments import micro_segment_id
 
 _OFFERS = pa.schema(
     [

@@ -111,7 +111,7 @@ def train(
     >>> from ml.features import FeatureSpec
     >>> from ml.lifecycle import LifecycleSpec
     >>> from ml.restate import Models, Specs
-    >>> from ml.segments import SegmentSpec
+    >>> from ml.layers import SegmentSpec
     >>> from ml.value import ValueSpec
     >>> rows = {name: table.empty_days() for name, table in tables.INPUTS.items()}
     >>> history = CustomerHistory.from_rows(DuckDB(), FeatureSpec(), **rows)

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pyarrow as pa
 
-from ml import lifecycle, segments, tables, value
+from ml import lifecycle, tables, value
 from ml.evidence.groupings import MEASURES, OURS, DayPredictions, predict_by_groupings
 from ml.features import CustomerHistory
+from ml.layers import train as train_layers
+from ml.layers.training import evaluation_days
 from ml.restate import Models, Specs, restate
 from ml.sampling import sample_customers
-from ml.segments.training import evaluation_days
 
 if TYPE_CHECKING:
+    from ml.layers.layer_models import LayerModels
     from ml.lifecycle import LifecycleModel
-    from ml.segments.layers import LayerModels
     from ml.value import ValueModel
 
 FAMILIES = ("value", "lifecycle", "layers")  # each needs those before it
@@ -136,7 +137,7 @@ def fit_models(facts: CustomerHistory, as_of: date, specs: Specs, families: Coll
 
 def refit_layers(facts: CustomerHistory, as_of: date, models: Models) -> Models:
     """Replace the layers by a first fit of the settings' layers on what was known by `as_of`."""
-    layers = segments.train(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
+    layers = train_layers(facts.until(as_of), as_of, models.specs.segments, None, models=models).model
     return replace(models, layers=cast("LayerModels | None", layers))
 
 

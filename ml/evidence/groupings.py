@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from ml.boosting import Binned, predict, run_in_parallel
 from ml.columns import is_number, numbers
-from ml.segments.micro_segments import prefixes
-from ml.segments.shrinkage import apply_means, shrunken_means
+from ml.layers.shrinkage import apply_means, shrunken_means
+from ml.layers.strings import prefixes
 
 STAGES, RFM, RANDOM = "stage only", "RFM quintile grid", "random groups"
 RFM_LIFETIME = "lifetime RFM quintile grid"

@@ -1,7 +1,7 @@
 """Features in plain words: what each is called, and how a value of it is written, with its unit.
 
 Belongs here: labels and units of features and value columns, for everything that shows a figure to a person. Does not
-belong here: what is high or low (see `ml.segments.names`), and currencies: an amount is a bare number here.
+belong here: what is high or low (see `ml.layers.names`), and currencies: an amount is a bare number here.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def train(
     >>> from ml.features import CustomerHistory, FeatureSpec
     >>> from ml.lifecycle import LifecycleSpec
     >>> from ml.restate import Models, Specs
-    >>> from ml.segments import SegmentSpec
+    >>> from ml.layers import SegmentSpec
     >>> from ml.value import ValueSpec
     >>> nothing = tables.TRANSACTIONS.empty_days()
     >>> history = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), transactions=nothing)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml.engine import Engine, Input, sql_of
-from ml.segments import prefixes
+from ml.layers import prefixes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ml.layers.reasons import Code, asked_for, brief_words, from_row, without_figures
 from ml.reasons import Reason
 from ml.report.data import AtlasData, Row, stage_order, total
 from ml.report.lineage import picture
 from ml.report.words import MISSING, full_day, is_known, listed, number, plural, share, width
-from ml.segments.reasons import Code, asked_for, brief_words, from_row, without_figures
 
 _ENDED = ("merged", "retired")
 _NEW = ("first", "born", "split")

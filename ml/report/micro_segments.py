@@ -1,6 +1,6 @@
 """Micro-segments by stage: their figures, where their customers are expected, and what the plan does.
 
-Belongs here: the rows of the page's long table. Does not belong here: names (see `ml.segments`), effects and plan.
+Belongs here: the rows of the page's long table. Does not belong here: names (see `ml.layers.names`), effects and plan.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ml.layers.names import join_words, split_name, stage_name
 from ml.report.data import AtlasData, Row, total
 from ml.report.effects import Scale, leaf_effects
 from ml.report.plan import Planned
 from ml.report.words import MISSING, amount, is_known, listed, number, plural, share, width
-from ml.segments.names import join_words, split_name, stage_name
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ml.layers.names import join_name, join_words, split_name
 from ml.report.data import AtlasData, Row, summed
 from ml.report.words import day_of, full_day, listed, number, plural, share, width
-from ml.segments.names import join_name, join_words, split_name
 
 Pair: TypeAlias = "tuple[str | None, str]"  # from where to where; from nowhere on entry
 Causes: TypeAlias = "Counter[str]"  # customers by cause

@@ -1,12 +1,11 @@
-"""Micro-segments: the string of stage and primary clusters, its id, and secondary memberships.
+"""Micro-segments: who is in which, by the primary clusters, and by secondary ones with weights.
 
-Belongs here: how clusters become strings, weights and ids, and how a string splits into its prefixes. Does not belong
-here: where the clusters come from (see `layers`).
+Belongs here: how a day's clusters become strings and weights. Does not belong here: where the clusters come from (see
+`ml.layers`), and what a string means (see `ml.layers.strings`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,54 +14,12 @@ import pyarrow.compute as pc
 
 from ml import tables
 from ml.engine import Engine
-from ml.segments.inputs import sort_inputs
-from ml.segments.specs import SegmentSpec
+from ml.layers.inputs import sort_inputs
+from ml.layers.specs import SegmentSpec
+from ml.layers.strings import micro_segment_id
 
 MIN_SECONDARY_WEIGHT = 0.1  # product of the weights of a string's clusters
 MAX_SECONDARY_ROWS = 4  # per customer and day
-
-
-def micro_segment_id(text: str) -> str:
-    """Id of a micro-segment: the first 10 hex digits of the string's SHA-256, which SQL's ``sha256`` computes as well.
-
-    Parameters
-    ----------
-    text : str
-        Stage and clusters.
-
-    Returns
-    -------
-    str
-        Ten hex digits.
-
-    Examples
-    --------
-    >>> micro_segment_id("active/value.B")
-    '6653da3dd5'
-    """
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def prefixes(text: str) -> list[str]:
-    """Split a string into its prefixes, from the stage to the whole string.
-
-    Parameters
-    ----------
-    text : str
-        Stage and clusters.
-
-    Returns
-    -------
-    list of str
-        One per depth.
-
-    Examples
-    --------
-    >>> prefixes("active/value.B/engagement.A")
-    ['active', 'active/value.B', 'active/value.B/engagement.A']
-    """
-    parts = text.split("/")
-    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
 
 
 def micro_segments(engine: Engine, stages: pa.Table, assignments: pa.Table, spec: SegmentSpec) -> pa.Table:
@@ -91,7 +48,7 @@ def micro_segments(engine: Engine, stages: pa.Table, assignments: pa.Table, spec
     --------
     >>> from datetime import date
     >>> from ml.engine import in_memory
-    >>> from ml.segments import LayerSpec
+    >>> from ml.layers import LayerSpec
     >>> stages = pa.table({"customer_id": ["c1"], "day": [date(2024, 3, 1)], "stage": ["active"]})
     >>> assignments = pa.table(
     ...     {

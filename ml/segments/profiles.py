@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from ml import tables
 from ml.engine import Engine, sql_of
-from ml.segments.micro_segments import micro_segment_id, prefixes
-from ml.segments.names import Names
+from ml.layers.names import Names
+from ml.layers.strings import micro_segment_id, prefixes
 
 
 def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: Mapping[str, str]) -> pa.Table:

@@ -4,7 +4,7 @@
     .venv/bin/python -m tests.benchmarks.moves flicker    # one of them: flicker, refits
 
 Belongs here: the days, what counts as a move, the words of the tables. Does not belong here: how customers are placed
-(see `ml.segments.assignment`) and what a week decides (see `ml.segments.training`).
+(see `ml.layers.assignment`) and what a week decides (see `ml.layers.training`).
 
 *Flicker*: models frozen on a Sunday place everybody on each of the next 63 days. A move is a string that differs from
 the one a step before (a day, or a week); it is undone if the string from before comes back within 28 days. Beside it
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ml import lifecycle, segments, value
+from ml import layers, lifecycle, value
 from ml.evidence.comparison import fit_models, pooled_scores, predict_day
 from ml.evidence.groupings import OURS
 from ml.features import CustomerHistory
@@ -115,7 +115,7 @@ def trained(
     chosen("lifecycle", lifecycle.train(
         known, week_end, specs.lifecycle, models.lifecycle, value_model=models.value, value_spec=specs.value
     ))  # fmt: skip
-    chosen("layers", segments.train(known, week_end, specs.segments, models.layers, models=models))
+    chosen("layers", layers.train(known, week_end, specs.segments, models.layers, models=models))
     return models, decisions
 
 
@@ -154,7 +154,7 @@ def _on(facts: CustomerHistory, models: Models, day: date) -> dict[str, str]:
     return dict(zip(rows["customer_id"].to_pylist(), rows["micro_segment"].to_pylist(), strict=True))
 
 
-def _layers(models: Models) -> Sequence[segments.LayerModel]:
+def _layers(models: Models) -> Sequence[layers.LayerModel]:
     return models.layers.models if models.layers is not None else ()
 
 

@@ -33,24 +33,21 @@ from microseg_assets.workspace import Stored, Workspace
 from ml import lifecycle, tables, value
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, features_table
-from ml.lifecycle import LifecycleSpec
-from ml.restate import Models, Specs, valued_history
-from ml.sampling import sample_customers
-from ml.segments import (
-    DEFAULT_AUDIENCES,
+from ml.layers import (
     DEFAULT_LAYERS,
     LayerModels,
     LayerSpec,
     SegmentSpec,
     assign,
-    audiences,
     fit_layers,
     layer_inputs,
     lookback_days,
-    micro_segments,
-    profiles,
 )
-from ml.segments.identity import matched_letters
+from ml.layers.identity import matched_letters
+from ml.lifecycle import LifecycleSpec
+from ml.restate import Models, Specs, valued_history
+from ml.sampling import sample_customers
+from ml.segments import DEFAULT_AUDIENCES, audiences, micro_segments, profiles
 from ml.simulate import BusinessSpec, block
 from ml.value import ValueSpec
 

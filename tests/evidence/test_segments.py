@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
-from ml.segments.training import with_parts
+from ml.layers import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
+from ml.layers.training import with_parts
 from ml.simulate.worlds.layers import (
     FEATURES,
     SPLIT_WEEK,

@@ -19,9 +19,9 @@ from ml.engine import DuckDB
 from ml.evidence.comparison import fit_models
 from ml.features import CustomerHistory, FeatureSpec
 from ml.journeys import movements
+from ml.layers import SegmentSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs, restate
-from ml.segments import SegmentSpec
 from ml.value import ValueSpec
 from tests.evidence.seeds import SEEDS
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets.project import SHIPPED, Project, ProjectError, RenamedSetting, find, load, shipped
-from ml.segments.layer_model import layer_spec
+from ml.layers.layer_model import layer_spec
 
 BASE = """\
 name: shop

@@ -22,12 +22,12 @@ from microseg_assets import tracking
 from microseg_assets.home import Home
 from microseg_assets.tracking import Tracking, fingerprint, flatten
 from ml.choice import FitResult, Model
+from ml.layers import LayerModels
+from ml.layers.layer_model import LayerModel
+from ml.layers.specs import LayerRule, LayerSpec
 from ml.lifecycle import LifecycleModel, LifecycleSpec
 from ml.lifecycle.rules import StageRule
 from ml.naming import metric_name, parts_of
-from ml.segments import LayerModels
-from ml.segments.layer_model import LayerModel
-from ml.segments.specs import LayerRule, LayerSpec
 from ml.serving import example_rows, inputs_of
 
 WEEK, NEXT = date(2024, 1, 1), date(2024, 1, 8)

@@ -20,9 +20,9 @@ from ml.actions.response import ActionEvidence
 from ml.choice import FitResult
 from ml.engine import DuckDB
 from ml.features import Attribute, CustomerHistory, FeatureSpec
+from ml.layers import SegmentSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
-from ml.segments import SegmentSpec
 from ml.value import ValueSpec
 
 Array: TypeAlias = "np.ndarray[Any, Any]"

@@ -38,10 +38,10 @@ from ml.actions.response import ActionEvidence
 from ml.choice import FitResult
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
+from ml.layers import SegmentSpec, micro_segment_id
 from ml.lifecycle import LifecycleSpec
 from ml.reasons import Reason
 from ml.restate import Models, Specs, restate
-from ml.segments import SegmentSpec, micro_segment_id
 from ml.value import ValueSpec
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense
 

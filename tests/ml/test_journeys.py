@@ -21,9 +21,9 @@ from ml.journeys import TransitionModel, TransitionSpec, forecast, markov_value,
 from ml.journeys.reasons import CHOICE_WORDS, ChoiceCode
 from ml.journeys.training import train_on_states
 from ml.journeys.transitions import fit
+from ml.layers import SegmentSpec
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
-from ml.segments import SegmentSpec
 from ml.simulate import ShopSpec, simulate
 from ml.value import ValueSpec
 from tests.ml.vocabularies import is_said_by_its_figures, lacking, nonsense

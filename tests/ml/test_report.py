@@ -17,18 +17,18 @@ import pytest
 from ml import tables
 from ml.actions.reasons import PLAN_WORDS
 from ml.engine import DuckDB
+from ml.layers.identity import Event
+from ml.layers.layer_model import LayerModel
+from ml.layers.layer_models import LayerModels
+from ml.layers.names import Difference
+from ml.layers.reasons import Code, as_columns
+from ml.layers.specs import LayerSpec
+from ml.layers.structure import Point
 from ml.reasons import Reason
 from ml.report import TABLES, AtlasInputs, render
 from ml.report.data import count
 from ml.report.plan import planned as planned_of
 from ml.report.plan import reasons
-from ml.segments.identity import Event
-from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels
-from ml.segments.names import Difference
-from ml.segments.reasons import Code, as_columns
-from ml.segments.specs import LayerSpec
-from ml.segments.structure import Point
 
 DAY = date(2017, 12, 1)
 STAGES = {"prospect": 0.05, "new": 0.08, "active": 0.55, "star": 0.08, "reengaged": 0.06, "churn": 0.18}

@@ -13,9 +13,10 @@ import pytest
 
 from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec
+from ml.layers import SegmentSpec, assign, fit_layers, micro_segment_id
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs, restate, valued_history
-from ml.segments import SegmentSpec, assign, fit_layers, micro_segment_id, micro_segments
+from ml.segments import micro_segments
 from ml.value import ValueSpec
 
 ENGINE = DuckDB(threads=2)

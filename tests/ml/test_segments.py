@@ -17,33 +17,29 @@ from hypothesis import strategies as st
 from ml.engine import DuckDB
 from ml.evidence import evidence_figure, segment_evidence
 from ml.features import Attribute, CustomerHistory, FeatureSpec, features_table
-from ml.reasons import Reason
-from ml.rules import RuleError
-from ml.sampling import sample_customers
-from ml.segments import (
-    DEFAULT_AUDIENCES,
+from ml.layers import (
     DEFAULT_LAYERS,
-    AudienceSpec,
     LayerModels,
     LayerRule,
     LayerSpec,
     SegmentSpec,
     apply_means,
     assign,
-    audiences,
     fit_layers,
     micro_segment_id,
-    micro_segments,
     prefixes,
-    profiles,
     r2,
     shrunken_means,
     train,
     unknown_features,
 )
-from ml.segments.figures import all_figures
-from ml.segments.identity import letter, matched_letters
-from ml.segments.reasons import CHOICE_WORDS, ChoiceCode
+from ml.layers.figures import all_figures
+from ml.layers.identity import letter, matched_letters
+from ml.layers.reasons import CHOICE_WORDS, ChoiceCode
+from ml.reasons import Reason
+from ml.rules import RuleError
+from ml.sampling import sample_customers
+from ml.segments import DEFAULT_AUDIENCES, AudienceSpec, audiences, micro_segments, profiles
 from tests.ml.vocabularies import is_said_by_its_figures, lacking
 
 DAY = date(2024, 3, 1)

@@ -158,9 +158,9 @@ def test_multiplication_is_no_pattern() -> None:
 
 
 def test_default_audiences_hold_on_a_bare_business_and_on_nobody() -> None:
+    from ml.layers import SegmentSpec
     from ml.lifecycle import LifecycleSpec
     from ml.restate import Models, Specs
-    from ml.segments import SegmentSpec
     from ml.value import ValueSpec
 
     models = Models(None, None, None, Specs(ValueSpec(), LifecycleSpec(), SegmentSpec()))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lookback_days
-from ml.segments.assignment import History, _weekday_of_customer, primary_strings
+from ml.layers import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers, lookback_days
+from ml.layers.assignment import History, _weekday_of_customer, primary_strings
 
 FIRST, DAYS, CUSTOMERS = date(2024, 1, 1), 90, 400
 SPEC = SegmentSpec((LayerSpec("pace", ("a", "b"), k=2),))

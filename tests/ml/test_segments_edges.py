@@ -13,20 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.engine import DuckDB
+from ml.layers import LayerModel, LayerRule, LayerSpec, SegmentSpec, assign, fit_layers, ordinals, preparation
+from ml.layers.fitting import fit_layer
+from ml.layers.reasons import Code
 from ml.reasons import Reason
-from ml.segments import (
-    LayerModel,
-    LayerRule,
-    LayerSpec,
-    SegmentSpec,
-    assign,
-    fit_layers,
-    micro_segments,
-    ordinals,
-    preparation,
-)
-from ml.segments.fitting import fit_layer
-from ml.segments.reasons import Code
+from ml.segments import micro_segments
 
 DAY = date(2024, 3, 1)
 

@@ -28,10 +28,10 @@ from ml.evidence.groupings import (
     predict_by_groupings,
 )
 from ml.features import CustomerHistory, FeatureSpec
+from ml.layers import LayerSpec, SegmentSpec, apply_means, r2, shrunken_means
+from ml.layers.strings import prefixes
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Models, Specs
-from ml.segments import LayerSpec, SegmentSpec, apply_means, r2, shrunken_means
-from ml.segments.micro_segments import prefixes
 from ml.simulate import ShopSpec, simulate
 from ml.value import ValueSpec
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml import tables
+from ml.layers import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
+from ml.layers.identity import lineage, matched_letters
+from ml.layers.names import Names
+from ml.layers.reasons import Code
+from ml.layers.training import with_parts, with_settings
 from ml.reasons import Reason
-from ml.segments import LayerModels, LayerSpec, SegmentSpec, assign, fit_layers
-from ml.segments.identity import lineage, matched_letters
-from ml.segments.names import Names
-from ml.segments.reasons import Code
-from ml.segments.training import with_parts, with_settings
 
 DAY = date(2024, 3, 1)
 FEATURES = ("pace", "depth", "width", "tone")

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ml.layers import reasons
+from ml.layers.fitting import fit_layers
+from ml.layers.layer_model import LayerModel
+from ml.layers.layer_models import LayerModels
+from ml.layers.reasons import Code, Drift
+from ml.layers.specs import LayerRule, LayerSpec, SegmentSpec
 from ml.reasons import Reason
 from ml.report import clusters as atlas_clusters
 from ml.report.data import Row
-from ml.segments import reasons
-from ml.segments.fitting import fit_layers
-from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels
-from ml.segments.reasons import Code, Drift
-from ml.segments.specs import LayerRule, LayerSpec, SegmentSpec
 from tests.ml.vocabularies import nonsense
 
 DAY = date(2024, 3, 3)

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml.segments.fitting import fit_layer, fit_layers
-from ml.segments.layer_model import LayerModel
-from ml.segments.preparation import Numeric
-from ml.segments.specs import LayerSpec, SegmentSpec
-from ml.segments.structure import Point
+from ml.layers.fitting import fit_layer, fit_layers
+from ml.layers.layer_model import LayerModel
+from ml.layers.preparation import Numeric
+from ml.layers.specs import LayerSpec, SegmentSpec
+from ml.layers.structure import Point
 
 N = 2_000
 

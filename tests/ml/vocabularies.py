@@ -13,9 +13,9 @@ from typing import Any
 from ml.actions import reasons as actions
 from ml.choice import Code, FitResult
 from ml.journeys import reasons as journeys
+from ml.layers import reasons as layers
 from ml.lifecycle import reasons as lifecycle
 from ml.reasons import REMARKS, Reason, Vocabulary, words
-from ml.segments import reasons as layers
 from ml.value import reasons as value
 
 # Name to the codes there are, and what puts them in words.

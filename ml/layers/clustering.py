@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-import ml.segments.mixture as mixture
-import ml.segments.preparation as preparation
-import ml.segments.structure as structure
+import ml.layers.mixture as mixture
+import ml.layers.preparation as preparation
+import ml.layers.structure as structure
 from ml.engine import in_memory
+from ml.layers.cuts import StageOutcomes, choose_cut, is_better
+from ml.layers.identity import lineage, new_letters
+from ml.layers.layer_model import LayerModel, rule_clusters
+from ml.layers.reasons import Code, Drift
+from ml.layers.specs import LayerSpec, SegmentSpec
+from ml.layers.structure import MIN_CENTRE_DISTANCE, MIN_SEPARATION, MIN_STABILITY_ARI, Point
 from ml.reasons import Reason
-from ml.segments.cuts import StageOutcomes, choose_cut, is_better
-from ml.segments.identity import lineage, new_letters
-from ml.segments.layer_model import LayerModel, rule_clusters
-from ml.segments.reasons import Code, Drift
-from ml.segments.specs import LayerSpec, SegmentSpec
-from ml.segments.structure import MIN_CENTRE_DISTANCE, MIN_SEPARATION, MIN_STABILITY_ARI, Point
 
 OTHERS = "others"
 DRAW_RANK = "_draw_rank"  # column with the order in which rows are drawn, which also orders any subset of them

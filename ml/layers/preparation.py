@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml import columns
-from ml.segments.ordinals import order_words
+from ml.layers.ordinals import order_words
 
 MAX_CATEGORIES = 8
 MIN_CATEGORY_CUSTOMERS = 5  # customers who share a word that is stored

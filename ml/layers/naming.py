@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-import ml.segments.preparation as preparation
-from ml.segments.layer_model import LayerModel
-from ml.segments.names import ALIKE, UNKNOWN, Difference, cluster_names
+import ml.layers.preparation as preparation
+from ml.layers.layer_model import LayerModel
+from ml.layers.names import ALIKE, UNKNOWN, Difference, cluster_names
 
 MAX_DIFFERENCES = 16
 

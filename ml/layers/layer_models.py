@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from ml import tables
-from ml.segments.assignment import primary_strings
-from ml.segments.identity import Event
-from ml.segments.inputs import with_derived
-from ml.segments.layer_model import LayerModel, layer_spec
-from ml.segments.names import Names
-from ml.segments.reasons import as_columns, words
-from ml.segments.specs import LayerSpec
-from ml.segments.unknown import has_unknown_cluster
+from ml.layers.assignment import primary_strings
+from ml.layers.identity import Event
+from ml.layers.inputs import with_derived
+from ml.layers.layer_model import LayerModel, layer_spec
+from ml.layers.names import Names
+from ml.layers.reasons import as_columns, words
+from ml.layers.specs import LayerSpec
+from ml.layers.unknown import has_unknown_cluster
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class LayerModels:
     Examples
     --------
     >>> import pandas as pd
-    >>> from ml.segments import LayerRule
+    >>> from ml.layers import LayerRule
     >>> value = LayerSpec("value", method="rules", rules=(LayerRule("big", "spend_90d >= 100"),))
     >>> fitted = LayerModel("active", value, rules=value.rules, letters=("A", "B"), names=("big", "others"))
     >>> models = LayerModels((value,), (fitted,), date(2024, 3, 1))

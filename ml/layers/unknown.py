@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from ml.layers.layer_model import LayerModel
+from ml.layers.preparation import MISSING_GAP_SD, Column, Numeric, Unknown
+from ml.layers.reasons import Code, among_known
+from ml.layers.specs import is_attribute
 from ml.reasons import Reason
-from ml.segments.layer_model import LayerModel
-from ml.segments.preparation import MISSING_GAP_SD, Column, Numeric, Unknown
-from ml.segments.reasons import Code, among_known
-from ml.segments.specs import is_attribute
 
 T = TypeVar("T")
 

@@ -18,19 +18,19 @@ import pyarrow.compute as pc
 from ml.choice import FitResult, Verdict, decide, decide_first_fit, decide_without_data
 from ml.engine import Engine
 from ml.features import CustomerHistory
+from ml.layers.assignment import primary_strings
+from ml.layers.cuts import PastOutcomes
+from ml.layers.figures import all_figures
+from ml.layers.fitting import fit_layers
+from ml.layers.inputs import columns_of, sort_inputs
+from ml.layers.layer_model import LayerModel
+from ml.layers.layer_models import LayerModels, continued
+from ml.layers.reasons import CHOICE_WORDS, ChoiceCode, words
+from ml.layers.shrinkage import apply_means, r2, shrunken_means
+from ml.layers.specs import DERIVED, LayerSpec, SegmentSpec
 from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.sampling import sample_customers
-from ml.segments.assignment import primary_strings
-from ml.segments.cuts import PastOutcomes
-from ml.segments.figures import all_figures
-from ml.segments.fitting import fit_layers
-from ml.segments.inputs import columns_of, sort_inputs
-from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels, continued
-from ml.segments.reasons import CHOICE_WORDS, ChoiceCode, words
-from ml.segments.shrinkage import apply_means, r2, shrunken_means
-from ml.segments.specs import DERIVED, LayerSpec, SegmentSpec
 from ml.serving import example_rows, inputs_of
 from ml.statistics import Gain, bootstrap
 

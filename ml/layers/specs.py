@@ -175,30 +175,6 @@ class LayerSpec:
         return tuple(names)
 
 
-@dataclass(frozen=True)
-class AudienceSpec:
-    """A rule segment: every customer for whom an SQL predicate holds.
-
-    Parameters
-    ----------
-    name : str
-        Name of the audience.
-    when : str
-        Predicate over `layer_inputs`; ``$median_<column>`` is the day's median.
-    description : str
-        What these customers do, in words.
-
-    Examples
-    --------
-    >>> AudienceSpec("big_baskets", "average_order_90d >= 2 * $median_average_order_90d").name
-    'big_baskets'
-    """
-
-    name: str
-    when: str
-    description: str = ""
-
-
 # The most predictive layer comes first, because group means are shrunk along the string's prefixes. Five steps of
 # expected value explain more of the next month's spend than clusters of spend, orders and value do
 # (`tests.benchmarks.homogeneity`). A change in value is news, so that layer is hardly damped. A month's trend is not a
@@ -212,49 +188,6 @@ DEFAULT_LAYERS = (
         "affinity",
         ("categories_90d", "top_category_share_90d", "top_category_90d", "share_*"),
         "what they buy",
-    ),
-)
-
-DEFAULT_AUDIENCES = (
-    AudienceSpec(
-        "frequent_buyers",
-        "purchase_days_28d >= 4 AND purchase_days_28d >= 2 * $median_purchase_days_28d",
-        "buy at least weekly, and twice as often as the median customer",
-    ),
-    AudienceSpec(
-        "big_baskets",
-        "orders_90d >= 2 AND average_order_90d >= 2 * $median_average_order_90d",
-        "spend at least twice the median per order",
-    ),
-    AudienceSpec(
-        "discount_lovers",
-        "orders_90d >= 2 AND discount_share_90d >= 0.1 AND discount_share_90d >= 1.5 * $median_discount_share_90d",
-        "buy much more at a discount than the median customer",
-    ),
-    AudienceSpec(
-        "coupon_responders",
-        "exposures_90d > 0 AND redemptions_90d > 0",
-        "were reached by an action and redeemed a coupon in the last 90 days",
-    ),
-    AudienceSpec(
-        "cart_abandoners",
-        "days_since_cart <= 28 AND COALESCE(recency_days > days_since_cart, TRUE)",
-        "filled a cart in the last 28 days and have not bought since",
-    ),
-    AudienceSpec(
-        "top_spenders_*",
-        "share_* >= 0.05 AND share_* * spend_90d >= 4 * $median_share_* * $median_spend_90d",
-        "spend at least four times the usual on *",
-    ),
-    AudienceSpec(
-        "fading",
-        "orders_prev_28d >= 2 AND spend_prev_28d > 0 AND spend_28d < 0.5 * spend_prev_28d",
-        "spent less than half of what they spent in the 28 days before",
-    ),
-    AudienceSpec(
-        "lapsed_high_value",
-        "stage = 'churn' AND spend >= 2 * $median_spend",
-        "gone, and had spent at least twice the median",
     ),
 )
 

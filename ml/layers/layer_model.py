@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-import ml.segments.preparation as preparation
+import ml.layers.preparation as preparation
 from ml import rules
 from ml.expressions import evaluate
+from ml.layers.identity import Event
+from ml.layers.names import ALIKE, Difference
+from ml.layers.reasons import drift_words, words
+from ml.layers.specs import RENAMED, LayerRule, LayerSpec
+from ml.layers.structure import Point
 from ml.reasons import Reason
-from ml.segments.identity import Event
-from ml.segments.names import ALIKE, Difference
-from ml.segments.reasons import drift_words, words
-from ml.segments.specs import RENAMED, LayerRule, LayerSpec
-from ml.segments.structure import Point
 
 Kind = Literal["natural", "cut", "one", "fixed", "rules"]
 CORE_DISTANCE = 0.32  # squared distance per dimension up to which a customer has no secondary cluster

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ml.segments.layer_model import LayerModel
-    from ml.segments.layers import LayerModels
-    from ml.segments.structure import Point
+    from ml.layers.layer_model import LayerModel
+    from ml.layers.layer_models import LayerModels
+    from ml.layers.structure import Point
 
 
 def all_figures(models: LayerModels) -> dict[str, Callable[[], Figure]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ml.segments.micro_segments import prefixes
+from ml.layers.strings import prefixes
 
 
 def shrunken_means(groups: Sequence[str] | np.ndarray, outcome: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ml.segments.mixture import Mixture, fit_mixture, min_variance, mixture_from_labels
+from ml.layers.mixture import Mixture, fit_mixture, min_variance, mixture_from_labels
 
 MAX_ROWS = 5_000  # customers that the test samples
 MIN_ROWS = 400  # fewer customers cannot show that they are not one cloud

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from ml.engine import Engine
 from ml.expressions import evaluate
-from ml.segments.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
+from ml.layers.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 
 
 def layer_inputs(engine: Engine, features: pa.Table, value: pa.Table, stages: pa.Table) -> pa.Table:

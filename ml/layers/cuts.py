@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ml.segments.structure import Point
+from ml.layers.structure import Point
 
 MIN_GAIN = 0.005  # share of the variance inside the stage
 MIN_GAIN_STANDARD_ERRORS = 2.0

@@ -31,10 +31,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml import tables
-from ml.segments.inputs import columns_of, sort_inputs, with_derived
-from ml.segments.layer_model import LayerModel, likelihoods, shares_of_rows
-from ml.segments.micro_segments import micro_segment_id
-from ml.segments.specs import DERIVED, VALUE_COLUMNS, LayerSpec
+from ml.layers.inputs import columns_of, sort_inputs, with_derived
+from ml.layers.layer_model import LayerModel, likelihoods, shares_of_rows
+from ml.layers.specs import DERIVED, VALUE_COLUMNS, LayerSpec
+from ml.layers.strings import micro_segment_id
 
 # From pairs of customer and day to the inputs of each by the end of the day, one row each, in the order of the pairs.
 # The pairs are ordered by day and customer; their column `is_valued` is whether the value model's columns are needed.
@@ -44,7 +44,7 @@ LOOKBACK_WEEKS = 4  # weeks before the day, one day of each
 
 
 class Layers(Protocol):
-    """The fitted layers of every stage, as far as assigning customers needs them (see `ml.segments.layers`)."""
+    """The fitted layers of every stage, as far as assigning customers needs them (see `ml.layers.layer_models`)."""
 
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
@@ -81,7 +81,7 @@ def assign(inputs: pa.Table, model: Layers | None, history: History | None = Non
 
     Examples
     --------
-    >>> from ml.segments import LayerModels, LayerRule
+    >>> from ml.layers import LayerModels, LayerRule
     >>> value = LayerSpec("value", method="rules", rules=(LayerRule("big", "spend_90d >= 100"),))
     >>> fitted = LayerModel("active", value, rules=value.rules, letters=("A", "B"), names=("big", "others"))
     >>> model = LayerModels((value,), (fitted,), date(2024, 3, 1))
@@ -330,7 +330,7 @@ def history_columns(model: Layers | None, names: Sequence[str]) -> tuple[list[st
 
     Examples
     --------
-    >>> from ml.segments import LayerModels
+    >>> from ml.layers import LayerModels
     >>> model = LayerModels((LayerSpec("value", ("ltv", "spend_90d")),), (), date(2024, 3, 1))
     >>> history_columns(model, ["customer_id", "orders_90d", "spend_90d"])
     (['spend_90d'], True)

@@ -17,17 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import ml.segments.preparation as preparation
-import ml.segments.structure as structure
-from ml.segments.clustering import DRAW_RANK, draw, draw_order, fit_clusters
-from ml.segments.cuts import PastOutcomes, StageOutcomes
-from ml.segments.identity import lineage, matched_letters, new_letters
-from ml.segments.inputs import sort_inputs
-from ml.segments.layer_model import LayerModel
-from ml.segments.layers import LayerModels, continued
-from ml.segments.naming import with_names
-from ml.segments.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
-from ml.segments.unknown import (
+import ml.layers.preparation as preparation
+import ml.layers.structure as structure
+from ml.layers.clustering import DRAW_RANK, draw, draw_order, fit_clusters
+from ml.layers.cuts import PastOutcomes, StageOutcomes
+from ml.layers.identity import lineage, matched_letters, new_letters
+from ml.layers.inputs import sort_inputs
+from ml.layers.layer_model import LayerModel
+from ml.layers.layer_models import LayerModels, continued
+from ml.layers.naming import with_names
+from ml.layers.specs import STAGE_COLUMNS, LayerSpec, SegmentSpec
+from ml.layers.unknown import (
     add_unknown_cluster,
     are_enough,
     has_unknown_cluster,
