@@ -47,7 +47,7 @@ def resolved(of: Calendar, lookback: Lookback, key: date) -> list[date]:
     return [date.fromisoformat(k) for k in mapped.partitions_subset.get_partition_keys()]
 
 
-@pytest.mark.parametrize("reach", Lookback)
+@pytest.mark.parametrize("lookback", Lookback)
 @few
 @given(start=starts, offset=st.integers(0, LENGTH - 1), zone=st.sampled_from(ZONES))
 def test_dagster_resolves_a_lookback_to_the_partitions_that_a_body_reads(

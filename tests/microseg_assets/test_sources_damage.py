@@ -239,7 +239,7 @@ def test_bytes_that_an_encoding_has_no_sign_for_make_their_line_no_row(tmp_path:
         (TableSpec(path="a.csv", encoding="latin"), ""),
         (TableSpec(path="a.csv", encoding="klingon"), "'klingon' is not an encoding: write utf-8, latin-1, cp1252"),
         (TableSpec(path="a.csv", encoding="base64"), "'base64' is not an encoding"),
-        (TableSpec(path="a.parquet", encoding="cp1252"), "Parquet files have no encoding: leave the key out"),
+        (TableSpec(path="a.parquet", encoding="cp1252"), "Parquet files have no encoding: leave out the key"),
     ],
 )
 def test_an_unknown_encoding_is_reported(tmp_path: Path, spec: TableSpec, said: str) -> None:

@@ -180,7 +180,7 @@ def test_a_count_needs_a_column_of_numbers_and_a_stamp_one_of_stamps(tmp_path: P
     )
     pq.write_table(table, tmp_path / "a.parquet")
     (said,) = source(TableSpec(path="a.parquet", stamp="epoch_s"), tmp_path).check()
-    assert "leave the key stamp out" in str(said)
+    assert "leave out the key stamp" in str(said)
     (said,) = source(TableSpec(path="a.parquet", columns={"occurred_at": "n"}), tmp_path).check()
     assert "set the key stamp to epoch_s" in str(said)
     assert source(TableSpec(path="a.parquet", columns={"occurred_at": "n"}, stamp="epoch_s"), tmp_path).check() == []
