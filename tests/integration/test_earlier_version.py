@@ -29,7 +29,6 @@ MAKE_SHOP = f"""
 from datetime import date
 from pathlib import Path
 from sys import argv
-from tests.conftest import NO_HISTORY
 from tests.integration.shop import Shop
 shop = Shop.new(Path(argv[1]))
 shop.run(date.fromisoformat("{MONDAY}"), date.fromisoformat("{FRIDAY}"))
