@@ -32,11 +32,11 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #dde3ea;
   overflow-wrap: anywhere }
 th { font-weight: 600; color: #51606f; white-space: nowrap }
-.held { color: #1a7f4b } .warning { color: #9a6700 } .error { color: #c0362c; font-weight: 600 }
-.held, .warning, .error { white-space: nowrap }
+.passed { color: #1a7f4b } .warning { color: #9a6700 } .error { color: #c0362c; font-weight: 600 }
+.passed, .warning, .error { white-space: nowrap }
 .quiet { color: #6b7a89 }
 @media (prefers-color-scheme: dark) { body { background: #14191f; color: #dde5ec } th, td { border-color: #303a45 }
-  th, .quiet { color: #97a6b5 } .held { color: #5bd08f } .warning { color: #e3b341 } .error { color: #ff7b72 } }
+  th, .quiet { color: #97a6b5 } .passed { color: #5bd08f } .warning { color: #e3b341 } .error { color: #ff7b72 } }
 """
 
 
@@ -121,7 +121,7 @@ class _Html(str):
 
 
 def _mark(passed: bool, severity: str, word: str | None = None) -> _Html:
-    style = "held" if passed else severity
+    style = "passed" if passed else severity
     return _Html(f'<span class="{style}">{escape(word or style)}</span>')
 
 

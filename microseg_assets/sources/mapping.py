@@ -159,12 +159,12 @@ def _mapped(column: Column, declared: str | bool | int | float | None, relation:
         raise RuleError(f"{message}: {remedy}")
     is_count = is_counted and column.type == "timestamp"
     if not re.fullmatch(_NUMBER if is_count else _FITTING[column.type], mapped.type):
-        remedy = "map another column"
+        expected, remedy = f"{column.name} is a {column.type}", "map another column"
         if is_count:
-            remedy = "leave out the key stamp, which declares it a number"
+            expected, remedy = f"the key stamp declares {column.name} a number", "leave out the key stamp"
         elif column.type == "timestamp":
             remedy = "set the key stamp to epoch_s or epoch_ms, or write to_timestamp(…) for seconds since 1970"
-        raise RuleError(f"{expression} is of type {mapped.type}, but {column.name} is a {column.type}: {remedy}")
+        raise RuleError(f"{expression} is of type {mapped.type}, but {expected}: {remedy}")
     return mapped
 
 
