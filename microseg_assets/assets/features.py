@@ -19,7 +19,9 @@ from ml.features import day_facts
 def customer_days(step: Step) -> None:
     """What each customer did on the day: orders, money, events, actions. Snapshots are made from these."""
     for days in step.batches():
-        facts = day_facts(step.engine, **accepted_inputs(step.workspace, days))
+        facts = day_facts(
+            step.engine, **accepted_inputs(step.workspace, days), event_roles=step.workspace.project.event_roles
+        )
         step.workspace.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
         step.workspace.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
         step.write(facts.customer_days, days)

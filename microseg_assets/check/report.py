@@ -21,6 +21,7 @@ from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID
 from microseg_assets import project as projects
 from microseg_assets.check.advice import Advice, advice, ids_sql
 from microseg_assets.check.assess import SHOWN, SourceState, assess_source, observations, problems, span
+from microseg_assets.check.roles import absent_types, is_guessed, role_lines
 from microseg_assets.check.windows import estimate_windows
 from microseg_assets.project import Project
 from ml import tables
@@ -93,6 +94,7 @@ def report_lines(
             yield from _rows(project.inputs[table], state)
     yield from _observations(advised)
     yield ""
+    yield from _event_roles(project, states.get("events"))
     yield from _features(project, states)
     yield ""
     yield from _stages(project, states.get("transactions"))
@@ -229,6 +231,18 @@ def _advised(project: Project, observed: Sequence[Observation]) -> list[tuple[Ob
     )
     is_settled = project.validation.duplicates != "keep"
     return [(one, advice(one, ids)) for one in observed if not (is_settled and one.code is Code.NO_TRANSACTION_ID)]
+
+
+def _event_roles(project: Project, seen: SourceState | None) -> Iterator[str]:
+    if seen is None or seen.accepted is None or not seen.accepted.num_rows:
+        return
+    note = " (*: guessed from its words; event_roles in the project file decides)"
+    yield _title("What an event counts as, by its type") + (note if is_guessed(project, seen.accepted) else "")
+    for role, types in role_lines(project, seen.accepted):
+        yield from _wrapped(f"{role:13} {types}")
+    for line in absent_types(project, seen.accepted):
+        yield from _wrapped(f"! {line}")
+    yield ""
 
 
 def _features(project: Project, states: Mapping[str, SourceState]) -> Iterator[str]:

@@ -28,10 +28,17 @@ def inconsistencies(project: Project) -> Iterator[Problem]:
         yield ("features", "categories"), str(error)
         return
     columns = input_columns(features)
+    yield from _roles_without_events(project)
     yield from _unknown_tables(project)
     yield from _invalid_expressions(project, columns)
     yield from _invalid_layers(project, features, columns)
     yield from _repeated_names(project)
+
+
+def _roles_without_events(project: Project) -> Iterator[Problem]:
+    """Roles of events where there are none."""
+    if project.event_roles.declared and project.tables.events is None:
+        yield ("event_roles",), "the project has no events: add tables.events, or remove event_roles"
 
 
 def _unknown_tables(project: Project) -> Iterator[Problem]:

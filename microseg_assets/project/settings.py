@@ -32,7 +32,7 @@ from microseg_assets.project.lookup import ProjectError, find
 from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
 from ml.actions import ActionPolicy
-from ml.features import Attribute, FeatureSpec, features_table
+from ml.features import Attribute, EventRoles, FeatureSpec, features_table
 from ml.journeys import TransitionSpec
 from ml.layers import SegmentSpec, input_columns
 from ml.lifecycle import LifecycleSpec
@@ -138,6 +138,7 @@ class Project(Section):
     sources_are_complete: bool = False
     tables: Tables
     features: Features = Features()
+    event_roles: EventRoles = EventRoles()
     value: ValueSpec = ValueSpec()
     lifecycle: LifecycleSpec = LifecycleSpec()
     segments: SegmentSpec = SegmentSpec()
@@ -188,8 +189,9 @@ class Project(Section):
     @cached_property
     def feature_spec(self) -> FeatureSpec:
         return FeatureSpec(
-            self.features.categories, self.attributes, self.features.order_days, self.features.undo_within_days
-        )
+            self.features.categories, self.attributes, self.features.order_days, self.features.undo_within_days,
+            self.event_roles,
+        )  # fmt: skip
 
     @cached_property
     def features_table(self) -> Table:

@@ -5,6 +5,7 @@ day, the same for today's table and for a training set, so a model never meets a
 production. Does not belong here: which days to train on (see each family) and where rows come from.
 """
 
+from ml.features.event_roles import ROLES, EventRoles, guess_roles
 from ml.features.facts import (
     Attribute,
     CustomerHistory,
@@ -17,12 +18,15 @@ from ml.features.facts import (
 )
 
 __all__ = [
+    "ROLES",
     "Attribute",
     "CustomerHistory",
+    "EventRoles",
     "FeatureSpec",
     "category_column",
     "day_facts",
     "features_table",
+    "guess_roles",
     "repeated_orders",
     "undone_orders",
 ]  # fmt: skip

@@ -22,23 +22,14 @@ line_days AS (
     FROM transactions
     GROUP BY customer_id, day
 ),
-event_kinds AS (
-    -- The kind of an event follows from its type: every business has its own words for the same few things.
-    SELECT event_type,
-           CASE WHEN word LIKE '%view%' OR word LIKE '%visit%' OR word LIKE '%page%' THEN 1 ELSE 0 END AS is_page_view,
-           CASE WHEN (word LIKE '%cart%' OR word LIKE '%checkout%' OR word LIKE '%basket%')
-                 AND word NOT LIKE '%view%' AND word NOT LIKE '%remove%' THEN 1 ELSE 0 END AS is_cart,
-           CASE WHEN word LIKE '%coupon%' OR word LIKE '%voucher%' OR word LIKE '%redeem%' OR word LIKE '%redemption%'
-                THEN 1 ELSE 0 END AS is_redemption
-    FROM (SELECT DISTINCT event_type, LOWER(event_type) AS word FROM events) AS words
-),
 event_days AS (
     SELECT events.customer_id AS customer_id, events.day AS day,
            COUNT(*) AS events,
-           SUM(event_kinds.is_page_view) AS page_views,
-           SUM(event_kinds.is_cart) AS carts,
-           SUM(event_kinds.is_redemption) AS redemptions
-    FROM events LEFT JOIN event_kinds ON event_kinds.event_type = events.event_type
+           SUM(event_roles.is_page_view) AS page_views,
+           SUM(event_roles.is_cart) AS carts,
+           SUM(event_roles.is_redemption) AS redemptions,
+           SUM(event_roles.is_goal) AS goals
+    FROM events LEFT JOIN event_roles ON event_roles.event_type = events.event_type
     GROUP BY events.customer_id, events.day
 ),
 exposure_days AS (
@@ -79,6 +70,7 @@ SELECT seen.customer_id AS customer_id,
        CAST(COALESCE(event_days.page_views, 0) AS BIGINT) AS page_views,
        CAST(COALESCE(event_days.carts, 0) AS BIGINT) AS carts,
        CAST(COALESCE(event_days.redemptions, 0) AS BIGINT) AS redemptions,
+       CAST(COALESCE(event_days.goals, 0) AS BIGINT) AS goals,
        CAST(COALESCE(exposure_days.exposures, 0) AS BIGINT) AS exposures,
        CAST(balance_days.balance AS DOUBLE) AS balance,
        registered_days.customer_id IS NOT NULL AS is_registered

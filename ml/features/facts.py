@@ -20,6 +20,7 @@ from sqlglot import exp
 
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
+from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class FeatureSpec:
     undo_within_days : int, optional
         A refund of an order's whole amount by the same customer, at most this many days later, removes the order as
         of the day of the refund. None if no refund removes an order.
+    event_roles : EventRoles
+        What types of events count as.
 
     Examples
     --------
@@ -75,6 +78,7 @@ class FeatureSpec:
     attributes: tuple[Attribute, ...] = ()
     order_days: int = 30
     undo_within_days: int | None = None
+    event_roles: EventRoles = GUESSED
 
 
 def category_column(category: str) -> str:
@@ -143,7 +147,14 @@ class DayFacts:
 
 
 def day_facts(
-    engine: Engine, *, transactions: Input, customers: Input, events: Input, exposures: Input, balances: Input
+    engine: Engine,
+    *,
+    transactions: Input,
+    customers: Input,
+    events: Input,
+    exposures: Input,
+    balances: Input,
+    event_roles: EventRoles = GUESSED,
 ) -> DayFacts:
     """Sum accepted rows, day by day.
 
@@ -153,6 +164,8 @@ def day_facts(
         Runs the queries.
     transactions, customers, events, exposures, balances : Input
         Accepted rows of the input tables of these names (`ml.tables.INPUTS`), with their `day`.
+    event_roles : EventRoles
+        What types of events count as.
 
     Returns
     -------
@@ -170,9 +183,11 @@ def day_facts(
     [{'orders': 1, 'lines': 2, 'amount': 42.5}]
     """
     actions = engine.query("SELECT DISTINCT action FROM exposures", exposures=exposures)["action"].to_pylist()
+    event_types = engine.query("SELECT DISTINCT event_type FROM events", events=events)["event_type"].to_pylist()
     days = engine.query(
         sql_of("ml.features", "customer_days"),
         arms=tables.arms_table(actions),
+        event_roles=event_roles_table(event_types, event_roles),
         transactions=transactions,
         customers=customers,
         events=events,
@@ -350,6 +365,7 @@ class CustomerHistory:
             events=events,
             exposures=exposures,
             balances=balances,
+            event_roles=spec.event_roles,
         )
         repeated = repeated_orders(engine, facts.order_days, spec.order_days)
         days = facts.customer_days

@@ -188,6 +188,50 @@ def test_which_exposures_count_and_which_wait_is_reported(desk: Path, capsys: py
     assert "5 layers, cut inside each stage: none yet, they need 90 days of history" in text
 
 
+# ── types of events ───────────────────────────────────────────────────────────────────────────────────────────────
+
+EVENTS = "  events: {path: clicks.csv}\n"
+
+
+def clicks(desk: Path, *kinds: str) -> None:
+    rows = [(f"c{n}", FIRST + timedelta(days=n), kind) for n, kind in enumerate(kinds)]
+    write(desk / "clicks.csv", ["customer_id", "occurred_at", "event_type"], rows)
+
+
+def test_each_type_of_events_is_shown_with_its_role_and_a_guess_as_one(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks(desk, "page_view", "page_view", "scan", "add_to_cart", "logout", "signup")
+    _, out, _ = report(desk, capsys, EVENTS)
+    assert "What an event counts as, by its type (*: guessed from its words; event_roles in the project file" in out
+    lines = {line[2:16].strip(): line[16:] for line in out.splitlines()}
+    assert lines["page views"] == "page_view*" and lines["carts"] == "add_to_cart*" and lines["goals"] == "none"
+    assert lines["no role"] == "logout*, scan*, signup*"
+    more = EVENTS + "event_roles: {page_views: [scan, page_view], goals: [signup], no_role: [logout]}\n"
+    _, out, _ = report(desk, capsys, more)
+    lines = {line[2:16].strip(): line[16:] for line in out.splitlines()}
+    assert lines["page views"] == "page_view, scan" and lines["carts"] == "add_to_cart*"
+    assert lines["goals"] == "signup" and lines["no role"] == "logout"
+
+
+def test_a_listed_type_of_which_there_is_no_event_is_named_with_its_line(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks(desk, "page_view", "signup")
+    code, out, _ = report(desk, capsys, EVENTS + "event_roles:\n  carts: [basket]\n  goals: [sigup, signup]\n")
+    text = " ".join(out.split())
+    assert code == 0, "the newest days may just lack one"
+    sentence = "event_roles.goals: no event of the 2 newest events is of type 'sigup'; did you mean 'signup'?"
+    assert f"shop.yaml:10: {sentence}" in text
+    assert "shop.yaml:9: event_roles.carts: no event of the 2 newest events is of type 'basket'" in text
+    _, out, _ = report(desk, capsys, EVENTS + "event_roles: {goals: [signup]}\n")
+    assert "no event of" not in out
+
+
+def test_without_events_nothing_is_said_of_their_roles(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "by its type" not in report(desk, capsys)[1]
+
+
 # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

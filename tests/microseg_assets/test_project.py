@@ -115,6 +115,29 @@ MISTAKES = {
         BASE + "segments:\n  layers:\n    - {name: a, method: kmean}\n",
         "F:8: 'segments.layers.0.method': input should be 'kmeans', 'quantiles' or 'rules' (it is 'kmean')",
     ),
+    "an unknown role of events": (
+        BASE + "event_roles:\n  page_view: [seen]\n",
+        "F:7: unknown key 'event_roles.page_view'; did you mean 'page_views'?",
+    ),
+    "a type of events in two roles": (
+        BASE + "event_roles:\n  carts: [basket]\n  goals: [basket]\n",
+        (
+            "F:6: 'event_roles': 'basket' is listed in both carts and goals, but an event type has one role: "
+            "remove it from one place"
+        ),
+    ),
+    "a type of events that is no text": (
+        BASE + "event_roles:\n  goals: [404]\n",
+        "F:7: 'event_roles.goals.0': must be text; put it in quotes (it is 404)",
+    ),
+    "one type of events instead of a list": (
+        BASE + "event_roles:\n  goals: signup\n",
+        "F:7: 'event_roles.goals': must be a list (it is 'signup')",
+    ),
+    "roles of events without events": (
+        BASE + "event_roles:\n  goals: [signup]\n",
+        "F:6: 'event_roles': the project has no events: add tables.events, or remove event_roles",
+    ),
     "an attribute of an unknown type": (
         BASE + "  customers:\n    path: b.csv\n    attributes:\n      age: strin\n",
         "F:9: 'tables.customers.attributes.age': input should be 'string', 'double' or 'boolean' (it is 'strin')",
