@@ -161,9 +161,103 @@ def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str
     ml.rules.RuleError: 'spend' is not true or false but DOUBLE: write a comparison
     """
     tree = parse_scalar(expression, columns, parameters)
+    type_ = _type(tree, expression, columns)
+    if type_ not in ("BOOLEAN", '"NULL"'):
+        raise RuleError(f"{expression!r} is not true or false but {type_}: write a comparison")
+    return tree
+
+
+def forgiving(tree: exp.Expr) -> exp.Expr:
+    """Rewrite an expression so that a value it cannot be computed of gives a missing result instead of an error.
+
+    Parameters
+    ----------
+    tree : exp.Expr
+        A parsed scalar expression.
+
+    Returns
+    -------
+    exp.Expr
+        A copy in which casts and dates in texts may fail, and logarithms and roots are of positive numbers only.
+
+    Examples
+    --------
+    >>> forgiving(parse_scalar("CAST(value AS DOUBLE)")).sql("duckdb")
+    'TRY_CAST(value AS DOUBLE)'
+    """
+    return tree.copy().transform(_forgiving)
+
+
+def _forgiving(node: exp.Expr) -> exp.Expr:
+    if type(node) is exp.Cast:
+        return exp.TryCast(**node.args)
+    if isinstance(node, exp.Date | exp.TsOrDsToDate) and not [k for k, v in node.args.items() if v and k != "this"]:
+        return exp.TryCast(this=node.this, to=exp.DataType.build("DATE"))
+    if isinstance(node, exp.StrToTime):
+        return exp.Anonymous(this="try_strptime", expressions=[node.this, node.args["format"]])
+    if isinstance(node, exp.Ln | exp.Sqrt | exp.Log) and not isinstance(node.parent, exp.If):
+        number = node.expression if isinstance(node, exp.Log) and node.expression else node.this
+        return exp.Case().when(number.copy() > 0, node)
+    return node
+
+
+def type_of(expression: str, columns: Mapping[str, str]) -> str:
+    """Let the engine determine the type of an expression over one row, without any customer's data.
+
+    Parameters
+    ----------
+    expression : str
+        See `parse_scalar`; it is evaluated as `forgiving` writes it.
+    columns : Mapping of str to str
+        Name to type, as `ml.tables` calls it.
+
+    Returns
+    -------
+    str
+        The type, as `ml.tables` calls it; whole numbers are ``bigint``, all others ``double``.
+
+    Raises
+    ------
+    RuleError
+        If it is not allowed, cannot be computed with these types, or has a type that no column can have.
+
+    Examples
+    --------
+    >>> type_of("spend / orders", {"spend": "double", "orders": "bigint"})
+    'double'
+    >>> type_of("channel > 5", {"channel": "string"})
+    Traceback (most recent call last):
+    ml.rules.RuleError: 'channel > 5' cannot be computed: Cannot compare values of type VARCHAR and type ...
+    """
+    tree = forgiving(parse_scalar(expression, columns))
+    engine_type = _type(tree, expression, columns, {**_VALUES, "string": "'a'"})
+    for pattern, type_ in _CONTRACT_TYPES.items():
+        if re.fullmatch(pattern, engine_type):
+            return type_
+    raise RuleError(f"{expression!r} is of type {engine_type}, which no column can have: write CAST(… AS VARCHAR)")
+
+
+_CONTRACT_TYPES = {
+    r"VARCHAR": "string",
+    r"BOOLEAN": "boolean",
+    r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?": "bigint",
+    r"DOUBLE|FLOAT|DECIMAL.*": "double",
+    r"DATE": "date",
+    r"TIMESTAMP.*": "timestamp",
+}
+
+
+def _type(tree: exp.Expr, expression: str, columns: Mapping[str, str], values: Mapping[str, str] = _VALUES) -> str:
+    """DuckDB's type of an expression over one row of typed columns; of `values`, each type has one in it.
+
+    Raises
+    ------
+    RuleError
+        If it cannot be computed.
+    """
     null = exp.cast(exp.null(), "DOUBLE")
     typed = tree.transform(lambda node: null.copy() if isinstance(node, exp.Placeholder) else node)
-    row = ", ".join(f"{_VALUES.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items())
+    row = ", ".join(f"{values.get(type_, 'NULL')}::{SQL[type_]} AS {quoted(name)}" for name, type_ in columns.items())
     try:
         result = sandbox().cursor().sql(f"SELECT ({typed.sql('duckdb', comments=False)}) AS x FROM (SELECT {row})")
         type_ = str(result.types[0])
@@ -176,9 +270,7 @@ def bind(expression: str, columns: Mapping[str, str], parameters: Collection[str
     except QueryError as error:
         problem = re.sub(r"^(\w+ )+Error: ", "", str(error).strip().partition("\n")[0])
         raise RuleError(f"{expression!r} cannot be computed: {problem}") from None
-    if type_ not in ("BOOLEAN", '"NULL"'):
-        raise RuleError(f"{expression!r} is not true or false but {type_}: write a comparison")
-    return tree
+    return type_
 
 
 def check_words(node: exp.Expr) -> None:

@@ -7,10 +7,13 @@ Belongs here: checks that no section can make alone. Does not belong here: what 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from microseg_assets.project.document import Location
 from microseg_assets.project.settings import Project
 from ml import tables
+from ml.features import features_table
+from ml.features.declared import DATED, DeclaredSpec, problems
 from ml.layers import input_columns, unknown_features
 from ml.lifecycle import CUTS, PARAMETERS
 from ml.rules import RuleError, bind, nearest
@@ -22,6 +25,9 @@ Problem = tuple[Location, str]  # the key, and what is wrong with it
 
 def inconsistencies(project: Project) -> Iterator[Problem]:
     """Every setting that does not fit the others or the project's own columns, with a sentence about it."""
+    if declared := list(_invalid_declarations(project)):
+        yield from declared
+        return
     try:
         features = project.features_table.names
     except ValueError as error:
@@ -39,6 +45,23 @@ def _roles_without_events(project: Project) -> Iterator[Problem]:
     """Roles of events where there are none."""
     if project.event_roles.declared and project.tables.events is None:
         yield ("event_roles",), "the project has no events: add tables.events, or remove event_roles"
+
+
+def _invalid_declarations(project: Project) -> Iterator[Problem]:
+    """Declared features of a table that the business does not bring, and what else is wrong with them."""
+    spec = replace(project.feature_spec, declared=DeclaredSpec())
+    try:
+        others = {column.name: str(column.type) for column in features_table(spec).columns}
+    except ValueError:
+        return  # reported as a problem of categories
+    section, absent = ("features", "declared"), project.missing_tables()
+    for i, feature in enumerate(project.features.declared):
+        if feature.table in absent:
+            present = [name for name in DATED if name not in absent]
+            message = f"this project brings no {feature.table}: add it to tables, or measure {', '.join(present)}"
+            yield (*section, i, "table"), message
+    for problem in problems(project.feature_spec.declared, others, input_columns()):
+        yield (*section, problem.declaration, problem.key), problem.message
 
 
 def _unknown_tables(project: Project) -> Iterator[Problem]:

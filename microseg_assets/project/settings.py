@@ -33,6 +33,7 @@ from microseg_assets.sources import Source, TableSpec, input_table
 from ml import tables
 from ml.actions import ActionPolicy
 from ml.features import Attribute, EventRoles, FeatureSpec, features_table
+from ml.features.declared import DATED, DeclaredFeature, DeclaredSpec
 from ml.journeys import TransitionSpec
 from ml.layers import SegmentSpec, input_columns
 from ml.lifecycle import LifecycleSpec
@@ -61,6 +62,7 @@ class Features(Section):
     how many days a full refund cancels it."""
 
     categories: tuple[str, ...] = ()
+    declared: tuple[DeclaredFeature, ...] = ()
     order_days: int = Field(default=30, ge=0, le=366)
     undo_within_days: int | None = Field(default=None, ge=0, le=366)
 
@@ -191,6 +193,7 @@ class Project(Section):
         return FeatureSpec(
             self.features.categories, self.attributes, self.features.order_days, self.features.undo_within_days,
             self.event_roles,
+            DeclaredSpec(self.features.declared, tuple(self.inputs[name] for name in DATED)),
         )  # fmt: skip
 
     @cached_property

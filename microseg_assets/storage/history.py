@@ -35,6 +35,7 @@ def history_from_facts(workspace: Workspace, last: date) -> CustomerHistory:
         lake.files(tables.CUSTOMER_DAYS, days),
         lake.files(tables.CATEGORY_DAYS, days),
         workspace.accepted("customers", days),
+        rows={name: workspace.accepted(name, days) for name in workspace.project.feature_spec.declared.tables},
     )
     absent = set(lake.missing(tables.ORDER_DAYS, days))  # days made before this table existed
     orders = lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in absent])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from typing import Literal
@@ -20,6 +20,7 @@ from sqlglot import exp
 
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
+from ml.features.declared import DeclaredSpec, compute, declared_columns
 from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 
@@ -67,6 +68,8 @@ class FeatureSpec:
         of the day of the refund. None if no refund removes an order.
     event_roles : EventRoles
         What types of events count as.
+    declared : DeclaredSpec, optional
+        Features that the project declares of its own rows.
 
     Examples
     --------
@@ -79,6 +82,7 @@ class FeatureSpec:
     order_days: int = 30
     undo_within_days: int | None = None
     event_roles: EventRoles = GUESSED
+    declared: DeclaredSpec = field(default_factory=DeclaredSpec)
 
 
 def category_column(category: str) -> str:
@@ -108,12 +112,12 @@ def features_table(spec: FeatureSpec) -> tables.Table:
     Parameters
     ----------
     spec : FeatureSpec
-        The project's categories and attributes.
+        The project's categories, attributes and declared features.
 
     Returns
     -------
     Table
-        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories and attributes.
+        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories, attributes and declared features.
 
     Examples
     --------
@@ -124,7 +128,8 @@ def features_table(spec: FeatureSpec) -> tables.Table:
         tables.Column(category_column(name), "double", f"share of {name} in the last 90 days' revenue", "0 to 1")
         for name in spec.categories
     ]
-    return tables.CUSTOMER_FEATURES.plus([*shares, *_columns(spec.attributes)])
+    declared = [one.column for one in declared_columns(spec.declared)]
+    return tables.CUSTOMER_FEATURES.plus([*shares, *_columns(spec.attributes), *declared])
 
 
 def _columns(attributes: Sequence[Attribute]) -> list[tables.Column]:
@@ -288,6 +293,8 @@ class CustomerHistory:
         Orders that `customer_days` counts more than once (`repeated_orders`). None if it counts each order once.
     undone_orders : pa.Table, optional
         Orders that refunds undo, and when (`undone_orders`). None if no refund undoes an order.
+    rows : Mapping of str to Input, optional
+        Accepted rows of the input tables that `spec.declared` measures, with their `day`.
 
     Examples
     --------
@@ -323,6 +330,7 @@ class CustomerHistory:
     customers: Input
     repeated_orders: Input | None = None
     undone_orders: pa.Table | None = None
+    rows: Mapping[str, Input] = field(default_factory=dict)
 
     @classmethod
     def from_rows(
@@ -375,7 +383,9 @@ class CustomerHistory:
         names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
         undone = undone_orders(engine, transactions, spec.undo_within_days)
-        return cls(engine, spec, days, facts.category_days, attributes, undone_orders=undone)
+        inputs = {"transactions": transactions, "events": events, "exposures": exposures, "balances": balances}
+        rows = {name: inputs[name] for name in spec.declared.tables}
+        return cls(engine, spec, days, facts.category_days, attributes, undone_orders=undone, rows=rows)
 
     def until(self, day: date) -> CustomerHistory:
         """Leave out everything after a day.
@@ -489,6 +499,9 @@ class CustomerHistory:
                 customers=self.customers,
             )
             features = _with_columns_of(features, attributes)
+        if self.spec.declared:
+            declared = compute(self.engine, self.spec.declared, pairs, self.rows, features)
+            features = _with_columns_of(features, declared)
         table = features_table(self.spec)
         customer_id, *others = table.schema()
         schema = pa.schema([customer_id, pa.field("day", pa.date32()), *others])
