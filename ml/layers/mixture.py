@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml.threads import one_thread
+
 MIN_SD = 0.1  # smallest within-cluster standard deviation, as a share of the column's own
 
 
@@ -192,10 +194,9 @@ def k_means(data: np.ndarray, start: int | np.ndarray) -> np.ndarray:
     the result does not depend on a seed.
     """
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
     init, k, n_init = ("k-means++", start, 4) if isinstance(start, int) else (start, len(start), 1)
-    with threadpool_limits(limits=1):
+    with one_thread():
         fitted = KMeans(k, init=init, n_init=n_init, max_iter=300, tol=0, random_state=0, algorithm="lloyd").fit(data)
     centres: np.ndarray = fitted.cluster_centers_
     return centres

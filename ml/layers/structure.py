@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from ml.layers.mixture import Mixture, fit_mixture, min_variance, mixture_from_labels
+from ml.threads import one_thread
 
 MAX_ROWS = 5_000  # customers that the test samples
 MIN_ROWS = 400  # fewer customers cannot show that they are not one cloud
@@ -110,11 +111,9 @@ def natural_clusters(data: np.ndarray, blocks: Sequence[int], max_clusters: int,
     Structure
         With k = 1 if there are no natural clusters, or too few rows or features to test.
     """
-    from threadpoolctl import threadpool_limits
-
     if len(blocks) < 2 or len(data) < MIN_ROWS:
         return Structure()
-    with threadpool_limits(limits=1):
+    with one_thread():
         return _natural(data, blocks, max_clusters, min_size)
 
 

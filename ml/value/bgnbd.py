@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ml.value.likelihood import Floats, counted, maximise
+from ml.value.likelihood import Counts, Floats, counted, maximise
 from ml.value.reasons import Note
 
 NODES = 100
@@ -111,8 +111,10 @@ class BetaGeoModel:
         unit = max(float(np.average(age, weights=weight)), 1e-9)
         (x, t_x, age), weight = counted((x, t_x / unit, age / unit), weight)
 
+        counts = Counts.of(x, weight)
+
         def objective(theta: Floats) -> tuple[float, Floats]:
-            value, gradient = log_likelihood(np.exp(theta), x, t_x, age, weight)
+            value, gradient = log_likelihood(np.exp(theta), x, t_x, age, weight, counts)
             return -value, -gradient * np.exp(theta)
 
         rate = max(float(np.sum(weight * x) / np.sum(weight * age)), 1e-3) if age.any() else 1.0
@@ -294,31 +296,35 @@ def _log_left_odds(x: Floats, t_x: Floats, age: Floats, r: float, alpha: float, 
     return np.where(x > 0, odds, -np.inf)
 
 
-def log_likelihood(parameters: Floats, x: Floats, t_x: Floats, age: Floats, weight: Floats) -> tuple[float, Floats]:
+def log_likelihood(
+    parameters: Floats, x: Floats, t_x: Floats, age: Floats, weight: Floats, counts: Counts | None = None
+) -> tuple[float, Floats]:
     """Weighted log-likelihood (equation 6 of the paper, in logarithms) and its gradient."""
     from scipy.special import digamma, expit, gammaln
 
     r, alpha, a, b = (float(v) for v in parameters)
     # Gamma functions depend on x alone, which takes few values.
-    counts, group = np.unique(x, return_inverse=True)
-    share = np.bincount(group, weights=weight)
+    counts = Counts.of(x, weight) if counts is None else counts
+    values, share = counts.values, counts.weight
     total = weight.sum()
     gammas = (
-        np.sum(share * (gammaln(r + counts) + gammaln(b + counts) - gammaln(a + b + counts)))
+        np.sum(share * (gammaln(r + values) + gammaln(b + values) - gammaln(a + b + values)))
         + total * (gammaln(a + b) - gammaln(r) - gammaln(b) + r * np.log(alpha))
     )  # fmt: skip
-    odds = _log_left_odds(x, t_x, age, r, alpha, a, b)
-    log_age, log_t = np.log(alpha + age), np.log(alpha + t_x)
-    value = gammas + np.sum(weight * (np.logaddexp(0.0, odds) - (r + x) * log_age))
+    log_age, log_t, rate = np.log(alpha + age), np.log(alpha + t_x), r + x
+    repeats = np.maximum(values, 1)
+    lead = np.where(values > 0, np.log(a) - np.log(b + repeats - 1), -np.inf)[counts.of_row]
+    odds = lead + rate * (log_age - log_t)
+    value = gammas + np.sum(weight * (np.logaddexp(0.0, odds) - rate * log_age))
 
     left = weight * expit(odds)
-    by_r = np.sum(share * digamma(r + counts)) - total * (digamma(r) - np.log(alpha))
+    by_r = np.sum(share * digamma(r + values)) - total * (digamma(r) - np.log(alpha))
     by_r += np.sum(left * (log_age - log_t)) - np.sum(weight * log_age)
-    by_alpha = total * r / alpha - np.sum(weight * (r + x) / (alpha + age))
-    by_alpha += np.sum(left * (r + x) * (1 / (alpha + age) - 1 / (alpha + t_x)))
-    by_a = total * digamma(a + b) - np.sum(share * digamma(a + b + counts)) + left.sum() / a
-    by_b = np.sum(share * (digamma(b + counts) - digamma(a + b + counts))) + total * (digamma(a + b) - digamma(b))
-    by_b -= np.sum(left / (b + np.maximum(x, 1) - 1))
+    by_alpha = total * r / alpha - np.sum(weight * rate / (alpha + age))
+    by_alpha += np.sum(left * rate * (1 / (alpha + age) - 1 / (alpha + t_x)))
+    by_a = total * digamma(a + b) - np.sum(share * digamma(a + b + values)) + left.sum() / a
+    by_b = np.sum(share * (digamma(b + values) - digamma(a + b + values))) + total * (digamma(a + b) - digamma(b))
+    by_b -= np.sum(left / (b + repeats[counts.of_row] - 1))
     return float(value), np.array([by_r, by_alpha, by_a, by_b])
 
 

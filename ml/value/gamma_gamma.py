@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ml.value.likelihood import Floats, counted, maximise
+from ml.value.likelihood import Counts, Floats, counted, maximise
 from ml.value.reasons import Note
 
 
@@ -106,8 +106,10 @@ class GammaGammaModel:
         unit = float(np.average(mean[used], weights=weight[used]))
         (x, mean), weight = counted((x[used], mean[used] / unit), weight[used])
 
+        counts, log_mean = Counts.of(x, weight), np.log(mean)
+
         def objective(theta: Floats) -> tuple[float, Floats]:
-            value, gradient = _log_likelihood(np.exp(theta), x, mean, weight)
+            value, gradient = _log_likelihood(np.exp(theta), x, mean, log_mean, weight, counts)
             return -value, -gradient * np.exp(theta)
 
         optimum = maximise(objective, [(p, q, (q - 1) / p) for p in (1.0, 6.0) for q in (2.0, 6.0)])
@@ -160,22 +162,23 @@ class GammaGammaModel:
         return np.asarray(value)
 
 
-def _log_likelihood(parameters: Floats, x: Floats, mean: Floats, weight: Floats) -> tuple[float, Floats]:
+def _log_likelihood(
+    parameters: Floats, x: Floats, mean: Floats, log_mean: Floats, weight: Floats, counts: Counts
+) -> tuple[float, Floats]:
     """Weighted log-likelihood of customers' means (equation 1a of the paper) and its gradient."""
     from scipy.special import digamma, gammaln
 
     p, q, gamma = (float(v) for v in parameters)
-    counts, group = np.unique(x, return_inverse=True)
-    share = np.bincount(group, weights=weight)
-    total = weight.sum()
-    log_sum = np.log(gamma + mean * x)
+    values, share = counts.values, counts.weight
+    total, shape, sums = weight.sum(), p * x + q, gamma + mean * x
+    log_sum = np.log(sums)
     value = (
-        np.sum(share * (gammaln(p * counts + q) - gammaln(p * counts) + p * counts * np.log(counts)))
+        np.sum(share * (gammaln(p * values + q) - gammaln(p * values) + p * values * np.log(values)))
         + total * (q * np.log(gamma) - gammaln(q))
-        + np.sum(weight * ((p * x - 1) * np.log(mean) - (p * x + q) * log_sum))
+        + np.sum(weight * ((p * x - 1) * log_mean - shape * log_sum))
     )
-    by_p = np.sum(share * counts * (digamma(p * counts + q) - digamma(p * counts) + np.log(counts)))
-    by_p += np.sum(weight * x * (np.log(mean) - log_sum))
-    by_q = np.sum(share * digamma(p * counts + q)) + total * (np.log(gamma) - digamma(q)) - np.sum(weight * log_sum)
-    by_gamma = total * q / gamma - np.sum(weight * (p * x + q) / (gamma + mean * x))
+    by_p = np.sum(share * values * (digamma(p * values + q) - digamma(p * values) + np.log(values)))
+    by_p += np.sum(weight * x * (log_mean - log_sum))
+    by_q = np.sum(share * digamma(p * values + q)) + total * (np.log(gamma) - digamma(q)) - np.sum(weight * log_sum)
+    by_gamma = total * q / gamma - np.sum(weight * shape / sums)
     return float(value), np.array([by_p, by_q, by_gamma])

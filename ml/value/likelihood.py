@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml.threads import one_thread
 
 Floats = NDArray[np.float64]
 # Of positive parameters, in the model's own scale: beyond it one means "none" or "no difference between people".
@@ -56,10 +59,11 @@ def maximise(objective: Callable[[Floats], tuple[float, Floats]], starts: Sequen
     best = None
     for start in starts:
         theta = np.clip(np.log(start), low, high)
-        result = minimize(
-            scaled, theta, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(theta),
-            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9},
-        )  # fmt: skip
+        with one_thread():
+            result = minimize(
+                scaled, theta, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(theta),
+                options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9},
+            )  # fmt: skip
         if np.isfinite(result.fun) and (best is None or result.fun < best.fun - 1e-12):
             best = result
     if best is None:
@@ -90,6 +94,28 @@ def _errors(objective: Callable[[Floats], tuple[float, Floats]], theta: Floats, 
     except np.linalg.LinAlgError:
         pass
     return out
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The distinct values of a count, found once for all evaluations of a likelihood.
+
+    Parameters
+    ----------
+    values : the distinct counts, ascending, shape (n_values,)
+    of_row : which of them each row has, shape (n,)
+    weight : weight of the rows with each, shape (n_values,)
+    """
+
+    values: Floats
+    of_row: NDArray[np.int64]
+    weight: Floats
+
+    @classmethod
+    def of(cls, count: Floats, weight: Floats) -> Self:
+        """The counts of weighted rows."""
+        values, of_row = np.unique(count, return_inverse=True)
+        return cls(values, of_row, np.bincount(of_row, weights=weight))
 
 
 def counted(columns: Sequence[Floats], weights: Floats) -> tuple[list[Floats], Floats]:
