@@ -5,6 +5,7 @@ Belongs here: threads, determinism, and what fits on the same matrix share. Does
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SMALL_ROWS = 50_000
+LARGE_ROWS = 1_000_000
 CORES = 2
 # The same trees on every run and every number of threads.
 REPEATABLE: Mapping[str, Any] = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+_job = threading.local()  # in threads of `run_in_parallel` it has `is_running`
 
 
 def thread_count(rows: int) -> int:
     """Choose the number of threads for a matrix; it does not change the result.
 
     LightGBM's threads wait for each other after every small step. On busy cores, two threads took 20 to 50 s for a fit
-    of 10,000 rows that takes one thread 2 to 4 s.
+    of 10,000 rows that takes one thread 2 to 4 s. One of several jobs (`run_in_parallel`) has a core to itself.
 
     Parameters
     ----------
@@ -44,13 +47,14 @@ def thread_count(rows: int) -> int:
     >>> thread_count(10_000), thread_count(1_000_000)
     (1, 2)
     """
-    return CORES if rows >= SMALL_ROWS else 1
+    return CORES if rows >= SMALL_ROWS and not hasattr(_job, "is_running") else 1
 
 
 def run_in_parallel(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
     """Run independent fits or predictions.
 
-    Small ones run on a core each: unlike the threads of one fit they never wait for each other.
+    Each has a core to itself: unlike the threads of one fit they never wait for each other. Those of matrices so large
+    that memory is scarce take turns, with all cores.
 
     Parameters
     ----------
@@ -69,9 +73,10 @@ def run_in_parallel(jobs: Iterable[Callable[[], T]], rows: int) -> list[T]:
     >>> run_in_parallel([lambda: 1, lambda: 2], rows=100)
     [1, 2]
     """
-    if thread_count(rows) > 1:
+    jobs = list(jobs)
+    if len(jobs) < 2 or rows > LARGE_ROWS:
         return [job() for job in jobs]
-    with ThreadPoolExecutor(max_workers=CORES) as pool:
+    with ThreadPoolExecutor(CORES, initializer=lambda: setattr(_job, "is_running", True)) as pool:
         return list(pool.map(lambda job: job(), jobs))
 
 
@@ -103,12 +108,12 @@ class Binned:
         import lightgbm
 
         self.matrix = matrix
-        # The number of threads is global in LightGBM: taking a subset with another number, while a fit runs in another
-        # thread, made that fit write beyond its buffers.
-        own = {"feature_pre_filter": False, "num_threads": thread_count(len(matrix))}
-        self._params = {**own, **(params or {}), **REPEATABLE}
+        self._params = {"feature_pre_filter": False, **(params or {}), **REPEATABLE}
         self._data = lightgbm.Dataset(
-            matrix, np.zeros(len(matrix)), categorical_feature=list(categorical), params=dict(self._params)
+            matrix,
+            np.zeros(len(matrix)),
+            categorical_feature=list(categorical),
+            params={**self._params, "num_threads": thread_count(len(matrix))},
         ).construct()
 
     def fit(
@@ -143,8 +148,12 @@ class Binned:
         import lightgbm
 
         positions = np.arange(len(self.matrix)) if rows is None else np.flatnonzero(rows)
-        params = {**self._params, **recipe, "seed": seed, "num_threads": thread_count(len(positions))}
-        data = self._data.subset(positions.tolist()).construct().set_label(np.asarray(target, dtype=float)[positions])
+        # The number of threads is global in LightGBM: taking a subset with another number, while a fit runs in another
+        # thread, made that fit write beyond its buffers.
+        own = {**self._params, "num_threads": thread_count(len(positions))}
+        data = self._data.subset(positions.tolist(), own).construct()
+        params = {**own, **recipe, "seed": seed}
+        data.set_label(np.asarray(target, dtype=float)[positions])
         return lightgbm.train(params, data, num_boost_round=rounds)
 
 
