@@ -112,9 +112,14 @@ def structure_curves(models: LayerModels) -> Figure:
     shown = [model for model in models.models if any(_brings(point) is not None for point in model.curve)][:24]
     across = min(4, max(len(shown), 1))
     down = -(-max(len(shown), 1) // across)
-    figure = Figure(figsize=(3.2 * across, 2.4 * down + 1), layout="constrained")
+    width, height = 3.2 * across, 2.4 * down + 1
+    # Panels are alike, so margins are fixed: measuring two dozen panels for a layout takes longer than drawing them.
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.6 / width, 1 - 0.75 / height, wspace=0.65, hspace=0.5)
     figure.suptitle(
-        "Why this many clusters? Separation beyond a cloud (blue), stability (grey), gain of a cut (orange)"
+        "Why this many clusters? Separation beyond a cloud (blue), stability (grey), gain of a cut (orange)",
+        y=1 - 0.12 / height,
+        va="top",
     )
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel in panels[len(shown) :]:
@@ -133,6 +138,7 @@ def structure_curves(models: LayerModels) -> Figure:
         right_axis.set_ylim(0, 1.05)
         panel.axvline(len(model.letters), color="black", linewidth=0.8, linestyle=":")
         panel.axhline(0, color="black", linewidth=0.5)
+        panel.set_xticks(sorted({len(model.letters), *k.tolist()}))
         panel.set_title(f"{model.stage} / {model.layer.name}: {model.kind}, {len(model.letters)}", fontsize=8)
         panel.set_xlabel("clusters", fontsize=7)
         panel.set_ylabel("log-likelihood, R²", fontsize=7)

@@ -115,7 +115,7 @@ class Counts:
     def of(cls, count: Floats, weight: Floats) -> Self:
         """The counts of weighted rows."""
         values, of_row = np.unique(count, return_inverse=True)
-        return cls(values, of_row, np.bincount(of_row, weights=weight))
+        return cls(values, of_row, np.bincount(of_row, weights=weight).astype(float))
 
 
 def counted(columns: Sequence[Floats], weights: Floats) -> tuple[list[Floats], Floats]:
