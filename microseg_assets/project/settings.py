@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -84,16 +85,26 @@ class Tables(Section):
                 raise ValueError(f"{name} has no attributes: as_of and timeless belong to customers")
         return self
 
+    @field_validator("transactions", "events", "exposures", "balances")
+    @classmethod
+    def _properties_are_valid(cls, spec: TableSpec | None, info: ValidationInfo) -> TableSpec | None:
+        table = info.field_name or ""
+        if spec is not None and spec.attributes:
+            remedy = "declare columns of its own as properties" if table in _WITH_PROPERTIES else "leave them out"
+            raise ValueError(f"{table} has no attributes, which belong to customers: {remedy}")
+        if spec is not None and spec.properties:
+            if table not in _WITH_PROPERTIES:
+                raise ValueError(f"{table} has no properties: only {' and '.join(_WITH_PROPERTIES)} have some")
+            _check_own_columns("property", spec.properties, (*tables.INPUTS[table].names, *_RESERVED))
+        return spec
+
     @field_validator("customers")
     @classmethod
     def _attributes_are_valid(cls, customers: TableSpec | None) -> TableSpec | None:
         if customers is not None:
-            taken = {name.lower() for name in (*input_columns(), *_RESERVED)}
-            for name in customers.attributes:
-                if not _ATTRIBUTE_NAME.fullmatch(name):
-                    raise ValueError(f"attribute {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
-                if name.lower() in taken:
-                    raise ValueError(f"attribute {name!r} has the name of a column that microseg uses: choose another")
+            if customers.properties:
+                raise ValueError("customers has no properties: declare columns of its own as attributes")
+            _check_own_columns("attribute", customers.attributes, (*input_columns(), *_RESERVED))
             for name in customers.timeless:
                 if name not in customers.attributes:
                     raise ValueError(f"timeless {name!r} is not an attribute; {nearest(name, customers.attributes)}")
@@ -102,6 +113,18 @@ class Tables(Section):
         return customers
 
 
+def _check_own_columns(kind: str, names: Iterable[str], taken: Iterable[str]) -> None:
+    """Check the names of the columns that a project adds to an input table."""
+    used = {name.lower() for name in taken}
+    for name in names:
+        if not _ATTRIBUTE_NAME.fullmatch(name):
+            raise ValueError(f"{kind} {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
+        if name.lower() in used:
+            raise ValueError(f"{kind} {name!r} has the name of a column that microseg uses: choose another")
+        used.add(name.lower())
+
+
+_WITH_PROPERTIES = ("transactions", "events")
 _RESERVED = {"day", "table", "rule", "row", "source", "problem", "delivered"}
 _ATTRIBUTE_NAME = re.compile(r"[^\W\d]\w{0,60}")
 
@@ -203,9 +226,8 @@ class Project(Section):
     @cached_property
     def inputs(self) -> dict[str, Table]:
         """The five input tables with this project's own columns."""
-        if self.tables.customers is None:
-            return dict(tables.INPUTS)
-        return {**tables.INPUTS, "customers": input_table("customers", self.tables.customers)}
+        specs: dict[str, TableSpec | None] = {name: getattr(self.tables, name) for name in tables.INPUTS}
+        return {name: input_table(name, spec) if spec else tables.INPUTS[name] for name, spec in specs.items()}
 
     def source(self, name: str) -> Source | None:
         """The source of an input table; None if the business does not bring that table."""

@@ -115,8 +115,8 @@ def plan(
         return None
     is_counted = target.clock.counted is not None
     mapped = mapping(
-        target.table, spec.columns, relation, report, wanted=spec.attributes, is_counted=is_counted
-    )  # a declared attribute is expected in the source
+        target.table, spec.columns, relation, report, wanted={*spec.attributes, *spec.properties}, is_counted=is_counted
+    )  # a declared attribute or property is expected in the source
     where = predicate(spec.where, relation, report)
     repeated = tuple(copies(opened.files["rows"])) if spec.path else ()
     return Plan(target, relation, tuple(mapped), where, repeated, fetched, spec.ids is not None)

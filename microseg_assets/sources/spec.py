@@ -123,6 +123,8 @@ class TableSpec(SourceSpec):
         ``epoch_ms``, ``epoch_us`` or ``epoch_ns`` since 1970 in UTC, or such as ``hours since 2017-01-01 00:00``
         (seconds, minutes, hours, days or weeks; the start is in `time_zone`)
     attributes : for `customers` only: additional columns, name to type
+    properties : for `transactions` and `events` only: additional columns, name to type. Each is taken from the source
+        column of its name, unless `columns` maps it to another one, an expression, or a field of a JSON column
     as_of : for `customers` only: the day on which it was exported; its attributes are known from then on. Without it
         they count as known from a customer's first day on, which is wrong for totals as of the export.
     timeless : attributes that never change (a first channel), and are known from the first day on in any case
@@ -136,13 +138,14 @@ class TableSpec(SourceSpec):
     time_zone: str | None = None
     stamp: str = "auto"
     attributes: dict[str, AttributeType] = field(default_factory=dict)
+    properties: dict[str, AttributeType] = field(default_factory=dict)
     as_of: date | None = None
     timeless: tuple[str, ...] = ()
     ids: IdsSpec | None = None
 
 
 def input_table(name: str, spec: TableSpec) -> Table:
-    """The contract of an input table with the attributes that a project adds to it."""
-    return INPUTS[name].plus(
-        Column(attribute, type_, "attribute of the customer") for attribute, type_ in spec.attributes.items()
-    )
+    """The contract of an input table with the attributes or properties that a project adds to it."""
+    attributes = [Column(own, type_, "attribute of the customer") for own, type_ in spec.attributes.items()]
+    properties = [Column(own, type_, "property of the row") for own, type_ in spec.properties.items()]
+    return INPUTS[name].plus([*attributes, *properties])

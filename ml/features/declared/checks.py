@@ -98,7 +98,7 @@ def _of_one(spec: DeclaredSpec, i: int, feature: DeclaredFeature) -> Iterator[Pr
                 yield Problem(i, key, f"a ratio divides two features and has no {key}: leave it out")
         return
     if feature.table is None:
-        yield Problem(i, "name", f"{feature.name} has no table: name one of {', '.join(DATED)}, or a ratio")
+        yield Problem(i, "name", f"{feature.name} has no table: name {', '.join(DATED[:-1])} or {DATED[-1]}, or declare a ratio")
         return
     types = spec.types(feature.table)
     yield from _of_measures(i, feature, types)
@@ -133,11 +133,11 @@ def _of_measures(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> 
         yield Problem(i, "measure", f"{measure} is listed twice: leave one out")
     if not feature.of:
         if needing := [measure for measure in measures if measure in _NEEDS_OF]:
-            yield Problem(i, "measure", f"{needing[0]} of what? Name a column or an expression in the key of")
+            yield Problem(i, "measure", f"{needing[0]} of what? Name a column or an expression under `of`")
         return
     if not any(measure in _TAKES_OF for measure in measures):
         yield Problem(
-            i, "of", f"{measures[0]} is of rows, whatever they hold: leave out of, or measure distinct values"
+            i, "of", f"{measures[0]} is of rows, whatever they hold: leave `of` out, or measure distinct values"
         )
         return
     try:
@@ -149,8 +149,8 @@ def _of_measures(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> 
         if measure in (*NUMERIC, "share") and type_ not in ("double", "bigint"):
             remedy = {
                 "string": "measure distinct, first, last or mode of it, or write TRY_CAST(… AS DOUBLE)",
-                "boolean": "put it into where, and count",
-            }.get(type_, "measure days_since, first or last of rows instead")
+                "boolean": "put it into `where`, and count",
+            }.get(type_, "measure days_since instead, or write such as hour(…)")
             yield Problem(i, "of", f"{measure} of {feature.of!r}, which is {_KINDS[type_]}: {remedy}")
             return
         if measure in VALUED and type_ in ("date", "timestamp"):
@@ -189,7 +189,7 @@ def _of_by(by: By, table: str, types: Mapping[str, str]) -> Iterator[str]:
         return
     accepted: tuple[type, ...] = {"string": (str,), "boolean": (bool,)}.get(type_, (int, float))
     if type_ in ("date", "timestamp"):
-        yield f"{by.column} is {_KINDS[type_]}, which has no values to list: use windows, or a predicate in where"
+        yield f"{by.column} is {_KINDS[type_]}, which has no values to list: use windows, or a predicate in `where`"
         return
     for value in by.values:
         if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
@@ -197,10 +197,10 @@ def _of_by(by: By, table: str, types: Mapping[str, str]) -> Iterator[str]:
             yield f"{by.column} is {_KINDS[type_]}, and {value!r} is not{quotes or ': list values of its kind'}"
             return
         if not slug(value):
-            yield f"{value!r} has no letter or digit for a column's name: write a feature of its own with where"
+            yield f"{value!r} has no letter or digit for a column's name: declare a feature of its own with `where`"
     for repeated in _twice([slug(value) for value in by.values]):
         named = ", ".join(repr(value) for value in by.values if slug(value) == repeated)
-        yield f"{named} would be one column, …_by_{repeated}: list one, and put the others together in where or of"
+        yield f"{named} would be one column, …_by_{repeated}: list one, and declare a feature with `where` for several values"
 
 
 def _twice(values: Sequence[object]) -> list[object]:
