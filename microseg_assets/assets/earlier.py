@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from microseg_assets.orchestration.step import Step, read_day_before
 from microseg_assets.partitions import Lookback
 from microseg_assets.planning.staleness import outdated
+from microseg_assets.storage.declarations import SNAPSHOT, made_under_others
 from microseg_assets.storage.history import history_from_facts
 from microseg_assets.workspace import Workspace
 from ml.engine import quoted
@@ -76,8 +78,17 @@ class EarlierFeatures:
     def _current_snapshots(self, days: Sequence[date]) -> list[date]:
         """Days whose stored snapshot is up to date with the accepted rows and has all needed columns."""
         table, lake = self.workspace.project.features_table, self.workspace.lake
-        absent, old = set(lake.missing(table, days)), outdated(self.workspace, "customer_features")
+        absent, old = set(lake.missing(table, days)), outdated(self.workspace, SNAPSHOT)
         declared = table.schema()
         wanted = {(name, declared.field(name).type) for name in self._names if name in declared.names}
         current = [day for day in days if f"{day}" not in absent and day not in old]
         return [day for day in current if wanted <= {(field.name, field.type) for field in lake.schema(table, day)}]
+
+
+def snapshot_of_day_before(step: Step, day: date) -> pa.Table | None:
+    """The features of every customer on the day before, computed if they were stored under other declarations; None on
+    the first day ever made."""
+    stored, before = read_day_before(step, SNAPSHOT, day), day - timedelta(days=1)
+    if stored is None or not made_under_others(step.workspace, [before]):
+        return stored
+    return history_from_facts(step.workspace, before).snapshot(stored.select(["customer_id", "day"]))

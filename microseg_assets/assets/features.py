@@ -5,6 +5,7 @@ from __future__ import annotations
 from microseg_assets.orchestration.declaration import asset
 from microseg_assets.orchestration.step import Step, check_one_row_per_customer
 from microseg_assets.partitions import Lookback
+from microseg_assets.storage import declarations
 from microseg_assets.storage.history import accepted_inputs, history_from_facts
 from microseg_assets.workspace import Stored
 from ml import tables
@@ -40,4 +41,4 @@ def customer_features(step: Step) -> None:
         pairs = history.known(days)
         rows = history.snapshot(pairs)
         check_one_row_per_customer(step, "one_row_per_known_customer", days, pairs, rows)
-        step.write(rows, days)
+        step.write(rows, days, footers=dict.fromkeys(days, declarations.note(step.workspace)))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pyarrow.compute as pc
 
-from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures
+from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures, snapshot_of_day_before
 from microseg_assets.orchestration.declaration import asset, model_asset
 from microseg_assets.orchestration.step import Step, read_day_before
 from microseg_assets.orchestration.training import monitor, record_choice, training_weeks
@@ -49,7 +49,7 @@ def movements(step: Step) -> None:
         restated = None
         if before is not None and not choices.same_models(step.workspace, week, last_week):
             models = choices.load_models(step.workspace, week)
-            features = read_day_before(step, "customer_features", day)
+            features = snapshot_of_day_before(step, day)
             restated = restate(step.engine, features, models, EarlierFeatures(step.workspace, models))
         rows = journeys.movements(step.engine, today, before, restated, step.read("customer_features", [day]))
         known = 0 if before is None else before.num_rows

@@ -38,7 +38,9 @@ def add_assets(workspace: Workspace, chain: Sequence[Declaration]) -> list[Decla
         workspace.stored[name] = declaration.stored(workspace.project)
         workspace.groups[name] = declaration.group
         workspace.reads[name] = {
-            upstream: lookback for upstream, lookback in declaration.reads.items() if not workspace.is_off(upstream)
+            upstream: lookback
+            for upstream, lookback in declaration.reads_in(workspace.project).items()
+            if not workspace.is_off(upstream)
         }
     return declarations
 

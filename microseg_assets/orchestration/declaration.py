@@ -50,6 +50,12 @@ class Declaration:
     def __call__(self, step: Step) -> None:
         self.body(step)
 
+    def reads_in(self, project: Project) -> Mapping[str, Lookback]:
+        """What it reads in a project: with the facts of all customers also the rows that declared features measure."""
+        if "customer_days" not in self.reads:
+            return self.reads
+        return {**dict.fromkeys(project.feature_spec.declared.tables, self.reads["customer_days"]), **self.reads}
+
     def stored(self, project: Project) -> Stored:
         """Where its partitions are stored in a project."""
         if isinstance(self.writes, Stored):

@@ -1,7 +1,8 @@
 """Per asset what is there, what is missing, and what is stale and why.
 
 A partition is missing when something needs it and it is not there. It is stale when something that it reads changed
-after it was made, or is itself stale; an ingested day is stale when its source has changed since.
+after it was made, or is itself stale; an ingested day is stale when its source has changed since, and a snapshot when
+the declared features have.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from datetime import date
 from typing import Literal, TypeAlias
 
 from microseg_assets.partitions import Lookback
+from microseg_assets.storage import declarations
 from microseg_assets.storage.ingest_log import Comparison
 from microseg_assets.storage.lake import Stamp
 from microseg_assets.storage.quarantine import was_refused
 from microseg_assets.workspace import Workspace, raw_name
 
-Code: TypeAlias = Literal["source", "gone", "made_after", "stale"]
+Code: TypeAlias = Literal["source", "gone", "made_after", "stale", "declared"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Reason:
 
     Parameters
     ----------
-    code : its ``source`` has changed; something it reads is ``gone``, was ``made_after`` it, or is ``stale`` itself
-    of : the asset that it reads, or how the source has changed
+    code : its ``source`` has changed; something it reads is ``gone``, was ``made_after`` it, or is ``stale`` itself; or
+        what the project has ``declared`` has changed
+    of : the asset that it reads, how the source has changed, or the key of the project file
     """
 
     code: Code
@@ -42,6 +45,7 @@ _WORDS: dict[Code, str] = {
     "gone": "{} is gone",
     "made_after": "{} was made after it",
     "stale": "{} is stale",
+    "declared": "{} has changed since",
 }
 
 
@@ -145,6 +149,9 @@ def _stale(
 ) -> dict[date, Reason]:
     """Which partitions were made before the last change of something that they read, and of what."""
     reasons: dict[date, Reason] = {}
+    if name == declarations.SNAPSHOT:
+        others = declarations.made_under_others(workspace)
+        reasons |= dict.fromkeys(sorted(others), Reason("declared", "features.declared"))
     for upstream, lookback in workspace.reads[name].items():
         newest, tainted = _newest(workspace, lookback, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():

@@ -98,7 +98,9 @@ def _of_one(spec: DeclaredSpec, i: int, feature: DeclaredFeature) -> Iterator[Pr
                 yield Problem(i, key, f"a ratio divides two features and has no {key}: leave it out")
         return
     if feature.table is None:
-        yield Problem(i, "name", f"{feature.name} has no table: name {', '.join(DATED[:-1])} or {DATED[-1]}, or declare a ratio")
+        yield Problem(
+            i, "name", f"{feature.name} has no table: name {', '.join(DATED[:-1])} or {DATED[-1]}, or declare a ratio"
+        )
         return
     types = spec.types(feature.table)
     yield from _of_measures(i, feature, types)
@@ -200,7 +202,8 @@ def _of_by(by: By, table: str, types: Mapping[str, str]) -> Iterator[str]:
             yield f"{value!r} has no letter or digit for a column's name: declare a feature of its own with `where`"
     for repeated in _twice([slug(value) for value in by.values]):
         named = ", ".join(repr(value) for value in by.values if slug(value) == repeated)
-        yield f"{named} would be one column, …_by_{repeated}: list one, and declare a feature with `where` for several values"
+        remedy = "list one, and declare a feature with `where` for several values"
+        yield f"{named} would be one column, …_by_{repeated}: {remedy}"
 
 
 def _twice(values: Sequence[object]) -> list[object]:
