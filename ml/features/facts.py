@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import pyarrow as pa
@@ -20,8 +20,13 @@ from sqlglot import exp
 
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
+from ml.features import windows
 from ml.features.declared import DeclaredSpec, compute, declared_columns
 from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
+
+MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
+MAX_PAIRS = 1_000_000  # pairs that one query of a range holds
+_NEVER = date(1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -446,12 +451,19 @@ class CustomerHistory:
         """
         return self.engine.query(
             """
-            WITH known AS (SELECT customer_id, MIN(day) AS known_since FROM customer_days GROUP BY customer_id)
             SELECT known.customer_id AS customer_id, days.day AS day
             FROM days JOIN known ON known.known_since <= days.day
             ORDER BY days.day, known.customer_id
             """,
             days=pa.table({"day": pa.array(list(days), pa.date32())}),
+            known=self._known_since,
+        )
+
+    @cached_property
+    def _known_since(self) -> pa.Table:
+        """The first day on which anything is recorded of each customer."""
+        return self.engine.query(
+            "SELECT customer_id, MIN(day) AS known_since FROM customer_days GROUP BY customer_id",
             customer_days=self.customer_days,
         )
 
@@ -481,14 +493,7 @@ class CustomerHistory:
             return pa.concat_tables(
                 [whole._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
             )
-        repeated = _NONE_REPEATED.empty_table() if self.repeated_orders is None else self.repeated_orders
-        inputs = {
-            "pairs": pairs,
-            "customer_days": self.customer_days,
-            "category_days": self.category_days,
-            "repeated_orders": repeated,
-        }
-        features = self.engine.query(sql_of("ml.features", "snapshot"), **inputs)
+        features = self._summed(pairs)
         if self.spec.categories:
             shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
             features = _with_columns_of(features, shares)
@@ -506,6 +511,28 @@ class CustomerHistory:
         customer_id, *others = table.schema()
         schema = pa.schema([customer_id, pa.field("day", pa.date32()), *others])
         return features.select(schema.names).cast(schema)
+
+    def _summed(self, pairs: pa.Table) -> pa.Table:
+        """The features that every project has, a bounded number of pairs at a time."""
+        days = sorted(pc.unique(pairs["day"]).to_pylist())
+        if len(days) > 1 and pairs.num_rows > MAX_PAIRS:
+            size = max(1, MAX_PAIRS * len(days) // pairs.num_rows)
+            batches = (pa.array(days[i : i + size], pa.date32()) for i in range(0, len(days), size))
+            return pa.concat_tables([self._summed(pairs.filter(pc.is_in(pairs["day"], batch))) for batch in batches])
+        customers = _count_customers(pairs)
+        is_range = len(days) >= MIN_RANGE_DAYS and pairs.num_rows >= len(days) * customers / 2
+        inputs = {"pairs": pairs, "customer_days": self.customer_days, "category_days": self.category_days}
+        inputs |= {"calendar": windows.calendar(days)} if is_range else {}
+        has_repeated_orders = self.repeated_orders is not None
+        inputs |= {"repeated_orders": self.repeated_orders} if has_repeated_orders else {}
+        query = windows.with_sums(
+            sql_of("ml.features", "snapshot"),
+            is_range=is_range,
+            has_repeated_orders=has_repeated_orders,
+            is_sample=is_range and customers < self._known_since.num_rows,
+        )
+        bounds = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": _NEVER, "last_day": _NEVER}
+        return self.engine.query(query, bounds, **inputs)
 
     def _as_known(self, day: date) -> CustomerHistory:
         """The history up to `day`, without the orders that refunds had undone by its end."""
@@ -572,9 +599,8 @@ def _each_once(engine: Engine, customer_days: Input, repeated_orders: Input | No
     return engine.query(once, customer_days=customer_days, repeated_orders=repeated_orders)
 
 
-_NONE_REPEATED = pa.schema(
-    [pa.field("customer_id", pa.string()), pa.field("day", pa.date32()), pa.field("repeated", pa.int64())]
-)  # a schema, not a table: making a table loads pandas, which importing the code location must not
+def _count_customers(pairs: pa.Table) -> int:
+    return int(pc.count_distinct(pairs["customer_id"]).as_py())
 
 
 def _with_columns_of(left: pa.Table, right: pa.Table) -> pa.Table:

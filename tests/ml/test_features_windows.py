@@ -1,0 +1,141 @@
+"""A range of days in one pass gives exactly what each day gives by itself, whatever the facts and pairs."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml import tables
+from ml.engine import DuckDB
+from ml.features import CustomerHistory, FeatureSpec, facts
+
+ENGINE = DuckDB(threads=1)
+START = date(2024, 1, 1)
+DAYS = 200
+
+
+def random_history(seed: int, customers: int = 25) -> CustomerHistory:
+    """Purchases, refunds, orders in parts, events, exposures and balances of a few customers over 200 days."""
+    random = np.random.default_rng(seed)
+
+    def rows(number: int) -> dict[str, list]:
+        days = random.integers(0, DAYS, number)
+        people = random.integers(0, customers, number)
+        stamps = [
+            datetime.combine(START, datetime.min.time()) + timedelta(days=int(d), hours=int(h))
+            for d, h in zip(days, random.integers(0, 24, number), strict=True)
+        ]
+        return {"customer_id": [f"c{p}" for p in people], "stamp": stamps}
+
+    bought, events, exposed, read = (rows(n) for n in (600, 500, 200, 100))
+    transactions = {
+        "customer_id": bought["customer_id"],
+        "occurred_at": bought["stamp"],
+        "amount": np.round(random.normal(20, 25, 600), 2),
+        "order_id": [f"o{i}" if i % 3 else None for i in random.integers(0, 400, 600)],
+        "category": [["FUEL", "FOOD", "TOYS", None][i] for i in random.integers(0, 4, 600)],
+        "discount": np.round(random.exponential(1, 600), 2),
+        "quantity": random.integers(1, 5, 600).astype(float),
+    }
+    kinds = ["page_view", "add_to_cart", "coupon_redeemed", "other"]
+    return CustomerHistory.from_rows(
+        ENGINE,
+        FeatureSpec(categories=("FUEL", "TOYS")),
+        transactions=tables.TRANSACTIONS.filled(pa.table(transactions)),
+        events=tables.EVENTS.filled(
+            pa.table(
+                {
+                    "customer_id": events["customer_id"],
+                    "occurred_at": events["stamp"],
+                    "event_type": [kinds[i] for i in random.integers(0, 4, 500)],
+                }
+            )
+        ),
+        exposures=tables.EXPOSURES.filled(
+            pa.table(
+                {
+                    "customer_id": exposed["customer_id"],
+                    "exposed_at": exposed["stamp"],
+                    "action": [["mail", "control"][i] for i in random.integers(0, 2, 200)],
+                }
+            )
+        ),
+        balances=tables.BALANCES.filled(
+            pa.table(
+                {
+                    "customer_id": read["customer_id"],
+                    "as_of": read["stamp"],
+                    "balance": np.round(random.normal(100, 50, 100), 2),
+                }
+            )
+        ),
+    )
+
+
+def by_single_days(history: CustomerHistory, pairs: pa.Table) -> pa.Table:
+    days = sorted(pc.unique(pairs["day"]).to_pylist())
+    return pa.concat_tables(
+        [history.snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day, pa.date32())))) for day in days]
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    first=st.integers(0, DAYS - 40),
+    steps=st.lists(st.sampled_from([1, 1, 1, 2, 7, 28]), min_size=facts.MIN_RANGE_DAYS, max_size=12),
+    share=st.sampled_from([1.0, 0.8, 0.6]),
+    customers=st.sampled_from([25, 15]),
+)
+def test_a_range_equals_its_days(seed: int, first: int, steps: list[int], share: float, customers: int) -> None:
+    """Consecutive days or not, of all customers or of some, of every day of a customer or of most."""
+    history = random_history(seed)
+    offsets = np.cumsum([first, *steps])
+    pairs = history.known([START + timedelta(days=int(offset)) for offset in offsets])
+    pairs = pairs.filter(pc.is_in(pairs["customer_id"], pa.array([f"c{i}" for i in range(customers)])))
+    drawn = np.random.default_rng(seed).random(pairs.num_rows) < share
+    pairs = pairs.filter(pa.array(drawn))
+    assert history.snapshot(pairs).equals(by_single_days(history, pairs))
+
+
+def test_a_range_that_one_query_cannot_hold_is_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = random_history(1)
+    days = [START + timedelta(days=i) for i in range(100, 130)]
+    whole = history.snapshot_of(*days)
+    monkeypatch.setattr(facts, "MAX_PAIRS", 100)
+    assert history.snapshot_of(*days).equals(whole)
+
+
+def test_what_happens_after_a_range_changes_nothing_in_it() -> None:
+    history = random_history(2)
+    days = [START + timedelta(days=i) for i in range(100, 120)]
+    assert history.snapshot_of(*days).equals(history.until(days[-1]).snapshot_of(*days))
+
+
+def test_orders_in_parts_count_once_in_a_range() -> None:
+    """As read from the lake: the facts count each part, and `repeated_orders` takes the later ones back."""
+    lines = pa.table(
+        {
+            "customer_id": ["a"] * 3,
+            "occurred_at": [datetime(2024, 1, day, 12) for day in (2, 4, 9)],
+            "amount": [10.0, 5.0, 7.0],
+            "order_id": ["1", "1", "2"],
+        }
+    )
+    inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
+    inputs["transactions"] = tables.TRANSACTIONS.filled(lines)
+    summed = facts.day_facts(ENGINE, **inputs)
+    history = CustomerHistory(
+        ENGINE, FeatureSpec(), summed.customer_days, summed.category_days, inputs["customers"],
+        facts.repeated_orders(ENGINE, summed.order_days, 30),
+    )  # fmt: skip
+    days = [date(2024, 1, day) for day in range(2, 12)]
+    assert history.snapshot_of(*days)["orders"].to_pylist() == [1] * 7 + [2] * 3
+    assert history.snapshot_of(*days)["purchase_days"].to_pylist() == [1] * 7 + [2] * 3
+    assert history.snapshot_of(*days).equals(by_single_days(history, history.known(days)))
