@@ -33,7 +33,7 @@ _ALLOWED: tuple[type[exp.Expr], ...] = (
     exp.StartsWith, exp.EndsWith, exp.Contains, exp.StrPosition, exp.SplitPart, exp.RegexpLike, exp.RegexpFullMatch,
     exp.RegexpReplace, exp.RegexpExtract, exp.MD5, exp.SHA2, exp.Pad,
     exp.Interval, exp.Date, exp.DateAdd, exp.DateSub, exp.DateDiff, exp.DateTrunc, exp.TimestampTrunc, exp.Extract,
-    exp.Year, exp.Month, exp.Day, exp.DayOfWeek, exp.StrToTime, exp.StrToDate, exp.TimeToStr, exp.TimestampFromParts,
+    exp.Year, exp.Quarter, exp.Month, exp.Day, exp.DayOfWeek, exp.Hour, exp.Minute, exp.StrToTime, exp.StrToDate, exp.TimeToStr, exp.TimestampFromParts,
     exp.UnixToTime, exp.AtTimeZone, exp.ConvertTimezone, exp.TsOrDsToDate, exp.TsOrDsToTimestamp,
     exp.JSONExtract, exp.JSONExtractScalar, exp.JSONPath, exp.JSONPathRoot, exp.JSONPathKey, exp.JSONPathSubscript,
     exp.StructExtract,
