@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID
 from microseg_assets import project as projects
+from microseg_assets.check import declared
 from microseg_assets.check.advice import Advice, advice, ids_sql
 from microseg_assets.check.assess import SHOWN, SourceState, assess_source, observations, problems, span
 from microseg_assets.check.roles import absent_types, is_guessed, role_lines
@@ -96,6 +97,7 @@ def report_lines(
     yield ""
     yield from _event_roles(project, states.get("events"))
     yield from _features(project, states)
+    yield from _declared(project, states)
     yield ""
     yield from _stages(project, states.get("transactions"))
     yield from _models(project, states)
@@ -252,7 +254,9 @@ def _features(project: Project, states: Mapping[str, SourceState]) -> Iterator[s
     yield _title(
         f"{len(alive)} features" + (f"; {len(empty)} more stay{'s' if len(empty) == 1 else ''} empty" if empty else "")
     )
-    yield from _wrapped(", ".join(_folded(alive)))
+    own = set(declared.names(project))
+    others = [name for name in alive if name not in own]
+    yield from _wrapped(", ".join(_folded(others)) + (f" and {len(own)} declared ones (below)" if own else ""))
     for lack in dict.fromkeys(empty.values()):
         yield from _wrapped(f"empty, {lack}: " + ", ".join(name for name in empty if empty[name] == lack))
     layers = project.segments.layers
@@ -275,6 +279,23 @@ def _features(project: Project, states: Mapping[str, SourceState]) -> Iterator[s
             yield f"  {layer.name:13} off: none of its features is delivered"
     audiences = ", ".join(audience.name for audience in project.audiences)
     yield from _wrapped(f"{'audiences':13} {audiences or 'none'}")
+
+
+def _declared(project: Project, states: Mapping[str, SourceState]) -> Iterator[str]:
+    """What the declared features hold, computed from the newest rows."""
+    if not project.features.declared:
+        return
+    accepted = {table: state.accepted for table, state in states.items() if state.accepted is not None}
+    if (sampled := declared.sample(project, accepted)) is None:
+        return
+    day, snapshot = sampled
+    yield ""
+    count = len(declared.names(project))
+    yield _title(f"{count} declared feature{'' if count == 1 else 's'}") + (
+        f", of {snapshot.num_rows:,} customers on {day}, as far as the newest rows show"
+    )
+    for line in declared.lines(project, snapshot):
+        yield from _wrapped(line)
 
 
 def _history(project: Project, states: Mapping[str, SourceState]) -> int:

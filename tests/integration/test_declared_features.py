@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+import yaml
 
 from microseg_assets.assets import CHAIN
 from microseg_assets.assets.earlier import EarlierFeatures, snapshot_of_day_before
+from microseg_assets.check.report import report
 from microseg_assets.orchestration.step import Step
 from microseg_assets.planning.staleness import Reason, outdated, statuses
+from microseg_assets.project import Project
 from microseg_assets.storage import ingest_log
+from ml.features.declared import DeclaredFeature
 from ml.restate import Models
 from tests.integration.shop import Shop
 
@@ -165,3 +171,39 @@ def test_a_new_property_makes_the_days_of_its_table_stale(desk: Desk) -> None:
     )
     assert sorted(changed.stale("raw_events")) == [DAYS[0], DAYS[1], DAYS[2], DAYS[3]]
     assert changed.stale("raw_transactions") == {}
+
+
+def test_check_shows_what_each_holds_and_for_how_many_it_is_missing(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(str(desk.file)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "9 declared features, of 2 customers on 2024-03-05, as far as the newest rows show" in lines
+    for line in (
+        "  logins_2d                    always 0; missing for 0%",
+        "  logins                       1 to 2, 1.50 on average; missing for 0%",
+        "  seats_last                   always 4; missing for 50%",
+        "  plan                         Team 50%; missing for 50%",
+    ):
+        assert line in lines, lines
+
+
+def test_check_folds_the_columns_of_a_long_declaration_and_names_those_that_hold_nothing(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = "windows: [1, 2, 3, 4, 5, 6, 7, 8], by: {column: plan, values: [Team, trail]}"
+    changed = desk.with_project(("by: {column: plan, values: [trial, Team]}", many))
+    assert report(str(changed.file)) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "… and 8 more up to plans_by_trail_8d: missing for 0%; nothing in the sample: plans_by_trail_1d," in out
+
+
+def test_the_schema_for_editors_knows_declarations_and_properties() -> None:
+    schema = Project.model_json_schema()
+    declared = schema["$defs"]["DeclaredFeature"]["properties"]
+    assert set(declared) == {field.name for field in fields(DeclaredFeature)}
+    assert "properties" in schema["$defs"]["TableSpec"]["properties"]
+    jsonschema.validate(yaml.safe_load(PROJECT) | {"start": "2024-03-01", "end": "2024-03-05"}, schema)
+    wrong = PROJECT.replace("measure: mode", "measure: median")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(wrong) | {"start": "2024-03-01", "end": "2024-03-05"}, schema)

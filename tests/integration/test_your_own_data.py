@@ -10,15 +10,19 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydantic import TypeAdapter
 
 from microseg_assets import project as projects
 from microseg_assets.cli.main import main
 from microseg_assets.project import Project
 from ml import tables
+from ml.features.declared.columns import parts
+from ml.features.declared.spec import DeclaredFeature, Measure
 from ml.rules import parse_scalar
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +155,26 @@ def test_every_piece_of_a_project_file_on_the_page_is_one(text: str, tmp_path: P
         for expression in spec.columns.values() if spec else ():
             if re.search(r"[(*]", str(expression)):
                 parse_scalar(str(expression))
+
+
+def test_four_lines_are_400_features_and_ten_are_ten(tmp_path: Path) -> None:
+    counts = []
+    for text in snippets():
+        if (declared := (yaml.safe_load(text).get("features") or {}).get("declared")) is not None:
+            features = TypeAdapter(tuple[DeclaredFeature, ...]).validate_python(declared)
+            counts.append(sum(1 for feature in features for _ in parts(feature)))
+    assert counts == [10, 400, 7]
+
+
+def test_the_examples_of_measures_are_declarations_and_every_measure_has_one(tmp_path: Path) -> None:
+    table = PAGE[PAGE.index("**What can be measured**") :].partition("**Windows**")[0]
+    examples = [yaml.safe_load(text) for text in re.findall(r"`(\{name: .*?\})` \|", table)]
+    assert {one.get("measure", "count") for one in examples} | {"min", "last"} == set(get_args(Measure))
+    file = tmp_path / "shop.yaml"
+    files = {"transactions": {"path": "sales.csv"}, "events": {"path": "visits.csv"}}
+    project = {"name": "shop", "start": "2024-01-01", "tables": files, "features": {"declared": examples}}
+    file.write_text(yaml.safe_dump(project), encoding="utf-8")
+    assert len(projects.load(str(file)).features.declared) == len(examples) == 11
 
 
 def test_every_key_of_the_project_file_is_on_the_page() -> None:

@@ -338,6 +338,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from(
     [(name,) for name in Project.model_fields]
     + [("tables", t) for t in ("transactions", "customers", "events")]
+    + [("features", "categories"), ("features", "declared"), ("tables", "events", "properties")]
     + [("tables", "transactions", k) for k in ("path", "files", "query", "columns", "where", "time_zone", "attributes")]
     + [("value", "horizon_days"), ("lifecycle", "stages"), ("segments", "layers"), ("actions", "actions"),
        ("journeys", "horizons"), ("validation", "rules"), ("validation", "min_rows"), ("validation", "severity")]
