@@ -49,8 +49,9 @@ def _typed(project: Project, name: str, rows: pa.Table) -> pa.Table:
 
 def lines(project: Project, snapshot: pa.Table) -> Iterator[str]:
     """What each column holds: a line for each of the first of a declaration, and one about the others."""
-    columns = declared_columns(project.feature_spec.declared)
-    for position in range(len(project.features.declared)):
+    spec = project.feature_spec.declared
+    columns = declared_columns(spec)
+    for position in range(len(spec.features)):
         own = [column for column in columns if column.declaration == position]
         shown = own if len(own) <= SHOWN + 1 else own[:SHOWN]
         for column in shown:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from microseg_assets.workspace import Workspace
+from ml import tables
 
 SNAPSHOT = "customer_features"
 _NOTE = "declared"
@@ -21,8 +22,11 @@ def note(workspace: Workspace) -> dict[str, str]:
     spec = workspace.project.feature_spec.declared
     if not spec:
         return {}
-    measured = [spec.input(name).columns for name in spec.tables]
-    content = repr((spec.features, [[(column.name, column.type) for column in columns] for columns in measured]))
+    contract = {name: tables.INPUTS[name].names for name in spec.tables}
+    own = [
+        (name, c.name, c.type) for name in spec.tables for c in spec.input(name).columns if c.name not in contract[name]
+    ]
+    content = repr((spec.features, own))
     return {_NOTE: hashlib.sha256(content.encode()).hexdigest()[:16]}
 
 

@@ -7,6 +7,7 @@ belong here: what is high or low (see `ml.layers.names`), and currencies: an amo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
@@ -86,14 +87,14 @@ def label(feature: str) -> str:
 
     Examples
     --------
-    >>> label("spend_90d"), label("share_baby_food"), label("shoe_size")
-    ('spend in 90 days', 'share of baby food', 'shoe size')
+    >>> label("spend_90d"), label("share_baby_food"), label("shoe_size"), label("carts_by_phone_7d")
+    ('spend in 90 days', 'share of baby food', 'shoe size', 'carts by phone in 7 days')
     """
     if feature in _PHRASES:
         return _PHRASES[feature][0]
     if feature.startswith("share_"):
         return f"share of {feature.removeprefix('share_').replace('_', ' ')}"
-    return feature.replace("_", " ")
+    return re.sub(r" (\d+)d$", r" in \1 days", feature.replace("_", " "))
 
 
 def unit(feature: str) -> Unit:

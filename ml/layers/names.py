@@ -86,7 +86,7 @@ def words_of(feature: str) -> Words:
     if feature.startswith("share_"):
         what = feature.removeprefix("share_").replace("_", " ")
         return Words(f"much {what}", f"little {what}", f"some {what}", feature)
-    what = feature.replace("_", " ")
+    what = label(feature)
     return Words(f"high {what}", f"low {what}", f"medium {what}", feature)
 
 
@@ -94,7 +94,7 @@ def category_words(feature: str, value: str) -> Words:
     """The words for a value of a string feature: ``mostly GROCERY``, ``age: 45-54``."""
     if feature == "top_category_90d":
         return Words(f"mostly {value}", f"hardly {value}", f"some {value}", feature)
-    what = feature.replace("_", " ")
+    what = label(feature)
     return Words(f"{what} {value}", f"{what} not {value}", f"{what} mixed", feature)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
+import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from ml.engine import DuckDB
 from ml.features import CustomerHistory, FeatureSpec, features_table
 from ml.features.declared import By, DeclaredFeature, DeclaredSpec, Ratio, compute, declared_columns
 from ml.features.declared import computing as computing_module
+from ml.features.declared.queries import blocks
+from ml.features.declared.spec import Measure
 
 FIRST = date(2024, 1, 1)
 ENGINE = DuckDB(threads=1)
@@ -253,3 +256,20 @@ def test_a_day_of_no_rows_at_all_has_zeros_and_missing_values() -> None:
     assert nobody.num_rows == 0 and nobody.schema.field("last").type == pa.string()
     (row,) = compute(ENGINE, spec, pairs_of(5, customers="a"), {"events": table_of([])}).to_pylist()
     assert (row["carts_7d"], row["carts"], row["last"]) == (0, 0, None)
+
+
+EVERY_MEASURE = tuple(
+    DeclaredFeature(f"{measure}_{number}", "events", "value > 1", measure, "value", (7, "ever"), by)
+    for measure in get_args(Measure)
+    for number, by in enumerate((None, By("device", ("phone", 'it\'s "new"'))))
+)
+
+
+def test_every_query_can_be_written_for_spark() -> None:
+    figures = dict.fromkeys(f for column in declared_columns(DeclaredSpec(EVERY_MEASURE)) for f in column.figures)
+    queries = [block.sql for block in blocks(list(figures), [tables.EVENTS], 5)]
+    for query in queries:
+        (spark,) = sqlglot.transpile(query, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+        tree = sqlglot.parse_one(spark, read="spark")
+        assert not list(tree.find_all(sqlglot.exp.Anonymous, sqlglot.exp.Command)), spark
+    assert len(queries) >= 10
