@@ -119,7 +119,8 @@ def natural_clusters(data: np.ndarray, blocks: Sequence[int], max_clusters: int,
 
 def _natural(data: np.ndarray, blocks: Sequence[int], max_clusters: int, min_size: int) -> Structure:
     random = np.random.default_rng(0)
-    nulls = [sample_null(data, blocks, random) for _ in range(N_NULL_SAMPLES)]
+    copula = _Copula.of(data, blocks)
+    nulls = [copula.sample_null(random) for _ in range(N_NULL_SAMPLES)]
     points, *nulls = (principal_components(sample) for sample in (data, *nulls))
     floor = min_variance(points)
     resamples = [random.integers(len(points), size=len(points)) for _ in range(N_RESAMPLES)]
@@ -165,47 +166,74 @@ def _min_gain(distance: float, best_distance: float, stability: float | None) ->
     return MIN_SEPARATION_GAIN if (stability or 0.0) < HIGH_STABILITY_ARI else 0.0
 
 
-def sample_null(data: np.ndarray, blocks: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Draw data without clusters from the Gaussian copula with the same size, margins and rank correlations.
+@dataclass(frozen=True)
+class _Copula:
+    """The Gaussian copula that samples without clusters are drawn from: margins and rank correlations of the data.
 
-    A multimodal margin is itself a sign of clusters, so a normal one with the same mean and spread replaces it. Point
-    masses weaken a rank correlation, so the latent correlation is raised until the sample's is as strong as the data's.
+    A multimodal margin is itself a sign of clusters, so a normal one with the same mean and spread replaces it.
+
+    Parameters
+    ----------
+    spans : Sequence of slice
+        Columns of each feature.
+    margins : Sequence of ndarray of shape (n, width)
+        Rows of each feature in the order of its projection; of a multimodal one, a normal sample.
+    correlation : ndarray of shape (n_features, n_features)
+        Of the normal scores.
+    has_point_mass : bool
+        Whether a feature has a value that more than a twentieth of the rows share.
     """
-    ends = np.cumsum(blocks)
-    spans = [slice(end - width, end) for end, width in zip(ends, blocks, strict=True)]
-    noise = rng.standard_normal((len(data), len(spans)))
-    target = _rank_correlations(data, spans)
-    sample = _with_rank_order(data, spans, noise, target)
-    if not any(_has_point_mass(data[:, span]) for span in spans):
+
+    spans: Sequence[slice]
+    margins: Sequence[np.ndarray]
+    correlation: np.ndarray
+    has_point_mass: bool
+
+    @classmethod
+    def of(cls, data: np.ndarray, blocks: Sequence[int]) -> Self:
+        """Measure the data once, for all samples."""
+        from scipy.special import ndtri
+
+        ends = np.cumsum(blocks)
+        spans = [slice(end - width, end) for end, width in zip(ends, blocks, strict=True)]
+        margins, n = [], len(data)
+        for span in spans:
+            projection = _projection(data[:, span])
+            if span.stop - span.start == 1 and is_multimodal(projection):
+                normal = projection.mean() + projection.std() * ndtri((np.arange(n) + 0.5) / n)
+                margins.append(normal[:, None])
+            else:
+                margins.append(data[np.argsort(projection, kind="stable"), span])
+        has_point_mass = any(_has_point_mass(data[:, span]) for span in spans)
+        return cls(spans, margins, _rank_correlations(data, spans), has_point_mass)
+
+    def sample_null(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw data without clusters, of the same size, margins and rank correlations.
+
+        Point masses weaken a rank correlation, so the latent one is raised until the sample's is as strong as the
+        data's.
+        """
+        noise = rng.standard_normal((len(self.margins[0]), len(self.spans)))
+        sample = self._with_rank_order(noise, self.correlation)
+        if not self.has_point_mass:
+            return sample
+        latent = target = self.correlation
+        for _ in range(N_CORRELATION_ROUNDS):
+            observed = _rank_correlations(sample, self.spans)
+            ratio = np.where(np.abs(observed) > 0.05, target / np.where(np.abs(observed) > 0.05, observed, 1.0), 1.0)
+            latent = np.clip(latent * np.clip(ratio, 0.5, 2.0), -0.995, 0.995)
+            np.fill_diagonal(latent, 1.0)
+            sample = self._with_rank_order(noise, latent)
         return sample
-    latent = target
-    for _ in range(N_CORRELATION_ROUNDS):
-        observed = _rank_correlations(sample, spans)
-        ratio = np.where(np.abs(observed) > 0.05, target / np.where(np.abs(observed) > 0.05, observed, 1.0), 1.0)
-        latent = np.clip(latent * np.clip(ratio, 0.5, 2.0), -0.995, 0.995)
-        np.fill_diagonal(latent, 1.0)
-        sample = _with_rank_order(data, spans, noise, latent)
-    return sample
 
-
-def _with_rank_order(
-    data: np.ndarray, spans: Sequence[slice], noise: np.ndarray, correlation: np.ndarray
-) -> np.ndarray:
-    """The data's margins, rearranged into the rank order of correlated normal noise."""
-    from scipy.special import ndtri
-
-    n = len(data)
-    eigenvalues, eigenvectors = np.linalg.eigh(correlation)
-    scores = noise @ (eigenvectors * np.sqrt(np.maximum(eigenvalues, 0))).T
-    result = np.empty_like(data)
-    for number, span in enumerate(spans):
-        projection = _projection(data[:, span])
-        order = np.argsort(scores[:, number], kind="stable")
-        if span.stop - span.start == 1 and is_multimodal(projection):
-            result[order, span.start] = projection.mean() + projection.std() * ndtri((np.arange(n) + 0.5) / n)
-        else:
-            result[order, span] = data[np.argsort(projection, kind="stable"), span]
-    return result
+    def _with_rank_order(self, noise: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+        """The data's margins, rearranged into the rank order of correlated normal noise."""
+        eigenvalues, eigenvectors = np.linalg.eigh(correlation)
+        scores = noise @ (eigenvectors * np.sqrt(np.maximum(eigenvalues, 0))).T
+        result = np.empty((len(noise), self.spans[-1].stop))
+        for number, (span, margin) in enumerate(zip(self.spans, self.margins, strict=True)):
+            result[np.argsort(scores[:, number], kind="stable"), span] = margin
+        return result
 
 
 def _rank_correlations(data: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
