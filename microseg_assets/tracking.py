@@ -141,27 +141,32 @@ class Tracking:
             logged = {**fit_result.metrics, **{k: v for k, v in scores.items() if v is not None}}
             metrics = {k: float(v) for k, v in logged.items() if v is not None and v == v}
             mlflow.log_params({shorten(name): value for name, value in params.items()})
-            mlflow.log_metrics({shorten(name): value for name, value in metrics.items()})
             _log_names(client, run.info.run_id, [*params, *metrics])
             _log_figures(client, run.info.run_id, fit_result.figures)
             version: int | None = None
+            model_id: str | None = None
             if fit_result.model is not None:
                 folder = Path(scratch) / "model"
                 folder.mkdir()
                 save(fit_result.model, family, folder)
                 if fit_result.example is not None:
                     (folder / INPUTS).write_text(json.dumps(inputs_of(fit_result.example.schema)), encoding="utf-8")
-                version = self._register(client, family, week, fit_result, folder)
+                version, model_id = self._register(client, family, week, fit_result, folder)
+            # After the model, which they belong to as well: of those before it, MLflow reads each one's history.
+            mlflow.log_metrics({shorten(name): value for name, value in metrics.items()}, model_id=model_id)
             url = self.run_url(run.info.run_id, experiment)
             return RecordedFit(run.info.run_id, url, self.model_name(family) if version else None, version)
 
-    def _register(self, client: MlflowClient, family: str, week: date, fit_result: FitResult, folder: Path) -> int:
+    def _register(
+        self, client: MlflowClient, family: str, week: date, fit_result: FitResult, folder: Path
+    ) -> tuple[int, str | None]:
+        """The version of a fit's model, and MLflow's id of the model if it was not registered before."""
         import mlflow
 
         name, digest = self.model_name(family), fingerprint(folder)
         known = self._known_version(client, name, digest)
         if known is not None:
-            return known
+            return known, None
         signature = example = metadata = None
         if fit_result.example is not None and fit_result.model is not None:
             metadata, example = {"inputs": inputs_of(fit_result.example.schema)}, fit_result.example.to_pandas()
@@ -188,7 +193,7 @@ class Tracking:
         for key, value in tags.items():
             client.set_model_version_tag(name, str(version), key, value)
         client.set_registered_model_alias(name, "challenger", str(version))
-        return version
+        return version, info.model_id
 
     @staticmethod
     def _known_version(client: MlflowClient, name: str, digest: str) -> int | None:

@@ -31,6 +31,6 @@ def one_thread() -> _ThreadpoolLimiter:
     >>> product.tolist()
     [3.0, 3.0]
     """
-    from threadpoolctl import get_cached_controller  # finding the libraries anew takes 4 ms each time
+    from threadpoolctl import get_cached_controller  # looking for the libraries takes 4 ms each time
 
     return get_cached_controller().limit(limits=1)
