@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.actions.learners import Scores
+from ml.actions.learners import Scores, count_distinct
 from ml.actions.reasons import Finding
 from ml.actions.spec import ALL, ActionPolicy
 from ml.layers import prefixes
@@ -141,15 +141,15 @@ def cells_of(scores: Scores, micro_segments: NDArray[Any], spec: ActionPolicy) -
 
 
 def _raw(name: str, scores: Scores, rows: NDArray[np.int64]) -> Cell:
-    customer, arm = scores.customer[rows], scores.treated[rows]
-    responded = scores.outcome[rows] > 0
+    code = np.unique(scores.customer[rows], return_inverse=True)[1]
+    arm, responded = scores.treated[rows], scores.outcome[rows] > 0
     mean, error = scores.of(rows)
 
     def customers(side: NDArray[np.bool_]) -> int:
-        return len(np.unique(customer[side]))
+        return count_distinct(code[side])
 
     return Cell(
-        name, len(arm), len(np.unique(customer)), int(arm.sum()), int((~arm).sum()),
+        name, len(arm), count_distinct(code), int(arm.sum()), int((~arm).sum()),
         customers(arm & responded), customers(~arm & responded), mean, error, mean, error**2, 0.0,
         customers(arm), customers(~arm),
     )  # fmt: skip

@@ -75,11 +75,12 @@ class Scores:
         and the effect would look certain. The error is then that of a difference of means between customers, in which
         an arm with fewer than `MIN_RESPONDERS` responders has the pooled variance.
         """
-        mean, error = clustered(self.score[rows], self.customer[rows])
-        customer, arm, outcome = self.customer[rows], self.treated[rows], self.outcome[rows]
+        code = np.unique(self.customer[rows], return_inverse=True)[1]
+        mean, error = _clustered(self.score[rows], code)
+        arm, outcome = self.treated[rows], self.outcome[rows]
         sides = (arm, ~arm)
-        customers = [len(np.unique(customer[side])) for side in sides]
-        responders = [len(np.unique(customer[side & (outcome != 0)])) for side in sides]
+        customers = [count_distinct(code[side]) for side in sides]
+        responders = [count_distinct(code[side & (outcome != 0)]) for side in sides]
         if min(responders) >= MIN_RESPONDERS or not min(customers) or not np.isfinite(error):
             return mean, error
         squares = [float(np.sum((outcome[side] - outcome[side].mean()) ** 2)) for side in sides]
@@ -93,10 +94,19 @@ class Scores:
 
 def clustered(values: Vector, customer: NDArray[np.int64]) -> tuple[float, float]:
     """Mean of `values` and its standard error clustered by customer, NaN for fewer than two customers."""
+    return _clustered(values, np.unique(customer, return_inverse=True)[1])
+
+
+def count_distinct(code: NDArray[np.int64]) -> int:
+    """How many of the codes 0, 1, 2 … occur."""
+    return int(np.count_nonzero(np.bincount(code)))
+
+
+def _clustered(values: Vector, code: NDArray[np.int64]) -> tuple[float, float]:
+    """`clustered` by customers that have the codes 0, 1, 2 …, each at least once."""
     if not len(values):
         return float("nan"), float("nan")
     mean = float(values.mean())
-    _, code = np.unique(customer, return_inverse=True)
     groups = int(code.max()) + 1
     if groups < 2:
         return mean, float("nan")

@@ -100,6 +100,7 @@ def train(
         people = pc.count_distinct(pairs["customer_id"]).as_py()
         pairs = sample_customers(facts.engine, pairs, max(1, int(people * share)), spec.seed)
     states = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
+    states = states.select(["customer_id", "day", "stage", "micro_segment"])  # the other columns are most of the memory
     return train_on_states(facts.engine, states, as_of, spec, incumbent, models.specs.lifecycle.stage_names())
 
 
