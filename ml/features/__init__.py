@@ -5,6 +5,7 @@ day, the same for today's table and for a training set, so a model never meets a
 production. Does not belong here: which days to train on (see each family) and where rows come from.
 """
 
+from ml.features.context import Context, context_table
 from ml.features.event_roles import ROLES, EventRoles, guess_roles
 from ml.features.facts import (
     Attribute,
@@ -20,10 +21,12 @@ from ml.features.facts import (
 __all__ = [
     "ROLES",
     "Attribute",
+    "Context",
     "CustomerHistory",
     "EventRoles",
     "FeatureSpec",
     "category_column",
+    "context_table",
     "day_facts",
     "features_table",
     "guess_roles",

@@ -21,6 +21,7 @@ from sqlglot import exp
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
 from ml.features import windows
+from ml.features.context import Context, context_columns, context_features
 from ml.features.declared import DeclaredSpec, compute, declared_columns
 from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
@@ -75,6 +76,8 @@ class FeatureSpec:
         What types of events count as.
     declared : DeclaredSpec, optional
         Features that the project declares of its own rows.
+    contexts : tuple of Context
+        Rows by the value of a feature and a day, such as weather by region, whose columns are features.
 
     Examples
     --------
@@ -88,6 +91,7 @@ class FeatureSpec:
     undo_within_days: int | None = None
     event_roles: EventRoles = GUESSED
     declared: DeclaredSpec = field(default_factory=DeclaredSpec)
+    contexts: tuple[Context, ...] = ()
 
 
 def category_column(category: str) -> str:
@@ -122,7 +126,8 @@ def features_table(spec: FeatureSpec) -> tables.Table:
     Returns
     -------
     Table
-        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories, attributes and declared features.
+        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories, attributes, declared features and
+        contexts.
 
     Examples
     --------
@@ -134,7 +139,9 @@ def features_table(spec: FeatureSpec) -> tables.Table:
         for name in spec.categories
     ]
     declared = [one.column for one in declared_columns(spec.declared)]
-    return tables.CUSTOMER_FEATURES.plus([*shares, *_columns(spec.attributes), *declared])
+    return tables.CUSTOMER_FEATURES.plus(
+        [*shares, *_columns(spec.attributes), *declared, *context_columns(spec.contexts)]
+    )
 
 
 def _columns(attributes: Sequence[Attribute]) -> list[tables.Column]:
@@ -300,6 +307,8 @@ class CustomerHistory:
         Orders that refunds undo, and when (`undone_orders`). None if no refund undoes an order.
     rows : Mapping of str to Input, optional
         Accepted rows of the input tables that `spec.declared` measures, with their `day`.
+    contexts : mapping of str to Input
+        Accepted rows of each context of `spec` by the name of its table (`Context.table`), with their `day`.
 
     Examples
     --------
@@ -336,6 +345,7 @@ class CustomerHistory:
     repeated_orders: Input | None = None
     undone_orders: pa.Table | None = None
     rows: Mapping[str, Input] = field(default_factory=dict)
+    contexts: Mapping[str, Input] = field(default_factory=dict)
 
     @classmethod
     def from_rows(
@@ -348,6 +358,7 @@ class CustomerHistory:
         events: Input | None = None,
         exposures: Input | None = None,
         balances: Input | None = None,
+        contexts: Mapping[str, Input] | None = None,
     ) -> CustomerHistory:
         """Sum the accepted rows of a whole history.
 
@@ -361,6 +372,8 @@ class CustomerHistory:
             Accepted rows of `transactions`, with the columns of the contract and a `day` (`Table.filled` makes both).
         customers, events, exposures, balances : Input, optional
             Accepted rows of the other input tables. None if the business has no such table.
+        contexts : mapping of str to Input, optional
+            Accepted rows of each context of `spec` by the name of its table. None if the project has no context.
 
         Returns
         -------
@@ -390,7 +403,10 @@ class CustomerHistory:
         undone = undone_orders(engine, transactions, spec.undo_within_days)
         inputs = {"transactions": transactions, "events": events, "exposures": exposures, "balances": balances}
         rows = {name: inputs[name] for name in spec.declared.tables}
-        return cls(engine, spec, days, facts.category_days, attributes, undone_orders=undone, rows=rows)
+        return cls(
+            engine, spec, days, facts.category_days, attributes,
+            undone_orders=undone, rows=rows, contexts=contexts or {},
+        )  # fmt: skip
 
     def until(self, day: date) -> CustomerHistory:
         """Leave out everything after a day.
@@ -414,6 +430,7 @@ class CustomerHistory:
             customer_days=cut(self.customer_days),
             category_days=cut(self.category_days),
             customers=cut(self.customers),
+            contexts={name: cut(rows) for name, rows in self.contexts.items()},
         )
 
     def fingerprint(self) -> str:
@@ -507,6 +524,9 @@ class CustomerHistory:
         if self.spec.declared:
             declared = compute(self.engine, self.spec.declared, pairs, self.rows, features)
             features = _with_columns_of(features, declared)
+        for context in self.spec.contexts:
+            of_context = context_features(self.engine, context, features, self.contexts[context.table])
+            features = _with_columns_of(features, of_context)
         table = features_table(self.spec)
         customer_id, *others = table.schema()
         schema = pa.schema([customer_id, pa.field("day", pa.date32()), *others])

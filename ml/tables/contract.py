@@ -99,6 +99,11 @@ class Table:
         return [column.name for column in self.columns]
 
     @property
+    def subject(self) -> str:
+        """The column that says whom a row is about: the first, which for most tables is the customer."""
+        return self.columns[0].name
+
+    @property
     def renamed(self) -> dict[str, str]:
         """Former name of each renamed column, with its name now."""
         return {column.formerly: column.name for column in self.columns if column.formerly}
