@@ -42,9 +42,10 @@ def profile(engine: Engine, table: Table, rows: Input) -> pa.Table:
     rows : the columns of `table`, and `day`
     """
     whole = f"SELECT day, '{WHOLE}' AS \"column\""
+    subjects = f"SELECT DISTINCT day, {quoted(table.subject)} FROM delivered"
     parts = [
         f"{whole}, '{ROWS}' AS bin, COUNT(*) AS rows FROM delivered GROUP BY day",
-        f"{whole}, '{CUSTOMERS}', COUNT(*) FROM (SELECT DISTINCT day, customer_id FROM delivered) AS ids GROUP BY day",
+        f"{whole}, '{CUSTOMERS}', COUNT(*) FROM ({subjects}) AS ids GROUP BY day",
     ]
     counts = {"number": _numbers, "value": _values, "presence": _presence}
     for column in table.columns:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from microseg_assets import project
-from microseg_assets.assets import CHAIN
+from microseg_assets.assets import chain_of
 from microseg_assets.home import Home
 from microseg_assets.orchestration import automation
 from microseg_assets.orchestration.chain import add_assets, define
@@ -43,7 +43,7 @@ def make_workspace(
         engine=overrides.engine or DuckDB(),
         tracking=(overrides.tracking or home.tracking)(settings.name),
     )
-    return workspace, add_assets(workspace, CHAIN)
+    return workspace, add_assets(workspace, chain_of(settings))
 
 
 def load_workspace(reference: str, home: Home) -> Workspace:

@@ -21,7 +21,6 @@ from microseg_assets.project import Project
 from microseg_assets.sources import Source
 from microseg_assets.storage.lake import Lake, Stamp
 from microseg_assets.tracking import Tracking
-from ml import tables
 from ml.engine import Engine, Files, Input
 from ml.tables import Table
 
@@ -140,12 +139,12 @@ class Workspace:
     @cached_property
     def sources(self) -> dict[str, Source | None]:
         """The source of each input table; None if the business does not provide it."""
-        return {name: self.project.source(name) for name in tables.INPUTS}
+        return {name: self.project.source(name) for name in self.project.inputs}
 
     def is_off(self, name: str) -> bool:
         """Whether an asset belongs to an input table that the business does not provide, and so does not exist."""
         table = input_of(name)
-        return table in tables.INPUTS and self.sources[table] is None
+        return table in self.sources and self.sources[table] is None
 
     def provided_inputs(self) -> list[str]:
         """The input tables that the business provides."""

@@ -20,6 +20,7 @@ from microseg_assets.assets import (
     value,
 )
 from microseg_assets.orchestration.declaration import Declaration
+from microseg_assets.project import Project
 
 CHAIN: tuple[Declaration, ...] = (
     *ingest.ASSETS,
@@ -46,3 +47,13 @@ CHAIN: tuple[Declaration, ...] = (
     actions.action_plan,
     report.segment_atlas,
 )
+
+
+def chain_of(project: Project) -> tuple[Declaration, ...]:
+    """The chain of a project: `CHAIN`, and the ingest and validation of each of its contexts."""
+    names = {context.table: project.inputs[context.table].meaning for context in project.contexts}
+    return (
+        *(ingest.declare(name, meaning) for name, meaning in names.items()),
+        *(validate.declare(name, is_of_customers=False) for name in names),
+        *CHAIN,
+    )

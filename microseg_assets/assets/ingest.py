@@ -49,7 +49,7 @@ def ingest_days(step: Step) -> None:
     columns = list(source.columns())
     state = _source_state(step, source, table)
     ingested = ingest_log.read_ingested(workspace, table)
-    is_repeat = any(day in ingested for day in step.keys)
+    is_repeat = table in tables.INPUTS and any(day in ingested for day in step.keys)  # a context has no customers
     removed = ingest_log.removed_customers(workspace, step.run_id) if is_repeat else ()
     for days in step.batches(SCAN_DAYS):
         rows = source.rows(days[0], days[-1])
@@ -76,18 +76,19 @@ def ingest_days(step: Step) -> None:
             )  # fmt: skip
 
 
-def _declare(table: str) -> Declaration:
+def declare(table: str, meaning: str) -> Declaration:
+    """The ingest of an input table, whose rows have a meaning."""
     return Declaration(
         raw_name(table),
         "ingest",
         ingest_days,
-        f"Delivered rows of `{table}`: {tables.INPUTS[table].meaning}. Mapped, not yet validated.",
+        f"Delivered rows of `{table}`: {meaning}. Mapped, not yet validated.",
         writes=lambda project: project.inputs[table].plus(RAW_COLUMNS).named(raw_name(table)),
         checks={DELIVERY: "The source has every mapped column, and all columns it had before."},
     )
 
 
-ASSETS = tuple(_declare(table) for table in tables.INPUTS)
+ASSETS = tuple(declare(table.name, table.meaning) for table in tables.INPUTS.values())
 
 
 def _days_with_same_dated_rows(

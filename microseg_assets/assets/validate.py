@@ -77,9 +77,10 @@ def accept(step: Step) -> None:
         _refuse(step, refused)
 
 
-def _declare(table: str) -> Declaration:
+def declare(table: str, *, is_of_customers: bool = True) -> Declaration:
+    """The validation of an input table, whose rows are about customers or not."""
     reads = {raw_name(table): Lookback.SAME_DAY}
-    if table != "customers":
+    if is_of_customers and table != "customers":
         reads["customers"] = Lookback.SAME_DAY  # if provided, to recognize rows of unknown customers
     return Declaration(
         table,
@@ -96,7 +97,7 @@ def _declare(table: str) -> Declaration:
     )
 
 
-ASSETS = tuple(_declare(table) for table in tables.INPUTS)
+ASSETS = tuple(declare(table) for table in tables.INPUTS)
 
 
 def _write(step: Step, result: Validation, days: Sequence[date]) -> None:

@@ -248,11 +248,11 @@ def _as_the_gate_counts(newest: pa.Table, judged: Mapping[date, Tally]) -> dict[
 
 
 def observations(project: Project, states: Mapping[str, SourceState]) -> list[Observation]:
-    """What the owner of the sources should look at before anybody trusts them."""
+    """What the owner of the sources should look at before anybody trusts them; contexts have no customers to judge."""
     opened = {
         table: Opened(source, state.days, project.validation.ids.not_customers)
         for table, state in states.items()
-        if state.newest is not None and (source := project.source(table)) is not None
+        if table in tables.INPUTS and state.newest is not None and (source := project.source(table)) is not None
     }
     return observe_sources(opened, zone=project.time_zone)
 

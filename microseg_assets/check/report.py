@@ -26,8 +26,10 @@ from microseg_assets.check.roles import absent_types, is_guessed, role_lines
 from microseg_assets.check.windows import estimate_windows
 from microseg_assets.project import Project
 from ml import tables
+from ml.features.context import PREFIX, Context
 from ml.layers.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 from ml.profile import Code, Observation
+from ml.tables import CUSTOMER_ID
 
 WIDTH = 116
 CELL = 19
@@ -67,7 +69,7 @@ def report(name: str) -> int:
         If the project file itself cannot be used.
     """
     project = projects.load(name)
-    states = {table: assess_source(project, table) for table in tables.INPUTS if project.source(table) is not None}
+    states = {table: assess_source(project, table) for table in project.inputs if project.source(table) is not None}
     for line in report_lines(project, states, observations(project, states)):
         click.echo(line)
     errors = list(problems(project, states))
@@ -84,7 +86,7 @@ def report_lines(
     yield f"{project.name}: {project.path}"
     yield f"  days {span(project)}, {project.time_zone}, {project.currency}"
     yield ""
-    for table in tables.INPUTS:
+    for table in project.inputs:
         known = next((one for one in observed if (one.table, one.code) == (table, Code.IDS_KNOWN)), None)
         yield from _table(project, table, states.get(table), known)
     readable = {table: state for table, state in states.items() if state.accepted is not None}
@@ -120,7 +122,7 @@ def _table(project: Project, table: str, state: SourceState | None, known: Obser
         yield f"  {table:13} {count} problem{'' if count == 1 else 's'}, see below"
         return
     days, outside = sorted(state.days), sum(state.undated.values())
-    stamp = tables.INPUTS[table].stamp or ""
+    stamp = project.inputs[table].stamp or ""
     if not days:
         span = "no days"
     elif state.newest is not None and len(days) == 1 and not state.fills(stamp):
@@ -132,7 +134,7 @@ def _table(project: Project, table: str, state: SourceState | None, known: Obser
     if known is not None:
         bought = f", {'all' if known['known'] == known['ids'] else format(known['known'], ',')} bought"
     asked = _left_out(project)
-    yield line + _judgement(state, asked) + bought
+    yield line + _judgement(state, project.inputs[table], asked) + bought
     for reason, rows in sorted(state.undated.items(), key=lambda item: -item[1])[:3]:
         yield f"{'':28}{rows:,} go to quarantine: {reason}"
     if state.repeats and project.validation.duplicates == "keep":
@@ -173,14 +175,15 @@ def _left_out(project: Project) -> dict[str, str]:
     return asked | ({REPEATED: "validation.duplicates"} if project.validation.duplicates == "keep one" else {})
 
 
-def _judgement(state: SourceState, asked: Mapping[str, str]) -> str:
+def _judgement(state: SourceState, table: tables.Table, asked: Mapping[str, str]) -> str:
     """How the newest rows were judged, in half a line."""
     if state.newest is None:
         return ""
     judged = state.newest.num_rows
     left_out = sum(rows for rule, rows in state.refused.items() if rule in asked)
     refused = sum(state.refused.values()) - left_out
-    who = f"{pc.count_distinct(state.newest['customer_id']).as_py():,} customers"
+    subjects = "customers" if table.subject == CUSTOMER_ID.name else f"values of {table.subject}"
+    who = f"{pc.count_distinct(state.newest[table.subject]).as_py():,} {subjects}"
     verdict = f"{refused / judged:.1%} refused" if refused else "none refused"
     verdict += f", {left_out / judged:.1%} left out" if left_out else ""
     if judged == sum(state.days.values()):
@@ -324,13 +327,18 @@ class Lack:
     column: str = ""
 
     def __str__(self) -> str:
-        return f"since {self.table} have no {self.column}" if self.column else f"since there are no {self.table}"
+        if self.column:
+            return f"since {self.table} {'has' if self.table.startswith(PREFIX) else 'have'} no {self.column}"
+        return f"since there are no {self.table}"
 
 
 def lacking(feature: str, project: Project, states: Mapping[str, SourceState]) -> Lack | None:
     """Why a feature stays empty; None if it does not."""
-    if feature in {attribute.name for attribute in project.attributes}:
-        table, column = "customers", feature
+    own = {attribute.name: ("customers", attribute.name) for attribute in project.attributes}
+    for context in project.contexts:
+        own |= {name: (context.table, name.removeprefix(PREFIX)) for name in context.features}
+    if feature in own:
+        table, column = own[feature]
     else:
         needs = next((need for pattern, need in NEEDS.items() if fnmatchcase(feature, pattern)), None)
         if needs is None:
@@ -403,9 +411,29 @@ def _models(project: Project, states: Mapping[str, SourceState]) -> Iterator[str
         absent = [name for name in project.features.categories if name.lower() not in delivered]
         if absent:
             yield from _wrapped(f"features.categories: no row of the newest ones is of {', '.join(absent)}")
+    for context in project.contexts:
+        for line in _unmatched(context, states):
+            yield from _wrapped(line)
     if exposed is not None and exposed.newest is not None:
         for line in _exposures(project, exposed, min(bought.days), last):
             yield from _wrapped(line)
+
+
+def _unmatched(context: Context, states: Mapping[str, SourceState]) -> Iterator[str]:
+    """Values of customers' attributes that a context has no row about."""
+    customers, rows = states.get("customers"), states[context.table]
+    if customers is None or customers.accepted is None or rows.accepted is None:
+        return
+    if context.by not in customers.accepted.column_names:  # another feature than an attribute
+        return
+    values = sorted(value for value in pc.unique(customers.accepted[context.by]).to_pylist() if value is not None)
+    about = set(pc.unique(rows.accepted[context.by]).to_pylist())
+    if absent := [value for value in values if value not in about]:
+        named = ", ".join(repr(value) for value in absent[:SHOWN]) + (" …" if len(absent) > SHOWN else "")
+        yield (
+            f"{context.table}: no row of the newest ones is about {len(absent)} of the {len(values)} values of "
+            f"{context.by} that customers have ({named}): values must be spelt alike in both"
+        )
 
 
 def _exposures(project: Project, exposed: SourceState, known_since: date, last: date) -> Iterator[str]:

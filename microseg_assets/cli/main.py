@@ -192,7 +192,7 @@ def check(project: str) -> None:
 
 
 @main.command()
-@click.argument("table", type=click.Choice(["transactions", "customers", "events", "exposures", "balances"]))
+@click.argument("table")
 @_day_option("--day", "The day. [required]")
 @_project_option
 def docs(table: str, day: Any, project: str) -> None:
@@ -206,11 +206,14 @@ def docs(table: str, day: Any, project: str) -> None:
     from microseg_assets.storage.ingest_log import undated_counts
     from microseg_assets.storage.quarantine import put_data_docs
     from microseg_assets.workspace import raw_name
+    from ml.rules import nearest
 
     if day is None:
         raise click.UsageError("name the day: --day YYYY-MM-DD")
     with _clear_errors():
         workspace = load_workspace(project, Home.from_environment())
+        if table not in workspace.project.inputs:
+            raise click.UsageError(f"{table!r} is not a table; {nearest(table, workspace.project.inputs)}")
         if workspace.is_off(table):
             raise click.UsageError(f"{table} are switched off: they are not in {workspace.project.path}")
         raw = workspace.partitions(raw_name(table)).files([day.date()])

@@ -25,7 +25,6 @@ from microseg_assets.runs import execute
 from microseg_assets.sources import SourceError, list_days
 from microseg_assets.storage.ingest_log import compare
 from microseg_assets.workspace import Workspace
-from ml import tables
 
 MAX_ROUNDS = 5  # rounds of rebuilding: a rebuilt day can make others stale
 MAX_REMARKS = 5  # remarks printed for an asset
@@ -165,7 +164,7 @@ def refresh(project: str, home: Home) -> dict[str, float]:
     sources = compare(workspace)
     for table, why in sources.unreadable:
         raise SourceError(f"nothing can be ingested from {table} as it is: {why}")
-    for table in tables.INPUTS:
+    for table in workspace.project.inputs:
         if late := sources.of(table):
             click.echo(f"  {table}: the source has changed on {list_days(late)}", err=True)
     for line in missing_customers(workspace, sources, after="this run"):
@@ -196,7 +195,7 @@ def _checked(project: str, home: Home) -> Workspace:
 def _report_late(workspace: Workspace, first: date, last: date) -> None:
     """Report the days, apart from those to be built, whose source has changed since they were ingested."""
     sources = compare(workspace)
-    for table in tables.INPUTS:
+    for table in workspace.project.inputs:
         if late := [change for change in sources.of(table) if not first <= change.day <= last]:
             click.echo(
                 f"  {table}: since it was ingested, the source has changed on {list_days(late)}. Rebuild these days, "

@@ -12,7 +12,6 @@ from microseg_assets.sources import list_days
 from microseg_assets.storage.ingest_log import Comparison, compare
 from microseg_assets.storage.quarantine import refusal
 from microseg_assets.workspace import Workspace, command_for, raw_name
-from ml import tables
 
 MAX_LISTED = 3  # days or weeks that a remark lists
 
@@ -53,7 +52,7 @@ def _remarks(workspace: Workspace, assets: Sequence[AssetStatus], sources: Compa
         return
     for table, why in sources.unreadable:
         click.echo(f"\nNothing can be ingested from {table} as it is: {why}.")
-    for table in tables.INPUTS:
+    for table in workspace.project.inputs:
         if late := sources.of(table):
             changed = list_days(late, len(late) if everything else MAX_LISTED)
             click.echo(f"\n{table}: since it was ingested, the source has changed on {changed}.")

@@ -13,6 +13,7 @@ import dagster as dg
 from microseg_assets.orchestration import metadata
 from microseg_assets.orchestration.declaration import Declaration
 from microseg_assets.orchestration.execution import run
+from microseg_assets.partitions import Lookback
 from microseg_assets.workspace import Workspace
 
 OWNERS = {
@@ -31,17 +32,21 @@ CODE_VERSION = "1"
 
 
 def add_assets(workspace: Workspace, chain: Sequence[Declaration]) -> list[Declaration]:
-    """Add assets to a workspace, except those of tables that the business does not provide; returns those added."""
+    """Add assets to a workspace, except those of tables that the business does not provide; returns those added.
+
+    What makes snapshots reads attributes, and so all deliveries of the customers; contexts are joined to attributes, so
+    it reads those of the same days, whether or not there is a customers table.
+    """
+    contexts = [context.table for context in workspace.project.contexts]
     declarations = [declaration for declaration in chain if not workspace.is_off(declaration.name)]
     for declaration in declarations:
         name = declaration.name
         workspace.stored[name] = declaration.stored(workspace.project)
         workspace.groups[name] = declaration.group
-        workspace.reads[name] = {
-            upstream: lookback
-            for upstream, lookback in declaration.reads_in(workspace.project).items()
-            if not workspace.is_off(upstream)
-        }
+        reads = declaration.reads_in(workspace.project)
+        if (lookback := reads.get("customers")) in (Lookback.DAYS_SO_FAR, Lookback.DAYS_TO_WEEK_END):
+            reads = {**reads, **dict.fromkeys(contexts, lookback)}
+        workspace.reads[name] = {one: lookback for one, lookback in reads.items() if not workspace.is_off(one)}
     return declarations
 
 

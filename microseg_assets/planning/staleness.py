@@ -151,7 +151,7 @@ def _stale(
     reasons: dict[date, Reason] = {}
     if name == declarations.SNAPSHOT:
         others = declarations.made_under_others(workspace)
-        reasons |= dict.fromkeys(sorted(others), Reason("declared", "features.declared"))
+        reasons |= dict.fromkeys(sorted(others), Reason("declared", declarations.keys(workspace)))
     for upstream, lookback in workspace.reads[name].items():
         newest, tainted = _newest(workspace, lookback, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():

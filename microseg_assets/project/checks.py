@@ -6,13 +6,15 @@ Belongs here: checks that no section can make alone. Does not belong here: what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from microseg_assets.project.document import Location
-from microseg_assets.project.settings import Project
+from microseg_assets.project.settings import ATTRIBUTE_NAME, RESERVED, Project
 from ml import tables
 from ml.features import features_table
+from ml.features.context import PREFIX, STAMP
 from ml.features.declared import DATED, DeclaredSpec, problems
 from ml.layers import input_columns, unknown_features
 from ml.lifecycle import CUTS, PARAMETERS
@@ -21,12 +23,13 @@ from ml.segments import DEFAULT_AUDIENCES
 from ml.segments.audiences import MEDIAN, expand_patterns
 
 Problem = tuple[Location, str]  # the key, and what is wrong with it
+_CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
 def inconsistencies(project: Project) -> Iterator[Problem]:
     """Every setting that does not fit the others or the project's own columns, with a sentence about it."""
-    if declared := list(_invalid_declarations(project)):
-        yield from declared
+    if unusable := [*_invalid_names_of_contexts(project), *_invalid_declarations(project)]:
+        yield from unusable
         return
     try:
         features = project.features_table.names
@@ -36,6 +39,7 @@ def inconsistencies(project: Project) -> Iterator[Problem]:
     columns = input_columns(features)
     yield from _roles_without_events(project)
     yield from _unknown_tables(project)
+    yield from _invalid_contexts(project)
     yield from _invalid_expressions(project, columns)
     yield from _invalid_layers(project, features, columns)
     yield from _repeated_names(project)
@@ -75,11 +79,44 @@ def _unknown_tables(project: Project) -> Iterator[Problem]:
             yield location, f"{name!r} is not a table; {nearest(name, project.inputs)}"
 
 
+def _invalid_names_of_contexts(project: Project) -> Iterator[Problem]:
+    """Names of contexts and of their attributes that cannot be those of tables, columns and features."""
+    taken = {attribute.name.lower(): "customers" for attribute in project.attributes}
+    for name, spec in project.tables.context.items():
+        location, attributes = ("tables", "context", name), ("tables", "context", name, "attributes")
+        if not _CONTEXT_NAME.fullmatch(name):
+            yield location, "a name is of lower-case letters, digits and _, and begins with a letter"
+        for column in spec.attributes:
+            feature = f"{PREFIX}{column}".lower()
+            if not ATTRIBUTE_NAME.fullmatch(column):
+                yield (*attributes, column), "begin with a letter; letters, digits and _ may follow"
+            elif column.lower() in {spec.by.lower(), STAMP, *RESERVED}:
+                yield (*attributes, column), "this is a column that microseg uses: choose another name"
+            elif feature in taken:
+                yield (*attributes, column), f"{feature} is a feature of {taken[feature]} already: rename one"
+            taken[feature] = f"the context {name}"
+
+
+def _invalid_contexts(project: Project) -> Iterator[Problem]:
+    """Contexts by something that is no feature of text."""
+    own = {feature for context in project.contexts for feature in context.features}
+    types = {column.name: column.type for column in project.features_table.columns[1:] if column.name not in own}
+    texts = [name for name, type_ in types.items() if type_ == "string"]
+    for context in project.contexts:
+        location = ("tables", "context", context.name, "by")
+        if context.by not in types:
+            yield location, f"customers have no attribute {context.by!r}; {nearest(context.by, texts)}"
+        elif context.by not in texts:
+            remedy = "declare it as a string" if context.by in {a.name for a in project.attributes} else "choose a text"
+            yield location, f"{context.by!r} is a {types[context.by]}, but a context is by a text: {remedy}"
+
+
 def _invalid_expressions(project: Project, columns: Sequence[str]) -> Iterator[Problem]:
     """Rules of stages, layers, audiences and tables that cannot be parsed or use an unknown column."""
-    medians = [f"{MEDIAN}{name}" for name in columns]
     declared = [*tables.LIFECYCLE_STAGES.columns, *project.features_table.columns, *tables.CUSTOMER_FEATURES.columns]
     types = dict.fromkeys(columns, "double") | {c.name: c.type for c in declared if c.name in columns}
+    texts = [name for name, type_ in types.items() if type_ == "string"]
+    medians = [f"{MEDIAN}{name}" for name in types if name not in texts]
     stage_types = {
         name: type_ for name, type_ in types.items() if name not in ("stage", "sub_stage", "spend_trend_28d")
     }
@@ -94,6 +131,9 @@ def _invalid_expressions(project: Project, columns: Sequence[str]) -> Iterator[P
     own_audiences = project.audiences if project.audiences != DEFAULT_AUDIENCES else ()
     for i, audience in enumerate(own_audiences):
         location = ("audiences", i, "when")
+        if text := next((name for name in texts if re.search(rf"\${MEDIAN}{re.escape(name)}\b", audience.when)), None):
+            yield location, f"{text!r} is a text, which has no median: compare it with a word, as in {text} = 'x'"
+            continue
         try:
             rules += [(location, spec.when, types, medians) for spec in expand_patterns((audience,), columns)]
         except RuleError as error:

@@ -103,6 +103,8 @@ def _known_keys(location: Location) -> list[str]:
     for part in location:
         if isinstance(part, int):
             kind = next((a for a in typing.get_args(kind) if a is not Ellipsis), kind)
+        elif typing.get_origin(kind) is dict:  # of settings by a name of the user's own
+            kind = typing.get_args(kind)[1]
         else:
             kind = _fields(kind).get(part, dict)
         kind = _unwrapped(kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -30,13 +31,13 @@ from expectations import ValidationSpec
 from microseg_assets.partitions import Calendar
 from microseg_assets.project.document import Document
 from microseg_assets.project.lookup import ProjectError, find
-from microseg_assets.sources import Source, TableSpec, input_table
+from microseg_assets.sources import ContextSpec, Source, TableSpec, input_table
 from ml import tables
 from ml.actions import ActionPolicy
-from ml.features import Attribute, EventRoles, FeatureSpec, features_table
+from ml.features import Attribute, Context, EventRoles, FeatureSpec, context_table, features_table
 from ml.features.declared import DATED, DeclaredFeature, DeclaredSpec
 from ml.journeys import TransitionSpec
-from ml.layers import SegmentSpec, input_columns
+from ml.layers import DEFAULT_LAYERS, SegmentSpec, default_layers, input_columns
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs
 from ml.rules import nearest
@@ -76,13 +77,14 @@ class Tables(Section):
     events: TableSpec | None = None
     exposures: TableSpec | None = None
     balances: TableSpec | None = None
+    context: dict[str, ContextSpec] = {}
 
     @model_validator(mode="after")
     def _only_customers_have_attributes(self) -> Tables:
         for name in ("transactions", "events", "exposures", "balances"):
             spec: TableSpec | None = getattr(self, name)
-            if spec is not None and (spec.as_of or spec.timeless):
-                raise ValueError(f"{name} has no attributes: as_of and timeless belong to customers")
+            if spec is not None and (spec.as_of or spec.timeless or spec.layers):
+                raise ValueError(f"{name} has no attributes: as_of, timeless and layers belong to customers")
         return self
 
     @field_validator("transactions", "events", "exposures", "balances")
@@ -95,8 +97,15 @@ class Tables(Section):
         if spec is not None and spec.properties:
             if table not in _WITH_PROPERTIES:
                 raise ValueError(f"{table} has no properties: only {' and '.join(_WITH_PROPERTIES)} have some")
-            _check_own_columns("property", spec.properties, (*tables.INPUTS[table].names, *_RESERVED))
+            _check_own_columns("property", spec.properties, (*tables.INPUTS[table].names, *RESERVED))
         return spec
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _contexts_have_names(cls, contexts: object) -> object:
+        if isinstance(contexts, dict) and isinstance(contexts.get("by", contexts.get("path")), str):
+            raise ValueError("begin with a name for it: `context: {weather: {path: …, by: …}}`")
+        return contexts
 
     @field_validator("customers")
     @classmethod
@@ -104,10 +113,16 @@ class Tables(Section):
         if customers is not None:
             if customers.properties:
                 raise ValueError("customers has no properties: declare columns of its own as attributes")
-            _check_own_columns("attribute", customers.attributes, (*input_columns(), *_RESERVED))
+            _check_own_columns("attribute", customers.attributes, (*input_columns(), *RESERVED))
             for name in customers.timeless:
                 if name not in customers.attributes:
                     raise ValueError(f"timeless {name!r} is not an attribute; {nearest(name, customers.attributes)}")
+            in_layers = [name for names in customers.layers.values() for name in names]
+            for name in in_layers:
+                if name not in customers.attributes:
+                    raise ValueError(f"{name!r} in layers is not an attribute; {nearest(name, customers.attributes)}")
+                if in_layers.count(name) > 1:
+                    raise ValueError(f"attribute {name!r} is in layers twice: leave it in the one that it is about")
             input_table("customers", customers)
             features_table(FeatureSpec(attributes=_attributes(customers)))
         return customers
@@ -117,7 +132,7 @@ def _check_own_columns(kind: str, names: Iterable[str], taken: Iterable[str]) ->
     """Check the names of the columns that a project adds to an input table."""
     used = {name.lower() for name in taken}
     for name in names:
-        if not _ATTRIBUTE_NAME.fullmatch(name):
+        if not ATTRIBUTE_NAME.fullmatch(name):
             raise ValueError(f"{kind} {name[:60]!r}: begin with a letter; letters, digits and _ may follow")
         if name.lower() in used:
             raise ValueError(f"{kind} {name!r} has the name of a column that microseg uses: choose another")
@@ -125,8 +140,8 @@ def _check_own_columns(kind: str, names: Iterable[str], taken: Iterable[str]) ->
 
 
 _WITH_PROPERTIES = ("transactions", "events")
-_RESERVED = {"day", "table", "rule", "row", "source", "problem", "delivered"}
-_ATTRIBUTE_NAME = re.compile(r"[^\W\d]\w{0,60}")
+RESERVED = {"day", "table", "rule", "row", "source", "problem", "delivered"}
+ATTRIBUTE_NAME = re.compile(r"[^\W\d]\w{0,60}")
 
 
 def _attributes(customers: TableSpec | None) -> tuple[Attribute, ...]:
@@ -166,7 +181,7 @@ class Project(Section):
     event_roles: EventRoles = EventRoles()
     value: ValueSpec = ValueSpec()
     lifecycle: LifecycleSpec = LifecycleSpec()
-    segments: SegmentSpec = SegmentSpec()
+    segments: SegmentSpec = Field(default=SegmentSpec(), validate_default=True)
     audiences: tuple[AudienceSpec, ...] = DEFAULT_AUDIENCES
     journeys: TransitionSpec = TransitionSpec()
     actions: ActionPolicy = ActionPolicy()
@@ -182,6 +197,21 @@ class Project(Section):
         if end is not None and start is not None and end < start:
             raise ValueError(f"end {end} lies before start {start}: swap them or leave end out")
         return end
+
+    @field_validator("segments")
+    @classmethod
+    def _layers_of_attributes(cls, segments: SegmentSpec, info: ValidationInfo) -> SegmentSpec:
+        """The default layers, with one for each context that the customers' attributes are about."""
+        tables_: Tables | None = info.data.get("tables")
+        customers = tables_.customers if tables_ is not None else None
+        if customers is None or not customers.layers:
+            return segments
+        if segments.layers != DEFAULT_LAYERS:
+            raise ValueError(
+                f"tables.customers.layers adds {', '.join(customers.layers)} to the default layers, which this list "
+                "replaces: add them here and leave out that key"
+            )
+        return replace(segments, layers=default_layers(dict(customers.layers.items())))
 
     @property
     def path(self) -> Path:
@@ -212,12 +242,21 @@ class Project(Section):
         return _attributes(self.tables.customers)
 
     @cached_property
+    def contexts(self) -> tuple[Context, ...]:
+        """What is known of the surroundings of customers, each from a table of its own."""
+        return tuple(spec.context(name) for name, spec in self.tables.context.items())
+
+    @cached_property
     def feature_spec(self) -> FeatureSpec:
         return FeatureSpec(
-            self.features.categories, self.attributes, self.features.order_days, self.features.undo_within_days,
-            self.event_roles,
-            DeclaredSpec(self.features.declared, tuple(self.inputs[name] for name in DATED)),
-        )  # fmt: skip
+            categories=self.features.categories,
+            attributes=self.attributes,
+            order_days=self.features.order_days,
+            undo_within_days=self.features.undo_within_days,
+            event_roles=self.event_roles,
+            declared=DeclaredSpec(self.features.declared, tuple(self.inputs[name] for name in DATED)),
+            contexts=self.contexts,
+        )
 
     @cached_property
     def features_table(self) -> Table:
@@ -225,13 +264,15 @@ class Project(Section):
 
     @cached_property
     def inputs(self) -> dict[str, Table]:
-        """The five input tables with this project's own columns."""
+        """The five input tables with this project's own columns, and a table for each context."""
         specs: dict[str, TableSpec | None] = {name: getattr(self.tables, name) for name in tables.INPUTS}
-        return {name: input_table(name, spec) if spec else tables.INPUTS[name] for name, spec in specs.items()}
+        inputs = {name: input_table(name, spec) if spec else tables.INPUTS[name] for name, spec in specs.items()}
+        return inputs | {context.table: context_table(context) for context in self.contexts}
 
     def source(self, name: str) -> Source | None:
         """The source of an input table; None if the business does not bring that table."""
-        spec: TableSpec | None = getattr(self.tables, name)
+        contexts = {context.table: self.tables.context[context.name] for context in self.contexts}
+        spec: TableSpec | None = contexts[name] if name in contexts else getattr(self.tables, name)
         if spec is None:
             return None
         return Source(self.inputs[name], spec, project_zone=self.time_zone, start=self.start, base=self._path.parent)
@@ -240,7 +281,10 @@ class Project(Section):
         return [name for name in tables.INPUTS if getattr(self.tables, name) is None]
 
     def located(self, key: str, message: str) -> str:
-        """A message about a key of the file, with its line."""
+        """A message about a key of the file, or of a table under its name in the lake, with its line."""
+        for context in self.contexts:
+            if key.startswith(f"tables.{context.table}"):
+                key = key.replace(context.table, f"context.{context.name}", 1)
         try:
             document = Document.read(self._path)
         except (OSError, ProjectError):

@@ -22,6 +22,7 @@ from microseg_assets.sources.query import parse_query
 from microseg_assets.sources.source import Drift, Source
 from microseg_assets.sources.spec import (
     EARLY,
+    ContextSpec,
     IdsSpec,
     Problem,
     SourceError,
@@ -34,6 +35,7 @@ __all__ = [
     "EARLY",
     "Arrival",
     "Change",
+    "ContextSpec",
     "Drift",
     "IdsSpec",
     "Problem",

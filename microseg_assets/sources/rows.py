@@ -71,11 +71,11 @@ class _Term:
 def rows_of(plan: Plan, condition: str, *more: str) -> str:
     """SQL for the rows whose `day` meets a condition: columns of the contract, `day`, `source`, `problem`, `delivered`.
 
-    Ordered by day, timestamp, customer and all other columns, so that the order of delivery does not matter.
+    Ordered by day, timestamp, what it is about and all other columns, so that the order of delivery does not matter.
     """
     table = plan.target.table
     origin = ["source", "problem", "delivered"]
-    first = ["day", *([table.stamp] if table.stamp else []), "customer_id"]
+    first = ["day", *([table.stamp] if table.stamp else []), table.subject]
     columns = ", ".join(map(quoted, [*table.names, "day", *origin, *more]))
     order = ", ".join(map(quoted, dict.fromkeys([*first, *table.names, *origin])))
     return f"WITH {_dated(plan)} SELECT {columns} FROM __dated WHERE {condition} ORDER BY {order}"

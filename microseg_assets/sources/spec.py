@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, TypeAlias
 
+from ml.features import Context, context_table
 from ml.tables import INPUTS, Column, Table
 
 Format: TypeAlias = Literal["csv", "jsonl", "parquet"]
 AttributeType: TypeAlias = Literal["string", "double", "boolean"]
+LayerContext: TypeAlias = Literal["technology", "geographic", "demographic", "psychographic"]
 Severity: TypeAlias = Literal["error", "warning", "note"]
 
 
@@ -128,6 +130,7 @@ class TableSpec(SourceSpec):
     as_of : for `customers` only: the day on which it was exported; its attributes are known from then on. Without it
         they count as known from a customer's first day on, which is wrong for totals as of the export.
     timeless : attributes that never change (a first channel), and are known from the first day on in any case
+    layers : for `customers` only: context to the attributes that are about it, which become a layer by default
     ids : a map from `customer_id` in this source to the customer. A chain of ids is followed to its end, a circle is
         refused; an id that is not in the map, or leads to several customers, stays as it is. Several tables can share
         a map by YAML's ``&ids`` and ``*ids``.
@@ -141,11 +144,41 @@ class TableSpec(SourceSpec):
     properties: dict[str, AttributeType] = field(default_factory=dict)
     as_of: date | None = None
     timeless: tuple[str, ...] = ()
+    layers: dict[LayerContext, tuple[str, ...]] = field(default_factory=dict)
     ids: IdsSpec | None = None
+
+
+@dataclass(frozen=True)
+class ContextSpec(TableSpec):
+    """How the rows of a source become those of a context: what holds for a value of an attribute from a time on.
+
+    Parameters
+    ----------
+    by : the customers' attribute, or another feature of text, whose value a row is about
+    valid_days : days for which a row holds unless a newer one replaces it, counting its own; ``ever`` if it holds until
+        the next one
+    attributes : the context's own columns, name to type; each becomes a feature ``context_<name>``
+    """
+
+    by: str = field(kw_only=True)
+    valid_days: int | Literal["ever"] = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        others = {"as_of": self.as_of, "timeless": self.timeless, "layers": self.layers, "ids": self.ids}
+        if given := [name for name, value in {**others, "properties": self.properties}.items() if value]:
+            raise ValueError(f"{given[0]} belongs to tables about customers: leave it out")
+        self.context("")
+
+    def context(self, name: str) -> Context:
+        """The context as features are computed from it."""
+        valid_days = None if self.valid_days == "ever" else self.valid_days
+        return Context(name, self.by, tuple(self.attributes.items()), valid_days)
 
 
 def input_table(name: str, spec: TableSpec) -> Table:
     """The contract of an input table with the attributes or properties that a project adds to it."""
+    if isinstance(spec, ContextSpec):
+        return context_table(spec.context(name))
     attributes = [Column(own, type_, "attribute of the customer") for own, type_ in spec.attributes.items()]
     properties = [Column(own, type_, "property of the row") for own, type_ in spec.properties.items()]
     return INPUTS[name].plus([*attributes, *properties])

@@ -15,7 +15,7 @@ from expectations.past import Past, window
 from expectations.profiles import profile
 from expectations.refusals import content_columns
 from microseg_assets.workspace import Workspace, raw_name
-from ml.tables import TRANSACTIONS
+from ml.tables import INPUTS, TRANSACTIONS
 from ml.tables.outputs import INPUT_PROFILES
 
 
@@ -36,13 +36,14 @@ def read_baseline(workspace: Workspace, table: str, days: Sequence[date]) -> Pas
         computed = profile(workspace.engine, accepted, lake.files(accepted, unprofiled))
         profiles = pa.concat_tables([profiles.cast(computed.schema), computed])
     customers = workspace.project.inputs["customers"]
-    delivered = [key for key in lake.keys(customers) if key <= max(days).isoformat()]
+    is_of_customers = workspace.sources["customers"] is not None and table in {*INPUTS} - {"customers"}
+    delivered = [key for key in lake.keys(customers) if key <= max(days).isoformat()] if is_of_customers else []
     return Past(
         profiles,
         frozenset(baseline),
         began=min(before, default=None),
         ids=lake.files(accepted, before) if ID in accepted.names and before else None,
-        customers=lake.files(customers, delivered) if workspace.sources["customers"] and table != "customers" else None,
+        customers=lake.files(customers, delivered) if is_of_customers else None,
     )
 
 

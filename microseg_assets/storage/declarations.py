@@ -14,20 +14,30 @@ from microseg_assets.workspace import Workspace
 from ml import tables
 
 SNAPSHOT = "customer_features"
-_NOTE = "declared"
+_NOTES = {"declared": "features.declared", "context": "tables.context"}  # with the key of the project file
 
 
 def note(workspace: Workspace) -> dict[str, str]:
-    """The note for the file of a snapshot that is made now; empty if the project declares no features."""
+    """The notes for the file of a snapshot that is made now; none without declared features and contexts."""
     spec = workspace.project.feature_spec.declared
-    if not spec:
-        return {}
-    contract = {name: tables.INPUTS[name].names for name in spec.tables}
-    own = [
-        (name, c.name, c.type) for name in spec.tables for c in spec.input(name).columns if c.name not in contract[name]
-    ]
-    content = repr((spec.features, own))
-    return {_NOTE: hashlib.sha256(content.encode()).hexdigest()[:16]}
+    notes = {}
+    if spec:
+        contract = {name: tables.INPUTS[name].names for name in spec.tables}
+        own = [
+            (name, c.name, c.type)
+            for name in spec.tables
+            for c in spec.input(name).columns
+            if c.name not in contract[name]
+        ]
+        notes["declared"] = hashlib.sha256(repr((spec.features, own)).encode()).hexdigest()[:16]
+    if contexts := workspace.project.contexts:
+        notes["context"] = hashlib.sha256(repr(contexts).encode()).hexdigest()[:16]
+    return notes
+
+
+def keys(workspace: Workspace) -> str:
+    """The keys of the project file that declare features, in words."""
+    return " or ".join(_NOTES[name] for name in note(workspace))
 
 
 def made_under_others(workspace: Workspace, days: Iterable[date] | None = None) -> set[date]:
@@ -35,4 +45,8 @@ def made_under_others(workspace: Workspace, days: Iterable[date] | None = None) 
     if not (now := note(workspace)):
         return set()
     notes = workspace.partitions(SNAPSHOT).notes(days)
-    return {date.fromisoformat(day) for day, stored in notes.items() if stored.get(_NOTE) != now[_NOTE]}
+    return {
+        date.fromisoformat(day)
+        for day, stored in notes.items()
+        if any(stored.get(name) != content for name, content in now.items())
+    }

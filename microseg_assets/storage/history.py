@@ -13,15 +13,23 @@ from ml.features import CustomerHistory, repeated_orders, undone_orders
 
 
 def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Input]:
-    """The accepted rows of some days by input table, as the engine reads them."""
-    return {name: workspace.accepted(name, days) for name in workspace.project.inputs}
+    """The accepted rows of some days by input table, as the engine reads them; without contexts."""
+    return {name: workspace.accepted(name, days) for name in tables.INPUTS}
+
+
+def accepted_contexts(workspace: Workspace, days: Sequence[date]) -> dict[str, Input]:
+    """The accepted rows of some days by context, as the engine reads them."""
+    return {context.table: workspace.accepted(context.table, days) for context in workspace.project.contexts}
 
 
 def history_from_rows(workspace: Workspace, last: date) -> CustomerHistory:
     """The history up to `last`, summed from accepted rows."""
     days = workspace.calendar.days(workspace.calendar.start, last)
     return CustomerHistory.from_rows(
-        workspace.engine, workspace.project.feature_spec, **accepted_inputs(workspace, days)
+        workspace.engine,
+        workspace.project.feature_spec,
+        **accepted_inputs(workspace, days),
+        contexts=accepted_contexts(workspace, days),
     )
 
 
@@ -36,6 +44,7 @@ def history_from_facts(workspace: Workspace, last: date) -> CustomerHistory:
         lake.files(tables.CATEGORY_DAYS, days),
         workspace.accepted("customers", days),
         rows={name: workspace.accepted(name, days) for name in workspace.project.feature_spec.declared.tables},
+        contexts=accepted_contexts(workspace, days),
     )
     absent = set(lake.missing(tables.ORDER_DAYS, days))  # days made before this table existed
     orders = lake.files(tables.ORDER_DAYS, [day for day in days if day.isoformat() not in absent])

@@ -19,7 +19,6 @@ from microseg_assets.sources import Arrival, Change, Source, SourceError, change
 from microseg_assets.storage import removals
 from microseg_assets.storage.undated import count_problems, explain_too_many, spread_over_new_days
 from microseg_assets.workspace import Workspace, raw_name
-from ml import tables
 
 _ROWS, _FINGERPRINT = "rows", "fingerprint"
 _UNDATED, _UNPLACED = "undated", "unplaced"  # undated rows that count against a day: by their position, or as new rows
@@ -172,8 +171,7 @@ def compare(workspace: Workspace) -> Comparison:
     unreadable = []
     ingested: dict[str, Mapping[date, Arrival]] = {}
     current: dict[str, Mapping[date, Arrival]] = {}
-    for table in tables.INPUTS:
-        source = workspace.sources[table]
+    for table, source in workspace.sources.items():
         before = read_ingested(workspace, table) if source is not None else {}
         if source is None or not before:
             continue

@@ -64,7 +64,8 @@ def withdraw(workspace: Workspace, table: str, day: date) -> None:
     What was published about these days stays and counts as stale; nothing new can be made from them.
     """
     lake, snapshot = workspace.lake, workspace.project.features_table
-    for rows in (workspace.project.inputs[table], tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS):
+    facts = (tables.CUSTOMER_DAYS, tables.CATEGORY_DAYS, tables.ORDER_DAYS) if table in tables.INPUTS else ()
+    for rows in (workspace.project.inputs[table], *facts):
         lake.remove(rows, day)
     for key in lake.keys(snapshot):
         if key >= day.isoformat():

@@ -59,9 +59,11 @@ def find_missing(
 
     Parameters
     ----------
-    ingested, current : table to what was ingested and what the source holds now, by day
+    ingested, current : table to what was ingested and what the source holds now, by day; contexts are not about
+        customers, and are left out
     changes : the days on which a source holds something else now
     """
+    ingested = {table: of_table for table, of_table in ingested.items() if table in tables.INPUTS}
     suspects = {table: _suspects(workspace, table, ingested[table], current[table], changes) for table in ingested}
     suspected = pa.chunked_array([rows["customer_id"] for rows in suspects.values()], pa.string())
     gone = _absent(workspace, suspected.unique())

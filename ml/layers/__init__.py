@@ -11,11 +11,21 @@ from ml.layers.layer_model import LayerModel
 from ml.layers.layer_models import LayerModels
 from ml.layers.names import Names
 from ml.layers.shrinkage import apply_means, r2, shrunken_means
-from ml.layers.specs import DEFAULT_LAYERS, LayerRule, LayerSpec, SegmentSpec, input_columns, unknown_features
+from ml.layers.specs import (
+    CONTEXTS,
+    DEFAULT_LAYERS,
+    LayerRule,
+    LayerSpec,
+    SegmentSpec,
+    default_layers,
+    input_columns,
+    unknown_features,
+)
 from ml.layers.strings import micro_segment_id, prefixes
 from ml.layers.training import train
 
 __all__ = [
+    "CONTEXTS",
     "DEFAULT_LAYERS",
     "History",
     "LayerModel",
@@ -26,6 +36,7 @@ __all__ = [
     "SegmentSpec",
     "apply_means",
     "assign",
+    "default_layers",
     "fit_layers",
     "history_columns",
     "input_columns",

@@ -7,7 +7,7 @@ how a layer is fitted (see `fitting`), or whom an audience's rule selects (see `
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -190,6 +190,37 @@ DEFAULT_LAYERS = (
         "what they buy",
     ),
 )
+
+
+# Layers of what a business knows about its customers besides their behaviour, in the order of the string.
+CONTEXTS = {
+    "technology": "the devices they use",
+    "geographic": "where they live",
+    "demographic": "who they are",
+    "psychographic": "what they care about",
+}
+
+
+def default_layers(features: Mapping[str, Sequence[str]]) -> tuple[LayerSpec, ...]:
+    """List the layers of a project that declares none of its own.
+
+    Parameters
+    ----------
+    features : Mapping of str to sequence of str
+        Names of the project's features that belong to each of `CONTEXTS`; without a feature there is no layer.
+
+    Returns
+    -------
+    tuple of LayerSpec
+        `DEFAULT_LAYERS`, then a layer for each context that has features, in the order of `CONTEXTS`.
+
+    Examples
+    --------
+    >>> [layer.name for layer in default_layers({"geographic": ["city"], "technology": ["device"]})][5:]
+    ['technology', 'geographic']
+    """
+    known = {context: tuple(features.get(context, ())) for context in CONTEXTS}
+    return (*DEFAULT_LAYERS, *(LayerSpec(name, known[name], CONTEXTS[name]) for name in CONTEXTS if known[name]))
 
 
 @dataclass(frozen=True)

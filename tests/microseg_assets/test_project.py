@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microseg_assets.project import SHIPPED, Project, ProjectError, RenamedSetting, find, load, shipped
+from ml.layers import DEFAULT_LAYERS
 from ml.layers.layer_model import layer_spec
 
 BASE = """\
@@ -59,6 +60,32 @@ def test_a_minimal_file_is_a_project(file: Path) -> None:
 def test_the_shipped_files_are_projects(name: str) -> None:
     assert name in shipped()
     assert load(name).name == name
+
+
+def test_attributes_that_say_what_they_are_about_are_layers_after_the_default_ones(file: Path) -> None:
+    customers = "  customers: {path: c.csv, attributes: {age: double, city: string, os: string}%s}\n"
+    file.write_text(BASE + customers % "")
+    assert load(str(file)).segments.layers == DEFAULT_LAYERS, "who does not say so keeps the layers as they were"
+    file.write_text(BASE + customers % ", layers: {demographic: [age], geographic: [city], technology: [os]}")
+    layers = load(str(file)).segments.layers
+    assert layers[: len(DEFAULT_LAYERS)] == DEFAULT_LAYERS
+    assert [(layer.name, layer.features) for layer in layers[len(DEFAULT_LAYERS) :]] == [
+        ("technology", ("os",)), ("geographic", ("city",)), ("demographic", ("age",)),
+    ]  # fmt: skip
+
+
+def test_a_context_is_a_table_and_its_columns_are_features(file: Path) -> None:
+    file.write_text(
+        BASE + "  customers: {path: c.csv, attributes: {region: string}}\n"
+        "  context:\n    weather: {path: w.csv, by: region, attributes: {sky: string, warm: boolean}, valid_days: 2}\n"
+    )
+    project = load(str(file))
+    assert project.inputs["context_weather"].names == ["region", "occurred_at", "sky", "warm"]
+    assert project.features_table.names[-2:] == ["context_sky", "context_warm"]
+    assert [context.valid_days for context in project.contexts] == [2] and project.source("context_weather") is not None
+    assert (
+        project.located("tables.context_weather.columns.sky", "x") == f"{file}:8: tables.context.weather.columns.sky: x"
+    )
 
 
 # ── mistakes, one sentence each ───────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +278,96 @@ MISTAKES = {
     "a word": ("hello\n", "F: must contain keys and values, such as `name: my_shop`; it contains text"),
     "nothing": ("# nothing yet\n", "F: must contain keys and values, such as `name: my_shop`; it contains nothing"),
     "a control character": (BASE + "title: 'a\x00b'\n", "F: is not YAML: special characters are not allowed"),
+    "a context without a name": (
+        BASE + "  context: {path: w.csv, by: region, attributes: {sky: string}}\n",
+        "F:6: 'tables.context': begin with a name for it: `context: {weather: {path: …, by: …}}`",
+    ),
+    "a context by nothing": (
+        BASE + "  context:\n    weather: {path: w.csv, attributes: {sky: string}}\n",
+        "F:7: 'tables.context.weather.by' is missing; add it",
+    ),
+    "a context by an attribute that customers do not have": (
+        BASE + "  customers: {path: c.csv, attributes: {region: string}}\n"
+        "  context:\n    weather: {path: w.csv, by: regoin, attributes: {sky: string}}\n",
+        "F:8: 'tables.context.weather.by': customers have no attribute 'regoin'; did you mean 'region'?",
+    ),
+    "a context by a number": (
+        BASE + "  customers: {path: c.csv, attributes: {shop: double}}\n"
+        "  context:\n    prices: {path: w.csv, by: shop, attributes: {price: double}}\n",
+        "F:8: 'tables.context.prices.by': 'shop' is a double, but a context is by a text: declare it as a string",
+    ),
+    "a context without columns of its own": (
+        BASE + "  context:\n    weather: {path: w.csv, by: top_category_90d}\n",
+        "F:7: 'tables.context.weather': a context has no columns of its own: list them in attributes, name to type",
+    ),
+    "a context that never holds": (
+        BASE
+        + "  context:\n    weather: {path: w.csv, by: top_category_90d, attributes: {sky: string}, valid_days: 0}\n",
+        "F:7: 'tables.context.weather': valid_days is 0: write 1 if a row holds for its own day only",
+    ),
+    "a context that holds for a word": (
+        BASE
+        + "  context:\n    weather: {path: w.csv, by: top_category_90d, attributes: {sky: string}, valid_days: evr}\n",
+        "F:7: 'tables.context.weather.valid_days': must be a whole number, or 'ever' (it is 'evr')",
+    ),
+    "an unknown key of a context": (
+        BASE + "  context:\n    weather: {path: w.csv, by: top_category_90d, attribute: {sky: string}}\n",
+        "F:7: unknown key 'tables.context.weather.attribute'; did you mean 'attributes'?",
+    ),
+    "two contexts with one column": (
+        BASE + "  context:\n    a: {path: w.csv, by: top_category_90d, attributes: {level: string}}\n"
+        "    b: {path: p.csv, by: top_category_90d, attributes: {level: double}}\n",
+        "F:8: 'tables.context.b.attributes.level': context_level is a feature of the context a already: rename one",
+    ),
+    "a column of a context that microseg uses": (
+        BASE + "  context:\n    weather: {path: w.csv, by: top_category_90d, attributes: {day: string}}\n",
+        "F:7: 'tables.context.weather.attributes.day': this is a column that microseg uses: choose another name",
+    ),
+    "a context whose name cannot be a table's": (
+        BASE + "  context:\n    The Weather: {path: w.csv, by: top_category_90d, attributes: {sky: string}}\n",
+        "F:7: 'tables.context.The Weather': a name is of lower-case letters, digits and _, and begins with a letter",
+    ),
+    "an audience of a context that there is not": (
+        BASE + "  customers: {path: c.csv, attributes: {region: string}}\n"
+        "  context:\n    weather: {path: w.csv, by: region, attributes: {sky: string}}\n"
+        "audiences:\n  - {name: storm, when: contxt_sky = 'storm'}\n",
+        (
+            "F:10: 'audiences.0.when': \"contxt_sky = 'storm'\" uses 'contxt_sky', which is not a column; "
+            "did you mean 'context_sky'?"
+        ),
+    ),
+    "an audience of the median of a text": (
+        BASE + "  customers: {path: c.csv, attributes: {region: string}}\n"
+        "audiences:\n  - {name: here, when: region = $median_region}\n",
+        "F:8: 'audiences.0.when': 'region' is a text, which has no median: compare it with a word, as in region = 'x'",
+    ),
+    "a layer of something that is no attribute": (
+        BASE + "  customers: {path: c.csv, attributes: {region: string}, layers: {geographic: [regoin]}}\n",
+        "F:6: 'tables.customers': 'regoin' in layers is not an attribute; did you mean 'region'?",
+    ),
+    "an attribute in two layers": (
+        BASE + "  customers: {path: c.csv, attributes: {x: string}, layers: {geographic: [x], demographic: [x]}}\n",
+        "F:6: 'tables.customers': attribute 'x' is in layers twice: leave it in the one that it is about",
+    ),
+    "a layer about an unknown context": (
+        BASE + "  customers: {path: c.csv, attributes: {x: string}, layers: {geografic: [x]}}\n",
+        (
+            "F:6: 'tables.customers.layers.geografic': input should be 'technology', 'geographic', 'demographic' or "
+            "'psychographic' (it is 'geografic')"
+        ),
+    ),
+    "layers of attributes beside layers of one's own": (
+        BASE + "  customers: {path: c.csv, attributes: {x: string}, layers: {geographic: [x]}}\n"
+        "segments:\n  layers: [{name: value, features: [ltv]}]\n",
+        (
+            "F:7: 'segments': tables.customers.layers adds geographic to the default layers, which this list replaces: "
+            "add them here and leave out that key"
+        ),
+    ),
+    "layers of attributes of a table that has none": (
+        BASE + "    layers: {geographic: [x]}\n",
+        "F:3: 'tables': transactions has no attributes: as_of, timeless and layers belong to customers",
+    ),
 }
 
 
