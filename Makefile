@@ -7,11 +7,13 @@ export PYTHONUTF8 := 1
 
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .bench
+NOTEBOOK := $(BENCH)/notebook
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ui test docs notebook evidence value-tables homogeneity moves mutations lint format hooks \
+.PHONY: help venv demo ui test docs notebook evidence value-tables homogeneity moves bench mutations lint format hooks \
   clean distclean
 
 help: ## this list
@@ -51,6 +53,11 @@ homogeneity: venv ## what micro-segments tell of the next month's spend, beside 
 moves: venv ## who moves from day to day and at refits, on real data: border flicker, and letters that are kept
 	@$(BIN)/python -m tests.benchmarks.moves $(ARGS)
 
+bench: venv ## seconds and memory of every asset, beside a notebook and a floor (ARGS=--help: sizes, profiles)
+	@case " $(ARGS)" in *--no-notebook*|*--from*|*--profile*|*--help*|*" -h"*) ;; \
+	  *) $(MAKE) --no-print-directory $(NOTEBOOK)/.installed ;; esac
+	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
+
 mutations: venv ## a thousand broken files: each row accepted unchanged or quarantined, or the file refused
 	@MICROSEG_MUTATIONS=1000 $(BIN)/python -m pytest -n 2 tests/mutations $(ARGS)
 
@@ -73,10 +80,10 @@ clean: ## remove the state: lake, runs, models
 	  *) echo "MICROSEG_HOME is $(MICROSEG_HOME): remove that yourself if you mean it"; exit 1 ;; \
 	esac
 
-distclean: clean ## remove the state, the virtual environment and the caches
-	@rm -rf -- $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info \
+distclean: clean ## remove the state, the virtual environments and the caches
+	@rm -rf -- $(VENV) $(BENCH) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info \
 	  docs/api/generated docs/api/_build
-	@echo "removed $(VENV) and the caches"
+	@echo "removed $(VENV), $(BENCH) and the caches"
 
 # uv installs in a tenth of pip's time; pip is the way out where uv cannot work.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -107,4 +114,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	  echo "compiling the libraries, as PYTHONDONTWRITEBYTECODE is set"; \
 	  $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true; \
 	fi
+	@touch $@
+
+# What the notebook of the benchmark needs is no business of the project's environment.
+$(NOTEBOOK)/.installed: tests/benchmarks/peer/requirements.txt | $(VENV)/.installed
+	@echo "installing the notebook's own environment in $(NOTEBOOK) (about a minute)"
+	@$(BIN)/python -m venv --clear $(NOTEBOOK)
+	@if VIRTUAL_ENV=$(NOTEBOOK) $(BIN)/uv pip install --quiet --no-deps -r $< 2>/dev/null; then :; \
+	  else $(NOTEBOOK)/bin/python -m pip install --quiet --no-deps -r $<; fi
 	@touch $@
