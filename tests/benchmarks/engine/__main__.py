@@ -133,7 +133,13 @@ def measure_size(customers: int, chosen: argparse.Namespace) -> dict[str, Any]:
 
 def floor(system: System, chosen: argparse.Namespace) -> dict[str, Any]:
     """The floor of the day that the system has made."""
-    command = [sys.executable, "-m", "tests.benchmarks.engine.floor", system.home, system.as_of.isoformat()]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.engine.floor",
+        system.home,
+        system.as_of.isoformat(),
+    ]
     taken: dict[str, Any] = json.loads(measure.run(command, folder=ROOT).output)
     say(f"floor: {taken['seconds']:.2f} s, {taken['peak_mb'] / 1024:.2f} GB")
     return taken

@@ -62,10 +62,10 @@ def group_by(lake: Path, day: str) -> float:
     sums += [f"SUM(CASE WHEN day > DATE '{day}' - {w} THEN {number} END)" for number in numbers for w in WINDOWS]
 
     def run() -> None:
-        engine.execute(
+        engine.sql(
             f"SELECT customer_id, MIN(day), MAX(day), COUNT(*), {', '.join(sums)} FROM {days} GROUP BY customer_id"
         ).to_arrow_table()
-        engine.execute(
+        engine.sql(
             f"SELECT customer_id, category, SUM(amount) FROM {categories} GROUP BY customer_id, category"
         ).to_arrow_table()
 

@@ -23,7 +23,7 @@ DAY_STEPS = (
 
 def run(python: Path, data: Path, out: Path, day: date, *, backfill: int = 0) -> dict[str, Any]:
     """Seconds, those of a day with models in force, peak memory and steps; those of a backfill too if asked for."""
-    options = ["--data", data, "--out", out, "--as-of", day.isoformat(), "--backfill", str(backfill)]
+    options: list[str | Path] = ["--data", data, "--out", out, "--as-of", day.isoformat(), "--backfill", str(backfill)]
     took = measure.run([python, PROGRAM, *options], folder=PROGRAM.parent)
     result = json.loads(took.output.strip().splitlines()[-1])
     steps = result["steps"]

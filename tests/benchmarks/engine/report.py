@@ -17,12 +17,12 @@ from tests.benchmarks.engine.system import LIKE_FOR_LIKE
 
 PHASES = {
     "first_run": "first run, from nothing",
-    "next_day": "a day more, models in force",
+    "next_day": "a further day",
     "training_week": "a training week",
     "backfill": "backfill, like for like",
 }
 MIN_SIZES = 3  # for an exponent beside fixed costs
-NAME_WIDTH, CELL_WIDTH = 29, 15
+NAME_WIDTH, CELL_WIDTH = 27, 14
 Result = Mapping[str, Any]
 
 
@@ -175,16 +175,19 @@ def lines(results: Result) -> Iterator[str]:
     exponents = results["growth"]
     yield ""
     names = "".join(f"{one['customers']:>{CELL_WIDTH},}" for one in sizes)
-    yield f"{'customers':<{NAME_WIDTH}}{names}  growth"
+    yield f"{'customers':<{NAME_WIDTH}}{names} growth"
     yield f"{'seconds and peak memory':<{NAME_WIDTH}}" + f"{'s':>{CELL_WIDTH - 6}}{'GB':>6}" * len(sizes)
-    yield _row("notebook, all of it (N)", [one.get("notebook") for one in sizes], exponents.get("notebook"))
+    notebooks = [one.get("notebook") for one in sizes]
+    yield _row("notebook, all of it (N)", notebooks, exponents.get("notebook"))
+    yield _row("  processor", _of(notebooks, "processor_seconds"))
     yield _row("floor of a day", [one.get("floor") for one in sizes], exponents.get("floor"))
-    for other in range(len(sizes[0]["others"])):
-        label = sizes[0]["others"][other]["commit"]
+    for number, other in enumerate(sizes[0]["others"]):
+        yield f"commit {other['commit']}"
         for phase, words in PHASES.items():
-            cells = [one["others"][other].get(phase) for one in sizes]
+            cells = [one["others"][number].get(phase) for one in sizes]
             if any(cells):
-                yield _row(f"{label}: {words}"[: NAME_WIDTH - 1], cells)
+                yield _row(f"  {words}", cells)
+                yield _row("    processor", _of(cells, "processor_seconds"))
     for phase, words in PHASES.items():
         took = [one["system"].get(phase) for one in sizes]
         if any(took):
@@ -205,11 +208,16 @@ def _heading(results: Result) -> Iterator[str]:
 
 
 def _phase_rows(took: Sequence[Result | None]) -> Iterator[str]:
-    yield _row("  imports", [one and {"seconds": one["import_seconds"]} for one in took])
+    yield _row("  processor", _of(took, "processor_seconds"))
+    yield _row("  imports", _of(took, "import_seconds"))
     assets = dict.fromkeys(name for one in took if one for name in one["assets"])
     for name in assets:
         yield _row(f"  {name}", [_after_imports(one and one["assets"].get(name)) for one in took])
-    yield _row("  planning, Dagster, the rest", [one and {"seconds": one["outside_of_assets_seconds"]} for one in took])
+    yield _row("  outside of assets", _of(took, "outside_of_assets_seconds"))
+
+
+def _of(cells: Sequence[Result | None], name: str) -> list[Result | None]:
+    return [cell and {"seconds": cell[name]} for cell in cells]
 
 
 def _after_imports(asset: Result | None) -> Result | None:
@@ -217,7 +225,8 @@ def _after_imports(asset: Result | None) -> Result | None:
 
 
 def _row(name: str, cells: Sequence[Result | None], exponent: float | None = None) -> str:
-    return f"{name:<{NAME_WIDTH}}{''.join(map(_cell, cells))}" + (f"{exponent:8.2f}" if exponent is not None else "")
+    growth_cell = f"{exponent:7.2f}" if exponent is not None else ""
+    return f"{name:<{NAME_WIDTH}}{''.join(map(_cell, cells))}{growth_cell}".rstrip()
 
 
 def _cell(figures: Result | None) -> str:
