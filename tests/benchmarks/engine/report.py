@@ -22,6 +22,7 @@ PHASES = {
     "backfill": "backfill, like for like",
 }
 MIN_SIZES = 3  # for an exponent beside fixed costs
+GROWTH_SIZES, MAX_GROWTH = {10_000, 1_000_000}, 1.0  # the sizes between which time may not grow faster than customers
 NAME_WIDTH, CELL_WIDTH = 27, 14
 Result = Mapping[str, Any]
 
@@ -130,6 +131,12 @@ def judged(results: Result) -> list[dict[str, Any]]:
             if (figure := limit.figure(result)) is not None:
                 row = {"what": limit.what, "customers": limit.customers, "figure": figure, "limit": limit.bound}
                 rows.append({**row, "unit": limit.unit, "is_kept": figure <= limit.bound})
+    if {one["customers"] for one in results["results"]} >= GROWTH_SIZES:
+        for phase, exponent in growths(results).items():
+            if phase in PHASES:
+                what = f"growth: {PHASES[phase].partition(',')[0]}"
+                row = {"what": what, "customers": max(GROWTH_SIZES), "figure": exponent, "limit": MAX_GROWTH}
+                rows.append({**row, "unit": "exponent", "is_kept": exponent <= MAX_GROWTH})
     return rows
 
 
