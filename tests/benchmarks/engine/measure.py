@@ -69,7 +69,8 @@ class Measurement:
     def import_seconds(self, first: float | None = None, last: float | None = None) -> float:
         """Seconds of imports, of all or of those within a stretch of time."""
         start, end = self.started if first is None else first, self.ended if last is None else last
-        return sum(seconds for moment, seconds in self.imports if start <= moment <= end)
+        within = sum(min(seconds, moment - start) for moment, seconds in self.imports if start <= moment <= end)
+        return min(within, end - start)  # a line may be read a little after its import
 
     def peak_within(self, first: float, last: float) -> float:
         """The peak of memory in MB within a stretch of time."""
