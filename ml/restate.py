@@ -19,6 +19,7 @@ from ml.layers.inputs import sort_inputs
 from ml.lifecycle import LifecycleModel, LifecycleSpec, assign_stages
 from ml.value import ValueModel, ValueSpec, apply
 from ml.value import inputs_of as value_inputs
+from ml.value.model import model_in_force
 from ml.value.spec import BASELINE_WINDOW_DAYS, OUTPUTS
 
 
@@ -171,11 +172,11 @@ def valued_history(features: History, models: Models) -> History:
     def of(pairs: pa.Table) -> pa.Table:
         rows = features(pairs)
         is_valued = pairs["is_valued"].combine_chunks()
-        if models.value is None and "tenure_days" in rows.column_names:
+        if model_in_force(models.value, models.specs.value.of) is None and "tenure_days" in rows.column_names:
             is_young = pc.less(rows["tenure_days"], BASELINE_WINDOW_DAYS).combine_chunks()
             is_valued = pc.and_not(is_valued, is_young.fill_null(False))
         # Only the model's own inputs: the value of a customer must not depend on which others are asked for.
-        inputs = [name for name in value_inputs(models.value) if name in rows.column_names]
+        inputs = [name for name in value_inputs(models.value, models.specs.value.of) if name in rows.column_names]
         wanted = rows.select(["customer_id", "day", *inputs]).filter(is_valued)
         valued = apply(wanted, models.value, models.specs.value, label="restated")
         position = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
@@ -211,5 +212,5 @@ def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:
     []
     """
     inputs, is_valued = history_columns(models.layers, names)
-    wanted = {*inputs, *(value_inputs(models.value) if is_valued else ())}
+    wanted = {*inputs, *(value_inputs(models.value, models.specs.value.of) if is_valued else ())}
     return [name for name in names if name in wanted]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
+
 from microseg_assets.orchestration.declaration import asset
 from microseg_assets.orchestration.step import Step, check_one_row_per_customer
 from microseg_assets.partitions import Lookback
@@ -26,6 +29,8 @@ def customer_days(step: Step) -> None:
         step.workspace.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
         step.workspace.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
         step.write(facts.customer_days, days)
+        if step.project.value.of == "margin":
+            _note_lines_without_margin(step, days)
 
 
 @asset(
@@ -42,3 +47,14 @@ def customer_features(step: Step) -> None:
         rows = history.snapshot(pairs)
         check_one_row_per_customer(step, "one_row_per_known_customer", days, pairs, rows)
         step.write(rows, days, footers=dict.fromkeys(days, declarations.note(step.workspace)))
+
+
+def _note_lines_without_margin(step: Step, days: Sequence[date]) -> None:
+    """Say of each day how many lines add nothing to value, for they have no margin."""
+    counts = step.engine.query(
+        "SELECT day, SUM(CASE WHEN margin IS NULL THEN 1 ELSE 0 END) AS lines FROM transactions GROUP BY day",
+        transactions=step.workspace.accepted("transactions", days),
+    )
+    lines = dict(zip(counts["day"].to_pylist(), counts["lines"].to_pylist(), strict=True))
+    for day in days:
+        step.note(day, lines_without_margin=int(lines.get(day, 0)))

@@ -123,7 +123,8 @@ def micro_segment_profiles(step: Step) -> None:
     for week, days in step.days_by_training_week():
         model = choices.load_choice(step.workspace, "layers", week).model
         names = ml_layers.Names() if model is None else model.names()
-        rows = segments.profiles(step.engine, step.read("micro_segments", days), _inputs(step, days), names)
+        of = step.project.value.of
+        rows = segments.profiles(step.engine, step.read("micro_segments", days), _inputs(step, days), names, of=of)
         step.write(rows, days)
     monitor(step, "layers", {"micro_segments": "COUNT(*) FILTER (WHERE is_leaf)"})
 

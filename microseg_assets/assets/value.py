@@ -64,7 +64,12 @@ def customer_value(step: Step) -> None:
         for day in days:
             basis = value.Basis.of(step.engine, filter_days(rows, [day]))
             outlook = value.Outlook() if basis is None else basis.outlook
-            step.note(day, value_basis=None if basis is None else basis.words(), **vars(outlook))
+            step.note(
+                day,
+                value_basis=None if basis is None else basis.words(),
+                value_of=step.project.value.of,
+                **vars(outlook),
+            )
             ratios[day] = _check_calibration(step, day, filter_days(features, [day]), outlook)
     if compared := {day: {"came_over_expected": ratio} for day, ratio in ratios.items() if ratio is not None}:
         step.workspace.tracking.monitor("value", compared)
@@ -121,7 +126,8 @@ def _check_calibration(step: Step, day: date, features: pa.Table, outlook: value
     if past_day < step.workspace.calendar.start or step.own_partitions.missing([past_day]):
         step.check(CALIBRATED, day, True, warn=True, reason=f"no value was computed {horizon} days ago")
         return None
-    drift = value.calibration_drift(step.engine, step.read("customer_value", [past_day]), features, horizon, outlook)
+    past = step.read("customer_value", [past_day])
+    drift = value.calibration_drift(step.engine, past, features, horizon, outlook, step.project.value.of)
     step.note(day, actual_over_expected_spend=drift.ratio, todays_sum=drift.today)
     step.check(
         CALIBRATED, day, not drift.has_drifted, warn=True, reason=drift.reason,

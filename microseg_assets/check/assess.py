@@ -273,6 +273,12 @@ def problems(project: Project, states: Mapping[str, SourceState]) -> Iterator[st
                 f"tables.{table}",
                 f"no row falls on the project's days {span(project)} ({why}): correct start, end or the stamp",
             )
+        elif table == "transactions" and project.value.of == "margin" and not state.fills("margin"):
+            yield project.located(
+                "value.of",
+                f"none of the newest {state.newest.num_rows:,} rows of transactions has a margin, so every value would "
+                "be 0: correct tables.transactions.columns.margin, or write revenue",
+            )
         elif state.too_many:
             yield project.located(f"tables.{table}", state.too_many)
         elif refused := [day for day, tally in sorted(state.judged.items()) if not tally.passes]:

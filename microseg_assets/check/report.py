@@ -27,6 +27,7 @@ from microseg_assets.check.windows import estimate_windows
 from microseg_assets.project import Project
 from ml import tables
 from ml.features.context import PREFIX, Context
+from ml.features.mapped import columns_of_mapped_features
 from ml.layers.specs import DERIVED, STAGE_COLUMNS, VALUE_COLUMNS
 from ml.profile import Code, Observation
 from ml.tables import CUSTOMER_ID
@@ -41,6 +42,9 @@ NEEDS: Mapping[str, tuple[str, str]] = {
     "top_category_90d": ("transactions", "category"),
     "top_category_share_90d": ("transactions", "category"),
     "share_*": ("transactions", "category"),
+    **{column.name: ("transactions", "margin") for column in tables.MARGIN_FEATURES},
+    **{column.name: ("events", "") for column in (*tables.VISIT_FEATURES, *tables.GOAL_FEATURES)},
+    **{name: ("events", column) for name, column in columns_of_mapped_features().items()},
     "events_28d": ("events", ""),
     "events_90d": ("events", ""),
     "days_since_event": ("events", ""),
@@ -406,6 +410,7 @@ def _models(project: Project, states: Mapping[str, SourceState]) -> Iterator[str
             else f"no model of outcomes, since no horizon of {value.horizon_days} days will have closed"
         )  # fmt: skip
     yield from _wrapped(models)
+    yield from _without_margin(project, bought.newest)
     if project.features.categories and bought.fills("category"):
         delivered = {str(one).lower() for one in pc.unique(bought.newest["category"]).to_pylist()}
         absent = [name for name in project.features.categories if name.lower() not in delivered]
@@ -433,6 +438,17 @@ def _unmatched(context: Context, states: Mapping[str, SourceState]) -> Iterator[
         yield (
             f"{context.table}: no row of the newest ones is about {len(absent)} of the {len(values)} values of "
             f"{context.by} that customers have ({named}): values must be spelt alike in both"
+        )
+
+
+def _without_margin(project: Project, rows: pa.Table) -> Iterator[str]:
+    """How many rows have no margin where value is reckoned in it."""
+    without = rows["margin"].null_count
+    if project.value.of == "margin" and 0 < without < rows.num_rows:
+        yield from _wrapped(
+            f"value.of is margin, and {without / rows.num_rows:.1%} of the newest {rows.num_rows:,} rows of "
+            "transactions have none: they add nothing to value. If a share of the amount is about right, map margin: "
+            "coalesce(…, 0.3 * …)"
         )
 
 

@@ -294,11 +294,21 @@ def value_lines(one: Customer) -> Iterator[str]:
     if figures.get("ltv") is None:
         return
     currency = one.workspace.project.currency
+    in_margin = " of margin" if figures.get("value_of") == "margin" else ""
     yield (
-        f"  Lifetime value: {figures['ltv']:,.2f} {currency} expected over the next {figures['horizon_days']} days "
-        f"({figures['model']})"
+        f"  Lifetime value: {figures['ltv']:,.2f} {currency}{in_margin} expected over the next "
+        f"{figures['horizon_days']} days ({figures['model']})"
     )
-    shown = ("recency_days", "tenure_days", "orders_28d", "orders_90d", "spend_28d", "spend_90d", "mean_gap_days")
+    shown: tuple[str, ...] = (
+        "recency_days",
+        "tenure_days",
+        "orders_28d",
+        "orders_90d",
+        "spend_28d",
+        "spend_90d",
+        "mean_gap_days",
+    )
+    shown += ("margin_28d", "margin_90d") if in_margin else ()
     phrases = dict.fromkeys(
         phrase(name, figures.get(name)) + (f" {currency}" if unit(name) == "money" else "") for name in shown
     )

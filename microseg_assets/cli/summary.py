@@ -66,30 +66,37 @@ def stages(workspace: Workspace, day: date) -> None:
         """,
         profiles=_of(workspace, tables.MICRO_SEGMENT_PROFILES, [day]),
     )
-    currency = workspace.project.currency
+    currency, basis = workspace.project.currency, _basis_of_value(workspace, day)
+    money = "revenue" if basis is None else basis.value_of
     _title(f"Lifecycle stages on {day}")
     _table(
-        ("stage", "customers", "share", f"28-day revenue {currency}", f"LTV {currency}", "P(no order)"),
+        ("stage", "customers", "share", f"28-day {money} {currency}", f"LTV {currency}", "P(no order)"),
         ((r["stage"], f"{r['customers']:,}", f"{r['share']:.1%}", f"{r['revenue']:,.0f}", f"{r['ltv']:,.0f}",
           f"{r['p_churn']:.0%}") for r in rows.to_pylist()),
     )  # fmt: skip
-    _basis_of_value(workspace, day)
+    if basis is not None:
+        _print_basis(workspace, day, basis)
 
 
-def _basis_of_value(workspace: Workspace, day: date) -> None:
-    """Print what the sum of values rests on: its horizon, the season or the risk of one, and any drift."""
+def _basis_of_value(workspace: Workspace, day: date) -> Basis | None:
+    """What the sum of values rests on; None if there are none."""
     if workspace.lake.missing(tables.CUSTOMER_VALUE, [day]):
-        return
-    basis = Basis.of(workspace.engine, workspace.lake.files(tables.CUSTOMER_VALUE, [day]))
-    if basis is None:
-        return
-    click.echo(f"  LTV in all {basis.ltv:,.0f} {workspace.project.currency}. {basis.words()}")
+        return None
+    return Basis.of(workspace.engine, workspace.lake.files(tables.CUSTOMER_VALUE, [day]))
+
+
+def _print_basis(workspace: Workspace, day: date, basis: Basis) -> None:
+    """Print what the sum of values rests on: its horizon, the season or the risk of one, and any drift."""
+    in_margin = " of margin" if basis.value_of == "margin" else ""
+    click.echo(f"  LTV in all {basis.ltv:,.0f} {workspace.project.currency}{in_margin}. {basis.words()}")
     earlier = day - timedelta(days=basis.horizon_days)
     has_earlier = not workspace.lake.missing(tables.CUSTOMER_VALUE, [earlier])
     if has_earlier and not workspace.lake.missing(workspace.project.features_table, [day]):
         features = _of(workspace, workspace.project.features_table, [day])
         earlier_value = _of(workspace, tables.CUSTOMER_VALUE, [earlier])
-        drift = calibration_drift(workspace.engine, earlier_value, features, basis.horizon_days, basis.outlook)
+        drift = calibration_drift(
+            workspace.engine, earlier_value, features, basis.horizon_days, basis.outlook, basis.value_of
+        )
         if drift.has_drifted:
             click.echo(f"  Of what was expected on {earlier}: {drift.reason}")
 
@@ -141,6 +148,7 @@ def plan(workspace: Workspace, day: date) -> None:
         "SELECT * FROM effects WHERE micro_segment = 'all' ORDER BY action",
         effects=_of(workspace, tables.ACTION_EFFECTS, [day]),
     )
+    in_margin = " of margin" if workspace.project.value.of == "margin" else ""
     for row in effects.to_pylist():
         if row["effect"] is None:
             click.echo(f"  {row['action']}: not measured – {row['reason']}")
@@ -148,7 +156,7 @@ def plan(workspace: Workspace, day: date) -> None:
         reason = f" – {row['reason']}" if row["reason"] else ""
         verdict = f", placebo: {row['placebo']}" if row["design"] == "observational" else ""
         click.echo(
-            f"  {row['action']}: {row['effect']:+,.2f} {workspace.project.currency} per customer "
+            f"  {row['action']}: {row['effect']:+,.2f} {workspace.project.currency}{in_margin} per customer "
             f"[{row['ci_low']:+,.2f}, {row['ci_high']:+,.2f}] ({row['design']}{verdict}; {row['treated']:,} treated, "
             f"{row['control']:,} control): {row['evidence_level']}{reason}"
         )

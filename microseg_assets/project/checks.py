@@ -28,6 +28,10 @@ _CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 def inconsistencies(project: Project) -> Iterator[Problem]:
     """Every setting that does not fit the others or the project's own columns, with a sentence about it."""
+    if project.value.of == "margin" and "margin" not in project.tables.transactions.columns:
+        why = "tables.transactions.columns has no margin: list it there (a column or an expression), or write revenue"
+        yield ("value", "of"), why
+        return
     if unusable := [*_invalid_names_of_contexts(project), *_invalid_declarations(project)]:
         yield from unusable
         return
@@ -55,7 +59,9 @@ def _invalid_declarations(project: Project) -> Iterator[Problem]:
     """Declared features of a table that the business does not bring, and what else is wrong with them."""
     spec = replace(project.feature_spec, declared=DeclaredSpec())
     try:
-        others = {column.name: str(column.type) for column in features_table(spec).columns}
+        kept = {column.name for column in project.feature_spec.of_facts}
+        replaced = {column.name for column in spec.of_facts} - kept
+        others = {c.name: str(c.type) for c in features_table(spec).columns if c.name not in replaced}
     except ValueError:
         return  # reported as a problem of categories
     section, absent = ("features", "declared"), project.missing_tables()

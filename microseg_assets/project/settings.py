@@ -34,7 +34,15 @@ from microseg_assets.project.lookup import ProjectError, find
 from microseg_assets.sources import ContextSpec, Source, TableSpec, input_table
 from ml import tables
 from ml.actions import ActionPolicy
-from ml.features import Attribute, Context, EventRoles, FeatureSpec, context_table, features_table
+from ml.features import (
+    Attribute,
+    Context,
+    EventRoles,
+    FeatureSpec,
+    context_table,
+    features_table,
+    with_mapped_features,
+)
 from ml.features.declared import DATED, DeclaredFeature, DeclaredSpec
 from ml.journeys import TransitionSpec
 from ml.layers import DEFAULT_LAYERS, SegmentSpec, default_layers, input_columns
@@ -254,9 +262,18 @@ class Project(Section):
             order_days=self.features.order_days,
             undo_within_days=self.features.undo_within_days,
             event_roles=self.event_roles,
-            declared=DeclaredSpec(self.features.declared, tuple(self.inputs[name] for name in DATED)),
+            declared=self._declared(),
             contexts=self.contexts,
+            has_margin="margin" in self.tables.transactions.columns,
+            has_visits=self.tables.events is not None,
+            value_of=self.value.of,
         )
+
+    def _declared(self) -> DeclaredSpec:
+        """The declared features, and those of the columns of events that are mapped."""
+        declared = DeclaredSpec(self.features.declared, tuple(self.inputs[name] for name in DATED))
+        columns = self.tables.events.columns if self.tables.events is not None else ()
+        return with_mapped_features(declared, columns, [attribute.name for attribute in self.attributes])
 
     @cached_property
     def features_table(self) -> Table:

@@ -20,7 +20,7 @@ from microseg_assets.scaffold.names import plain
 from microseg_assets.scaffold.profile import Delivery
 from microseg_assets.scaffold.settle import Draft
 from microseg_assets.sources.encodings import AUTO
-from ml.features import category_column
+from ml.features import ROLES, category_column, guess_roles
 from ml.profile import CURRENCIES, Code, Observation
 from ml.tables import CONTROL, INPUTS, arm_of
 
@@ -35,6 +35,7 @@ NEEDS_ANSWER = {
     Code.SEVERAL_CURRENCIES, Code.ORDER_STATES, Code.SIGN_IN_COLUMN, Code.NOBODY_RETURNS, Code.ORDERS_COME_AGAIN,
     Code.ORDER_IDS_SHARED, Code.IDS_DO_NOT_MEET,
 }  # fmt: skip
+MAX_EVENT_TYPES = 20  # more values than these are no types
 ALSO_PRINTED = {Code.NEW_COLUMN, Code.NO_TRANSACTION_ID, Code.QUANTITY}  # at the terminal, though no warnings
 WITHOUT = {
     "customers": "who they are: registration, age, region. Without it: no attributes, known since the first purchase",
@@ -380,6 +381,7 @@ def _settings(tables: Mapping[str, Assignment]) -> list[str]:
                 f"  categories: [{', '.join(map(_yaml, shown))}] # the most frequent; each share of spend is a feature",
                 "",
             ]
+    lines += _event_roles(tables.get("events"))
     lines += _for_short_history(bought)
     lines.append("lifecycle:")
     lines.append("  business: retail # or gaming")
@@ -391,6 +393,26 @@ def _settings(tables: Mapping[str, Assignment]) -> list[str]:
     if exposed and "action" in exposed.guess.columns:
         lines += _actions(exposed)
     return lines
+
+
+def _event_roles(events: Assignment | None) -> list[str]:
+    """What the types of events count as, where each row says its type: the guess, to be corrected."""
+    reading = events.guess.columns.get("event_type") if events else None
+    if events is None or reading is None or len(reading.uses) != 1:
+        return []
+    seen = next(one for one in events.delivery.columns if one.name == reading.uses[0])
+    if reading.expression != seen.name or not 0 < len(seen.values) <= MAX_EVENT_TYPES:
+        return []
+    roles = {value: guess_roles(value) for value in seen.values}
+    lines = ["event_roles: # what events count as; the roles of a type that is not listed are guessed from its words"]
+    by_role = {role: [_yaml(value) for value in sorted(roles) if roles[value] == (role,)] for role in ROLES}
+    lines += [f"  {role}: [{', '.join(types)}]" for role, types in by_role.items() if types]
+    without = ", ".join(_yaml(value) for value in sorted(roles) if not roles[value])
+    goals = f"[{without}] # keep those that you want customers to do; all have no role now" if without else "[]"
+    lines.append(f"  # goals: {goals}")
+    if len(lines) == 2:
+        lines[0] = f"# {lines[0]}"
+    return [*lines, ""]
 
 
 def _categories(frequent: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ def effects_figure(actions: Mapping[str, ActionEvidence]) -> Figure:
         axes.fill_betweenx([position - 0.3, position + 0.3], -shown.band, shown.band, color="C7", alpha=0.15, lw=0)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_yticks(range(len(names)), [f"{n}\n{actions[n].design}, placebo {actions[n].placebo}" for n in names])
-    axes.set_xlabel("net revenue per exposure against control, currency")
+    axes.set_xlabel("difference in outcome per exposure against control, currency")
     figure.suptitle("Effect of each action, and its placebo before the action", fontsize=11)
     axes.set_title("bars: 90 % intervals; grey: too small to be of interest", fontsize=9)
     axes.legend(loc="best")

@@ -17,6 +17,7 @@ from ml.features.facts import (
     repeated_orders,
     undone_orders,
 )
+from ml.features.mapped import mapped_features, with_mapped_features
 
 __all__ = [
     "ROLES",
@@ -30,6 +31,8 @@ __all__ = [
     "day_facts",
     "features_table",
     "guess_roles",
+    "mapped_features",
     "repeated_orders",
     "undone_orders",
+    "with_mapped_features",
 ]  # fmt: skip

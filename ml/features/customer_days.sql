@@ -22,14 +22,25 @@ line_days AS (
     FROM transactions
     GROUP BY customer_id, day
 ),
+event_steps AS (
+    -- An event begins a visit unless another one came less than 30 minutes before it. What came on the day before is not
+    -- known here: see visits.sql.
+    SELECT customer_id, day, event_type, occurred_at,
+           CASE WHEN occurred_at < LAG(occurred_at) OVER (PARTITION BY customer_id, day ORDER BY occurred_at)
+                                   + INTERVAL 30 MINUTE THEN 0 ELSE 1 END AS begins_visit
+    FROM events
+),
 event_days AS (
     SELECT events.customer_id AS customer_id, events.day AS day,
            COUNT(*) AS events,
            SUM(event_roles.is_page_view) AS page_views,
            SUM(event_roles.is_cart) AS carts,
            SUM(event_roles.is_redemption) AS redemptions,
-           SUM(event_roles.is_goal) AS goals
-    FROM events LEFT JOIN event_roles ON event_roles.event_type = events.event_type
+           SUM(event_roles.is_goal) AS goals,
+           SUM(events.begins_visit) AS visits,
+           MIN(events.occurred_at) AS first_event_at,
+           MAX(events.occurred_at) AS last_event_at
+    FROM event_steps AS events LEFT JOIN event_roles ON event_roles.event_type = events.event_type
     GROUP BY events.customer_id, events.day
 ),
 exposure_days AS (
@@ -71,6 +82,9 @@ SELECT seen.customer_id AS customer_id,
        CAST(COALESCE(event_days.carts, 0) AS BIGINT) AS carts,
        CAST(COALESCE(event_days.redemptions, 0) AS BIGINT) AS redemptions,
        CAST(COALESCE(event_days.goals, 0) AS BIGINT) AS goals,
+       CAST(COALESCE(event_days.visits, 0) AS BIGINT) AS visits,
+       event_days.first_event_at AS first_event_at,
+       event_days.last_event_at AS last_event_at,
        CAST(COALESCE(exposure_days.exposures, 0) AS BIGINT) AS exposures,
        CAST(balance_days.balance AS DOUBLE) AS balance,
        registered_days.customer_id IS NOT NULL AS is_registered

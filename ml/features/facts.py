@@ -23,6 +23,7 @@ from ml.engine import Engine, Input, quoted, sql_of
 from ml.features import windows
 from ml.features.context import Context, context_columns, context_features
 from ml.features.declared import DeclaredSpec, compute, declared_columns
+from ml.features.declared.columns import parts
 from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
@@ -78,6 +79,17 @@ class FeatureSpec:
         Features that the project declares of its own rows.
     contexts : tuple of Context
         Rows by the value of a feature and a day, such as weather by region, whose columns are features.
+    has_margin : bool, default False
+        Whether the transactions have a margin, whose sums are features then.
+    has_visits : bool, default False
+        Whether the business has events, whose visits are features then.
+    value_of : {"revenue", "margin"}, default "revenue"
+        What the spend of outcomes is: net revenue, or the margin of the same lines.
+
+    Raises
+    ------
+    ValueError
+        If value is of margin and the transactions have none.
 
     Examples
     --------
@@ -92,6 +104,26 @@ class FeatureSpec:
     event_roles: EventRoles = GUESSED
     declared: DeclaredSpec = field(default_factory=DeclaredSpec)
     contexts: tuple[Context, ...] = ()
+    has_margin: bool = False
+    has_visits: bool = False
+    value_of: Literal["revenue", "margin"] = "revenue"
+
+    @property
+    def of_facts(self) -> tuple[tables.Column, ...]:
+        """The features of facts that only some businesses have: margin, visits and goals.
+
+        A declared feature takes the place of one of the same name, except for sums that value is reckoned in.
+        """
+        margins = tables.MARGIN_FEATURES if self.has_margin else ()
+        visits = tables.VISIT_FEATURES if self.has_visits else ()
+        goals = tables.GOAL_FEATURES if self.event_roles.goals else ()
+        own = {part.name.lower() for feature in self.declared.features for part in parts(feature)}
+        kept = margins if self.value_of == "margin" else [one for one in margins if one.name not in own]
+        return (*kept, *(one for one in (*visits, *goals) if one.name not in own))
+
+    def __post_init__(self) -> None:
+        if self.value_of == "margin" and not self.has_margin:
+            raise ValueError("value is of margin, but the transactions have no margin: set has_margin")
 
 
 def category_column(category: str) -> str:
@@ -126,8 +158,8 @@ def features_table(spec: FeatureSpec) -> tables.Table:
     Returns
     -------
     Table
-        `ml.tables.CUSTOMER_FEATURES`, followed by the project's shares of categories, attributes, declared features and
-        contexts.
+        `ml.tables.CUSTOMER_FEATURES`, followed by the project's features of facts (margin, visits, goals), shares of
+        categories, attributes, declared features and contexts.
 
     Examples
     --------
@@ -140,7 +172,7 @@ def features_table(spec: FeatureSpec) -> tables.Table:
     ]
     declared = [one.column for one in declared_columns(spec.declared)]
     return tables.CUSTOMER_FEATURES.plus(
-        [*shares, *_columns(spec.attributes), *declared, *context_columns(spec.contexts)]
+        [*spec.of_facts, *shares, *_columns(spec.attributes), *declared, *context_columns(spec.contexts)]
     )
 
 
@@ -260,8 +292,8 @@ def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa
     Returns
     -------
     pa.Table or None
-        Columns customer_id, day (of the order), undone_on (day of the refund), orders and amount (currency). None
-        where `within` is None.
+        Columns customer_id, day (of the order), undone_on (day of the refund), orders, amount, margin and refund_margin
+        (currency). None where `within` is None.
 
     Examples
     --------
@@ -279,6 +311,8 @@ def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa
     """
     if within is None:
         return None
+    if isinstance(transactions, pa.Table) and "margin" not in transactions.column_names:
+        transactions = transactions.append_column("margin", pa.nulls(transactions.num_rows, pa.float64()))
     return engine.query(sql_of("ml.features", "undone_orders"), {"undo_within_days": within}, transactions=transactions)
 
 
@@ -408,6 +442,11 @@ class CustomerHistory:
             undone_orders=undone, rows=rows, contexts=contexts or {},
         )  # fmt: skip
 
+    @property
+    def money(self) -> dict[str, bool]:
+        """The parameter of queries that sum the money that value is reckoned in."""
+        return {"in_margin": self.spec.value_of == "margin"}
+
     def until(self, day: date) -> CustomerHistory:
         """Leave out everything after a day.
 
@@ -533,7 +572,7 @@ class CustomerHistory:
         return features.select(schema.names).cast(schema)
 
     def _summed(self, pairs: pa.Table) -> pa.Table:
-        """The features that every project has, a bounded number of pairs at a time."""
+        """The features of facts, a bounded number of pairs at a time."""
         days = sorted(pc.unique(pairs["day"]).to_pylist())
         if len(days) > 1 and pairs.num_rows > MAX_PAIRS:
             size = max(1, MAX_PAIRS * len(days) // pairs.num_rows)
@@ -552,7 +591,14 @@ class CustomerHistory:
             is_sample=is_range and customers < self._known_since.num_rows,
         )
         bounds = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": _NEVER, "last_day": _NEVER}
-        return self.engine.query(query, bounds, **inputs)
+        features = self.engine.query(query, bounds, **inputs)
+        with_visits = self.spec.has_visits or bool(self.spec.event_roles.goals)
+        for name, is_wanted in (("margins", self.spec.has_margin), ("visits", with_visits)):
+            if is_wanted:
+                of_facts = self.engine.query(sql_of("ml.features", name), pairs=pairs, customer_days=self.customer_days)
+                wanted = [one.name for one in self.spec.of_facts if one.name in of_facts.column_names]
+                features = _with_columns_of(features, of_facts.select(["customer_id", *wanted]))
+        return features
 
     def _as_known(self, day: date) -> CustomerHistory:
         """The history up to `day`, without the orders that refunds had undone by its end."""
@@ -582,6 +628,8 @@ class CustomerHistory:
     def outcomes(self, pairs: pa.Table, window_days: int, *, until: date) -> pa.Table:
         """Sum what each pair's customer spent and ordered in the days after the pair's day.
 
+        Where the history's value is of margin, spend is the margin of what was bought; a line without one adds nothing.
+
         Parameters
         ----------
         pairs : pa.Table
@@ -605,7 +653,7 @@ class CustomerHistory:
             raise ValueError(f"outcomes over {window_days} days are not complete by {until} for every pair")
         return self.engine.query(
             sql_of("ml.features", "outcomes"),
-            {"window": window_days},
+            {"window": window_days} | self.money,
             pairs=pairs,
             customer_days=self.customer_days if self.undone_orders is None else self._as_known(until).customer_days,
         )

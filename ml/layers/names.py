@@ -63,6 +63,21 @@ WORDS: dict[str, Words] = {
     "days_since_exposure": Words(
         "not contacted for long", "contacted recently", "contacted a while ago", "exposure recency"
     ),
+    "visits_28d": Words("many visits", "few visits", "some visits", "visits", "no visits"),
+    "visits_90d": Words("many visits", "few visits", "some visits", "visits", "no visits"),
+    "days_since_visit": Words("no visit for long", "recent visit", "visit some time ago", "visit recency"),
+    "goals_28d": Words("many goals reached", "few goals reached", "some goals reached", "goals", "no goal reached"),
+    "goals_90d": Words("many goals reached", "few goals reached", "some goals reached", "goals", "no goal reached"),
+    "days_since_goal": Words("no goal for long", "recent goal", "goal some time ago", "goal recency"),
+    "event_value_28d": Words("high event value", "low event value", "medium event value", "event value"),
+    "event_value_90d": Words("high event value", "low event value", "medium event value", "event value"),
+    "mean_event_value_90d": Words("high value per event", "low value per event", "medium value per event", "per event"),
+    "margin": Words("high lifetime margin", "low lifetime margin", "medium lifetime margin", "history"),
+    "first_day_margin": Words("high first margin", "low first margin", "medium first margin", "first"),
+    "margin_28d": Words("high margin", "low margin", "medium margin", "margin"),
+    "margin_90d": Words("high margin", "low margin", "medium margin", "margin"),
+    "margin_prev_28d": Words("high margin last month", "low margin last month", "medium margin last month", "margin"),
+    "margin_share_90d": Words("high margin rate", "low margin rate", "medium margin rate", "margin rate"),
     "balance": Words("high balance", "low balance", "medium balance", "balance"),
     "ltv": Words("high lifetime value", "low lifetime value", "medium lifetime value", "spend"),
     "p_alive": Words("more likely to stay", "less likely to stay", "as likely to stay as most", "alive"),
@@ -92,7 +107,7 @@ def words_of(feature: str) -> Words:
 
 def category_words(feature: str, value: str) -> Words:
     """The words for a value of a string feature: ``mostly GROCERY``, ``age: 45-54``."""
-    if feature == "top_category_90d":
+    if feature.startswith("top_") and feature.endswith("_90d"):
         return Words(f"mostly {value}", f"hardly {value}", f"some {value}", feature)
     what = label(feature)
     return Words(f"{what} {value}", f"{what} not {value}", f"{what} mixed", feature)

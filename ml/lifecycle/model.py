@@ -22,6 +22,7 @@ from ml.lifecycle.cuts import TOP_SHARE, cut_for_share
 from ml.lifecycle.rules import CUTS, PARAMETERS, StageRule, SubStageRule
 from ml.lifecycle.spec import FIRST_CHURN_AFTER, FIRST_NEW_FOR, FIRST_STAR_SHARE, LifecycleSpec
 from ml.lifecycle.stages import apply_rules
+from ml.value.currency import Money
 from ml.value.spec import OUTPUTS, ValueSpec, baseline
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class LifecycleModel:
         Horizon of the ltv that `predict` computes for a frame without it.
     annual_discount_rate : float, default 0.10
         Discount rate of that ltv, per year.
+    value_of : {"revenue", "margin"}, default "revenue"
+        What that ltv is reckoned in.
 
     Examples
     --------
@@ -91,6 +94,7 @@ class LifecycleModel:
     sub_stages: tuple[SubStageRule, ...] = ()
     horizon_days: int = 90
     annual_discount_rate: float = 0.10
+    value_of: Money = "revenue"
 
     def parameters(self) -> dict[str, float | int | None]:
         """Return the value of each ``$name`` of a rule.
@@ -154,7 +158,9 @@ class LifecycleModel:
         table = _typed(pa.Table.from_pandas(known, preserve_index=False))
         table = table.append_column("customer_id", pa.array([f"{row:012d}" for row in range(rows)], pa.string()))
         table = table.append_column("day", pa.array([date(1970, 1, 1)] * rows, pa.date32()))
-        value_spec = ValueSpec(horizon_days=self.horizon_days, annual_discount_rate=self.annual_discount_rate)
+        value_spec = ValueSpec(
+            horizon_days=self.horizon_days, annual_discount_rate=self.annual_discount_rate, of=self.value_of
+        )
         if "ltv" in table.column_names:
             value_columns = [name for name in OUTPUTS if name in table.column_names]
             value = table.select(["customer_id", "day", *value_columns])

@@ -39,7 +39,7 @@ from ml.naming import metric_name
 from ml.reasons import Reason
 from ml.serving import example_rows, inputs_of
 from ml.statistics import Gain
-from ml.value.model import ValueModel, apply
+from ml.value.model import ValueModel, apply, model_in_force
 from ml.value.spec import ValueSpec
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def train(
     >>> result.decision, result.reason
     ('none', 'not enough customers: 0 have ever bought, 200 are asked for')
     """
+    value_model = model_in_force(value_model, value_spec.of)
     engine, features = facts.engine, facts.snapshot_of(as_of)
     buyers = features.num_rows - features["recency_days"].null_count
     if buyers < spec.min_customers:
@@ -250,6 +251,7 @@ def _open_model(windows: Windows, spec: LifecycleSpec, value_settings: ValueMode
         sub_stages=spec.sub_rules(),
         horizon_days=value_settings.horizon_days,
         annual_discount_rate=value_settings.annual_discount_rate,
+        value_of=value_settings.of,
     )
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from ml.engine import Engine, sql_of
 from ml.report.words import MISSING, amount, is_known
 from ml.value.basis import Basis
+from ml.value.currency import Money
 
 Row: TypeAlias = dict[str, Any]
 Key = TypeVar("Key")
@@ -117,6 +118,11 @@ class AtlasData:
     effects: list[Row]
     evidence: list[Row]
     lineage: list[Row]
+
+    @property
+    def value_of(self) -> Money:
+        """What value is reckoned in on this day."""
+        return "revenue" if self.inputs.basis is None else self.inputs.basis.value_of
 
     @cached_property
     def sizes(self) -> dict[str, int]:

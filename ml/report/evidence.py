@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml.report.data import AtlasData, Row
-from ml.report.words import is_known, listed, number, share, width
+from ml.report.words import is_known, listed, money_words, number, share, width
 
 _OURS = "micro-segments"  # as the table calls them
 _FAMILIES = {
@@ -60,7 +60,8 @@ def verdict(data: AtlasData) -> str:
     ours = explained.pop(_OURS)
     ranked = sorted(explained, key=lambda name: (-explained[name], name))
     others = [f"{name} ({share(explained[name])})" for name in ranked if explained[name] > ours]
-    text = f"Micro-segments explain {share(ours)} of the variance of next month’s spend (log scale, out of time)"
+    spend = money_words(data.value_of)["spend"]
+    text = f"Micro-segments explain {share(ours)} of the variance of next month’s {spend} (log scale, out of time)"
     if others:
         return f"{text}; {listed(others)} {'explains' if len(others) == 1 else 'explain'} more."
     best = ranked[0]

@@ -90,13 +90,18 @@ def _sub_stages(data: AtlasData, stage: str) -> list[Row]:
     ]
 
 
+def _each_order(data: AtlasData, leaf: Row) -> str:
+    each = amount(leaf["average_order"])
+    return f" of {each}" if data.value_of == "revenue" else f" with a {data.value_of} of {each}"
+
+
 def _figures(data: AtlasData, leaf: Row, max_ltv: float) -> Row:
     stage, words = split_name(leaf["name"])
     is_of_stage = words and stage == stage_name(leaf["stage"])  # the stage is in the heading
     kpis = [
         f"{share(leaf['conversion'])} bought",
-        plural(leaf["orders"], "order") + (f" of {amount(leaf['average_order'])}" if leaf["orders"] else ""),
-        f"revenue {amount(leaf['revenue'])}",
+        plural(leaf["orders"], "order") + (_each_order(data, leaf) if leaf["orders"] else ""),
+        f"{data.value_of} {amount(leaf['revenue'])}",
         f"LTV {amount(leaf['ltv_per_customer'])} each",
     ]
     if is_known(leaf["events_per_customer"]) and leaf["events_per_customer"] >= 0.05:

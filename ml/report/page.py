@@ -18,7 +18,7 @@ from ml.report.flow import flow
 from ml.report.micro_segments import Outlook, known_ltv, micro_segments, outlooks
 from ml.report.movements import Pair, Week, movements, stage_move, week_of
 from ml.report.plan import Planned, plan_section, planned
-from ml.report.words import MISSING, amount, full_day, is_known, number, plural, share, width
+from ml.report.words import MISSING, amount, full_day, is_known, money_words, number, plural, share, width
 
 TITLES = {
     "stages": "Stages",
@@ -90,6 +90,7 @@ def _view(data: AtlasData) -> Row:
         "day": full_day(data.inputs.day),
         "iso_day": data.inputs.day.isoformat(),
         "currency": data.inputs.currency,
+        **money_words(data.value_of),
         "horizon": data.horizon,
         "headline": _headline(data, plan),
         "outstanding": [
@@ -131,7 +132,7 @@ def _headline(data: AtlasData, plan: Planned) -> list[Row]:
             "note": f"{plural(len(data.stages), 'stage')}, {plural(len(data.leaves), 'micro-segment')}",
         },
         {
-            "label": "Revenue, last 28 days",
+            "label": f"{data.value_of.capitalize()}, last 28 days",
             "value": amount(revenue) if profiles else MISSING,
             "unit": unit,
             "note": f"{share(buyers, data.customers)} of customers bought",

@@ -10,12 +10,21 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, TypeGuard
 
+from ml.value.currency import Money
+
 MISSING = "–"
 # Not strftime, whose names depend on the locale.
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
+
+
+def money_words(money: Money) -> dict[str, str]:
+    """What value is reckoned in, as text has it: on its own, in full, and in the place of what customers spend."""
+    if money == "margin":
+        return {"money": "margin", "net_money": "gross margin", "spend": "margin"}
+    return {"money": "revenue", "net_money": "net revenue", "spend": "spend"}
 
 
 def is_known(value: Any) -> TypeGuard[float]:

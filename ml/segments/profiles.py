@@ -13,9 +13,12 @@ from ml import tables
 from ml.engine import Engine, sql_of
 from ml.layers.names import Names
 from ml.layers.strings import micro_segment_id, prefixes
+from ml.value.currency import Money, reckon
 
 
-def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: Mapping[str, str]) -> pa.Table:
+def profiles(
+    engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: Mapping[str, str], *, of: Money = "revenue"
+) -> pa.Table:
     """KPIs per day of every string and every prefix.
 
     Parameters
@@ -28,6 +31,8 @@ def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: 
         `layer_inputs` of the same customers and days.
     names : Mapping of str to str
         Names by string or prefix (`LayerModels.names()`); a string without one is made readable.
+    of : {"revenue", "margin"}, default "revenue"
+        What value is reckoned in: the column `revenue` holds the same.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def profiles(engine: Engine, micro_segments: pa.Table, inputs: pa.Table, names: 
     kpis = engine.query(
         sql_of("ml.segments", "profiles"),
         members=micro_segments.select(["customer_id", "day", "micro_segment", "is_primary"]),
-        inputs=_kpi_columns(inputs),
+        inputs=_kpi_columns(reckon(inputs, of)),
         prefixes=pa.Table.from_pylist(rows, schema=schema),
     )
     return tables.MICRO_SEGMENT_PROFILES.conform(kpis).add_column(0, pa.field("day", pa.date32()), kpis["day"])

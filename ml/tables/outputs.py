@@ -51,6 +51,13 @@ CUSTOMER_DAYS = Table(
         _c("carts", "bigint", "events by which a cart is filled or a checkout begun"),
         _c("redemptions", "bigint", "events by which a coupon or voucher is redeemed"),
         _c("goals", "bigint", "events that the project declares as goals; missing in days that older versions wrote"),
+        _c(
+            "visits",
+            "bigint",
+            "visits, if the first event of the day began one: events with less than 30 minutes between",
+        ),
+        _c("first_event_at", "timestamp", "first event of the day", "UTC"),
+        _c("last_event_at", "timestamp", "last event of the day", "UTC"),
         _c("exposures", "bigint", "actions that reached the customer, control excluded"),
         _c("balance", "double", "last balance of the day; missing if none was read", "currency"),
         _c("is_registered", "boolean", "delivered in `customers` on this day"),
@@ -128,16 +135,36 @@ CUSTOMER_FEATURES = Table(
     ),
     key=("customer_id",),
 )
+VISIT_FEATURES = (  # of a project with events; a visit ends with 30 minutes of silence, and counts on the day it began
+    _c("visits_28d", "bigint", "visits that began in the last 28 days"),
+    _c("visits_90d", "bigint", "visits that began in the last 90 days"),
+    _c("days_since_visit", "bigint", "days since the last visit began; missing if none", "days"),
+)
+GOAL_FEATURES = (  # of a project that declares which types of events are goals
+    _c("goals_28d", "bigint", "goals reached in the last 28 days"),
+    _c("goals_90d", "bigint", "goals reached in the last 90 days"),
+    _c("days_since_goal", "bigint", "days since the last goal was reached; missing if none", "days"),
+)
+MARGIN_FEATURES = (  # of a project whose transactions have a margin; a line without one adds nothing
+    _c("margin", "double", "gross margin so far", "currency"),
+    _c("first_day_margin", "double", "gross margin of the first purchase day", "currency"),
+    _c("margin_28d", "double", "gross margin of the last 28 days", "currency"),
+    _c("margin_90d", "double", "gross margin of the last 90 days", "currency"),
+    _c("margin_prev_28d", "double", "gross margin of the 28 days before the last 28", "currency"),
+    _c("margin_share_90d", "double", "gross margin as a share of net revenue, last 90 days; missing without any"),
+)
 
 CUSTOMER_VALUE = Table(
     "customer_value",
     "the expected value of each known customer",
     (
         CUSTOMER_ID,
-        _c("ltv", "double", "expected net revenue over the horizon, discounted", "currency"),
+        _c(
+            "ltv", "double", "expected net revenue (or margin, see `value_of`) over the horizon, discounted", "currency"
+        ),
         _c("p_alive", "double", "probability of any purchase within the horizon", "0 to 1"),
         _c("expected_orders", "double", "expected orders over the horizon"),
-        _c("expected_spend", "double", "expected net revenue over the horizon, not discounted", "currency"),
+        _c("expected_spend", "double", "the same, not discounted", "currency"),
         _c("horizon_days", "bigint", "the horizon", "days"),
         _c("model", "string", "`baseline`, or the registered model and its version"),
         _c("season_factor", "double", "mean index of the season over the horizon; 1 where no season is known"),
@@ -146,6 +173,11 @@ CUSTOMER_VALUE = Table(
             "risk_high",
             "double",
             "upper end of the sum of LTV, as a multiple of it, while the season is unknown; else 1",
+        ),
+        _c(
+            "value_of",
+            "string",
+            "what it is reckoned in: revenue, or margin; missing in days that older versions wrote",
         ),
     ),
     key=("customer_id",),
@@ -209,7 +241,12 @@ MICRO_SEGMENT_PROFILES = Table(
         _c("buyers", "bigint", "members who bought in the last 28 days"),
         _c("conversion", "double", "buyers per member", "0 to 1"),
         _c("orders", "bigint", "orders of the last 28 days"),
-        _c("revenue", "double", "net revenue of the last 28 days", "currency"),
+        _c(
+            "revenue",
+            "double",
+            "net revenue of the last 28 days; gross margin where value is counted in that",
+            "currency",
+        ),
         _c("revenue_per_customer", "double", "revenue per member", "currency"),
         _c("average_order", "double", "revenue per order; missing without one", "currency"),
         _c("events_per_customer", "double", "events of the last 28 days per member"),
@@ -261,7 +298,7 @@ JOURNEY_FORECASTS = Table(
 )
 ACTION_EFFECTS = Table(
     "action_effects",
-    "what each action does to net revenue in the outcome window, per micro-segment and prefix",
+    "what each action does to net revenue, or margin, in the outcome window, per micro-segment and prefix",
     (
         _c("micro_segment_id", "string", "id of the string or prefix"),
         _c("micro_segment", "string", "the string or prefix; `all` is everybody"),
@@ -331,9 +368,9 @@ EXPOSURE_OUTCOMES = Table(
         _c("exposures_before", "bigint", "other exposures of the customer within the window before"),
         _c("exposures_after", "bigint", "other exposures of the customer within the window, from this day on"),
         _c("sampled_share", "double", "share of the arm's exposures that were sampled; 1 unless there were too many"),
-        _c("outcome", "double", "net revenue from the exposure's day on, over the window", "currency"),
+        _c("outcome", "double", "net revenue, or margin, from the exposure's day on, over the window", "currency"),
         _c("orders", "bigint", "orders in the window"),
-        _c("placebo_outcome", "double", "net revenue of the same length of window before the exposure", "currency"),
+        _c("placebo_outcome", "double", "the same over a window of that length before the exposure", "currency"),
     ),
     key=("customer_id", "exposed_on", "campaign_id"),
     dimensions=("week",),

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml.engine import Engine, Input
+from ml.value.currency import Money
 
 NEGLIGIBLE = 0.005  # a factor nearer to 1 is not mentioned
 
@@ -66,6 +67,8 @@ class Basis:
         Days over which value is counted.
     outlook : Outlook
         The season ahead and its risk.
+    value_of : {"revenue", "margin"}, default "revenue"
+        What value is reckoned in.
 
     Examples
     --------
@@ -76,6 +79,7 @@ class Basis:
     ltv: float
     horizon_days: int
     outlook: Outlook
+    value_of: Money = "revenue"
 
     @classmethod
     def of(cls, engine: Engine, value: Input) -> Self | None:
@@ -99,7 +103,7 @@ class Basis:
         total = engine.query("SELECT SUM(ltv) AS ltv FROM value", value=value)["ltv"][0].as_py()
         row = rows.to_pylist()[0]
         known = {name: row[name] for name in vars(Outlook()) if row.get(name) is not None}
-        return cls(float(total or 0.0), int(row["horizon_days"]), Outlook(**known))
+        return cls(float(total or 0.0), int(row["horizon_days"]), Outlook(**known), row.get("value_of") or "revenue")
 
     @property
     def is_at_risk(self) -> bool:

@@ -43,7 +43,7 @@ MEMBERS = ("bgnbd", "lightgbm", "corrected")
 EQUAL_WEIGHTS = dict.fromkeys(MEMBERS, 1 / len(MEMBERS))
 FORMER_NAMES = {"lifted": "corrected"}  # members as earlier versions stored them
 # Sums since the first purchase: on a later day they are larger than any that the trees were trained on.
-LIFETIME = ("known_days", "tenure_days", "orders", "lines", "spend", "refunds", "purchase_days")
+LIFETIME = ("known_days", "tenure_days", "orders", "lines", "spend", "margin", "refunds", "purchase_days")
 DERIVED = (
     "expected by BG/NBD",
     "chance not to have left",

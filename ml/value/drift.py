@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml.columns import numbers
 from ml.engine import Engine, sql_of
 from ml.reasons import Reason
 from ml.value.basis import Outlook
+from ml.value.currency import KINDS, Money, reckon
 from ml.value.reasons import DRIFT_WORDS, DriftCode, Today
 
 HORIZONS = (28, 56, 90)  # days over which the snapshot has sums of spend
@@ -74,7 +76,12 @@ class CalibrationDrift:
 
 
 def calibration_drift(
-    engine: Engine, predicted: pa.Table, features: pa.Table, horizon_days: int, outlook: Outlook | None = None
+    engine: Engine,
+    predicted: pa.Table,
+    features: pa.Table,
+    horizon_days: int,
+    outlook: Outlook | None = None,
+    of: Money = "revenue",
 ) -> CalibrationDrift:
     """Compare the value of a past day with the snapshot of the day a horizon later.
 
@@ -91,6 +98,8 @@ def calibration_drift(
         The horizon: 28, 56 or 90 days can be compared.
     outlook : Outlook, optional
         Of the values of day d; without it there is no risk of a season.
+    of : {"revenue", "margin"}
+        What value is reckoned in. Past values that were reckoned in the other are left out.
 
     Returns
     -------
@@ -112,6 +121,9 @@ def calibration_drift(
     """
     if horizon_days not in HORIZONS:
         return _unknown(0, Reason(DriftCode.OTHER_HORIZON, {"known": list(HORIZONS), "horizon": horizon_days}))
+    features = reckon(features, of)
+    if "value_of" in predicted.column_names:  # which days of older versions lack
+        predicted = predicted.filter(pc.equal(pc.fill_null(predicted["value_of"], KINDS[0]), of))
     groups = engine.query(
         sql_of("ml.value", "drift"), {"horizon": horizon_days}, predicted=predicted, features=features
     )

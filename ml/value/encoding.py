@@ -22,10 +22,10 @@ MIN_CUSTOMERS = 5  # that must share a word before a model stores it
 KEYS = ("customer_id", "day")
 # Sums over the last days: with less history than the window, they are scaled up to the whole window.
 WINDOW_SUMS: Mapping[str, int] = {
-    **{f"{name}_28d": 28 for name in ("orders", "spend", "purchase_days", "events", "exposures")},
+    **{f"{name}_28d": 28 for name in ("orders", "spend", "margin", "purchase_days", "events", "exposures")},
     **{
         f"{name}_90d": 90
-        for name in ("orders", "spend", "purchase_days", "items", "refunds", "events", "exposures")
+        for name in ("orders", "spend", "margin", "purchase_days", "items", "refunds", "events", "exposures")
     },
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml.columns import numbers
+from ml.value.currency import reckon
 from ml.value.metrics import decile_error, gini
 from ml.value.model import ValueModel, apply
 from ml.value.spec import ValueSpec, persistence
@@ -98,14 +99,14 @@ def cut_at(facts: CustomerHistory, day: date, spec: ValueSpec) -> Cut:
     outcomes = facts.outcomes(pairs, spec.horizon_days, until=day + timedelta(days=spec.horizon_days))
     model = training.model if training.decision == "challenger" else None
     fit = training.model.final
-    spend = {name: out["expected_spend"] for name, out in fit.candidates(features).items()}
+    spend = {name: out["expected_spend"] for name, out in fit.candidates(reckon(features, spec.of)).items()}
     bgnbd, lightgbm = spend["bgnbd"], spend.get("lightgbm", spend["bgnbd"])
     predicted = {
         IN_FORCE: numbers(apply(features, model, spec, label="")["expected_spend"]),
         BGNBD: bgnbd,
         LIGHTGBM: lightgbm,
         MEAN: (bgnbd + lightgbm) / 2,
-        PERSISTENCE: persistence(features, spec.horizon_days, 0.0)["expected_spend"],
+        PERSISTENCE: persistence(reckon(features, spec.of), spec.horizon_days, 0.0)["expected_spend"],
     }
     customers = np.asarray(features["customer_id"].to_pylist(), dtype=str)
     method = training.model.method if model else PERSISTENCE

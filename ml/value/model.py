@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from ml.value.basis import Outlook
 from ml.value.blend import Fit, Method
+from ml.value.currency import Money, exchange, reckon
 from ml.value.season import days_of
-from ml.value.spec import BASELINE_INPUTS, OUTPUTS, ValueSpec, baseline, discount, value_table
+from ml.value.spec import BASELINE, BASELINE_INPUTS, OUTPUTS, ValueSpec, baseline, discount, value_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,8 @@ class ValueModel:
     method : {"blend", "lightgbm", "bgnbd"}
         Which of its methods predicts: BG/NBD alone, or the blend where that was significantly better on the holdout.
         Only models of earlier versions predict by LightGBM alone.
+    of : {"revenue", "margin"}, default "revenue"
+        What spend is: net revenue, or the margin of what was bought.
 
     Examples
     --------
@@ -68,6 +71,7 @@ class ValueModel:
     final: Fit
     backtest_fit: Fit | None = None
     method: Method = "blend"
+    of: Money = "revenue"
 
     def outputs(self, table: pa.Table) -> dict[str, np.ndarray]:
         """Predict the four outputs of the family for each row of a snapshot.
@@ -82,7 +86,7 @@ class ValueModel:
         dict of str to np.ndarray
             `p_alive` (0 to 1), `expected_orders`, `expected_spend` and `ltv` (currency), each of shape (n_rows,).
         """
-        out = self.final.predict(table, self.method)
+        out = self.final.predict(reckon(table, self.of), self.method)
         out["ltv"] = out["expected_spend"] * discount(self.horizon_days, self.annual_discount_rate)
         return out
 
@@ -102,7 +106,7 @@ class ValueModel:
         """
         import pandas as pd
 
-        used = [name for name in (*self.final.inputs, "day") if name in features.columns]
+        used = [name for name in (*exchange(self.final.inputs, self.of), "day") if name in features.columns]
         table = pa.Table.from_pandas(features[used], preserve_index=False)
         out = self.outputs(table)
         return pd.DataFrame({name: out[name] for name in OUTPUTS}, index=features.index)
@@ -120,6 +124,7 @@ class ValueModel:
             "horizon_days": self.horizon_days,
             "annual_discount_rate": self.annual_discount_rate,
             "method": self.method,
+            "of": self.of,
             "final": self.final.save(folder, "final"),
             "backtest": self.backtest_fit.save(folder, "backtest") if self.backtest_fit else None,
         }
@@ -158,16 +163,24 @@ class ValueModel:
             final=Fit.load(folder, "final", stored["final"], horizon),
             backtest_fit=Fit.load(folder, backtest, stored[backtest], horizon) if stored[backtest] else None,
             method=stored["method"],
+            of=stored.get("of", "revenue"),
         )
 
 
-def inputs_of(model: ValueModel | None) -> tuple[str, ...]:
+def model_in_force(model: ValueModel | None, of: Money) -> ValueModel | None:
+    """Leave out a model that reckons in other money than asked for: until the next fit there is none."""
+    return model if model is not None and model.of == of else None
+
+
+def inputs_of(model: ValueModel | None, of: Money = "revenue") -> tuple[str, ...]:
     """List the snapshot's columns that `apply` reads, besides customer and day.
 
     Parameters
     ----------
     model : ValueModel or None
         The model in force; None for `baseline`.
+    of : {"revenue", "margin"}
+        What value is reckoned in.
 
     Returns
     -------
@@ -179,7 +192,8 @@ def inputs_of(model: ValueModel | None) -> tuple[str, ...]:
     >>> inputs_of(None)
     ('orders_90d', 'spend_90d', 'tenure_days')
     """
-    return BASELINE_INPUTS if model is None else tuple(model.final.inputs)
+    model = model_in_force(model, of)
+    return exchange(BASELINE_INPUTS if model is None else model.final.inputs, of)
 
 
 def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, label: str) -> pa.Table:
@@ -190,7 +204,8 @@ def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, labe
     features : pa.Table
         A snapshot, of any number of days.
     model : ValueModel or None
-        The model in force, or None for `baseline`. A model counts over its own horizon, even if `spec` has another.
+        The model in force, or None for `baseline`. A model counts over its own horizon, even if `spec` has another; one
+        that reckons in other money than `spec` is left out.
     spec : ValueSpec
         Settings of the family.
     label : str
@@ -211,14 +226,16 @@ def apply(features: pa.Table, model: ValueModel | None, spec: ValueSpec, *, labe
     >>> apply(features, None, ValueSpec(horizon_days=30), label="baseline")["expected_spend"].to_pylist()
     [30.0, 0.0]
     """
-    if model is None:
-        return baseline(features, spec, label=label)
+    if (chosen := model_in_force(model, spec.of)) is None:
+        return baseline(features, spec, label=label if model is None else BASELINE)
+    model = chosen
     parts: list[dict[str, np.ndarray]] = [
         model.outputs(features.slice(start, BATCH_ROWS)) for start in range(0, features.num_rows, BATCH_ROWS)
     ]
     outputs = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in OUTPUTS}
     outlook = _outlook(features, model, spec.warm_up_days)
-    return value_table(features, outputs, horizon_days=model.horizon_days, label=label, outlook=outlook)
+    horizon_days = model.horizon_days
+    return value_table(features, outputs, horizon_days=horizon_days, label=label, outlook=outlook, of=model.of)
 
 
 def _outlook(features: pa.Table, model: ValueModel, warm_up_days: int) -> dict[str, pa.Array]:

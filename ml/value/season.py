@@ -66,6 +66,7 @@ WINDOWS: Mapping[str, tuple[Quantity, int, int]] = {
     "orders_28d": ("orders", 0, 28), "purchase_days_28d": ("orders", 0, 28), "orders_prev_28d": ("orders", 28, 28),
     "orders_90d": ("orders", 0, 90), "purchase_days_90d": ("orders", 0, 90), "items_90d": ("orders", 0, 90),
     "spend_28d": ("spend", 0, 28), "spend_prev_28d": ("spend", 28, 28), "spend_90d": ("spend", 0, 90),
+    "margin_28d": ("spend", 0, 28), "margin_prev_28d": ("spend", 28, 28), "margin_90d": ("spend", 0, 90),
     "refunds_90d": ("spend", 0, 90),
     "events_28d": ("events", 0, 28), "events_90d": ("events", 0, 90), "page_views_28d": ("events", 0, 28),
 }  # fmt: skip
@@ -129,7 +130,9 @@ class Season:
         facts : of any length
         warm_up_days : the first days of a business, which are left out
         """
-        rows = facts.engine.query(sql_of("ml.value", "season"), {"as_of": as_of}, customer_days=facts.customer_days)
+        rows = facts.engine.query(
+            sql_of("ml.value", "season"), {"as_of": as_of} | facts.money, customer_days=facts.customer_days
+        )
         if not rows.num_rows:
             return cls(risk=Risk.of_history(0, horizon_days))
         weeks = _Weeks.of(rows, as_of)
@@ -244,12 +247,12 @@ class Season:
                 columns["mean_gap_days"] = np.where(
                     gaps > 0, (columns["tenure_days"] - columns["recency_days"]) / gaps, np.nan
                 )
-        if "spend" in names:
+        for name in names & {"spend", "margin"}:
             per_order = (by_end(spend, last) - before(spend, first)) / (by_end(orders, last) - before(orders, first))
-            columns["spend"] = numbers(table["spend"]) / np.where(has, per_order, 1.0)
-        if "first_day_spend" in names:
+            columns[name] = numbers(table[name]) / np.where(has, per_order, 1.0)
+        for name in names & {"first_day_spend", "first_day_margin"}:
             per_order = (by_end(spend, first) - before(spend, first)) / (by_end(orders, first) - before(orders, first))
-            columns["first_day_spend"] = numbers(table["first_day_spend"]) / np.where(has, per_order, 1.0)
+            columns[name] = numbers(table[name]) / np.where(has, per_order, 1.0)
         return columns
 
     def ordinary_outcomes(self, outcomes: pa.Table, horizon_days: int) -> pa.Table:

@@ -5,7 +5,8 @@ WITH first_days AS (
 aged AS (
     SELECT customer_days.day AS day, DATE_DIFF('day', first_days.first_day, customer_days.day) AS age,
            customer_days.orders AS orders, customer_days.events AS events,
-           CAST(customer_days.amount AS DECIMAL(18, 4)) AS amount
+           CAST(CASE WHEN $in_margin THEN COALESCE(customer_days.margin, 0) ELSE customer_days.amount END
+                AS DECIMAL(18, 4)) AS amount
     FROM customer_days JOIN first_days ON first_days.customer_id = customer_days.customer_id
     WHERE customer_days.day >= first_days.first_day AND customer_days.day <= $as_of
 ),

@@ -14,8 +14,10 @@ import pyarrow as pa
 from ml import tables
 from ml.columns import numbers
 from ml.value.basis import Outlook
+from ml.value.currency import KINDS, Money, reckon
 from ml.value.season import Risk, days_of
 
+BASELINE = "baseline"  # the label of values without a model
 BASELINE_WINDOW_DAYS = 90
 MIN_SCORED_DAYS = 14  # over which BG/NBD is scored before the first horizon has closed
 BASELINE_INPUTS = ("orders_90d", "spend_90d", "tenure_days")  # of one row alone; see `full_windows` for the others
@@ -46,6 +48,8 @@ class ValueSpec:
     warm_up_days : int
         Days of history before the first snapshot to learn from. Windows that reach back before the business began are
         scaled up, so it may be shorter than the longest of them (90 days).
+    of : {"revenue", "margin"}
+        What value is reckoned in: net revenue, or the gross margin of the same lines.
 
     Examples
     --------
@@ -63,8 +67,11 @@ class ValueSpec:
     margin: float = 0.005
     seed: int = 0
     warm_up_days: int = 30
+    of: Money = "revenue"
 
     def __post_init__(self) -> None:
+        if self.of not in KINDS:
+            raise ValueError(f"value.of is {self.of!r}; it must be one of {', '.join(KINDS)}")
         for name in ("horizon_days", "snapshots", "snapshot_step_days", "min_customers", "max_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"value.{name} is {getattr(self, name)}; it must be at least 1")
@@ -101,6 +108,7 @@ def value_table(
     horizon_days: int,
     label: str,
     outlook: Mapping[str, pa.Array],
+    of: Money = "revenue",
 ) -> pa.Table:
     """Make the rows of `customer_value`, with `day`, from the customers and days of `features` and the outputs."""
     rows = features.num_rows
@@ -109,6 +117,7 @@ def value_table(
     columns["horizon_days"] = pa.array(np.full(rows, horizon_days, dtype=np.int64))
     columns["model"] = pa.array([label] * rows, pa.string())
     columns |= outlook
+    columns["value_of"] = pa.array([of] * rows, pa.string())
     declared = tables.CUSTOMER_VALUE.schema()
     types = [declared.field("customer_id"), pa.field("day", pa.date32()), *list(declared)[1:]]
     return pa.table(columns).cast(pa.schema(types))
@@ -162,7 +171,7 @@ def full_windows(features: pa.Table, orders: np.ndarray, spend: np.ndarray) -> t
     return filled[0], filled[1]
 
 
-def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") -> pa.Table:
+def baseline(features: pa.Table, spec: ValueSpec, *, label: str = BASELINE) -> pa.Table:
     """Value by persistence: the last 90 days' orders and net revenue, scaled to the horizon, never below 0.
 
     For customers who first bought less than 90 days ago the missing days are filled in (see `full_windows`), so that a
@@ -172,7 +181,8 @@ def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") ->
     Parameters
     ----------
     features : pa.Table
-        `customer_id`, `day`, `orders_90d` and `spend_90d` (currency); `tenure_days` and `first_day_spend` where known.
+        `customer_id`, `day`, `orders_90d` and `spend_90d` (currency); `tenure_days` and `first_day_spend` where known;
+        the same sums of margin where value is reckoned in that.
     spec : ValueSpec
         Horizon and discount.
     label : str
@@ -194,7 +204,9 @@ def baseline(features: pa.Table, spec: ValueSpec, *, label: str = "baseline") ->
     >>> value.select(["customer_id", "expected_spend", "p_alive"]).to_pylist()
     [{'customer_id': 'a', 'expected_spend': 30.0, 'p_alive': 1.0}, {'customer_id': 'b', ... 'p_alive': 0.0}]
     """
+    features = reckon(features, spec.of)
     outputs = persistence(features, spec.horizon_days, spec.annual_discount_rate)
     risk = Risk.of_history(0, spec.horizon_days)  # without a model no season is known, however old the business
     outlook = Outlook(1.0, risk.low, risk.high).columns(features.num_rows)
-    return value_table(features, outputs, horizon_days=spec.horizon_days, label=label, outlook=outlook)
+    horizon_days = spec.horizon_days
+    return value_table(features, outputs, horizon_days=horizon_days, label=label, outlook=outlook, of=spec.of)

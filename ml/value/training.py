@@ -16,7 +16,7 @@ cross-validation between customers; without any, BG/NBD, which needs no labels, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from functools import partial
@@ -37,6 +37,7 @@ from ml.serving import example_rows, inputs_of
 from ml.value.blend import Fit, Method
 from ml.value.boosted import CORRECTION, OBJECTIVES, RECIPE, ROUNDS
 from ml.value.contest import Contest, Rows
+from ml.value.currency import Money, exchange, reckon
 from ml.value.judgement import Comparison
 from ml.value.model import ValueModel
 from ml.value.reasons import CHOICE_WORDS, ChoiceCode, Shortcoming, Validation, note_reason
@@ -84,6 +85,11 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
         The challenger with its metrics and the decision; ``model=None`` where there are fewer than
         `spec.min_customers` customers, or too little history.
 
+    Raises
+    ------
+    ValueError
+        If the outcomes of the history are sums of other money than `spec` asks for.
+
     Examples
     --------
     Without a purchase there is nothing to fit, which is a result as well:
@@ -99,6 +105,8 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
     >>> result.decision, result.reason
     ('none', 'not enough history: nobody has bought anything by 2024-03-31')
     """
+    if facts.spec.value_of != spec.of:
+        raise ValueError(f"value is reckoned in {spec.of}, but the outcomes of this history in {facts.spec.value_of}")
     first = _first_purchase(facts)
     if first is None or as_of < first:
         return _not_enough(incumbent, Reason(ChoiceCode.NOBODY_HAS_BOUGHT, {"as_of": str(as_of)}))
@@ -113,7 +121,7 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
         return _not_enough(incumbent, Reason(ChoiceCode.TOO_FEW_CUSTOMERS, counts))
 
     final, backtest_fit, contest = _fit(facts, rows, days, spec)
-    model = ValueModel(spec.horizon_days, spec.annual_discount_rate, final, backtest_fit, contest.best())
+    model = ValueModel(spec.horizon_days, spec.annual_discount_rate, final, backtest_fit, contest.best(), spec.of)
     incumbent_spend = _incumbent_spend(incumbent, spec, contest)
     verdict, comparisons = _decide(contest, model, incumbent, incumbent_spend, spec)
     metrics = _metrics(model, contest, days, rows) | _incumbent_metrics(incumbent_spend, contest)
@@ -128,7 +136,9 @@ def train(facts: CustomerHistory, as_of: date, spec: ValueSpec, incumbent: Value
         metrics=metrics,
         params=_params(model, contest, days, spec),
         figures=_figures(final, contest, model),
-        example=example_rows(inputs_of(contest.snapshot.select(final.inputs).schema)),
+        example=example_rows(
+            inputs_of(reckon(contest.snapshot, spec.of).select(exchange(final.inputs, spec.of)).schema)
+        ),
         **verdict.fields(CHOICE_WORDS),
     )
 
@@ -198,7 +208,7 @@ def _metrics(model: ValueModel, contest: Contest, days: _Days, rows: Rows) -> di
     if days.matured:
         metrics |= {f"factor_{name}": factor for name, factor in final.factors.items()}
         metrics |= {f"weight_{name}": weight for name, weight in final.weights.items()}
-    metrics |= _gain_shares(final) | _season_metrics(final, days.as_of)
+    metrics |= _gain_shares(_gains(final, model.of)) | _season_metrics(final, days.as_of)
     return metrics | _breakdown(final, contest, model.method, rows.of([days.as_of])[0])
 
 
@@ -324,7 +334,8 @@ def _parameters(over: Comparison) -> dict[str, float]:
 
 
 def _same_question(incumbent: ValueModel, spec: ValueSpec) -> bool:
-    return (incumbent.horizon_days, incumbent.annual_discount_rate) == (spec.horizon_days, spec.annual_discount_rate)
+    asked = (spec.of, spec.horizon_days, spec.annual_discount_rate)
+    return (incumbent.of, incumbent.horizon_days, incumbent.annual_discount_rate) == asked
 
 
 def _incumbent_spend(incumbent: ValueModel | None, spec: ValueSpec, contest: Contest) -> np.ndarray | None:
@@ -359,7 +370,7 @@ def _rows(facts: CustomerHistory, days: _Days, spec: ValueSpec) -> Rows:
     pairs = facts.known([*matured, days.as_of])
     pairs = sample_customers(facts.engine, pairs, max(1, spec.max_rows // spec.snapshots), spec.seed)
     labelled = pairs.filter(pc.less_equal(pairs["day"], matured[-1]))
-    return Rows(facts.snapshot(pairs), facts.outcomes(labelled, days.scored_days, until=days.as_of))
+    return Rows(reckon(facts.snapshot(pairs), spec.of), facts.outcomes(labelled, days.scored_days, until=days.as_of))
 
 
 def _closed_params(fit: Fit) -> dict[str, float]:
@@ -403,21 +414,22 @@ def _corrections(contest: Contest, realised: np.ndarray) -> list[dict[str, float
     return breakdown.corrections(closed, blend, realised)
 
 
-def _gains(fit: Fit) -> dict[str, float]:
+def _gains(fit: Fit, of: Money) -> dict[str, float]:
     """Share of the gain of the trees for spend and of the correcting ones, per column."""
     if fit.encoder is None:
         return {}
     gains: dict[str, float] = {}
-    for head, columns in (("spend", fit.encoder.columns), ("corrected", fit.correction_columns)):
+    for head, names in (("spend", fit.encoder.columns), ("corrected", fit.correction_columns)):
+        columns = exchange(names, of)
         by_column = fit.heads[head].gains(len(columns))
         for name, gain in zip(columns, by_column / max(float(by_column.sum()), 1e-12), strict=True):
             gains[name] = gains.get(name, 0.0) + float(gain) / 2
     return gains
 
 
-def _gain_shares(fit: Fit) -> dict[str, float]:
+def _gain_shares(gains: Mapping[str, float]) -> dict[str, float]:
     """The largest shares, as metrics."""
-    first = sorted(_gains(fit).items(), key=lambda item: (-item[1], item[0]))[:GAINS]
+    first = sorted(gains.items(), key=lambda item: (-item[1], item[0]))[:GAINS]
     return {metric_name(f"gain.{name}"): share for name, share in first}
 
 
@@ -438,6 +450,6 @@ def _figures(final: Fit, contest: Contest, model: ValueModel) -> dict[str, Calla
         drawn["corrections"] = partial(figures.corrections, rows, subtitle)
     if final.season.state == "learnt":
         drawn["season"] = partial(figures.season, final.season.index("orders"), final.season.index("spend"))
-    if gains := _gains(final):
+    if gains := _gains(final, model.of):
         drawn["contributions"] = partial(figures.contributions, list(gains), np.array(list(gains.values())))
     return drawn

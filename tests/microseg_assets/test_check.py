@@ -124,7 +124,7 @@ def test_a_history_that_is_too_short_for_a_model_is_reported(desk: Path, capsys:
     out = " ".join(report(desk, capsys, "value: {horizon_days: 300, warm_up_days: 90}\n")[1].split())
     assert "no model of outcomes, since no horizon of 300 days will have closed" in out
     out = " ".join(report(desk, capsys, "value: {horizon_days: 300, warm_up_days: 300}\n")[1].split())
-    assert "no value model will be trained: it needs 450 days of data" in out
+    assert "no value model will be trained: it needs 451 days of data" in out
 
 
 def test_an_action_that_is_delivered_but_not_declared_is_reported(
@@ -186,6 +186,31 @@ def test_which_exposures_count_and_which_wait_is_reported(desk: Path, capsys: py
     assert "2024-01-25 once 7 days are over, the last on 2024-01-31" in text
     assert "no layers will be cut: the first ones need 90 days of history (segments.warm_up_days)" in text
     assert "5 layers, cut inside each stage: none yet, they need 90 days of history" in text
+
+
+# ── margin ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+IN_MARGIN = "    columns: {margin: profit}\nvalue: {of: margin}\n"
+
+
+def test_rows_without_a_margin_are_counted_where_value_is_reckoned_in_it(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(*row, "" if n % 4 == 0 else 1) for n, row in enumerate(sales())]
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "profit"], rows)
+    code, out, _ = report(desk, capsys, IN_MARGIN)
+    text = " ".join(out.split())
+    assert code == 0 and "margin, first_day_margin, margin_28d, margin_90d, margin_prev_28d, margin_share_90d" in text
+    assert "value.of is margin, and 25.0% of the newest 300 rows of transactions have none: they add nothing" in text
+    assert "add nothing to value" not in report(desk, capsys, IN_MARGIN.partition("value:")[0])[1]
+
+
+def test_a_margin_that_no_row_has_is_a_problem(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(desk / "sales.csv", ["customer_id", "occurred_at", "amount", "profit"], [(*row, "") for row in sales()])
+    code, _, problems = report(desk, capsys, IN_MARGIN)
+    assert (
+        code == 2 and "shop.yaml:8: value.of: none of the newest 300 rows of transactions has a margin" in problems[0]
+    )
 
 
 # ── types of events ───────────────────────────────────────────────────────────────────────────────────────────────

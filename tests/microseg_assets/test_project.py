@@ -142,6 +142,17 @@ MISTAKES = {
         BASE + "segments:\n  layers:\n    - {name: a, method: kmean}\n",
         "F:8: 'segments.layers.0.method': input should be 'kmeans', 'quantiles' or 'rules' (it is 'kmean')",
     ),
+    "value in a margin that is not mapped": (
+        BASE + "value:\n  of: margin\n",
+        (
+            "F:7: 'value.of': tables.transactions.columns has no margin: list it there (a column or an expression), "
+            "or write revenue"
+        ),
+    ),
+    "value of something else": (
+        BASE + "value:\n  of: profit\n",
+        "F:7: 'value.of': input should be 'revenue' or 'margin' (it is 'profit')",
+    ),
     "an unknown role of events": (
         BASE + "event_roles:\n  page_view: [seen]\n",
         "F:7: unknown key 'event_roles.page_view'; did you mean 'page_views'?",

@@ -27,6 +27,7 @@ from microseg_assets.scaffold.infer import guesses
 from microseg_assets.scaffold.names import plain
 from microseg_assets.scaffold.render import _yaml
 from microseg_assets.sources import SourceError
+from ml.features import guess_roles
 
 FIRST = date(2023, 1, 2)
 DAYS = 130
@@ -462,6 +463,28 @@ def test_reloaded_pages_do_not_hide_the_id_that_distinguishes_them(
     out = " ".join(capsys.readouterr().out.split())
     remedy = "map transaction_id or set validation.duplicates: keep one"
     assert f"a reloaded page counts as a purchase: {remedy}" in out
+
+
+def test_the_roles_of_events_are_proposed_as_they_are_guessed(desk: Path) -> None:
+    german(desk / "de.csv")
+    kinds = ["page_view", "page_view", "in den Warenkorb: add_to_cart", "logout", "coupon_page", "404"]
+    rows = [(i % 61, t.isoformat(), kinds[n % len(kinds)]) for n, (i, t, *_) in enumerate(sales())]
+    write(desk / "clickstream.csv", ["user_id", "ts", "event"], rows)
+    path = scaffold.new("shop", ["de.csv", "clickstream.csv"], desk)
+    lines = path.read_text().splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("event_roles:"))
+    assert lines[begin + 1 : begin + 4] == [
+        "  page_views: [page_view]",
+        "  carts: ['in den Warenkorb: add_to_cart']",
+        "  # goals: ['404', logout] # keep those that you want customers to do; all have no role now",
+    ]
+    roles = projects.load(str(path)).event_roles
+    assert {kind: roles.of(kind) for kind in kinds} == {kind: guess_roles(kind) for kind in kinds}
+
+
+def test_without_types_of_events_no_roles_are_proposed(desk: Path) -> None:
+    german(desk / "de.csv")
+    assert "event_roles" not in scaffold.new("shop", ["de.csv"], desk).read_text()
 
 
 def test_columns_that_nothing_uses_are_listed(desk: Path) -> None:

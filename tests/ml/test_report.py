@@ -29,6 +29,7 @@ from ml.report import TABLES, AtlasInputs, render
 from ml.report.data import count
 from ml.report.plan import planned as planned_of
 from ml.report.plan import reasons
+from ml.value import Basis, Outlook
 
 DAY = date(2017, 12, 1)
 STAGES = {"prospect": 0.05, "new": 0.08, "active": 0.55, "star": 0.08, "reengaged": 0.06, "churn": 0.18}
@@ -393,6 +394,16 @@ def emptied(inputs: AtlasInputs, *names: str) -> AtlasInputs:
 
 def test_identical_inputs_give_identical_bytes(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:
     assert render(DuckDB(threads=1), inputs) == page
+
+
+def test_a_page_whose_value_is_of_margin_says_margin_wherever_it_shows_some(
+    engine: DuckDB, inputs: AtlasInputs, page: str
+) -> None:
+    in_margin = render(engine, replace(inputs, basis=Basis(1000.0, 90, Outlook(), "margin")))
+    assert "Revenue, last 28 days" in page and "Margin, last 28 days" in in_margin
+    assert "Margin per customer" in in_margin and "expected gross margin of a customer" in in_margin
+    assert "variance of next month’s margin" in in_margin and "Mean change in gross margin" in in_margin
+    assert not re.search("revenue|month’s spend", in_margin, re.IGNORECASE)
 
 
 def test_row_order_never_shows(engine: DuckDB, inputs: AtlasInputs, page: str) -> None:

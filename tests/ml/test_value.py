@@ -55,6 +55,7 @@ def shop(
         "customer_id": names, "day": days_bought, "orders": orders, "lines": orders, "items": orders, "amount": spent,
         "refunds": zeros, "discount": zeros, "margin": [None] * len(rows), "events": zeros, "exposures": zeros,
         "page_views": zeros, "carts": zeros, "redemptions": zeros, "goals": zeros,
+        "visits": zeros, "first_event_at": [None] * len(rows), "last_event_at": [None] * len(rows),
         "balance": [None] * len(rows), "is_registered": [False] * len(rows),
     }  # fmt: skip
     customer_days = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})

@@ -49,7 +49,8 @@ def shop(customers: int = 250, days: int = 240, *, seed: int = 0, leave: float =
         "customer_id": [name for name, _ in keys], "day": [START + timedelta(days=day) for _, day in keys],
         "orders": [1] * n, "lines": [1] * n, "items": [1] * n, "amount": [days_of[key] for key in keys],
         "refunds": [0] * n, "discount": [0] * n, "margin": [None] * n, "events": [0] * n, "exposures": [0] * n,
-        "page_views": [0] * n, "carts": [0] * n, "redemptions": [0] * n, "goals": [0] * n, "balance": [None] * n,
+        "page_views": [0] * n, "carts": [0] * n, "redemptions": [0] * n, "goals": [0] * n,
+        "visits": [0] * n, "first_event_at": [None] * n, "last_event_at": [None] * n, "balance": [None] * n,
         "is_registered": [False] * n,
     }  # fmt: skip
     customer_days = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
