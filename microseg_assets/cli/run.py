@@ -225,4 +225,7 @@ def _execute(workspace: Workspace, runs: Sequence[PlannedRun], home: Home) -> di
 def _title(run: PlannedRun) -> str:
     span = f"{run.first}" if run.partitions == 1 else f"{run.partitions} {run.unit}s, {run.first} … {run.last}"
     names = {"to_features": "ingest to features", "weekly": "training", "from_value": "value to atlas"}
-    return f"{names[run.job]} ({span})"
+    name = names[run.job]
+    if run.job == "to_features" and run.assets:
+        name = "features" if "customer_days" not in run.assets else "ingest to facts"
+    return f"{name} ({span})"

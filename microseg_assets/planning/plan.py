@@ -1,7 +1,7 @@
 """Which Dagster runs build the requested days, or rebuild what is stale.
 
-Three range runs at most for an unbroken span: ingest to features, the training weeks that serve the days, value to
-atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
+Four range runs at most for an unbroken span: the facts of all days up to it, the snapshots of its days, the training
+weeks that serve them, value to atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
 executing them (see `runs`).
 """
 
@@ -66,16 +66,40 @@ def plan(workspace: Workspace, first: date, last: date, *, only_missing: bool = 
     days = [d for d in calendar.days(start, last) if not only_missing or d not in there]
     if not days:
         return []
-    runs = []
-    to_features = [
-        d for d in calendar.days(calendar.start, last) if d not in featured or (not only_missing and d >= first)
-    ]
-    runs += _ranges(workspace, "to_features", to_features, "day", "what happened, and what is known of each customer")
+    runs = _up_to_features(workspace, start, last, set() if only_missing else set(calendar.days(first, last)))
     again = [] if only_missing else [w for w in map(calendar.week_ending, days) if w]
     weeks = sorted({*_weeks(workspace, days), *again})
     runs += _ranges(workspace, "weekly", weeks, "week", "the models in force on these days")
     runs += _ranges(workspace, "from_value", days, "day", "value, stages, segments, journeys, actions, atlas")
     return runs
+
+
+def _up_to_features(workspace: Workspace, start: date, last: date, again: set[date]) -> list[PlannedRun]:
+    """The runs that make the facts of every day up to `last`, and the snapshots of `start` … `last`.
+
+    A snapshot sums up all facts before its day, and training reads facts, so no other day needs a snapshot.
+    """
+    calendar = workspace.calendar
+    made = {name: _made(workspace, name) for name in ("customer_days", "customer_features")}
+    facts = [d for d in calendar.days(calendar.start, last) if d not in made["customer_days"] or d in again]
+    snapshots = [d for d in calendar.days(start, last) if d not in made["customer_features"] or d in again]
+    if facts == snapshots:
+        return _ranges(workspace, "to_features", facts, "day", "what happened, and what is known of each customer")
+    early = [name for name in workspace.in_order() if workspace.groups[name] in UP_TO_FEATURES]
+    split = [
+        (facts, [name for name in early if name not in _cumulative(workspace, early)], "what happened"),
+        (snapshots, _cumulative(workspace, early), "what is known of each customer"),
+    ]
+    runs = []
+    for days, names, why in split:
+        planned = _ranges(workspace, "to_features", days, "day", why)
+        runs += [replace(run, assets=tuple(names)) for run in planned]
+    return runs
+
+
+def _cumulative(workspace: Workspace, names: Sequence[str]) -> list[str]:
+    """Those assets of which a day depends on all days before it."""
+    return [name for name in names if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
 
 
 def plan_stale(workspace: Workspace, assets: Sequence[AssetStatus]) -> list[PlannedRun]:
@@ -94,7 +118,7 @@ def plan_stale(workspace: Workspace, assets: Sequence[AssetStatus]) -> list[Plan
     there = {one.asset: set(one.there) for one in assets}
     weekly = [name for name in workspace.stored if workspace.is_weekly(name)]
     early = [name for name in workspace.stored if workspace.groups[name] in UP_TO_FEATURES]
-    cumulative = [name for name in early if Lookback.DAYS_SO_FAR in workspace.reads[name].values()]
+    cumulative = _cumulative(workspace, early)
     of_a_day = [name for name in workspace.in_order() if name in early and name not in cumulative]
     later = [name for name in workspace.stored if name not in early and name not in weekly]
     refused = refused_days(workspace, assets)
@@ -115,7 +139,8 @@ def plan_stale(workspace: Workspace, assets: Sequence[AssetStatus]) -> list[Plan
     for day in sorted(again):
         runs = _with_day(runs, day, tuple(again[day]))
 
-    complete = set.intersection(*available.values())
+    published = set[date]().union(*(there[name] for name in later))
+    complete = {day for day in set.intersection(*available.values()) if day >= min(published, default=date.max)}
     after = [
         ("to_features", cumulative, "day", "what is known of each customer since then"),
         ("weekly", weekly, "week", "the models that were trained on it"),

@@ -78,7 +78,7 @@ def assets_of(chain: Workspace, job: str) -> list[str]:
 def carry_out(chain: Workspace, planned: list[PlannedRun]) -> None:
     """As Dagster would: an asset refuses to work if something that it reads is missing."""
     for run in planned:
-        for name in assets_of(chain, run.job):
+        for name in run.assets or assets_of(chain, run.job):
             keys = partitions(run)
             require(chain, name, keys)
             stored = chain.stored[name]
@@ -101,12 +101,18 @@ def d(month: int, day: int) -> date:
 # ── what is planned ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_first_run_makes_all_days_before_it_to_features_then_its_weeks_then_the_days(chain: Workspace) -> None:
-    assert brief(plan(chain, d(2, 1), d(2, 3))) == [
+def test_a_first_run_makes_the_facts_of_all_days_before_it_and_the_snapshots_of_its_own(chain: Workspace) -> None:
+    planned = plan(chain, d(2, 1), d(2, 3))
+    assert brief(planned) == [
         ("to_features", START, d(2, 3)),
+        ("to_features", d(2, 1), d(2, 3)),
         ("weekly", d(1, 22), d(1, 22)),
         ("from_value", d(2, 1), d(2, 3)),
     ]
+    assert planned[1].assets == ("customer_features",) and "customer_features" not in planned[0].assets
+    carry_out(chain, planned)
+    assert made(chain, "customer_features") == {d(2, 1), d(2, 2), d(2, 3)}
+    assert made(chain, "customer_days") == {START + i * DAY for i in range((d(2, 3) - START).days + 1)}
 
 
 def test_days_before_any_week_has_ended_are_made_without_training(chain: Workspace) -> None:
