@@ -22,6 +22,7 @@ from microseg_assets.sources import Source
 from microseg_assets.storage.lake import Lake, Stamp
 from microseg_assets.tracking import Tracking
 from ml.engine import Engine, Files, Input
+from ml.features import CustomerHistory
 from ml.tables import Table
 
 
@@ -121,6 +122,7 @@ class Workspace:
     reads : asset to the assets it reads, each with its lookback
     groups : asset to its group, in the order of the chain
     removed_customers : run to the customers removed as of its start (see `ingest_log.removed_customers`)
+    training_histories : run and last day to the history that its training weeks share (see `history.training_history`)
     """
 
     project: Project
@@ -131,6 +133,7 @@ class Workspace:
     reads: dict[str, dict[str, Lookback]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     removed_customers: dict[str, pa.Array] = field(default_factory=dict)
+    training_histories: dict[tuple[str, date], CustomerHistory] = field(default_factory=dict)
 
     @property
     def calendar(self) -> Calendar:

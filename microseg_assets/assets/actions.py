@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microseg_assets.orchestration.declaration import asset, model_asset
+from microseg_assets.orchestration.declaration import HISTORY, asset, model_asset
 from microseg_assets.orchestration.step import Step, check_one_row_per_customer
 from microseg_assets.orchestration.training import TrainingWeek, monitor, record_choice, training_weeks
 from microseg_assets.partitions import Lookback
@@ -14,7 +14,7 @@ from ml import actions, tables
 @asset(
     "actions",
     writes=tables.EXPOSURE_OUTCOMES,
-    reads=dict.fromkeys(tables.INPUTS, Lookback.DAYS_TO_WEEK_END),
+    reads=dict.fromkeys(HISTORY, Lookback.DAYS_TO_WEEK_END),
 )
 def exposure_outcomes(step: Step) -> None:
     """Exposures whose outcome window has closed, their controls, and their outcomes."""

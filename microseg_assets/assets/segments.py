@@ -8,7 +8,7 @@ from datetime import date
 import pyarrow as pa
 
 from microseg_assets.assets.earlier import EARLIER_DAYS, EarlierFeatures
-from microseg_assets.orchestration.declaration import asset, model_asset
+from microseg_assets.orchestration.declaration import HISTORY, asset, model_asset
 from microseg_assets.orchestration.step import Step, check_one_row_per_customer
 from microseg_assets.orchestration.training import monitor, record_choice, record_evidence, training_weeks
 from microseg_assets.partitions import Lookback
@@ -56,7 +56,7 @@ def cluster_lineage(step: Step) -> None:
     "segments",
     writes=tables.SEGMENT_EVIDENCE,
     reads={
-        **dict.fromkeys(tables.INPUTS, Lookback.DAYS_TO_WEEK_END),
+        **dict.fromkeys(HISTORY, Lookback.DAYS_TO_WEEK_END),
         "value_model": Lookback.SAME_WEEK, "lifecycle_model": Lookback.SAME_WEEK, "layer_models": Lookback.SAME_WEEK,
     },
     kinds=("duckdb", "mlflow"),

@@ -17,6 +17,7 @@ from microseg_assets.workspace import Stored
 from ml import tables
 from ml.tables import Table
 
+HISTORY = ("customer_days", *tables.INPUTS)  # what is known of customers: facts, and the rows they were summed from
 Body = Callable[[Step], None]
 Writes = Table | Stored | Callable[[Project], Table]
 
@@ -89,8 +90,8 @@ def model_asset(
 ) -> Callable[[Body], Declaration]:
     """Declare the weekly asset of a model family.
 
-    It reads accepted rows up to the end of its week, this week's choices of the assets in `reads`, and its own choice
-    of the week before; it writes its choice.
+    It reads facts and accepted rows up to the end of its week, this week's choices of the assets in `reads`, and its
+    own choice of the week before; it writes its choice.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def model_asset(
             family.group,
             writes=Stored(tables.MODEL_CHOICES, {"family": family_name}),
             reads={
-                **dict.fromkeys(tables.INPUTS, Lookback.DAYS_TO_WEEK_END),
+                **dict.fromkeys(HISTORY, Lookback.DAYS_TO_WEEK_END),
                 **dict.fromkeys(reads, Lookback.SAME_WEEK),
                 family.asset: Lookback.PREVIOUS_WEEK,
             },

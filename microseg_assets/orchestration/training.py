@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from microseg_assets.orchestration.step import Step
 from microseg_assets.storage.choices import Choice, load_previous_choice
-from microseg_assets.storage.history import history_from_rows
+from microseg_assets.storage.history import training_history
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.choice import FitResult
@@ -53,11 +53,10 @@ class TrainingWeek:
 def training_weeks(step: Step, family: str | None = None) -> Iterator[TrainingWeek]:
     """The weeks of a step, ascending, each with the history known at its end and the family's incumbent."""
     workspace, calendar = step.workspace, step.workspace.calendar
-    history = history_from_rows(workspace, calendar.week_end(max(step.keys)))
     for week in sorted(step.keys):
         end = calendar.week_end(week)
         incumbent = load_previous_choice(workspace, family, week) if family else Choice(None, "baseline", None, "")
-        yield TrainingWeek(workspace, week, end, history.until(end), incumbent)
+        yield TrainingWeek(workspace, week, end, training_history(workspace, end, step.run_id), incumbent)
 
 
 def record_choice(step: Step, family: str, week: TrainingWeek, fit_result: FitResult, *, spec: Any) -> None:

@@ -1,8 +1,8 @@
 """Which Dagster runs build the requested days, or rebuild what is stale.
 
 Four range runs at most for an unbroken span: the facts of all days up to it, the snapshots of its days, the training
-weeks that serve them, value to atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in which order. Does not belong here:
-executing them (see `runs`).
+weeks that serve them, value to atlas. Never daily and weekly assets in one range run. Belongs here: which runs, in
+which order. Does not belong here: executing them (see `runs`).
 """
 
 from __future__ import annotations

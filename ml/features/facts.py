@@ -428,19 +428,16 @@ class CustomerHistory:
             event_roles=spec.event_roles,
         )
         repeated = repeated_orders(engine, facts.order_days, spec.order_days)
-        days = facts.customer_days
-        if repeated.num_rows:
-            once = sql_of("ml.features", "orders_once")
-            days = engine.query(once, customer_days=days, repeated_orders=repeated).cast(days.schema)
         names = ", ".join(["customer_id", "day", *(quoted(a.name) for a in spec.attributes)])
         attributes = engine.query(f"SELECT {names} FROM customers", customers=customers)
         undone = undone_orders(engine, transactions, spec.undo_within_days)
         inputs = {"transactions": transactions, "events": events, "exposures": exposures, "balances": balances}
         rows = {name: inputs[name] for name in spec.declared.tables}
+        parts = repeated if repeated.num_rows else None
         return cls(
-            engine, spec, days, facts.category_days, attributes,
+            engine, spec, facts.customer_days, facts.category_days, attributes, parts,
             undone_orders=undone, rows=rows, contexts=contexts or {},
-        )  # fmt: skip
+        ).each_once()  # fmt: skip
 
     @property
     def money(self) -> dict[str, bool]:
@@ -471,6 +468,21 @@ class CustomerHistory:
             customers=cut(self.customers),
             contexts={name: cut(rows) for name, rows in self.contexts.items()},
         )
+
+    def each_once(self) -> CustomerHistory:
+        """Count an order that is delivered in parts once, in the facts themselves.
+
+        Returns
+        -------
+        CustomerHistory
+            The same history without `repeated_orders`.
+        """
+        if self.repeated_orders is None:
+            return self
+        once = sql_of("ml.features", "orders_once")
+        days = self.engine.query(once, customer_days=self.customer_days, repeated_orders=self.repeated_orders)
+        schema = tables.CUSTOMER_DAYS.schema().append(pa.field("day", pa.date32()))
+        return replace(self, customer_days=days.select(schema.names).cast(schema), repeated_orders=None)
 
     def fingerprint(self) -> str:
         """Digest the history: the digest changes when any day's counts or sums do, and not with the order of rows.
@@ -544,8 +556,7 @@ class CustomerHistory:
         """
         if self.undone_orders is not None and self.undone_orders.num_rows and pairs.num_rows:
             days = sorted(pc.unique(pairs["day"]).to_pylist())
-            once = _each_once(self.engine, self.customer_days, self.repeated_orders)
-            whole = replace(self, customer_days=once, repeated_orders=None)
+            whole = self.each_once()
             return pa.concat_tables(
                 [whole._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
             )
@@ -605,7 +616,7 @@ class CustomerHistory:
         known = self.engine.query(
             sql_of("ml.features", "without_undone"),
             {"as_of": day},
-            customer_days=_each_once(self.engine, self.customer_days, self.repeated_orders),
+            customer_days=self.each_once().customer_days,
             undone_orders=self.undone_orders,
         )
         return replace(self, customer_days=known, repeated_orders=None, undone_orders=None)
@@ -657,14 +668,6 @@ class CustomerHistory:
             pairs=pairs,
             customer_days=self.customer_days if self.undone_orders is None else self._as_known(until).customer_days,
         )
-
-
-def _each_once(engine: Engine, customer_days: Input, repeated_orders: Input | None) -> Input:
-    """Customer days in which an order that is delivered in parts counts once."""
-    if repeated_orders is None:
-        return customer_days
-    once = sql_of("ml.features", "orders_once")
-    return engine.query(once, customer_days=customer_days, repeated_orders=repeated_orders)
 
 
 def _count_customers(pairs: pa.Table) -> int:

@@ -69,7 +69,7 @@ def test_a_spell_that_began_before_the_record_has_its_true_first_day(friday: Sho
     """By the models in force on the day: the stage on every day from there on, and another one the day before."""
     workspace = friday.workspace
     models = choices.load_models(workspace, workspace.calendar.serving_week(FRIDAY), without=("layers",))
-    facts = history.history_from_rows(workspace, FRIDAY)
+    facts = history.history_from_facts(workspace, FRIDAY)
     checked = 0
     for who in (*some(friday, "churn", 3), *some(friday, "active", 3), *some(friday, "prospect", 2)):
         one = Customer(workspace, who, FRIDAY)
