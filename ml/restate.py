@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.engine import Engine
+from ml.features import CustomerHistory, features_table
 from ml.layers import History, LayerModels, SegmentSpec, history_columns, layer_inputs
 from ml.layers.assignment import primary_strings
 from ml.layers.inputs import sort_inputs
@@ -186,6 +188,33 @@ def valued_history(features: History, models: Models) -> History:
         return rows
 
     return of
+
+
+def earlier_features(facts: CustomerHistory, models: Models) -> History:
+    """Compute the features of earlier days that damping needs from a history.
+
+    Parameters
+    ----------
+    facts : CustomerHistory
+        What is known.
+    models : Models
+        The models in force.
+
+    Returns
+    -------
+    callable
+        `facts.snapshot`, of the columns of `valued_history_columns`.
+
+    Examples
+    --------
+    >>> from ml.engine import DuckDB
+    >>> from ml.features import FeatureSpec
+    >>> from ml.tables import TRANSACTIONS
+    >>> facts = CustomerHistory.from_rows(DuckDB(threads=1), FeatureSpec(), transactions=TRANSACTIONS.empty_days())
+    >>> earlier_features(facts, Models())(facts.known([])).column_names
+    ['customer_id', 'day']
+    """
+    return partial(facts.snapshot, columns=valued_history_columns(models, features_table(facts.spec).names))
 
 
 def valued_history_columns(models: Models, names: Sequence[str]) -> list[str]:

@@ -72,7 +72,7 @@ class EarlierFeatures:
 
     def _computed(self, pairs: pa.Table) -> pa.Table:
         history = history_from_facts(self.workspace, pc.max(pairs["day"]).as_py())
-        features = history.snapshot(pairs.select(["customer_id", "day"]))
+        features = history.snapshot(pairs.select(["customer_id", "day"]), self._names)
         return features.select(self._names).append_column("position", pairs["position"])
 
     def _current_snapshots(self, days: Sequence[date]) -> list[date]:

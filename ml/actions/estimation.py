@@ -30,7 +30,7 @@ from ml.actions.reasons import Finding
 from ml.actions.spec import CONTROL, ActionPolicy
 from ml.engine import quoted
 from ml.features import CustomerHistory, features_table
-from ml.restate import Models, restate
+from ml.restate import Models, earlier_features, restate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def with_features(facts: CustomerHistory, outcomes: pa.Table, lag: int, models: 
     if models is not None:
         columns.append("restated.micro_segment AS micro_segment")
         joins += _JOIN.format(table="restated")
-        restated = restate(facts.engine, features, models, facts.snapshot)
+        restated = restate(facts.engine, features, models, earlier_features(facts, models))
         inputs["restated"] = restated.select(["customer_id", "day", "micro_segment"])
     rows: pd.DataFrame = facts.engine.query(
         f"SELECT {', '.join(columns)} FROM outcomes {joins} "

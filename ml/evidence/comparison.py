@@ -19,7 +19,7 @@ from ml.evidence.groupings import MEASURES, OURS, DayPredictions, predict_by_gro
 from ml.features import CustomerHistory
 from ml.layers import train as train_layers
 from ml.layers.training import evaluation_days
-from ml.restate import Models, Specs, restate
+from ml.restate import Models, Specs, earlier_features, restate
 from ml.sampling import sample_customers
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def predict_day(
     is_earlier = pairs["day"].to_numpy() == np.datetime64(earlier_day)
     if min(is_earlier.sum(), (~is_earlier).sum()) < 2 * spec.min_cluster_customers:
         return None
-    history = facts.snapshot if is_damped else None
+    history = earlier_features(facts, models) if is_damped else None
     restated = restate(facts.engine, facts.snapshot(pairs), models, history)
     keys = restated.select(["customer_id", "day"])
     spend = facts.outcomes(keys, spec.outcome_window_days, until=until)["spend"].to_numpy()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property, lru_cache
@@ -28,6 +28,7 @@ from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
 MAX_PAIRS = 1_000_000  # pairs that one query of a range holds
+MAX_GROUPS = 14  # of customers with the same weekdays, each a range of its own
 _NEVER = date(1, 1, 1)
 
 
@@ -535,19 +536,21 @@ class CustomerHistory:
             customer_days=self.customer_days,
         )
 
-    def snapshot(self, pairs: pa.Table) -> pa.Table:
+    def snapshot(self, pairs: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
         """Compute the features of each pair of customer and day, as of the end of the day.
 
         Parameters
         ----------
         pairs : pa.Table
             Columns customer_id and day: each customer known on its day, no pair twice.
+        columns : sequence of str, optional
+            Features to compute; others cost nothing. All by default.
 
         Returns
         -------
         pa.Table
             One row per pair, ordered by day and customer: customer_id, day, and the other columns of
-            `features_table(spec)`.
+            `features_table(spec)`, as far as they are in `columns`.
 
         Raises
         ------
@@ -557,38 +560,62 @@ class CustomerHistory:
         if self.undone_orders is not None and self.undone_orders.num_rows and pairs.num_rows:
             days = sorted(pc.unique(pairs["day"]).to_pylist())
             whole = self.each_once()
-            return pa.concat_tables(
-                [whole._as_known(day).snapshot(pairs.filter(pc.equal(pairs["day"], pa.scalar(day)))) for day in days]
-            )
-        features = self._summed(pairs)
-        if self.spec.categories:
+            parts = {day: pairs.filter(pc.equal(pairs["day"], pa.scalar(day))) for day in days}
+            return pa.concat_tables([whole._as_known(day).snapshot(part, columns) for day, part in parts.items()])
+        customer_id, *fields = features_table(self.spec).schema()
+        asked = {field.name for field in fields} if columns is None else set(columns)
+        added = _columns_added(self.spec)
+        # Declared ratios and contexts may read any feature.
+        wanted = {field.name for field in fields} if asked & (added["declared"] | added["contexts"]) else asked
+        features = self._summed(pairs, wanted)
+        if wanted & added["categories"]:
             shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
             features = _with_columns_of(features, shares)
-        if self.spec.attributes:
+        if wanted & added["attributes"]:
             attributes = self.engine.query(
                 _attributes(self.spec.attributes).sql("duckdb"),
                 pairs=pairs,
                 customers=self.customers,
             )
             features = _with_columns_of(features, attributes)
-        if self.spec.declared:
+        if wanted & added["declared"]:
             declared = compute(self.engine, self.spec.declared, pairs, self.rows, features)
             features = _with_columns_of(features, declared)
-        for context in self.spec.contexts:
+        for context in self.spec.contexts if wanted & added["contexts"] else ():
             of_context = context_features(self.engine, context, features, self.contexts[context.table])
             features = _with_columns_of(features, of_context)
-        table = features_table(self.spec)
-        customer_id, *others = table.schema()
+        others = [field for field in fields if field.name in asked]
         schema = pa.schema([customer_id, pa.field("day", pa.date32()), *others])
         return features.select(schema.names).cast(schema)
 
-    def _summed(self, pairs: pa.Table) -> pa.Table:
-        """The features of facts, a bounded number of pairs at a time."""
+    def _summed(self, pairs: pa.Table, wanted: Set[str]) -> pa.Table:
+        """The features that every project has, by day and customer, a bounded number of pairs at a time."""
+        parts = list(self._ranges(pairs))
+        if len(parts) > 1:
+            rows = pa.concat_tables([self._summed_range(part, wanted) for part in parts])
+            features = rows.sort_by([("day", "ascending"), ("customer_id", "ascending")])
+        else:
+            features = self._summed_range(pairs, wanted)
+        with_visits = self.spec.has_visits or bool(self.spec.event_roles.goals)
+        for query, is_there in (("margins", self.spec.has_margin), ("visits", with_visits)):
+            if not is_there or not wanted & {one.name for one in self.spec.of_facts}:
+                continue
+            of_facts = self.engine.query(sql_of("ml.features", query), pairs=pairs, customer_days=self.customer_days)
+            names = [one.name for one in self.spec.of_facts if one.name in of_facts.column_names]
+            features = _with_columns_of(features, of_facts.select(["customer_id", *names]))
+        return features
+
+    def _ranges(self, pairs: pa.Table) -> Iterator[pa.Table]:
+        """Split pairs into ranges: customers with the same weekdays, a bounded number of pairs each."""
+        for part in _by_weekdays(self.engine, pairs):
+            days = sorted(pc.unique(part["day"]).to_pylist())
+            size = max(1, MAX_PAIRS * len(days) // max(part.num_rows, 1))
+            for i in range(0, len(days), size):
+                batch = pa.array(days[i : i + size], pa.date32())
+                yield part if size >= len(days) else part.filter(pc.is_in(part["day"], batch))
+
+    def _summed_range(self, pairs: pa.Table, wanted: Set[str]) -> pa.Table:
         days = sorted(pc.unique(pairs["day"]).to_pylist())
-        if len(days) > 1 and pairs.num_rows > MAX_PAIRS:
-            size = max(1, MAX_PAIRS * len(days) // pairs.num_rows)
-            batches = (pa.array(days[i : i + size], pa.date32()) for i in range(0, len(days), size))
-            return pa.concat_tables([self._summed(pairs.filter(pc.is_in(pairs["day"], batch))) for batch in batches])
         customers = _count_customers(pairs)
         is_range = len(days) >= MIN_RANGE_DAYS and pairs.num_rows >= len(days) * customers / 2
         inputs = {"pairs": pairs, "customer_days": self.customer_days, "category_days": self.category_days}
@@ -597,19 +624,13 @@ class CustomerHistory:
         inputs |= {"repeated_orders": self.repeated_orders} if has_repeated_orders else {}
         query = windows.with_sums(
             sql_of("ml.features", "snapshot"),
+            frozenset(wanted),
             is_range=is_range,
             has_repeated_orders=has_repeated_orders,
             is_sample=is_range and customers < self._known_since.num_rows,
         )
         bounds = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": _NEVER, "last_day": _NEVER}
-        features = self.engine.query(query, bounds, **inputs)
-        with_visits = self.spec.has_visits or bool(self.spec.event_roles.goals)
-        for name, is_wanted in (("margins", self.spec.has_margin), ("visits", with_visits)):
-            if is_wanted:
-                of_facts = self.engine.query(sql_of("ml.features", name), pairs=pairs, customer_days=self.customer_days)
-                wanted = [one.name for one in self.spec.of_facts if one.name in of_facts.column_names]
-                features = _with_columns_of(features, of_facts.select(["customer_id", *wanted]))
-        return features
+        return self.engine.query(query, bounds, **inputs)
 
     def _as_known(self, day: date) -> CustomerHistory:
         """The history up to `day`, without the orders that refunds had undone by its end."""
@@ -668,6 +689,38 @@ class CustomerHistory:
             pairs=pairs,
             customer_days=self.customer_days if self.undone_orders is None else self._as_known(until).customer_days,
         )
+
+
+def _columns_added(spec: FeatureSpec) -> dict[str, set[str]]:
+    """The columns that a project adds to the snapshot, by where they come from."""
+    return {
+        "categories": {category_column(name) for name in spec.categories},
+        "attributes": {attribute.name for attribute in spec.attributes},
+        "declared": {column.name for column in declared_columns(spec.declared)} if spec.declared else set(),
+        "contexts": {column.name for column in context_columns(spec.contexts)},
+    }
+
+
+_WEEKDAYS = """
+    SELECT customer_id, SUM(flag) AS weekdays
+    FROM (
+        SELECT DISTINCT customer_id, POWER(2, DATE_DIFF('day', DATE '2000-01-03', day) % 7) AS flag FROM pairs
+    ) AS flags
+    GROUP BY customer_id
+"""
+
+
+def _by_weekdays(engine: Engine, pairs: pa.Table) -> list[pa.Table]:
+    """Split pairs by the weekdays that their customers have, so that each part is a range of the same days."""
+    days = pc.unique(pairs["day"])
+    if len(days) < MIN_RANGE_DAYS or pairs.num_rows >= len(days) * _count_customers(pairs) / 2:
+        return [pairs]
+    groups = engine.query(_WEEKDAYS, pairs=pairs)
+    weekdays = pc.unique(groups["weekdays"]).to_pylist()
+    if not 1 < len(weekdays) <= MAX_GROUPS:
+        return [pairs]
+    people = (groups.filter(pc.equal(groups["weekdays"], flags))["customer_id"] for flags in weekdays)
+    return [pairs.filter(pc.is_in(pairs["customer_id"], some.combine_chunks())) for some in people]
 
 
 def _count_customers(pairs: pa.Table) -> int:

@@ -250,13 +250,14 @@ def _on(age: int) -> str:
     return f"at_age_{age}"
 
 
-def running_sums(*, has_repeated_orders: bool, is_sample: bool) -> dict[str, exp.Query]:
+def running_sums(*, has_repeated_orders: bool, is_sample: bool, has_categories: bool) -> dict[str, exp.Query]:
     """Sums of each pair as running totals over a range of days.
 
     Parameters
     ----------
     has_repeated_orders : whether `repeated_orders` is an input
     is_sample : whether some customers of the facts have no pair
+    has_categories : whether the days are needed on which a category enters or leaves its window
 
     Returns
     -------
@@ -280,12 +281,20 @@ def running_sums(*, has_repeated_orders: bool, is_sample: bool) -> dict[str, exp
         *(f"{one.function}({one.name}) {over} AS {one.name}" for one in DAYS),
         f"FIRST_VALUE(first_day_spend IGNORE NULLS) {over} AS first_day_spend",
         f"LAST_VALUE(balance IGNORE NULLS) {over} AS balance",
-        f"MAX(category_pairs.day) {over} AS category_day",
         dialect="duckdb",
     ).from_("changes")  # fmt: skip
-    on = "category_pairs.customer_id = changes.customer_id AND category_pairs.day = changes.day"
-    totals = totals.join("category_pairs", on=on, join_type="left")
-    columns = ["customer_id", "day", "category_day", *names, *(one.name for one in DAYS), *VALUES]
+    if has_categories:
+        on = "category_pairs.customer_id = changes.customer_id AND category_pairs.day = changes.day"
+        totals = totals.join("category_pairs", on=on, join_type="left")
+        totals = totals.select(f"MAX(category_pairs.day) {over} AS category_day", dialect="duckdb")
+    columns = [
+        "customer_id",
+        "day",
+        *(["category_day"] if has_categories else []),
+        *names,
+        *(one.name for one in DAYS),
+        *VALUES,
+    ]
     sums = exp.select(*columns).from_("totals").where("is_pair = 1")
     quantities = [*QUANTITIES, "carts", "balance"]
     return {
@@ -367,12 +376,15 @@ def _nulls(names: Iterable[str]) -> list[str]:
 
 
 @cache
-def with_sums(snapshot: str, *, is_range: bool, has_repeated_orders: bool, is_sample: bool) -> str:
-    """Complete the snapshot's query with the queries of its sums.
+def with_sums(
+    snapshot: str, wanted: frozenset[str], *, is_range: bool, has_repeated_orders: bool, is_sample: bool
+) -> str:
+    """Complete the snapshot's query with the queries of its sums, for some of its columns.
 
     Parameters
     ----------
     snapshot : a query that reads `purchases`, `sums` and `category_pairs`
+    wanted : the columns to select, beside customer and day
     is_range : whether to use running totals
     has_repeated_orders : whether `repeated_orders` is an input
     is_sample : whether some customers of the facts have no pair
@@ -381,12 +393,19 @@ def with_sums(snapshot: str, *, is_range: bool, has_repeated_orders: bool, is_sa
     -------
     The query, in DuckDB's dialect.
     """
+    result = parse_one(snapshot, dialect="duckdb").assert_is(exp.Select)
+    selected = [one for one in result.expressions if one.alias_or_name in {"customer_id", "day", *wanted}]
+    result.set("expressions", selected)
+    used = {column.table for one in selected for column in one.find_all(exp.Column)}
+    result.set("joins", [join for join in result.args["joins"] if join.this.alias_or_name in used])
+    has_categories = "top_categories" in used
     parts: dict[str, exp.Query] = {"purchases": purchases(has_repeated_orders=has_repeated_orders)}
     if is_range:
-        parts |= running_sums(has_repeated_orders=has_repeated_orders, is_sample=is_sample)
+        parts |= running_sums(
+            has_repeated_orders=has_repeated_orders, is_sample=is_sample, has_categories=has_categories
+        )
     else:
         parts |= joined_sums(has_repeated_orders=has_repeated_orders)
-    result = parse_one(snapshot, dialect="duckdb").assert_is(exp.Select)
     own = result.args.pop("with_")
     for name, part in parts.items():
         result = result.with_(name, as_=part)

@@ -30,7 +30,7 @@ from ml.journeys.transitions import (
     transition_counts,
 )
 from ml.reasons import Reason
-from ml.restate import restate
+from ml.restate import earlier_features, restate
 from ml.sampling import sample_customers
 from ml.serving import example_rows
 from ml.statistics import Gain, bootstrap, paired_gain
@@ -99,7 +99,7 @@ def train(
         share = spec.max_rows / pairs.num_rows
         people = pc.count_distinct(pairs["customer_id"]).as_py()
         pairs = sample_customers(facts.engine, pairs, max(1, int(people * share)), spec.seed)
-    states = restate(facts.engine, facts.snapshot(pairs), models, facts.snapshot)
+    states = restate(facts.engine, facts.snapshot(pairs), models, earlier_features(facts, models))
     states = states.select(["customer_id", "day", "stage", "micro_segment"])  # the other columns are most of the memory
     return train_on_states(facts.engine, states, as_of, spec, incumbent, models.specs.lifecycle.stage_names())
 
