@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +20,11 @@ from pathlib import Path
 from microseg_assets.file_lock import file_lock
 from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
+from ml.engine import DuckDB
 
 LOCK = ".lock"
+DEFAULT_MEMORY = "4GB"  # that queries may use; what does not fit is put in files
+_MEMORY = re.compile(r"[1-9]\d*(\.\d+)? ?[KMGT]i?B")
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _READY = ".databases"  # the versions of Dagster and MLflow that made the databases
 _INSTANCE = """\
@@ -76,6 +80,21 @@ class Home:
     def tracking(self, project: str) -> Tracking:
         local = self.mlflow_uri.startswith("sqlite")
         return Tracking(self.mlflow_uri, (self.folder / "mlartifacts").as_uri() if local else None, project)
+
+    def engine(self) -> DuckDB:
+        """The engine, with the threads and memory that `$MICROSEG_THREADS` and `$MICROSEG_MEMORY` allow.
+
+        Raises
+        ------
+        HomeError
+            If one of them cannot be meant.
+        """
+        threads, memory = os.environ.get("MICROSEG_THREADS"), os.environ.get("MICROSEG_MEMORY") or DEFAULT_MEMORY
+        if threads and not (threads.isdecimal() and int(threads) > 0):
+            raise HomeError(f"MICROSEG_THREADS is {threads!r}: set it to a number of threads, such as 4")
+        if not _MEMORY.fullmatch(memory):
+            raise HomeError(f"MICROSEG_MEMORY is {memory!r}: set it to an amount of memory, such as 4GB")
+        return DuckDB(int(threads) if threads else None, memory)
 
     def prepare(self) -> None:
         """Create the folder, its Dagster instance and the databases if they do not exist; point Dagster to it.

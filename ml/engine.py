@@ -11,6 +11,7 @@ Belongs here: registering inputs, running, streaming. Does not belong here: any 
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -115,7 +116,9 @@ class DuckDB:
     threads : int, optional
         Threads that a query may use; the machine's cores by default.
     memory_limit : str, optional
-        As DuckDB writes it, for example ``"4GB"``; DuckDB's default otherwise.
+        As DuckDB writes it, for example ``"4GB"``; DuckDB's default otherwise. What does not fit is put in files.
+    spill_folder : str, optional
+        Folder of these files; by default that of the system's temporary files.
 
     Examples
     --------
@@ -126,8 +129,10 @@ class DuckDB:
     [{'customer_id': 'a', 'spend': 30.0}]
     """
 
-    def __init__(self, threads: int | None = None, memory_limit: str | None = None) -> None:
-        self._config: dict[str, Any] = {}
+    def __init__(
+        self, threads: int | None = None, memory_limit: str | None = None, spill_folder: str | None = None
+    ) -> None:
+        self._config: dict[str, Any] = {"temp_directory": spill_folder or tempfile.gettempdir()}
         if threads:
             self._config["threads"] = threads
         if memory_limit:

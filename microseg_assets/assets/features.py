@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import date
 
 from microseg_assets.orchestration.declaration import asset
-from microseg_assets.orchestration.step import Step, check_one_row_per_customer
+from microseg_assets.orchestration.step import BATCH_DAYS, Step, check_one_row_per_customer
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import declarations
 from microseg_assets.storage.history import accepted_inputs, history_from_facts
 from microseg_assets.workspace import Stored
 from ml import tables
 from ml.features import day_facts
+
+MAX_ROWS = 1_000_000  # of the snapshots that are in memory at once
 
 
 @asset(
@@ -42,7 +44,8 @@ def customer_days(step: Step) -> None:
 def customer_features(step: Step) -> None:
     """The snapshot: every feature of every known customer, as of the end of the day."""
     history = history_from_facts(step.workspace, max(step.keys))
-    for days in step.batches():
+    customers = max(1, history.known([max(step.keys)]).num_rows)
+    for days in step.batches(min(BATCH_DAYS, max(1, MAX_ROWS // customers))):
         pairs = history.known(days)
         rows = history.snapshot(pairs)
         check_one_row_per_customer(step, "one_row_per_known_customer", days, pairs, rows)

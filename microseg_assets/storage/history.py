@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.engine import Engine, Files, Input
-from ml.features import CustomerHistory, repeated_orders, undone_orders
+from ml.features import CustomerHistory, SharedHistory, repeated_orders, undone_orders
 
 
 def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Input]:
@@ -52,7 +52,7 @@ def history_from_facts(workspace: Workspace, last: date) -> CustomerHistory:
 
 
 def training_history(workspace: Workspace, last: date, run_id: str) -> CustomerHistory:
-    """The history up to `last` for training, shared by all families of a run; each order counts once in it.
+    """The history up to `last` for training, shared by all families of a run with its snapshots; orders count once.
 
     Every family asks the same facts some dozens of times. One local file a table answers in less time than opening one
     for each day would take and, unlike a table in memory, takes none.
@@ -66,7 +66,7 @@ def training_history(workspace: Workspace, last: date, run_id: str) -> CustomerH
         del shared[key]
     if (run_id, last) not in shared:
         folder = tempfile.TemporaryDirectory(prefix="microseg-facts-")
-        history = _in_one_place(history_from_facts(workspace, last), Path(folder.name))
+        history = SharedHistory.of(_in_one_place(history_from_facts(workspace, last), Path(folder.name)))
         weakref.finalize(history, folder.cleanup)
         shared[run_id, last] = history
     return shared[run_id, last]

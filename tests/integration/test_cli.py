@@ -89,6 +89,31 @@ def test_a_read_only_state_folder_is_reported_in_one_sentence(tmp_path: Path, mo
         Home.from_environment().prepare()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("MICROSEG_MEMORY", "4 gigs", "MICROSEG_MEMORY is '4 gigs': set it to an amount of memory, such as 4GB"),
+        ("MICROSEG_THREADS", "0", "MICROSEG_THREADS is '0': set it to a number of threads, such as 4"),
+    ],
+)
+def test_limits_of_the_engine_that_cannot_be_meant_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(HomeError, match=sentence):
+        Home(tmp_path).engine()
+
+
+def test_queries_keep_to_the_limits_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROSEG_MEMORY", "200MB")
+    monkeypatch.setenv("MICROSEG_THREADS", "1")
+    engine = Home(tmp_path).engine()
+    limits = "SELECT current_setting('memory_limit') AS memory, current_setting('threads') AS threads"
+    assert engine.query(limits).to_pylist() == [{"memory": "190.7 MiB", "threads": 1}]
+    wide = "SELECT DISTINCT CAST(range AS VARCHAR) || REPEAT('x', 50) AS text FROM RANGE(3000000)"
+    assert engine.query(f"SELECT COUNT(*) AS n FROM ({wide})")["n"].to_pylist() == [3_000_000], "put in files"
+
+
 # ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

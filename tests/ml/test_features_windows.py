@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import CustomerHistory, FeatureSpec, facts
+from ml.features import CustomerHistory, FeatureSpec, SharedHistory, facts, shared
 
 ENGINE = DuckDB(threads=1)
 START = date(2024, 1, 1)
@@ -139,3 +139,56 @@ def test_orders_in_parts_count_once_in_a_range() -> None:
     assert history.snapshot_of(*days)["orders"].to_pylist() == [1] * 7 + [2] * 3
     assert history.snapshot_of(*days)["purchase_days"].to_pylist() == [1] * 7 + [2] * 3
     assert history.snapshot_of(*days).equals(by_single_days(history, history.known(days)))
+
+
+def test_features_that_are_asked_for_are_those_of_the_whole_snapshot() -> None:
+    history = random_history(3)
+    for days in ([START + timedelta(days=90)], [START + timedelta(days=i) for i in range(90, 120)]):
+        whole = history.snapshot_of(*days)
+        for wanted in (["spend_90d"], ["share_fuel", "top_category_90d"], ["comeback_gap_days", "balance"], []):
+            names = [name for name in whole.column_names if name in {"customer_id", "day", *wanted}]
+            assert history.snapshot(history.known(days), wanted).equals(whole.select(names))
+
+
+def test_customers_with_a_weekday_each_are_ranges_of_their_own() -> None:
+    """As for damping: each customer is looked up on one weekday of several weeks."""
+    history = random_history(4)
+    pairs = history.known([START + timedelta(days=i) for i in range(100, 156)])
+    weekdays = [int(name[1:]) % 7 for name in pairs["customer_id"].to_pylist()]
+    pairs = pairs.filter(
+        pa.array([day.weekday() == w for day, w in zip(pairs["day"].to_pylist(), weekdays, strict=True)])
+    )
+    assert len(facts._by_weekdays(ENGINE, pairs)) == 7
+    assert history.snapshot(pairs).equals(by_single_days(history, pairs))
+
+
+def test_a_shared_history_computes_a_snapshot_once_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = random_history(5)
+    history = SharedHistory.of(plain)
+    days = [START + timedelta(days=i) for i in (90, 97, 104)]
+    some = plain.known(days).filter(pc.is_in(plain.known(days)["customer_id"], pa.array([f"c{i}" for i in range(9)])))
+    assert history.snapshot(some).equals(plain.snapshot(some))
+    assert history.snapshot_of(*days).equals(plain.snapshot_of(*days)), "more customers than were computed before"
+    earlier = [START + timedelta(days=60), *days]
+    assert history.snapshot_of(*earlier).equals(plain.snapshot_of(*earlier)), "one more day"
+    monkeypatch.setattr(CustomerHistory, "_summed", lambda *_: pytest.fail("computed again"))
+    assert history.snapshot(some).num_rows == some.num_rows
+    assert history.snapshot_of(*earlier).num_rows > some.num_rows
+
+
+def test_a_shared_history_keeps_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "MAX_KEPT_ROWS", 40)
+    plain = random_history(6)
+    history = SharedHistory.of(plain)
+    days = [START + timedelta(days=i) for i in (90, 97, 104)]
+    for _ in range(2):
+        assert history.snapshot_of(*days).equals(plain.snapshot_of(*days))
+    assert sum(rows.num_rows for rows in history._kept.values()) <= 40
+
+
+def test_another_history_made_of_a_shared_one_keeps_its_own() -> None:
+    history = SharedHistory.of(random_history(7))
+    day = START + timedelta(days=120)
+    whole = history.snapshot_of(day)
+    early = history.until(START + timedelta(days=60))
+    assert early.snapshot_of(day)["orders"].to_pylist() != whole["orders"].to_pylist()
