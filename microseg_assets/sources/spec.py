@@ -165,8 +165,8 @@ class ContextSpec(TableSpec):
 
     def __post_init__(self) -> None:
         others = {"as_of": self.as_of, "timeless": self.timeless, "layers": self.layers, "ids": self.ids}
-        if given := [name for name, value in {**others, "properties": self.properties}.items() if value]:
-            raise ValueError(f"{given[0]} belongs to tables about customers: leave it out")
+        if foreign := [name for name, value in {**others, "properties": self.properties}.items() if value]:
+            raise ValueError(f"{foreign[0]} belongs to tables about customers: leave it out")
         self.context("")
 
     def context(self, name: str) -> Context:

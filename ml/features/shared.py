@@ -44,6 +44,8 @@ class SharedHistory(CustomerHistory):
         Orders that refunds undo, and when (`undone_orders`). None if no refund undoes an order.
     rows : Mapping of str to Input, optional
         Accepted rows of the input tables that `spec.declared` measures, with their `day`.
+    contexts : mapping of str to Input
+        Accepted rows of each context of `spec` by the name of its table (`Context.table`), with their `day`.
 
     Examples
     --------

@@ -114,9 +114,9 @@ def test_days_one_by_one_and_a_changed_future_give_the_same_rows(made: Shop, tmp
 
 
 def test_a_late_row_makes_the_days_it_may_hold_on_stale_and_a_rebuild_takes_it_in(shop: Shop) -> None:
-    late, place = {"degrees": "1", "sky": "fog"}, (f"{LATER}", "north")
+    late, changed = {"degrees": "1", "sky": "fog"}, (f"{LATER}", "north")
     rows = shop.delivered("weather")
-    shop.deliver("weather", [row | late if (row["date"], row["region"]) == place else row for row in rows])
+    shop.deliver("weather", [row | late if (row["date"], row["region"]) == changed else row for row in rows])
     comparison = compare(shop.workspace)
     assert [(c.table, c.day, str(c)) for c in comparison.changes] == [("context_weather", LATER, "other values")]
     stale = {one.asset: sorted(one.stale) for one in statuses(shop.workspace, comparison) if one.stale}

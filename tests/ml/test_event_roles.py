@@ -60,16 +60,16 @@ def test_no_type_is_guessed_to_be_a_goal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("roles", "message"),
     [
         ({"carts": ("a",), "goals": ("a",)}, "'a' is listed in both carts and goals, but an event type has one role"),
         ({"goals": ("b", "b")}, "'b' is listed twice in goals"),
         ({"goals": ("c",), "no_role": ("c",)}, "'c' is listed in both goals and no_role"),
     ],
 )
-def test_a_type_has_one_role(given: dict[str, tuple[str, ...]], message: str) -> None:
+def test_a_type_has_one_role(roles: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EventRoles(**given)
+        EventRoles(**roles)
 
 
 def test_types_are_as_delivered_and_a_listed_one_that_does_not_occur_is_named() -> None:
