@@ -180,6 +180,9 @@ def valued_history(features: History, models: Models) -> History:
         # Only the model's own inputs: the value of a customer must not depend on which others are asked for.
         inputs = [name for name in value_inputs(models.value, models.specs.value.of) if name in rows.column_names]
         wanted = rows.select(["customer_id", "day", *inputs]).filter(is_valued)
+        if not wanted.num_rows:  # then the features may lack what a value is made of
+            nothing = pa.nulls(rows.num_rows, pa.float64())
+            return pa.table({**{name: rows[name] for name in rows.column_names}, **dict.fromkeys(OUTPUTS, nothing)})
         valued = apply(wanted, models.value, models.specs.value, label="restated")
         position = pc.subtract(pc.cumulative_sum(is_valued.cast(pa.int64())), 1)
         position = pc.if_else(is_valued, position, pa.scalar(None, pa.int64()))
