@@ -45,7 +45,7 @@ from ml.features import (
 )
 from ml.features.declared import DATED, DeclaredFeature, DeclaredSpec
 from ml.journeys import TransitionSpec
-from ml.layers import DEFAULT_LAYERS, SegmentSpec, default_layers, input_columns
+from ml.layers import DEFAULT_LAYERS, TECHNOLOGY, SegmentSpec, default_layers, input_columns
 from ml.lifecycle import LifecycleSpec
 from ml.restate import Specs
 from ml.rules import nearest
@@ -209,17 +209,24 @@ class Project(Section):
     @field_validator("segments")
     @classmethod
     def _layers_of_attributes(cls, segments: SegmentSpec, info: ValidationInfo) -> SegmentSpec:
-        """The default layers, with one for each context that the customers' attributes are about."""
+        """The default layers, with one for each context that the customers' attributes and mapped events are about."""
         tables_: Tables | None = info.data.get("tables")
-        customers = tables_.customers if tables_ is not None else None
-        if customers is None or not customers.layers:
+        if tables_ is None:
             return segments
+        about: dict[str, tuple[str, ...]] = {}
+        if tables_.customers is not None:
+            about = dict(tables_.customers.layers.items())
         if segments.layers != DEFAULT_LAYERS:
-            raise ValueError(
-                f"tables.customers.layers adds {', '.join(customers.layers)} to the default layers, which this list "
-                "replaces: add them here and leave out that key"
-            )
-        return replace(segments, layers=default_layers(dict(customers.layers.items())))
+            if about:
+                raise ValueError(
+                    f"tables.customers.layers adds {', '.join(about)} to the default layers, which this list replaces: "
+                    "add them here and leave out that key"
+                )
+            return segments
+        mapped = tables_.events.columns if tables_.events is not None else ()
+        used = tuple(feature for column, feature in TECHNOLOGY.items() if column in mapped)
+        about["technology"] = (*used, *about.get("technology", ()))
+        return replace(segments, layers=default_layers(about))
 
     @property
     def path(self) -> Path:

@@ -14,6 +14,7 @@ from ml.layers.shrinkage import apply_means, r2, shrunken_means
 from ml.layers.specs import (
     CONTEXTS,
     DEFAULT_LAYERS,
+    TECHNOLOGY,
     LayerRule,
     LayerSpec,
     SegmentSpec,
@@ -27,6 +28,7 @@ from ml.layers.training import train
 __all__ = [
     "CONTEXTS",
     "DEFAULT_LAYERS",
+    "TECHNOLOGY",
     "History",
     "LayerModel",
     "LayerModels",

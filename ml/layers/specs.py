@@ -201,6 +201,10 @@ CONTEXTS = {
 }
 
 
+# What customers usually use, of the columns of events that a business maps; what they used last is no trait.
+TECHNOLOGY = {"device": "top_device_90d", "os": "top_os_90d", "browser": "top_browser_90d"}
+
+
 def default_layers(features: Mapping[str, Sequence[str]]) -> tuple[LayerSpec, ...]:
     """List the layers of a project that declares none of its own.
 
