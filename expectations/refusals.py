@@ -10,12 +10,22 @@ earlier days affect them (`expectations.validation`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 import expectations.suites as suites
-from expectations.rules import NO_CUSTOMER, REPEATED, ROUNDED_ID, ValidationSpec, duplicate_rule, row_rules, unique_key
+from expectations.rules import (
+    MAX_FINITE,
+    NO_CUSTOMER,
+    REPEATED,
+    ROUNDED_ID,
+    ValidationSpec,
+    duplicate_rule,
+    row_rules,
+    unique_key,
+)
 from ml.engine import quoted
 from ml.tables import Table
 
@@ -42,25 +52,32 @@ def refusals_sql(table: Table, spec: ValidationSpec, rows: pa.Table) -> str:
     """SQL for the refused ones of `rows`: their number, the first rule they break, and the row as JSON."""
     cases = " ".join(f"WHEN {rule.broken} THEN {_text(rule.name)}" for rule in row_rules(table, spec))
     key, repeated = unique_key(table), duplicate_rule(table)
-    broken = f"CASE WHEN problem IS NOT NULL THEN problem {cases} END"
-    steps = [f"judged AS (SELECT *, {broken} AS broken, true AS is_news FROM rows)"]
-    last = "judged"
+    judged = f"CASE WHEN problem IS NOT NULL THEN problem {cases} END"
+    steps = [f"judged AS (SELECT *, {judged} AS broken, true AS is_news FROM rows)"]
+    last = _Verdict("judged", "broken", "is_news")
     if repeated and not any(rows[name].null_count == rows.num_rows for name in key):
         steps += _unique(table, key, repeated)
-        last = "unique_rows"
+        last = _Verdict("unique_rows", "broken_or_repeated", "is_other")
     if spec.duplicates != "keep" and not table.key:
         steps.append(_without_repeats(table, last, counts=spec.duplicates == "refuse"))
-        last = "single_rows"
+        last = _Verdict("single_rows", "broken_or_equal", "is_single")
     rules = sorted({*spec.severity, NO_CUSTOMER, ROUNDED_ID})
     lenient = ", ".join(_text(rule) for rule in rules if spec.severity_of(rule) == "warning")
     strict = spec.severity.get(repeated or "") == "error"
-    values = ", ".join(f"{quoted(name)} := {_json_value(table, name)}" for name in table.names)
     return (
-        f'WITH {", ".join(steps)} SELECT row_number, {_text(table.name)} AS "table", broken AS rule, '
-        f"coalesce(delivered, CAST(to_json(struct_pack({values})) AS VARCHAR)) AS row, "
-        f"coalesce(source, '') AS source, day, {'' if strict else 'is_news AND '}broken NOT IN ({lenient}) AS counts "
-        f"FROM {last} WHERE broken IS NOT NULL ORDER BY day, row_number"
+        f'WITH {", ".join(steps)} SELECT row_number, {_text(table.name)} AS "table", {last.broken} AS rule, '
+        f"coalesce(delivered, {_json(table)}) AS row, coalesce(source, '') AS source, day, "
+        f"{'' if strict else f'{last.is_news} AND '}{last.broken} NOT IN ({lenient}) AS counts "
+        f"FROM {last.step} WHERE {last.broken} IS NOT NULL ORDER BY day, row_number"
     )
+
+
+class _Verdict(NamedTuple):
+    """A step of the statement, and its columns with the rule that a row breaks and whether the row counts."""
+
+    step: str
+    broken: str
+    is_news: str
 
 
 def _unique(table: Table, key: tuple[str, ...], rule: str) -> list[str]:
@@ -72,33 +89,33 @@ def _unique(table: Table, key: tuple[str, ...], rule: str) -> list[str]:
     same = table.names if versioned else content_columns(table)
     keys = ", ".join(map(quoted, key))
     present = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in key)
-    kept = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in same)
+    holds = ", ".join(f"first_value({quoted(name)}) OVER of_key AS {_kept(name)}" for name in same)
     equal = " AND ".join(f"{quoted(name)} IS NOT DISTINCT FROM {_kept(name)}" for name in same)
     older = f" OR coalesce({quoted(table.stamp)} < {_kept(table.stamp)}, false)" if versioned and table.stamp else ""
     nth = f"CASE WHEN broken IS NULL AND {present} THEN row_number() OVER of_key END"
     window = f"(PARTITION BY day, broken IS NULL, {keys} ORDER BY {order})"
-    holds = f"first_value(struct_pack({kept})) OVER of_key"
     rule_broken = f"CASE WHEN nth > 1 THEN {_text(rule)} ELSE broken END"
     is_news = f"coalesce(nth, 1) = 1 OR NOT ({equal}{older})"
     return [
-        f"ranked AS (SELECT *, {nth} AS nth, {holds} AS __kept FROM judged WINDOW of_key AS {window})",
-        f"unique_rows AS (SELECT * REPLACE ({rule_broken} AS broken, {is_news} AS is_news) FROM ranked)",
+        f"ranked AS (SELECT *, {nth} AS nth, {holds} FROM judged WINDOW of_key AS {window})",
+        f"unique_rows AS (SELECT *, {rule_broken} AS broken_or_repeated, {is_news} AS is_other FROM ranked)",
     ]
 
 
 def _kept(name: str) -> str:
-    """A column's value in the row that is accepted."""
-    return f"struct_extract(__kept, {_text(name)})"
+    """The column with a column's value in the row that is accepted."""
+    return quoted(f"{name} of the first")
 
 
-def _without_repeats(table: Table, before: str, counts: bool) -> str:
+def _without_repeats(table: Table, before: _Verdict, counts: bool) -> str:
     """A CTE that refuses all but one of the rows that are equal in every column."""
     columns = ", ".join(map(quoted, table.names))
-    nth = f"row_number() OVER (PARTITION BY day, broken IS NULL, {columns} ORDER BY source)"
+    window = f"(PARTITION BY day, {before.broken} IS NULL, {columns} ORDER BY source)"
+    is_news = before.is_news if counts else f"{before.is_news} AND NOT __repeats"
     return (
-        f"repeated AS (SELECT *, broken IS NULL AND {nth} > 1 AS __repeats FROM {before}), single_rows AS (SELECT * "
-        f"REPLACE (CASE WHEN __repeats THEN {_text(REPEATED)} ELSE broken END AS broken, "
-        f"{'is_news' if counts else 'is_news AND NOT __repeats'} AS is_news) FROM repeated)"
+        f"repeated AS (SELECT *, {before.broken} IS NULL AND row_number() OVER {window} > 1 AS __repeats "
+        f"FROM {before.step}), single_rows AS (SELECT *, CASE WHEN __repeats THEN {_text(REPEATED)} "
+        f"ELSE {before.broken} END AS broken_or_equal, {is_news} AS is_single FROM repeated)"
     )
 
 
@@ -125,12 +142,19 @@ def content_columns(table: Table) -> list[str]:
     return [name for name in ("customer_id", "amount") if name in table.names]
 
 
-def _json_value(table: Table, name: str) -> str:
-    """A column as JSON, which has no NaN and no infinity: such a number becomes text."""
-    column = quoted(name)
-    if table[name].type == "double":
-        return f"CASE WHEN isfinite({column}) THEN to_json({column}) ELSE to_json(CAST({column} AS VARCHAR)) END"
-    return column
+def _json(table: Table) -> str:
+    """The row as JSON, which has no NaN and no infinity: such a number becomes text, in the place of its null."""
+    doubles = [name for name in table.names if table[name].type == "double"]
+    finite = {name: f"abs({quoted(name)}) <= {MAX_FINITE}" for name in doubles}
+    values = {name: f"CASE WHEN {finite[name]} THEN {quoted(name)} END" for name in doubles}
+    packed = ", ".join(f"{quoted(name)} := {values.get(name, quoted(name))}" for name in table.names)
+    row = f"CAST(to_json(struct_pack({packed})) AS VARCHAR)"
+    for name in doubles:
+        key = f"{json.dumps(name, ensure_ascii=False)}:"  # nowhere else: inside of a text, JSON escapes quotes
+        null, start = _text(f"{key}null"), _text(f'{key}"')
+        text = f"concat({start}, CAST({quoted(name)} AS VARCHAR), '\"')"
+        row = f"replace({row}, {null}, CASE WHEN NOT {finite[name]} THEN {text} ELSE {null} END)"
+    return row
 
 
 def _text(value: str) -> str:

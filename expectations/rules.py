@@ -31,6 +31,7 @@ _AT_LEAST_ZERO = {"discount", "cost"}
 # Money and units are summed as decimals with 14 digits before the point; a line must leave room for many.
 _SUMMABLE = 1e12
 # Sums of decimals in floating point miss zero by less than this.
+MAX_FINITE = "1.7976931348623157e308"  # the largest double: infinity is more, and so is NaN
 _ROUNDING = 1e-6
 
 
@@ -161,7 +162,7 @@ def _column_rules(table: Table, column: Column, spec: ValidationSpec) -> list[Ro
     if name == ids.CUSTOMER:
         rules += _id_rules(spec.ids)
     if column.type == "double":
-        rules.append(RowRule(f"{name}: not finite", name, f"isnan({sql}) OR isinf({sql})"))
+        rules.append(RowRule(f"{name}: not finite", name, f"isnan({sql}) OR abs({sql}) > {MAX_FINITE}"))
         limit = spec.quantity_limit if name == "quantity" else spec.amount_limit if column.unit == "currency" else None
         if limit is not None:
             rules.append(RowRule(f"{name}: beyond ±{limit:,.10g}", name, f"abs({sql}) > {limit!r}", -limit, limit))
