@@ -140,7 +140,8 @@ def floor(system: System, chosen: argparse.Namespace) -> dict[str, Any]:
         system.home,
         system.as_of.isoformat(),
     ]
-    taken: dict[str, Any] = json.loads(measure.run(command, folder=ROOT).output)
+    took = measure.run(command, folder=ROOT)
+    taken: dict[str, Any] = {**json.loads(took.output), "peak_mb": took.peak_mb}
     say(f"floor: {taken['seconds']:.2f} s, {taken['peak_mb'] / 1024:.2f} GB")
     return taken
 

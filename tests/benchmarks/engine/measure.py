@@ -24,6 +24,7 @@ _MB = 2**20
 _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| ")
+_HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 _LAST_LINES = 40
 
 
@@ -111,7 +112,7 @@ def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str
     for reader in readers:
         reader.start()
     try:
-        status, usage = _watch(process.pid, result.looks)
+        status, usage, largest = _watch(process.pid, result.looks)
     except BaseException:
         process.kill()
         raise
@@ -120,7 +121,6 @@ def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str
         reader.join()
     result.ended = result.looks[-1].time if result.looks else time.time()
     result.processor = usage.ru_utime + usage.ru_stime
-    largest = usage.ru_maxrss / 1024  # of a single process, but exact
     result.peak_mb = max(largest, *(look.mb for look in result.looks))
     result.output = "".join(printed)
     if process.returncode != 0:
@@ -129,19 +129,34 @@ def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str
     return result
 
 
-def _watch(pid: int, looks: list[Look]) -> tuple[int, resource.struct_rusage]:
-    """Look at a process until it ends; returns its exit status and what it used."""
+def _watch(pid: int, looks: list[Look]) -> tuple[int, resource.struct_rusage, float]:
+    """Look at a process until it ends; returns its exit status, what it used, and the most MB it alone held.
+
+    The kernel's own record of that (`ru_maxrss`) would count the program that started it too.
+    """
+    largest = 0.0
     while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
             looks.append(Look(time.time(), looks[-1].mb if looks else 0.0, usage.ru_utime + usage.ru_stime))
-            return status, usage
+            return status, usage, largest
         mb, processor = 0.0, 0.0
         for one in _tree(pid):
             memory, worked = _used(one)
             mb, processor = mb + memory, processor + worked
         looks.append(Look(time.time(), mb, processor))
+        largest = max(largest, _high_water(pid))
         time.sleep(EVERY_SECONDS)
+
+
+def _high_water(pid: int) -> float:
+    """The most resident memory in MB that a process has held so far; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    match = _HIGH_WATER.search(status)
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def _tree(pid: int) -> Iterator[int]:
