@@ -46,7 +46,8 @@ def customers(seed: int, clusters: int, n: int = 1_500, width: int = 90) -> tupl
         elif kind == 6:
             values = np.full(n, float(number) if number % 2 else np.nan)
         elif kind == 8:
-            columns[f"f{number:03}"] = random.choice(np.array(["web", "app", "shop", None]), n, p=[0.5, 0.3, 0.15, 0.05]).tolist()
+            channels = np.array(["web", "app", "shop", None])
+            columns[f"f{number:03}"] = random.choice(channels, n, p=[0.5, 0.3, 0.15, 0.05]).tolist()
             continue
         columns[f"f{number:03}"] = pa.array(values, mask=np.isnan(values))
     for shift, name in enumerate(PLANTED if clusters > 1 else ()):
