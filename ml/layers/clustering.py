@@ -20,7 +20,6 @@ import pyarrow as pa
 import ml.layers.mixture as mixture
 import ml.layers.preparation as preparation
 import ml.layers.structure as structure
-import ml.layers.wide as wide
 from ml.engine import in_memory
 from ml.layers.cuts import StageOutcomes, choose_cut, is_better
 from ml.layers.identity import lineage, new_letters
@@ -49,8 +48,8 @@ def fit_clusters(
 ) -> LayerModel:
     """Fit clusters without letters and names."""
     columns = preparation.fit(draw(table, structure.MAX_ROWS), features)
-    if incumbent is not None:
-        columns = _in_units_in_force(columns, incumbent.columns, table)
+    if incumbent is not None and preparation.is_still_valid(incumbent.columns, columns, table):
+        columns = incumbent.columns  # only in the same units can both be compared
     bare = LayerModel(stage, layer, columns, letters_used=tuple(letters_used))
     if layer.method == "rules":
         return _fit_rules(bare, table, incumbent)
@@ -69,22 +68,6 @@ def fit_clusters(
     else:
         fitted = _fit_fixed(bare, table, incumbent, limits)
     return fitted
-
-
-def _in_units_in_force(
-    columns: tuple[preparation.Column, ...], in_force: tuple[preparation.Column, ...], table: pa.Table
-) -> tuple[preparation.Column, ...]:
-    """The preparation, in the units of the one in force if that is still valid: only then can both be compared.
-
-    Natural clusters of a wide layer have a few of its features, whose units are kept.
-    """
-    if not wide.is_wide(_blocks(columns)):
-        return in_force if preparation.is_still_valid(in_force, columns, table) else columns
-    kept = {column.feature: column for column in in_force}
-    common = [column for column in columns if column.feature in kept]
-    if not preparation.is_still_valid(in_force, common, table):
-        return columns
-    return tuple(kept.get(column.feature, column) for column in columns)
 
 
 @dataclass(frozen=True)
@@ -119,17 +102,16 @@ def _fit_auto(
     order = _draw_order(table)
     sample = data[np.sort(order[: structure.MAX_ROWS])]
     min_size = limits.min_size_among(len(sample))
-    natural, few, columns = _test_structure(model, sample, max_clusters, min_size, incumbent)
+    natural = structure.natural_clusters(sample, _blocks(model.columns), max_clusters, min_size)
     k, curve = natural.k, natural.curve
     if incumbent is not None and incumbent.kind == "natural":
         k = _kept_number(k, len(incumbent.letters), curve)
     if k > 1:
-        some, of_some = data[:, columns], sample[:, columns]
-        fitted = _fit_natural(few, table, some, k, incumbent, natural, of_some, limits)
+        fitted = _fit_natural(model, table, data, k, incumbent, natural, sample, limits)
         if (fitted is None or fitted.drift) and k != natural.k > 1:  # the number in force no longer fits either
-            fitted = _fit_natural(few, table, some, natural.k, incumbent, natural, of_some, limits) or fitted
+            fitted = _fit_natural(model, table, data, natural.k, incumbent, natural, sample, limits) or fitted
         if fitted is not None:
-            return fitted if few is model else _with_features_of(fitted, len(model.columns))
+            return fitted
     if past is None or not past.can_judge(2 * limits.min_size):
         reason = Reason(Code.TOO_LITTLE_HISTORY)
         if incumbent is not None and incumbent.kind == "cut":
@@ -138,30 +120,6 @@ def _fit_auto(
                 return fitted
         return _single_cluster(model, table, reason, curve)
     return _fit_cut(model, table, data, order, incumbent, past, curve, limits)
-
-
-def _test_structure(
-    model: LayerModel, sample: np.ndarray, max_clusters: int, min_size: int, incumbent: LayerModel | None
-) -> tuple[structure.Structure, LayerModel, slice | np.ndarray]:
-    """The test for natural clusters, the model in the features that tell them apart, and these features' columns."""
-    blocks = _blocks(model.columns)
-    if not wide.is_wide(blocks):
-        return structure.natural_clusters(sample, blocks, max_clusters, min_size), model, slice(None)
-    in_force: set[str] = set()
-    if incumbent is not None and incumbent.kind == "natural":
-        in_force = {column.feature for column in incumbent.columns}
-    positions = [number for number, column in enumerate(model.columns) if column.feature in in_force]
-    features, natural = wide.natural_clusters_in_few(sample, blocks, max_clusters, min_size, positions)
-    if not features:
-        return natural, model, slice(None)
-    few = replace(model, columns=tuple(model.columns[number] for number in features))
-    return natural, few, wide.columns_of_features(blocks, features)
-
-
-def _with_features_of(fitted: LayerModel, features: int) -> LayerModel:
-    """Add to the reason how many of a wide layer's features tell the clusters apart."""
-    figures = {**fitted.reason.parameters, "features": len(fitted.columns), "of_features": features}
-    return replace(fitted, reason=Reason(fitted.reason.code, figures))
 
 
 def _kept_number(k: int, incumbent_k: int, curve: Sequence[Point]) -> int:
@@ -234,7 +192,7 @@ def _drift(data: np.ndarray, fitted: LayerModel, incumbent: LayerModel) -> Reaso
         return None
     if len(incumbent.letters) != k:
         return Reason(Drift.OTHER_NUMBER, {"before": len(incumbent.letters), "clusters": k})
-    if incumbent.columns != fitted.columns:
+    if incumbent.columns is not fitted.columns:
         return None
     fits = [mixture.log_likelihood(data, _mixture(layer)).mean() for layer in (fitted, incumbent)]
     n_parameters = k * data.shape[1] + k

@@ -100,18 +100,9 @@ def brief_words(reason: Reason) -> str:
 # ── the words ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _natural(
-    *,
-    clusters: int,
-    separation: float,
-    separation_asked: float,
-    stability: float,
-    features: int = 0,
-    of_features: int = 0,
-) -> str:
-    where = f" in {features} of {of_features} features" if features else ""
+def _natural(*, clusters: int, separation: float, separation_asked: float, stability: float) -> str:
     return (
-        f"{clusters} natural clusters{where}: they explain customers better than one cloud of the same margins and "
+        f"{clusters} natural clusters: they explain customers better than one cloud of the same margins and "
         f"correlations by {separation:.2f} a customer ({separation_asked:g} is asked for), and bootstrap samples agree "
         f"to {stability:.2f}"
     )
