@@ -94,7 +94,7 @@ def facts_of(who: np.ndarray, when: np.ndarray, amount: np.ndarray) -> CustomerH
         "customer_id": pa.array([f"c{number:05d}" for number in who]),
         "day": pa.array(np.datetime64(START) + when.astype("timedelta64[D]")),
         **dict.fromkeys(("orders", "lines", "items"), pa.array(ones)),
-        "amount": pa.array(amount), "margin": none, "balance": none,
+        "amount": pa.array(amount), **dict.fromkeys(("margin", "balance", "first_event_at", "last_event_at"), none),
         "is_registered": pa.array(np.zeros(len(who), dtype=bool)),
     }  # fmt: skip
     schema = pa.schema([*tables.CUSTOMER_DAYS.schema(), pa.field("day", pa.date32())])

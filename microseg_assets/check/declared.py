@@ -51,7 +51,7 @@ def lines(project: Project, snapshot: pa.Table) -> Iterator[str]:
     """What each column holds: a line for each of the first of a declaration, and one about the others."""
     spec = project.feature_spec.declared
     columns = declared_columns(spec)
-    for position in range(len(spec.features)):
+    for position in range(len(project.features.declared)):
         own = [column for column in columns if column.declaration == position]
         shown = own if len(own) <= SHOWN + 1 else own[:SHOWN]
         for column in shown:
@@ -95,5 +95,6 @@ def _number(value: float) -> str:
 
 
 def names(project: Project) -> list[str]:
-    """The declared features."""
-    return [column.name for column in declared_columns(project.feature_spec.declared)]
+    """The features that the project file declares; not those of what is mapped."""
+    own = len(project.features.declared)
+    return [one.name for one in declared_columns(project.feature_spec.declared) if one.declaration < own]

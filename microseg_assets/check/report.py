@@ -290,7 +290,7 @@ def _features(project: Project, states: Mapping[str, SourceState]) -> Iterator[s
 
 def _declared(project: Project, states: Mapping[str, SourceState]) -> Iterator[str]:
     """What the declared features hold, computed from the newest rows."""
-    if not project.feature_spec.declared:
+    if not project.features.declared:
         return
     accepted = {table: state.accepted for table, state in states.items() if state.accepted is not None}
     if (sampled := declared.sample(project, accepted)) is None:

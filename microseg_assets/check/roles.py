@@ -18,7 +18,7 @@ _LABELS = {role: role.replace("_", " ") for role in ROLES}
 
 
 def role_lines(project: Project, events: pa.Table) -> Iterator[tuple[str, str]]:
-    """Each role with the types of its events, the commonest first; guessed ones are marked.
+    """Each role that occurs with the types of its events, the commonest first; guessed ones are marked.
 
     Parameters
     ----------
@@ -37,9 +37,11 @@ def role_lines(project: Project, events: pa.Table) -> Iterator[tuple[str, str]]:
     ]
     roles = project.event_roles
     marked = {name: name if name in roles.declared else f"{name}*" for name in counts}
-    for role in ROLES:
-        yield _LABELS[role], _listed([marked[name] for name in counts if role in roles.of(name)])
-    yield "no role", _listed([marked[name] for name in counts if not roles.of(name)])
+    types = {_LABELS[role]: [marked[name] for name in counts if role in roles.of(name)] for role in ROLES}
+    types["no role"] = [marked[name] for name in counts if not roles.of(name)]
+    for label, names in types.items():
+        if names:
+            yield label, _listed(names)
 
 
 def is_guessed(project: Project, events: pa.Table) -> bool:
@@ -64,4 +66,4 @@ def _types(events: pa.Table) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_TYPES:,} more" if len(names) > SHOWN_TYPES else ""
-    return ", ".join(names[:SHOWN_TYPES]) + more or "none"
+    return ", ".join(names[:SHOWN_TYPES]) + more

@@ -163,7 +163,7 @@ def test_four_lines_are_400_features_and_ten_are_ten(tmp_path: Path) -> None:
         if (declared := (yaml.safe_load(text).get("features") or {}).get("declared")) is not None:
             features = TypeAdapter(tuple[DeclaredFeature, ...]).validate_python(declared)
             counts.append(sum(1 for feature in features for _ in parts(feature)))
-    assert counts == [10, 400, 7]
+    assert counts == [10, 400, 7, 5]
 
 
 def test_the_examples_of_measures_are_declarations_and_every_measure_has_one(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ DECLARATIONS = [
         (
             "9: 'features.declared.1.ratio': 'b' is not a feature; known here: a, average_order_90d, balance, "
             "categories_90d, comeback_gap_days, customer_id, days_since_cart, days_since_event, "
-            "days_since_exposure, discount_share_90d, events_28d, events_90d …"
+            "days_since_exposure, days_since_visit, discount_share_90d, events_28d …"
         ),
     ),
     (

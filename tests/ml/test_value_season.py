@@ -54,6 +54,7 @@ def regulars(
     values = {
         "customer_id": names[who], "day": calendar[when], "orders": np.ones(len(who)), "lines": np.ones(len(who)),
         "items": np.ones(len(who)), "amount": amount, "margin": [None] * len(who), "balance": [None] * len(who),
+        "first_event_at": [None] * len(who), "last_event_at": [None] * len(who),
         "is_registered": [False] * len(who),
     }  # fmt: skip
     columns = [pa.array(values.get(field.name, np.zeros(len(who)))).cast(field.type) for field in schema]
