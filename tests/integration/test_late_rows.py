@@ -80,9 +80,7 @@ def test_a_change_in_an_ingested_day_is_found_and_described(
     assert [(c.table, c.day, str(c)) for c in comparison.changes] == [("transactions", LATE, description)]
     stale = {one.asset: sorted(one.stale) for one in statuses(shop.workspace, comparison)}
     assert stale["raw_transactions"] == [LATE] == stale["transactions"]
-    assert (
-        stale["customer_features"][0] == LATE and stale["customer_features"][-1] == shop.days("customer_features")[-1]
-    )
+    assert stale["customer_features"] == [day for day in shop.days("customer_features") if day >= LATE] != []
     assert stale["segment_atlas"] == shop.days("segment_atlas"), "all days with an atlas lie behind the late row"
     assert stale["raw_events"] == [] == stale["events"]
 

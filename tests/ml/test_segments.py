@@ -426,7 +426,9 @@ def some_facts(customers: int = 240, days: int = 170) -> CustomerHistory:
     )
     nothing = {
         "customers": "CAST('' AS VARCHAR) AS customer_id, DATE '2024-01-01' AS day",
-        "events": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS event_type, TIMESTAMP '2024-01-01' AS occurred_at",
+        "events": (
+            "'' AS customer_id, DATE '2024-01-01' AS day, '' AS event_type, TIMESTAMP '2024-01-01' AS occurred_at"
+        ),
         "exposures": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS action, FALSE AS is_holdout",
         "balances": "'' AS customer_id, DATE '2024-01-01' AS day, TIMESTAMP '2024-01-01' AS as_of, 0.0 AS balance",
     }
