@@ -137,7 +137,7 @@ def test_an_attribute_that_is_dated_or_declared_timeless_is_answered(
 def test_what_is_timeless_must_be_an_attribute_and_only_customers_have_any(desk: Path) -> None:
     for wrong, sentence in (
         (EXPORT + "    timeless: [Regio]\n", "did you mean 'Region'"),
-        ("    as_of: 2024-07-31\n", "as_of and timeless belong to customers"),
+        ("    as_of: 2024-07-31\n", "as_of, timeless and layers belong to customers"),
     ):
         (desk / "shop.yaml").write_text(FORM + wrong)
         with pytest.raises(projects.ProjectError, match=re.escape(sentence)):
