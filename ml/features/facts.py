@@ -28,6 +28,9 @@ from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
 MAX_PAIRS = 1_000_000  # pairs that one query of a range holds
+MIN_SPLIT_PAIRS = (
+    200_000  # from so many on, sparse pairs are split by weekdays; fewer cost less than reading facts again
+)
 MAX_GROUPS = 14  # of customers with the same weekdays, each a range of its own
 _NEVER = date(1, 1, 1)
 
@@ -713,7 +716,11 @@ _WEEKDAYS = """
 def _by_weekdays(engine: Engine, pairs: pa.Table) -> list[pa.Table]:
     """Split pairs by the weekdays that their customers have, so that each part is a range of the same days."""
     days = pc.unique(pairs["day"])
-    if len(days) < MIN_RANGE_DAYS or pairs.num_rows >= len(days) * _count_customers(pairs) / 2:
+    if (
+        pairs.num_rows < MIN_SPLIT_PAIRS
+        or len(days) < MIN_RANGE_DAYS
+        or pairs.num_rows >= len(days) * _count_customers(pairs) / 2
+    ):
         return [pairs]
     groups = engine.query(_WEEKDAYS, pairs=pairs)
     weekdays = pc.unique(groups["weekdays"]).to_pylist()

@@ -150,8 +150,9 @@ def test_features_that_are_asked_for_are_those_of_the_whole_snapshot() -> None:
             assert history.snapshot(history.known(days), wanted).equals(whole.select(names))
 
 
-def test_customers_with_a_weekday_each_are_ranges_of_their_own() -> None:
+def test_customers_with_a_weekday_each_are_ranges_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for damping: each customer is looked up on one weekday of several weeks."""
+    monkeypatch.setattr(facts, "MIN_SPLIT_PAIRS", 1)
     history = random_history(4)
     pairs = history.known([START + timedelta(days=i) for i in range(100, 156)])
     weekdays = [int(name[1:]) % 7 for name in pairs["customer_id"].to_pylist()]
