@@ -28,9 +28,7 @@ from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
 
 MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
 MAX_PAIRS = 1_000_000  # pairs that one query of a range holds
-MIN_SPLIT_PAIRS = (
-    200_000  # from so many on, sparse pairs are split by weekdays; fewer cost less than reading facts again
-)
+MIN_SPLIT_PAIRS = 200_000  # sparse pairs that are split by weekdays; fewer cost less than reading facts again
 MAX_GROUPS = 14  # of customers with the same weekdays, each a range of its own
 _NEVER = date(1, 1, 1)
 
