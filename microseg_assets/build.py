@@ -18,7 +18,7 @@ from microseg_assets.project import Project
 from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
 from microseg_assets.workspace import Workspace
-from ml.engine import Engine
+from ml.engine import DuckDB, Engine
 
 DEFAULT_PROJECT = "complete_journey"
 
@@ -40,7 +40,7 @@ def make_workspace(
     workspace = Workspace(
         settings,
         lake=(overrides.lake or home.lake)(settings.name),
-        engine=overrides.engine or home.engine(),
+        engine=overrides.engine or DuckDB(**home.engine_limits()),
         tracking=(overrides.tracking or home.tracking)(settings.name),
     )
     return workspace, add_assets(workspace, chain_of(settings))

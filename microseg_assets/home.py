@@ -16,11 +16,11 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 from microseg_assets.file_lock import file_lock
 from microseg_assets.storage.lake import Lake
 from microseg_assets.tracking import Tracking
-from ml.engine import DuckDB
 
 LOCK = ".lock"
 DEFAULT_MEMORY = "4GB"  # that queries may use; what does not fit is put in files
@@ -42,6 +42,13 @@ compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
 """
+
+
+class EngineLimits(TypedDict):
+    """What queries may use; as `DuckDB` takes it."""
+
+    threads: int | None
+    memory_limit: str
 
 
 class HomeError(OSError):
@@ -81,8 +88,8 @@ class Home:
         local = self.mlflow_uri.startswith("sqlite")
         return Tracking(self.mlflow_uri, (self.folder / "mlartifacts").as_uri() if local else None, project)
 
-    def engine(self) -> DuckDB:
-        """The engine, with the threads and memory that `$MICROSEG_THREADS` and `$MICROSEG_MEMORY` allow.
+    def engine_limits(self) -> EngineLimits:
+        """The threads and memory that `$MICROSEG_THREADS` and `$MICROSEG_MEMORY` allow the engine.
 
         Raises
         ------
@@ -94,7 +101,7 @@ class Home:
             raise HomeError(f"MICROSEG_THREADS is {threads!r}: set it to a number of threads, such as 4")
         if not _MEMORY.fullmatch(memory):
             raise HomeError(f"MICROSEG_MEMORY is {memory!r}: set it to an amount of memory, such as 4GB")
-        return DuckDB(int(threads) if threads else None, memory)
+        return EngineLimits(threads=int(threads) if threads else None, memory_limit=memory)
 
     def prepare(self) -> None:
         """Create the folder, its Dagster instance and the databases if they do not exist; point Dagster to it.

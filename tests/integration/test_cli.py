@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from microseg_assets.cli.main import main
 from microseg_assets.definitions import defs
 from microseg_assets.home import Home, HomeError
+from ml.engine import DuckDB
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = """\
@@ -101,13 +102,13 @@ def test_limits_of_the_engine_that_cannot_be_meant_are_one_sentence(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(HomeError, match=sentence):
-        Home(tmp_path).engine()
+        Home(tmp_path).engine_limits()
 
 
 def test_queries_keep_to_the_limits_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROSEG_MEMORY", "200MB")
     monkeypatch.setenv("MICROSEG_THREADS", "1")
-    engine = Home(tmp_path).engine()
+    engine = DuckDB(**Home(tmp_path).engine_limits())
     limits = "SELECT current_setting('memory_limit') AS memory, current_setting('threads') AS threads"
     assert engine.query(limits).to_pylist() == [{"memory": "190.7 MiB", "threads": 1}]
     wide = "SELECT DISTINCT CAST(range AS VARCHAR) || REPEAT('x', 50) AS text FROM RANGE(3000000)"
