@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
+import ml.features.windows as windows
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
-from ml.features import windows
 from ml.features.context import Context, context_columns, context_features
 from ml.features.declared import DeclaredSpec, compute, declared_columns
 from ml.features.declared.columns import parts

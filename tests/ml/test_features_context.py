@@ -182,7 +182,7 @@ def test_a_snapshot_over_refunded_orders_has_its_context_too() -> None:
     known = history({weather(): delivered(weather(), rows)}, {"anna": [(0, "north")]})
     undone = pa.table(
         {
-            "customer_id": ["anna"], "orders": [1], "amount": [10.0],
+            "customer_id": ["anna"], "orders": [1], "amount": [10.0], "margin": [0.0], "refund_margin": [0.0],
             "day": pa.array([FIRST], pa.date32()), "undone_on": pa.array([DAYS[1]], pa.date32()),
         }
     )  # fmt: skip

@@ -35,7 +35,9 @@ def facts() -> CustomerHistory:
     ).assign(order_id=lambda x: x.index.astype(str), category="X", discount=0.0, quantity=1.0, margin=np.nan)
     nothing = {
         "customers": "'' AS customer_id, DATE '2024-01-01' AS day",
-        "events": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS event_type",
+        "events": (
+            "'' AS customer_id, DATE '2024-01-01' AS day, '' AS event_type, TIMESTAMP '2024-01-01' AS occurred_at"
+        ),
         "exposures": "'' AS customer_id, DATE '2024-01-01' AS day, '' AS action, FALSE AS is_holdout",
         "balances": "'' AS customer_id, DATE '2024-01-01' AS day, TIMESTAMP '2024-01-01' AS as_of, 0.0 AS balance",
     }
