@@ -17,7 +17,7 @@ from microseg_assets.workspace import Stored
 from ml import tables
 from ml.tables import Table
 
-HISTORY = ("customer_days", *tables.INPUTS)  # what is known of customers: facts, and the rows they were summed from
+HISTORY = (*tables.INPUTS, "customer_days")  # what is known of customers: accepted rows, and the facts summed from them
 Body = Callable[[Step], None]
 Writes = Table | Stored | Callable[[Project], Table]
 

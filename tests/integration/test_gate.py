@@ -137,6 +137,7 @@ def test_a_day_whose_training_week_is_missing_refuses_and_names_the_command(refu
     """Its features exist. Without the refusal it would use no model, or that of the wrong week."""
     shop, _ = refused
     day = WEEK_BEFORE
+    assert alone(shop, "to_features", "customer_features", day).success
     unmade, ended = day - timedelta(days=7), day - timedelta(days=1)
     assert day in shop.days("customer_features") and unmade not in shop.days("value_model")
     with pytest.raises(RunFailed) as failure:
