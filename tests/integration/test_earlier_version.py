@@ -100,7 +100,8 @@ def test_days_and_weeks_made_upon_it_are_those_of_a_shop_that_this_version_made_
     unneeded = {name for name in theirs if name.startswith("customer_features/")} - ours.keys()
     assert ours.keys() == theirs.keys() - unneeded
     assert differences(ours, theirs) == []
-    assert continued.choices(WEEK) == shop.choices(WEEK)
+    choices = [{k: v for k, v in one.choices(WEEK).items() if k != "action-response"} for one in (continued, shop)]
+    assert choices[0] == choices[1]
     assert continued.champions() == shop.champions()
     # An unchanged fit gets one more version at most, for its files have the new fields; no family has two more.
     ours_registered, theirs_registered = shop.registered(), continued.registered()
@@ -118,7 +119,7 @@ def test_nothing_of_it_is_missing_or_stale_and_it_can_be_looked_at(continued: Sh
             assert result.exit_code == 0 and "--stale" not in result.stdout, result.output
 
 
-@pytest.mark.parametrize("family", ["value", "lifecycle", "layers", "transitions", "action-response"])
+@pytest.mark.parametrize("family", ["value", "lifecycle", "layers", "transitions"])
 def test_models_registered_by_it_are_served_as_before(earlier: Shop, friday: Shop, family: str) -> None:
     import mlflow
     import pandas as pd
@@ -133,10 +134,16 @@ def test_models_registered_by_it_are_served_as_before(earlier: Shop, friday: Sho
     pd.testing.assert_frame_equal(*answers)
 
 
+# The response model and the individual model of the evidence read every feature, and there are more of them now.
+OF_EVERY_FEATURE = (
+    "action_effects/", "action_plan/", "segment_evidence/", "model_choices/family=action-response/",
+)  # fmt: skip
+
+
 def differences(ours: dict[str, Path], theirs: dict[str, Path]) -> list[str]:
     """The partitions that differ in the columns that the earlier version had."""
     unequal = []
-    for name in (one for one in ours if not one.startswith(f"{IN_WORDS}/")):
+    for name in (one for one in ours if not one.startswith((f"{IN_WORDS}/", *OF_EVERY_FEATURE))):
         before, now = as_named_now(theirs[name], name), as_named_now(ours[name], name)
         if not set(before.column_names) <= set(now.column_names) or not before.equals(now.select(before.column_names)):
             unequal.append(name)
