@@ -61,7 +61,10 @@ def folder(shop: Shop, table: str) -> Path:
 @pytest.fixture(scope="module")
 def other(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The accepted rows and models that all examples share; each publishes other days."""
-    return shop.copied_to(tmp_path_factory.mktemp("published") / "other")
+    other = shop.copied_to(tmp_path_factory.mktemp("published") / "other")
+    made(other, (EARLIER[0], EARLIER[-1]), ("customer_features",), "to_features")  # nothing else needs them
+    shutil.copytree(folder(other, "customer_features"), other.folder / "snapshots")
+    return other
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
@@ -72,8 +75,8 @@ def test_which_days_were_made_and_in_which_order_changes_no_micro_segment(
 ) -> None:
     """Nor does it matter which earlier days have a snapshot."""
     for table in (*MADE, "customer_features"):
-        shutil.rmtree(folder(other, table))
-    shutil.copytree(folder(shop, "customer_features"), folder(other, "customer_features"))
+        shutil.rmtree(folder(other, table), ignore_errors=True)
+    shutil.copytree(other.folder / "snapshots", folder(other, "customer_features"))
     for day in unmade:
         shutil.rmtree(folder(other, "customer_features") / f"day={day}")
     for first, last in order:
