@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from microseg_assets.workspace import Workspace
 from ml import tables
 from ml.engine import Engine, Files, Input
-from ml.features import CustomerHistory, SharedHistory, repeated_orders, undone_orders
+from ml.features import CustomerHistory, repeated_orders, undone_orders
+from ml.features.shared import SharedHistory
 
 
 def accepted_inputs(workspace: Workspace, days: Sequence[date]) -> dict[str, Input]:

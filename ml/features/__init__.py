@@ -18,7 +18,6 @@ from ml.features.facts import (
     undone_orders,
 )
 from ml.features.mapped import mapped_features, with_mapped_features
-from ml.features.shared import SharedHistory
 
 __all__ = [
     "ROLES",
@@ -27,7 +26,6 @@ __all__ = [
     "CustomerHistory",
     "EventRoles",
     "FeatureSpec",
-    "SharedHistory",
     "category_column",
     "context_table",
     "day_facts",

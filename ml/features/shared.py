@@ -26,27 +26,6 @@ class SharedHistory(CustomerHistory):
     A day's snapshot is kept with the customers it was computed for, and used again for any of them. At most
     `MAX_KEPT_ROWS` rows are kept; what goes beyond is computed each time.
 
-    Parameters
-    ----------
-    engine : Engine
-        Runs the queries.
-    spec : FeatureSpec
-        The project's categories and attributes, and what counts as one order.
-    customer_days : Input
-        Table `customer_days` with its `day`: one row per customer and day on which anything happened.
-    category_days : Input
-        Table `category_days` with its `day`: net revenue per customer, day and category.
-    customers : Input
-        Deliveries of the customers table: customer_id, day of the delivery, and the attributes of `spec`.
-    repeated_orders : Input, optional
-        Orders that `customer_days` counts more than once (`repeated_orders`). None if it counts each order once.
-    undone_orders : pa.Table, optional
-        Orders that refunds undo, and when (`undone_orders`). None if no refund undoes an order.
-    rows : Mapping of str to Input, optional
-        Accepted rows of the input tables that `spec.declared` measures, with their `day`.
-    contexts : mapping of str to Input
-        Accepted rows of each context of `spec` by the name of its table (`Context.table`), with their `day`.
-
     Examples
     --------
     >>> from ml import tables

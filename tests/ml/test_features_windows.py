@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import CustomerHistory, FeatureSpec, SharedHistory, facts, shared
+from ml.features import CustomerHistory, FeatureSpec, facts, shared
+from ml.features.shared import SharedHistory
 
 ENGINE = DuckDB(threads=1)
 START = date(2024, 1, 1)
