@@ -6,18 +6,11 @@ production. Does not belong here: which days to train on (see each family) and w
 """
 
 from ml.features.context import Context, context_table
+from ml.features.day_facts import day_facts, repeated_orders, undone_orders
 from ml.features.event_roles import ROLES, EventRoles, guess_roles
-from ml.features.facts import (
-    Attribute,
-    CustomerHistory,
-    FeatureSpec,
-    category_column,
-    day_facts,
-    features_table,
-    repeated_orders,
-    undone_orders,
-)
+from ml.features.history import CustomerHistory
 from ml.features.mapped import mapped_features, with_mapped_features
+from ml.features.spec import Attribute, FeatureSpec, category_column, features_table
 
 __all__ = [
     "ROLES",

@@ -1,6 +1,6 @@
 """A history that keeps the snapshots it has computed, for several families that train on the same days.
 
-Belongs here: what is kept, and when it can be used again. Does not belong here: how a snapshot is made (see `facts`).
+Belongs here: what is kept, and when it can be used again. Does not belong here: how a snapshot is made (see `history`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.features.facts import CustomerHistory
+from ml.features.history import CustomerHistory
 
 MAX_KEPT_ROWS = 1_000_000
 

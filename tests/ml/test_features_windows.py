@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ml import tables
 from ml.engine import DuckDB
-from ml.features import CustomerHistory, FeatureSpec, facts, shared
+from ml.features import CustomerHistory, FeatureSpec, day_facts, repeated_orders, shared
+from ml.features import history as histories
 from ml.features.shared import SharedHistory
 
 ENGINE = DuckDB(threads=1)
@@ -90,7 +91,7 @@ def by_single_days(history: CustomerHistory, pairs: pa.Table) -> pa.Table:
 @given(
     seed=st.integers(0, 10_000),
     first=st.integers(0, DAYS - 40),
-    steps=st.lists(st.sampled_from([1, 1, 1, 2, 7, 28]), min_size=facts.MIN_RANGE_DAYS, max_size=12),
+    steps=st.lists(st.sampled_from([1, 1, 1, 2, 7, 28]), min_size=histories.MIN_RANGE_DAYS, max_size=12),
     share=st.sampled_from([1.0, 0.8, 0.6]),
     customers=st.sampled_from([25, 15]),
 )
@@ -109,7 +110,7 @@ def test_a_range_that_one_query_cannot_hold_is_made_in_parts(monkeypatch: pytest
     history = random_history(1)
     days = [START + timedelta(days=i) for i in range(100, 130)]
     whole = history.snapshot_of(*days)
-    monkeypatch.setattr(facts, "MAX_PAIRS", 100)
+    monkeypatch.setattr(histories, "MAX_PAIRS", 100)
     assert history.snapshot_of(*days).equals(whole)
 
 
@@ -131,10 +132,10 @@ def test_orders_in_parts_count_once_in_a_range() -> None:
     )
     inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
     inputs["transactions"] = tables.TRANSACTIONS.filled(lines)
-    summed = facts.day_facts(ENGINE, **inputs)
+    summed = day_facts(ENGINE, **inputs)
     history = CustomerHistory(
         ENGINE, FeatureSpec(), summed.customer_days, summed.category_days, inputs["customers"],
-        facts.repeated_orders(ENGINE, summed.order_days, 30),
+        repeated_orders(ENGINE, summed.order_days, 30),
     )  # fmt: skip
     days = [date(2024, 1, day) for day in range(2, 12)]
     assert history.snapshot_of(*days)["orders"].to_pylist() == [1] * 7 + [2] * 3
@@ -153,14 +154,14 @@ def test_features_that_are_asked_for_are_those_of_the_whole_snapshot() -> None:
 
 def test_customers_with_a_weekday_each_are_ranges_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for damping: each customer is looked up on one weekday of several weeks."""
-    monkeypatch.setattr(facts, "MIN_SPLIT_PAIRS", 1)
+    monkeypatch.setattr(histories, "MIN_SPLIT_PAIRS", 1)
     history = random_history(4)
     pairs = history.known([START + timedelta(days=i) for i in range(100, 156)])
     weekdays = [int(name[1:]) % 7 for name in pairs["customer_id"].to_pylist()]
     pairs = pairs.filter(
         pa.array([day.weekday() == w for day, w in zip(pairs["day"].to_pylist(), weekdays, strict=True)])
     )
-    assert len(facts._by_weekdays(ENGINE, pairs)) == 7
+    assert len(histories._by_weekdays(ENGINE, pairs)) == 7
     assert history.snapshot(pairs).equals(by_single_days(history, pairs))
 
 

@@ -1,321 +1,34 @@
-"""Facts: what is known of customers up to a day, and the snapshots and outcomes computed from it.
+"""The history of customers up to a day, and the snapshots and outcomes computed from it.
 
-Belongs here: summing accepted rows by day, and every question the chain asks of the sums. Does not belong here: a
-feature's formula (see `snapshot.sql`) and where rows come from.
+Belongs here: every question the chain asks of the facts of days. Does not belong here: the facts of a day (see
+`day_facts`), a feature's formula (see `snapshot.sql` and `windows`), and where rows come from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property, lru_cache
-from typing import Literal
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlglot import exp
 
 import ml.features.windows as windows
 from ml import tables
 from ml.engine import Engine, Input, quoted, sql_of
-from ml.features.context import Context, context_columns, context_features
-from ml.features.declared import DeclaredSpec, compute, declared_columns
-from ml.features.declared.columns import parts
-from ml.features.event_roles import GUESSED, EventRoles, event_roles_table
+from ml.features.added import category_shares, columns_added, newest_attributes
+from ml.features.context import context_features
+from ml.features.day_facts import day_facts, repeated_orders, undone_orders
+from ml.features.declared import compute
+from ml.features.spec import FeatureSpec, attribute_columns, features_table
 
 MIN_RANGE_DAYS = 4  # from so many days on, running totals cost less than joining each day with all facts before it
 MAX_PAIRS = 1_000_000  # pairs that one query of a range holds
 MIN_SPLIT_PAIRS = 200_000  # sparse pairs that are split by weekdays; fewer cost less than reading facts again
 MAX_GROUPS = 14  # of customers with the same weekdays, each a range of its own
 _NEVER = date(1, 1, 1)
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """A column of the customers table that becomes a feature under its own name.
-
-    Parameters
-    ----------
-    name : str
-        Column of the customers table.
-    type : {"string", "double", "boolean"}, default "string"
-        Type of its values.
-    known_from : date, optional
-        Day on which the attribute was exported: on earlier days it is missing for everybody. None if each customer's
-        value is known from the day of its row on.
-
-    Examples
-    --------
-    >>> features_table(FeatureSpec(attributes=(Attribute("region"),))).names[-1]
-    'region'
-    """
-
-    name: str
-    type: Literal["string", "double", "boolean"] = "string"
-    known_from: date | None = None
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """What a project adds to the features that every project has.
-
-    Parameters
-    ----------
-    categories : tuple of str
-        Categories whose share of the last 90 days' revenue is a feature. They are declared, not learnt, so no later
-        day can leak into the vocabulary.
-    attributes : tuple of Attribute
-        Columns of the customers table that are features.
-    order_days : int, default 30
-        Lines with the same order id at most this many days apart are one order, which counts on its first day. 0 if
-        an id is reused from one day to the next.
-    undo_within_days : int, optional
-        A refund of an order's whole amount by the same customer, at most this many days later, removes the order as
-        of the day of the refund. None if no refund removes an order.
-    event_roles : EventRoles
-        What types of events count as.
-    declared : DeclaredSpec, optional
-        Features that the project declares of its own rows.
-    contexts : tuple of Context
-        Rows by the value of a feature and a day, such as weather by region, whose columns are features.
-    has_margin : bool, default False
-        Whether the transactions have a margin, whose sums are features then.
-    has_visits : bool, default False
-        Whether the business has events, whose visits are features then.
-    value_of : {"revenue", "margin"}, default "revenue"
-        What the spend of outcomes is: net revenue, or the margin of the same lines.
-
-    Raises
-    ------
-    ValueError
-        If value is of margin and the transactions have none.
-
-    Examples
-    --------
-    >>> FeatureSpec(categories=("DAIRY",), undo_within_days=7).order_days
-    30
-    """
-
-    categories: tuple[str, ...] = ()
-    attributes: tuple[Attribute, ...] = ()
-    order_days: int = 30
-    undo_within_days: int | None = None
-    event_roles: EventRoles = GUESSED
-    declared: DeclaredSpec = field(default_factory=DeclaredSpec)
-    contexts: tuple[Context, ...] = ()
-    has_margin: bool = False
-    has_visits: bool = False
-    value_of: Literal["revenue", "margin"] = "revenue"
-
-    @property
-    def of_facts(self) -> tuple[tables.Column, ...]:
-        """The features of facts that only some businesses have: margin, visits and goals.
-
-        A declared feature takes the place of one of the same name, except for sums that value is reckoned in.
-        """
-        margins = tables.MARGIN_FEATURES if self.has_margin else ()
-        visits = tables.VISIT_FEATURES if self.has_visits else ()
-        goals = tables.GOAL_FEATURES if self.event_roles.goals else ()
-        own = {part.name.lower() for feature in self.declared.features for part in parts(feature)}
-        kept = margins if self.value_of == "margin" else [one for one in margins if one.name not in own]
-        return (*kept, *(one for one in (*visits, *goals) if one.name not in own))
-
-    def __post_init__(self) -> None:
-        if self.value_of == "margin" and not self.has_margin:
-            raise ValueError("value is of margin, but the transactions have no margin: set has_margin")
-
-
-def category_column(category: str) -> str:
-    """Name the feature that holds a category's revenue share.
-
-    Parameters
-    ----------
-    category : str
-        Category as the transactions have it.
-
-    Returns
-    -------
-    str
-        Name of the column.
-
-    Examples
-    --------
-    >>> category_column("MEAT-PCKGD")
-    'share_meat_pckgd'
-    """
-    return "share_" + re.sub(r"[^\w]+", "_", category.lower()).strip("_")
-
-
-def features_table(spec: FeatureSpec) -> tables.Table:
-    """Declare `customer_features` with the project's own columns.
-
-    Parameters
-    ----------
-    spec : FeatureSpec
-        The project's categories, attributes and declared features.
-
-    Returns
-    -------
-    Table
-        `ml.tables.CUSTOMER_FEATURES`, followed by the project's features of facts (margin, visits, goals), shares of
-        categories, attributes, declared features and contexts.
-
-    Examples
-    --------
-    >>> features_table(FeatureSpec(categories=("DAIRY",))).names[-1]
-    'share_dairy'
-    """
-    shares = [
-        tables.Column(category_column(name), "double", f"share of {name} in the last 90 days' revenue", "0 to 1")
-        for name in spec.categories
-    ]
-    declared = [one.column for one in declared_columns(spec.declared)]
-    return tables.CUSTOMER_FEATURES.plus(
-        [*spec.of_facts, *shares, *_columns(spec.attributes), *declared, *context_columns(spec.contexts)]
-    )
-
-
-def _columns(attributes: Sequence[Attribute]) -> list[tables.Column]:
-    return [tables.Column(a.name, a.type, "attribute of the customer, newest delivery") for a in attributes]
-
-
-@dataclass(frozen=True)
-class DayFacts:
-    """Sums of the rows of some days, each day by itself: the same whatever other days are summed with it.
-
-    Parameters
-    ----------
-    customer_days, category_days, order_days : pa.Table
-        Tables of these names (`ml.tables`), with their `day`.
-    """
-
-    customer_days: pa.Table
-    category_days: pa.Table
-    order_days: pa.Table
-
-
-def day_facts(
-    engine: Engine,
-    *,
-    transactions: Input,
-    customers: Input,
-    events: Input,
-    exposures: Input,
-    balances: Input,
-    event_roles: EventRoles = GUESSED,
-) -> DayFacts:
-    """Sum accepted rows, day by day.
-
-    Parameters
-    ----------
-    engine : Engine
-        Runs the queries.
-    transactions, customers, events, exposures, balances : Input
-        Accepted rows of the input tables of these names (`ml.tables.INPUTS`), with their `day`.
-    event_roles : EventRoles
-        What types of events count as.
-
-    Returns
-    -------
-    DayFacts
-        Tables `customer_days`, `category_days` and `order_days`, with their `day`.
-
-    Examples
-    --------
-    >>> from datetime import datetime
-    >>> from ml.engine import DuckDB
-    >>> lines = {"customer_id": ["a", "a"], "occurred_at": [datetime(2024, 1, 2, 12)] * 2, "amount": [30.0, 12.5]}
-    >>> inputs = {name: table.empty_days() for name, table in tables.INPUTS.items()}
-    >>> inputs["transactions"] = tables.TRANSACTIONS.filled(pa.table(lines))
-    >>> day_facts(DuckDB(threads=1), **inputs).customer_days.select(["orders", "lines", "amount"]).to_pylist()
-    [{'orders': 1, 'lines': 2, 'amount': 42.5}]
-    """
-    actions = engine.query("SELECT DISTINCT action FROM exposures", exposures=exposures)["action"].to_pylist()
-    event_types = engine.query("SELECT DISTINCT event_type FROM events", events=events)["event_type"].to_pylist()
-    days = engine.query(
-        sql_of("ml.features", "customer_days"),
-        arms=tables.arms_table(actions),
-        event_roles=event_roles_table(event_types, event_roles),
-        transactions=transactions,
-        customers=customers,
-        events=events,
-        exposures=exposures,
-        balances=balances,
-    )
-    categories = engine.query(sql_of("ml.features", "category_days"), transactions=transactions)
-    return DayFacts(days, categories, engine.query(sql_of("ml.features", "order_days"), transactions=transactions))
-
-
-def repeated_orders(engine: Engine, order_days: Input, within: int) -> pa.Table:
-    """Count the orders of each day that are later parts of an order counted before.
-
-    Parameters
-    ----------
-    engine : Engine
-        Runs the query.
-    order_days : Input
-        Table `order_days` of the whole history up to the last day of interest, with its `day`.
-    within : int
-        Most days between two parts of one order (`FeatureSpec.order_days`).
-
-    Returns
-    -------
-    pa.Table
-        Columns customer_id, day and repeated (a count).
-
-    Examples
-    --------
-    >>> from datetime import date
-    >>> from ml.engine import DuckDB
-    >>> parts = pa.table(
-    ...     {"customer_id": ["a", "a"], "day": [date(2024, 1, 2), date(2024, 1, 5)], "order_number": [17, 17]}
-    ... )
-    >>> repeated_orders(DuckDB(threads=1), parts, within=30).to_pylist()
-    [{'customer_id': 'a', 'day': datetime.date(2024, 1, 5), 'repeated': 1}]
-    """
-    return engine.query(sql_of("ml.features", "repeated_orders"), {"order_days": within}, order_days=order_days)
-
-
-def undone_orders(engine: Engine, transactions: Input, within: int | None) -> pa.Table | None:
-    """Match each refund of a whole order with the order it undoes.
-
-    Parameters
-    ----------
-    engine : Engine
-        Runs the query.
-    transactions : Input
-        Accepted rows of the whole history up to the last day of interest, with their `day`.
-    within : int or None
-        Most days between an order and its refund (`FeatureSpec.undo_within_days`). None if no refund undoes an order.
-
-    Returns
-    -------
-    pa.Table or None
-        Columns customer_id, day (of the order), undone_on (day of the refund), orders, amount, margin and refund_margin
-        (currency). None where `within` is None.
-
-    Examples
-    --------
-    >>> from datetime import datetime
-    >>> from ml.engine import DuckDB
-    >>> stamps = [datetime(2024, 1, 2, 10), datetime(2024, 1, 4, 9)]
-    >>> transactions = pa.table(
-    ...     {
-    ...         "customer_id": ["a", "a"], "day": [stamp.date() for stamp in stamps], "occurred_at": stamps,
-    ...         "order_id": ["1", "2"], "amount": [80.0, -80.0],
-    ...     }
-    ... )
-    >>> undone_orders(DuckDB(threads=1), transactions, within=7).select(["orders", "amount", "undone_on"]).to_pylist()
-    [{'orders': 1, 'amount': 80.0, 'undone_on': datetime.date(2024, 1, 4)}]
-    """
-    if within is None:
-        return None
-    if isinstance(transactions, pa.Table) and "margin" not in transactions.column_names:
-        transactions = transactions.append_column("margin", pa.nulls(transactions.num_rows, pa.float64()))
-    return engine.query(sql_of("ml.features", "undone_orders"), {"undo_within_days": within}, transactions=transactions)
 
 
 @dataclass(frozen=True)
@@ -416,7 +129,9 @@ class CustomerHistory:
         CustomerHistory
             The history, in which each order counts once.
         """
-        customers = tables.CUSTOMERS.plus(_columns(spec.attributes)).empty_days() if customers is None else customers
+        customers = (
+            tables.CUSTOMERS.plus(attribute_columns(spec.attributes)).empty_days() if customers is None else customers
+        )
         events = tables.EVENTS.empty_days() if events is None else events
         exposures = tables.EXPOSURES.empty_days() if exposures is None else exposures
         balances = tables.BALANCES.empty_days() if balances is None else balances
@@ -565,16 +280,18 @@ class CustomerHistory:
             return pa.concat_tables([whole._as_known(day).snapshot(part, columns) for day, part in parts.items()])
         customer_id, *fields = features_table(self.spec).schema()
         asked = {field.name for field in fields} if columns is None else set(columns)
-        added = _columns_added(self.spec)
+        added = columns_added(self.spec)
         # Declared ratios and contexts may read any feature.
         wanted = {field.name for field in fields} if asked & (added["declared"] | added["contexts"]) else asked
         features = self._summed(pairs, wanted)
         if wanted & added["categories"]:
-            shares = self.engine.query(_shares(self.spec.categories), pairs=pairs, category_days=self.category_days)
-            features = _with_columns_of(features, shares)
+            of_categories = self.engine.query(
+                category_shares(self.spec.categories), pairs=pairs, category_days=self.category_days
+            )
+            features = _with_columns_of(features, of_categories)
         if wanted & added["attributes"]:
             attributes = self.engine.query(
-                _attributes(self.spec.attributes).sql("duckdb"),
+                newest_attributes(self.spec.attributes).sql("duckdb"),
                 pairs=pairs,
                 customers=self.customers,
             )
@@ -692,16 +409,6 @@ class CustomerHistory:
         )
 
 
-def _columns_added(spec: FeatureSpec) -> dict[str, set[str]]:
-    """The columns that a project adds to the snapshot, by where they come from."""
-    return {
-        "categories": {category_column(name) for name in spec.categories},
-        "attributes": {attribute.name for attribute in spec.attributes},
-        "declared": {column.name for column in declared_columns(spec.declared)} if spec.declared else set(),
-        "contexts": {column.name for column in context_columns(spec.contexts)},
-    }
-
-
 _WEEKDAYS = """
     SELECT customer_id, SUM(flag) AS weekdays
     FROM (
@@ -740,54 +447,3 @@ def _with_columns_of(left: pa.Table, right: pa.Table) -> pa.Table:
         if name not in ("customer_id", "day"):
             left = left.append_column(name, right[name])
     return left
-
-
-@lru_cache(maxsize=16)
-def _shares(categories: tuple[str, ...]) -> str:
-    """Revenue share of each declared category in the 90 days up to the pair's day."""
-    amount = "CASE WHEN category_days.amount > 0 THEN CAST(category_days.amount AS DECIMAL(18, 4)) ELSE 0 END"
-    total = f"CAST(SUM({amount}) AS DOUBLE)"
-    columns = []
-    for category in categories:
-        test = exp.column("category", "category_days").eq(exp.Literal.string(category)).sql("duckdb")
-        part = f"CAST(SUM(CASE WHEN {test} THEN {amount} ELSE 0 END) AS DOUBLE)"
-        share: exp.Expr = exp.maybe_parse(f"CASE WHEN {total} > 0 THEN {part} / {total} END", dialect="duckdb")
-        columns.append(exp.alias_(share, category_column(category), quoted=True))
-    window = "category_days.day <= pairs.day AND category_days.day > pairs.day - 90"
-    query = (
-        exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
-        .from_("pairs")
-        .join("category_days", on=f"category_days.customer_id = pairs.customer_id AND {window}", join_type="left")
-        .group_by("pairs.customer_id", "pairs.day")
-        .order_by("pairs.day", "pairs.customer_id")
-    )
-    return query.sql("duckdb")
-
-
-def _attributes(attributes: Sequence[Attribute]) -> exp.Select:
-    """The newest delivery of each attribute up to the pair's day."""
-    columns = [exp.column(a.name, "customers", quoted=True) for a in attributes]
-    ranked = (
-        exp.select("pairs.customer_id AS customer_id", "pairs.day AS day", *columns)
-        .select("ROW_NUMBER() OVER (PARTITION BY pairs.customer_id, pairs.day ORDER BY customers.day DESC) AS newest")
-        .from_("pairs")
-        .join(
-            "customers", on="customers.customer_id = pairs.customer_id AND customers.day <= pairs.day", join_type="left"
-        )
-    )
-    return (
-        exp.select("customer_id", "day", *map(_as_known, attributes))
-        .from_(ranked.subquery("ranked"))
-        .where("newest = 1")
-        .order_by("day", "customer_id")
-    )
-
-
-def _as_known(attribute: Attribute) -> exp.Expr:
-    """The attribute, missing on days before it was exported."""
-    column = exp.column(attribute.name, quoted=True)
-    if attribute.known_from is None:
-        return column
-    since = exp.cast(exp.Literal.string(attribute.known_from.isoformat()), "DATE")
-    known = exp.Case().when(exp.column("day") >= since, column)
-    return exp.alias_(known, attribute.name, quoted=True)
