@@ -89,6 +89,6 @@ def snapshot_of_day_before(step: Step, day: date) -> pa.Table | None:
     """The features of every customer on the day before, computed if they were stored under other declarations; None on
     the first day ever made."""
     stored, before = read_day_before(step, SNAPSHOT, day), day - timedelta(days=1)
-    if stored is None or not made_under_others(step.workspace, [before]):
+    if stored is None or not made_under_others(step.workspace, SNAPSHOT, [before]):
         return stored
     return history_from_facts(step.workspace, before).snapshot(stored.select(["customer_id", "day"]))

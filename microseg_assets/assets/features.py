@@ -9,6 +9,7 @@ from microseg_assets.orchestration.declaration import asset
 from microseg_assets.orchestration.step import BATCH_DAYS, Step, check_one_row_per_customer
 from microseg_assets.partitions import Lookback
 from microseg_assets.storage import declarations
+from microseg_assets.storage.declarations import FACTS, SNAPSHOT
 from microseg_assets.storage.history import accepted_inputs, history_from_facts
 from microseg_assets.workspace import Stored
 from ml import tables
@@ -30,7 +31,7 @@ def customer_days(step: Step) -> None:
         )
         step.workspace.lake.write_days(tables.CATEGORY_DAYS, facts.category_days, days)
         step.workspace.lake.write_days(tables.ORDER_DAYS, facts.order_days, days)
-        step.write(facts.customer_days, days)
+        step.write(facts.customer_days, days, footers=dict.fromkeys(days, declarations.note(step.workspace, FACTS)))
         if step.project.value.of == "margin":
             _note_lines_without_margin(step, days)
 
@@ -49,7 +50,7 @@ def customer_features(step: Step) -> None:
         pairs = history.known(days)
         rows = history.snapshot(pairs)
         check_one_row_per_customer(step, "one_row_per_known_customer", days, pairs, rows)
-        step.write(rows, days, footers=dict.fromkeys(days, declarations.note(step.workspace)))
+        step.write(rows, days, footers=dict.fromkeys(days, declarations.note(step.workspace, SNAPSHOT)))
 
 
 def _note_lines_without_margin(step: Step, days: Sequence[date]) -> None:

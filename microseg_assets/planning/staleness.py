@@ -1,8 +1,8 @@
 """Per asset what is there, what is missing, and what is stale and why.
 
 A partition is missing when something needs it and it is not there. It is stale when something that it reads changed
-after it was made, or is itself stale; an ingested day is stale when its source has changed since, and a snapshot when
-the declared features have.
+after it was made, or is itself stale; an ingested day is stale when its source has changed since, the facts of a day
+when what events count as has, and a snapshot when the declared features have.
 """
 
 from __future__ import annotations
@@ -149,9 +149,8 @@ def _stale(
 ) -> dict[date, Reason]:
     """Which partitions were made before the last change of something that they read, and of what."""
     reasons: dict[date, Reason] = {}
-    if name == declarations.SNAPSHOT:
-        others = declarations.made_under_others(workspace)
-        reasons |= dict.fromkeys(sorted(others), Reason("declared", declarations.keys(workspace)))
+    if others := declarations.made_under_others(workspace, name):
+        reasons |= dict.fromkeys(sorted(others), Reason("declared", declarations.keys(workspace, name)))
     for upstream, lookback in workspace.reads[name].items():
         newest, tainted = _newest(workspace, lookback, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():

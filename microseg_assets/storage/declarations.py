@@ -1,7 +1,8 @@
-"""Which stored snapshots were made under other declarations of features than the project has now.
+"""Which stored days were made under other declarations than the project has now.
 
-A snapshot notes the declarations it was made under in its file. Belongs here: the note. Does not belong here: what
-follows from it (see `planning.staleness`), and what a declaration means (see `ml.features.declared`).
+A snapshot notes in its file the declarations that it was made under, and a day of facts what its events counted as.
+Belongs here: the notes. Does not belong here: what follows from them (see `planning.staleness`), and what a declaration
+means (see `ml.features`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,36 @@ from datetime import date
 from microseg_assets.workspace import Workspace
 from ml import tables
 
-SNAPSHOT = "customer_features"
-_NOTES = {"declared": "features.declared", "context": "tables.context"}  # with the key of the project file
+FACTS, SNAPSHOT = "customer_days", "customer_features"
+_NOTES = {  # with the key of the project file
+    "roles": "event_roles", "margin": "tables.transactions",
+    "declared": "features.declared", "context": "tables.context",
+}  # fmt: skip
 
 
-def note(workspace: Workspace) -> dict[str, str]:
-    """The notes for the file of a snapshot that is made now; none without declared features and contexts."""
+def note(workspace: Workspace, asset: str) -> dict[str, str]:
+    """The notes for the file of a day that is made now; none of an asset that no declaration decides.
+
+    Facts that an earlier version made without visits and margin have none either, where this version would note them.
+    """
+    return {FACTS: _of_facts, SNAPSHOT: _of_snapshot}.get(asset, _none)(workspace)
+
+
+def _none(_: Workspace) -> dict[str, str]:
+    return {}
+
+
+def _of_facts(workspace: Workspace) -> dict[str, str]:
+    project = workspace.project
+    notes = {}
+    if project.feature_spec.has_visits:
+        notes["roles"] = _digest(project.event_roles)
+    if project.feature_spec.has_margin:
+        notes["margin"] = "summed"
+    return notes
+
+
+def _of_snapshot(workspace: Workspace) -> dict[str, str]:
     spec = workspace.project.feature_spec.declared
     notes = {}
     if spec:
@@ -29,22 +54,26 @@ def note(workspace: Workspace) -> dict[str, str]:
             for c in spec.input(name).columns
             if c.name not in contract[name]
         ]
-        notes["declared"] = hashlib.sha256(repr((spec.features, own)).encode()).hexdigest()[:16]
+        notes["declared"] = _digest((spec.features, own))
     if contexts := workspace.project.contexts:
-        notes["context"] = hashlib.sha256(repr(contexts).encode()).hexdigest()[:16]
+        notes["context"] = _digest(contexts)
     return notes
 
 
-def keys(workspace: Workspace) -> str:
-    """The keys of the project file that declare features, in words."""
-    return " or ".join(_NOTES[name] for name in note(workspace))
+def _digest(declared: object) -> str:
+    return hashlib.sha256(repr(declared).encode()).hexdigest()[:16]
 
 
-def made_under_others(workspace: Workspace, days: Iterable[date] | None = None) -> set[date]:
-    """The days whose snapshot was made under other declarations; none if the project declares no features now."""
-    if not (now := note(workspace)):
+def keys(workspace: Workspace, asset: str) -> str:
+    """The keys of the project file that decide an asset, in words."""
+    return " or ".join(_NOTES[name] for name in note(workspace, asset))
+
+
+def made_under_others(workspace: Workspace, asset: str, days: Iterable[date] | None = None) -> set[date]:
+    """The days that were made under other declarations; none if the project declares nothing that decides them now."""
+    if not (now := note(workspace, asset)):
         return set()
-    notes = workspace.partitions(SNAPSHOT).notes(days)
+    notes = workspace.partitions(asset).notes(days)
     return {
         date.fromisoformat(day)
         for day, stored in notes.items()

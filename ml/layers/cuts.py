@@ -202,6 +202,8 @@ def _shrunken_predictions(
     )
     between_sum = float((n * mean**2).sum()) - (is_filled.sum() - (parent_n > 0).sum()) * within
     between = between_sum / scale if scale > 0 else 0.0
-    weights = n / (n + within / between) if between > 0 else np.zeros(count)
+    weights = np.zeros(count)
+    if between > 0:  # a cell without customers keeps 0, also if nothing varies within cells
+        np.divide(n, n + within / between, out=weights, where=is_filled)
     result: np.ndarray = predictions + (weights * mean)[cells]
     return result

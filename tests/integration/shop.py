@@ -185,9 +185,9 @@ class Shop:
             for run in plan(self.workspace, first, last or first):
                 runs.execute(run, str(self.file), self.home, instance)
 
-    def execute(self, job: str, first: date, last: date | None = None) -> None:
-        """One job over a range of partitions, whatever exists already."""
-        run = PlannedRun(job, first, last or first, 0, "", "")
+    def execute(self, job: str, first: date, last: date | None = None, *, assets: Sequence[str] = ()) -> None:
+        """One job, or some of its assets, over a range of partitions, whatever exists already."""
+        run = PlannedRun(job, first, last or first, 0, "", "", tuple(assets))
         with self.instance() as instance:
             runs.execute(run, str(self.file), self.home, instance)
 

@@ -156,6 +156,18 @@ def test_a_changed_declaration_makes_every_snapshot_stale_and_none_of_them_is_us
     assert EarlierFeatures(changed.workspace, Models())._current_snapshots(DAYS) == DAYS
 
 
+def test_what_events_count_as_makes_the_facts_of_every_day_stale(desk: Desk) -> None:
+    assert desk.stale("customer_days") == {}
+    changed = desk.with_project(("\nfeatures:", "\nevent_roles: {goals: [export]}\nfeatures:"))
+    reason = Reason("declared", "event_roles")
+    assert str(reason) == "event_roles has changed since"
+    assert changed.stale("customer_days") == dict.fromkeys(DAYS, reason)
+    assert set(changed.stale("customer_features")) == set(DAYS)
+    changed.make("customer_days", "customer_features")
+    assert changed.stale("customer_days") == changed.stale("customer_features") == {}
+    assert {row["customer_id"]: row["goals_90d"] for row in changed.rows("customer_features", LAST)}["anna"] > 0
+
+
 def test_a_project_that_stops_declaring_uses_the_snapshots_it_has(desk: Desk) -> None:
     start, end = PROJECT.index("features:"), PROJECT.index("audiences:")
     without = desk.with_project((PROJECT[start:end], ""), (PROJECT[PROJECT.index("audiences:") :], ""))

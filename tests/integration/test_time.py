@@ -76,9 +76,9 @@ def test_a_day_uses_the_last_week_that_ended_before_it(shop: Shop, tmp_path: Pat
     """
     short, fitted, sunday = WEEK_BEFORE - timedelta(days=7), WEEK_BEFORE, MONDAY - timedelta(days=1)
     horizon = shop.workspace.project.value.horizon_days
-    customers = {
-        week: shop.table("customer_features", week + timedelta(days=6 - horizon)).num_rows for week in (short, fitted)
-    }
+    counted, matured = shop.copied_to(tmp_path / "counted"), timedelta(days=6 - horizon)
+    counted.execute("to_features", short + matured, fitted + matured, assets=["customer_features"])
+    customers = {week: counted.table("customer_features", week + matured).num_rows for week in (short, fitted)}
     assert customers[short] < customers[fitted]
     asking = Shop.new(tmp_path / "asking")
     text = asking.file.read_text(encoding="utf-8")

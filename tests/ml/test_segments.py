@@ -33,6 +33,7 @@ from ml.layers import (
     train,
     unknown_features,
 )
+from ml.layers.cuts import _shrunken_predictions
 from ml.layers.figures import all_figures
 from ml.layers.identity import letter, matched_letters
 from ml.layers.reasons import CHOICE_WORDS, ChoiceCode
@@ -527,3 +528,10 @@ def test_default_audiences_and_layers_run_on_a_real_snapshot(facts: CustomerHist
     table = models.inputs_of(ENGINE, facts.snapshot_of(day))
     assert audiences(ENGINE, table, DEFAULT_AUDIENCES).num_rows > 0
     assert "spend_trend_28d" in table.column_names
+
+
+def test_a_cell_without_earlier_customers_predicts_as_before_even_if_nothing_varies_within_cells() -> None:
+    cells, is_earlier = np.array([0, 0, 1, 1, 2]), np.array([True, True, True, True, False])
+    y, predictions = np.array([1.0, 1.0, 3.0, 3.0, 5.0]), np.full(5, 2.0)
+    shrunken = _shrunken_predictions(cells, np.zeros(5, dtype=int), y, predictions, is_earlier)
+    np.testing.assert_allclose(shrunken, [1.0, 1.0, 3.0, 3.0, 2.0])
