@@ -132,9 +132,12 @@ print(json.dumps([*seconds, sorted({name.partition(".")[0] for name in sys.modul
 def load(code: str, bytecode: Path) -> tuple[float, float, set[str]]:
     """Seconds, seconds of this process alone, and top-level modules imported, in a process of its own.
 
-    Bytecode is kept in a folder, whether or not this environment lets Python keep it beside the sources.
+    Bytecode is kept in a folder, whether or not this environment lets Python keep it beside the sources. Threads that
+    OpenBLAS starts wait in a loop at first: they are no part of loading.
     """
-    kept = os.environ | {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
+    kept = os.environ | {
+        "PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": "", "OPENBLAS_NUM_THREADS": "1",
+    }  # fmt: skip
     program = [sys.executable, "-W", "ignore", "-c", code + REPORT]
     done = subprocess.run(program, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

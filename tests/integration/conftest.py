@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.queries import recorded
 from tests.integration.shop import FRIDAY, MONDAY, WEDNESDAY, Shop
 
 
@@ -41,7 +42,8 @@ def friday(_shared: Path) -> Shop:
 
     def make() -> Shop:
         shop = Shop.new(_shared / "friday")
-        shop.run(MONDAY, FRIDAY)
+        with recorded(_shared / "friday.queries"):
+            shop.run(MONDAY, FRIDAY)
         return shop
 
     return _once(_shared / "friday", make)
@@ -53,7 +55,8 @@ def shop(_shared: Path, friday: Shop) -> Shop:
 
     def make() -> Shop:
         shop = friday.copied_to(_shared / "shop")
-        shop.run(_after(FRIDAY), WEDNESDAY)
+        with recorded(_shared / "shop.queries"):
+            shop.run(_after(FRIDAY), WEDNESDAY)
         return shop
 
     return _once(_shared / "shop", make)

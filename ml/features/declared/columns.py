@@ -232,7 +232,8 @@ def _valued_type(spec: DeclaredSpec, feature: DeclaredFeature) -> Type:
     """Type of the values of `of`, where a column takes them as they are."""
     if feature.table is None or not set(feature.measures) & set(VALUED):
         return "double"
-    type_ = type_of(feature.of, spec.types(feature.table))
+    types = spec.types(feature.table)
+    type_ = types.get(feature.of) or type_of(feature.of, types)  # a column alone needs no engine
     return {"string": "string", "boolean": "boolean"}.get(type_, "double")  # type: ignore[return-value]
 
 
