@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -42,6 +43,8 @@ class Files:
         The columns to read, including the partition.
     renamed : Mapping of str to str, optional
         A column's name in earlier versions, to its name in `schema`.
+    until : datetime.date, optional
+        Last `day` whose rows are read; all rows by default.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class Files:
     paths: tuple[str, ...]
     schema: pa.Schema
     renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    until: date | None = None
 
 
 Input: TypeAlias = "pa.Table | pd.DataFrame | Files"
@@ -248,6 +252,8 @@ def _register_files(cursor: Any, name: str, files: Files) -> None:
     columns = ", ".join(map(quoted, files.schema.names))
     view = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT "
     rows = f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
+    if files.until:
+        rows = f"(FROM {rows} WHERE day <= DATE '{files.until}')"
     try:
         if former:  # some files may have the old name, some the new one
             raise duckdb.BinderException

@@ -74,13 +74,18 @@ def training_history(workspace: Workspace, last: date, run_id: str) -> CustomerH
 
 
 def _in_one_place(history: CustomerHistory, folder: Path) -> CustomerHistory:
-    """The same history, with its facts in one file a table and each order counted once."""
+    """The same history, with all that it reads in one file a table, and each order counted once."""
     once = history.each_once()
-    paths = {name: folder / f"{name}.parquet" for name in ("customer_days", "category_days")}
+
+    def written(name: str, rows: Input) -> Files:
+        return _written(history.engine, rows, folder / f"{name}.parquet")
+
     return replace(
         once,
-        customer_days=_written(history.engine, once.customer_days, paths["customer_days"]),
-        category_days=_written(history.engine, once.category_days, paths["category_days"]),
+        customer_days=written("customer_days", once.customer_days),
+        category_days=written("category_days", once.category_days),
+        customers=written("customers", once.customers),
+        contexts={name: written(name, rows) for name, rows in once.contexts.items()},
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("value", "lifecycle", "layers")  # each needs those before it
 DRAWS = 2000  # bootstrap samples
+MAX_CUSTOMERS = 25_000  # of a fit and of the day that is predicted: R² of so many is known to a hundredth
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def segment_evidence(facts: CustomerHistory, as_of: date, models: Models, seed: 
     """Out-of-time R² of the next window's spend and log(1 + spend), per grouping (see `predict_by_groupings`).
 
     There are two days, with windows that have closed by `as_of`: group means and the individual model are learnt on the
-    earlier day and applied on the later one. The models in force at `as_of` have seen the later window, so they are not
-    used. Those families of `models` that have a model are fitted again, with the same settings, on what was known at
-    the end of the later day. So the evidence is about the way of segmenting, as it would have been used then.
+    earlier day and applied on the later one, of at most `MAX_CUSTOMERS` customers. The models in force at `as_of` have
+    seen the later window, so they are not used. Those families of `models` that have a model are fitted again, with the
+    same settings, on what was known at the end of the later day. So the evidence is about the way of segmenting, as it
+    would have been used then.
 
     Parameters
     ----------
@@ -110,10 +112,11 @@ def segment_evidence(facts: CustomerHistory, as_of: date, models: Models, seed: 
     >>> evidence.column_names, evidence.num_rows
     (['grouping', 'groups', 'r2_spend', 'r2_log_spend'], 0)
     """
-    window = models.specs.segments.outcome_window_days
-    earlier_day, later_day = evaluation_days(as_of, window)
+    segments = models.specs.segments
+    earlier_day, later_day = evaluation_days(as_of, segments.outcome_window_days)
     in_force = [family for family in FAMILIES if getattr(models, family) is not None]
-    models_then = fit_models(facts, later_day, models.specs, in_force)
+    specs = replace(models.specs, segments=replace(segments, max_rows=min(segments.max_rows, MAX_CUSTOMERS)))
+    models_then = fit_models(facts, later_day, specs, in_force)
     day = predict_day(facts, later_day, models_then, earlier_day=earlier_day, until=as_of, seed=seed)
     if day is None:
         return tables.SEGMENT_EVIDENCE.empty()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 import ml.features.windows as windows
 from ml import tables
-from ml.engine import Engine, Input, quoted, sql_of
+from ml.engine import Engine, Files, Input, quoted, sql_of
 from ml.features.added import category_shares, columns_added, newest_attributes
 from ml.features.context import context_features
 from ml.features.day_facts import day_facts, repeated_orders, undone_orders
@@ -175,7 +175,9 @@ class CustomerHistory:
             The history up to the end of `day`.
         """
 
-        def cut(table: Input) -> pa.Table:
+        def cut(table: Input) -> Input:
+            if isinstance(table, Files):
+                return replace(table, until=day if table.until is None else min(day, table.until))
             return self.engine.query("SELECT * FROM facts WHERE day <= $day", {"day": day}, facts=table)
 
         return replace(
@@ -345,7 +347,7 @@ class CustomerHistory:
             frozenset(wanted),
             is_range=is_range,
             has_repeated_orders=has_repeated_orders,
-            is_sample=is_range and customers < self._known_since.num_rows,
+            is_sample=customers < self._known_since.num_rows,
         )
         bounds = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": _NEVER, "last_day": _NEVER}
         return self.engine.query(query, bounds, **inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,9 @@ class SharedHistory(CustomerHistory):
     0
     """
 
-    _kept: dict[date, pa.Table] = field(default_factory=dict, init=False, compare=False)  # of this history alone
+    _kept: dict[date, pa.Table] = field(default_factory=dict, init=False, compare=False)
+    _whole: SharedHistory | None = field(default=None, init=False, compare=False)  # of which this is a part
+    _last: date = field(default=date.max, init=False, compare=False)
 
     @classmethod
     def of(cls, history: CustomerHistory) -> Self:
@@ -54,6 +56,24 @@ class SharedHistory(CustomerHistory):
             The same history, with nothing kept yet.
         """
         return cls(**{one.name: getattr(history, one.name) for one in fields(CustomerHistory)})
+
+    def until(self, day: date) -> SharedHistory:
+        """Leave out everything after a day, and keep the same snapshots: none of them knows anything after its day.
+
+        Parameters
+        ----------
+        day : date
+            Last day to keep.
+
+        Returns
+        -------
+        SharedHistory
+            The history up to the end of `day`.
+        """
+        part = cast("SharedHistory", super().until(day))
+        for name, value in (("_kept", self._kept), ("_whole", self), ("_last", min(day, self._last))):
+            object.__setattr__(part, name, value)
+        return part
 
     def snapshot(self, pairs: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
         """Compute the features of each pair of customer and day, or take those that are kept.
@@ -90,7 +110,7 @@ class SharedHistory(CustomerHistory):
 
     def _take(self, day: date, pairs: pa.Table) -> pa.Table | None:
         """The kept rows of pairs of one day, by customer; None unless there are all."""
-        if (kept := self._kept.get(day)) is None:
+        if day > self._last or (kept := self._kept.get(day)) is None:
             return None
         positions = pc.index_in(pairs["customer_id"], kept["customer_id"].combine_chunks())
         if positions.null_count or len(pc.unique(positions)) < len(positions):
@@ -99,5 +119,5 @@ class SharedHistory(CustomerHistory):
 
     def _keep(self, day: date, rows: pa.Table) -> None:
         others = sum(table.num_rows for other, table in self._kept.items() if other != day)
-        if others + rows.num_rows <= MAX_KEPT_ROWS:
+        if day <= self._last and others + rows.num_rows <= MAX_KEPT_ROWS:
             self._kept[day] = rows

@@ -103,6 +103,7 @@ QUANTITIES = tuple(dict.fromkeys(one.of for one in SUMS))
 # Values on a particular day: the amount of the first purchase day, the newest balance.
 VALUES = ("first_day_spend", "balance")
 CATEGORY_WINDOW_DAYS = 90
+FACTS = ("customer_days", "category_days")
 
 
 def facts(quantities: Sequence[str], *, has_repeated_orders: bool) -> exp.Select:
@@ -250,13 +251,12 @@ def _on(age: int) -> str:
     return f"at_age_{age}"
 
 
-def running_sums(*, has_repeated_orders: bool, is_sample: bool, has_categories: bool) -> dict[str, exp.Query]:
+def running_sums(*, has_repeated_orders: bool, has_categories: bool) -> dict[str, exp.Query]:
     """Sums of each pair as running totals over a range of days.
 
     Parameters
     ----------
     has_repeated_orders : whether `repeated_orders` is an input
-    is_sample : whether some customers of the facts have no pair
     has_categories : whether the days are needed on which a category enters or leaves its window
 
     Returns
@@ -300,7 +300,7 @@ def running_sums(*, has_repeated_orders: bool, is_sample: bool, has_categories: 
     return {
         "category_pairs": _category_pairs(),
         "facts": facts(quantities, has_repeated_orders=has_repeated_orders),
-        "cells": _cells(is_sample=is_sample),
+        "cells": _cells(),
         "changes": changes,
         "totals": totals,
         "sums": sums,
@@ -320,11 +320,11 @@ def _category_pairs() -> exp.Query:
     return exp.union(*moves, distinct=True)
 
 
-def _cells(*, is_sample: bool) -> exp.Select:
+def _cells() -> exp.Select:
     """Facts that change every sum of a range on the same days, added up."""
     # What is older than the calendar has entered and left all windows by the first day.
     days = [f"CASE WHEN calendar.day IS NULL THEN $first_day ELSE calendar.{_on(age)} END" for age in BOUNDS]
-    query = (
+    return (
         exp.select(
             "facts.customer_id AS customer_id",
             *(f"{day} AS {_on(age)}" for age, day in zip(BOUNDS, days, strict=True)),
@@ -339,11 +339,6 @@ def _cells(*, is_sample: bool) -> exp.Select:
         .join("calendar", on="calendar.day = facts.day", join_type="left")
         .group_by("facts.customer_id", *days, dialect="duckdb")
     )
-    if is_sample:
-        query = query.join(
-            "(SELECT DISTINCT customer_id FROM pairs) AS people", on="people.customer_id = facts.customer_id"
-        )
-    return query
 
 
 def _changes(age: int) -> exp.Select:
@@ -401,9 +396,7 @@ def with_sums(
     has_categories = "top_categories" in used
     parts: dict[str, exp.Query] = {"purchases": purchases(has_repeated_orders=has_repeated_orders)}
     if is_range:
-        parts |= running_sums(
-            has_repeated_orders=has_repeated_orders, is_sample=is_sample, has_categories=has_categories
-        )
+        parts |= running_sums(has_repeated_orders=has_repeated_orders, has_categories=has_categories)
     else:
         parts |= joined_sums(has_repeated_orders=has_repeated_orders)
     own = result.args.pop("with_")
@@ -411,4 +404,21 @@ def with_sums(
         result = result.with_(name, as_=part)
     for cte in own.expressions:
         result = result.with_(cte.alias, as_=cte.this)
-    return result.sql("duckdb")
+    return (_of_customers_in_pairs(result) if is_sample else result).sql("duckdb")
+
+
+def _of_customers_in_pairs(query: exp.Select) -> exp.Select:
+    """The same query, reading the facts of the pairs' customers alone.
+
+    Otherwise gaps and categories are computed for everybody before the pairs are joined.
+    """
+    own = {}
+    for table in list(query.find_all(exp.Table)):
+        if table.name in FACTS:
+            own[table.name] = f"own_{table.name}"
+            table.replace(exp.to_table(own[table.name]).as_(table.alias_or_name))
+    with_ = query.args["with_"]
+    for name, renamed in own.items():
+        rows = exp.select("*").from_(name).where("customer_id IN (SELECT customer_id FROM pairs)")
+        with_.set("expressions", [exp.CTE(this=rows, alias=exp.to_identifier(renamed)), *with_.expressions])
+    return query

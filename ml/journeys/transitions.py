@@ -48,7 +48,7 @@ class TransitionSpec:
         Share by which a new fit must beat last week's log-loss on the newest step.
     min_customers : int, default 200
         Fewest transitions before the newest step for which a model is fitted.
-    max_rows : int, default 1_000_000
+    max_rows : int, default 250_000
         Most rows of history that are read. Above it, a fixed sample of the customers is drawn.
     rule_stages : tuple of str, default ("new", "reengaged")
         Stages that end by the calendar. What micro-segments add is also reported without them.
@@ -75,7 +75,7 @@ class TransitionSpec:
     stage_prior_strength: float = 10.0
     margin: float = 0.005
     min_customers: int = 200
-    max_rows: int = 1_000_000
+    max_rows: int = 250_000
     rule_stages: tuple[str, ...] = ("new", "reengaged")
     bootstraps: int = 500
     seed: int = 0

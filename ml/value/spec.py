@@ -63,7 +63,7 @@ class ValueSpec:
     snapshots: int = 4
     snapshot_step_days: int = 28
     min_customers: int = 200
-    max_rows: int = 200_000
+    max_rows: int = 100_000
     margin: float = 0.005
     seed: int = 0
     warm_up_days: int = 30

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml import tables
-from ml.engine import DuckDB
+from ml.engine import DuckDB, Files
 from ml.features import CustomerHistory, FeatureSpec, day_facts, repeated_orders, shared
 from ml.features import history as histories
 from ml.features.shared import SharedHistory
@@ -189,9 +193,37 @@ def test_a_shared_history_keeps_a_bounded_number_of_rows(monkeypatch: pytest.Mon
     assert sum(rows.num_rows for rows in history._kept.values()) <= 40
 
 
-def test_another_history_made_of_a_shared_one_keeps_its_own() -> None:
+def test_a_part_of_a_history_in_files_reads_nothing_later_and_copies_nothing(tmp_path: Path) -> None:
+    plain, day = random_history(9), START + timedelta(days=80)
+    stored: dict[str, Any] = {}
+    for name in ("customer_days", "category_days", "customers"):
+        table = getattr(plain, name)
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        stored[name] = Files((str(tmp_path / f"{name}.parquet"),), table.schema)
+    part = replace(plain, **stored).until(day + timedelta(days=30)).until(day).until(day + timedelta(days=9))
+    assert isinstance(part.customer_days, Files)
+    later = day + timedelta(days=50)
+    assert part.snapshot_of(later).equals(plain.until(day).snapshot_of(later))
+    assert not part.snapshot_of(later).equals(plain.snapshot_of(later))
+
+
+def test_a_part_of_a_shared_history_has_the_same_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = random_history(8)
+    history, days = SharedHistory.of(plain), [START + timedelta(days=i) for i in (90, 97, 104)]
+    part, plain_part = history.until(days[-1]), plain.until(days[-1])
+    assert part.snapshot_of(*days).equals(plain_part.snapshot_of(*days))
+    assert history.snapshot_of(*days).equals(plain.snapshot_of(*days))
+    monkeypatch.setattr(CustomerHistory, "_summed", lambda *_: pytest.fail("computed again"))
+    assert history.until(days[1]).until(days[2]).snapshot_of(*days[:2]).num_rows > 0
+    assert part.snapshot_of(*days).num_rows > 0
+
+
+def test_a_part_of_a_shared_history_keeps_nothing_of_what_it_does_not_know() -> None:
     history = SharedHistory.of(random_history(7))
     day = START + timedelta(days=120)
     whole = history.snapshot_of(day)
     early = history.until(START + timedelta(days=60))
     assert early.snapshot_of(day)["orders"].to_pylist() != whole["orders"].to_pylist()
+    other = SharedHistory.of(random_history(7))
+    other.until(START + timedelta(days=60)).snapshot_of(day)
+    assert other.snapshot_of(day).equals(whole)
