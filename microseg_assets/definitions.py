@@ -7,11 +7,13 @@ import os
 
 import dagster as dg
 
+collects = gc.isenabled()
 gc.disable()  # what is imported stays: looking through it again and again is a fifth of what loading takes
 try:
     from microseg_assets.build import DEFAULT_PROJECT, build_defs
 finally:
-    gc.enable()
+    if collects:
+        gc.enable()
 
 
 @dg.definitions

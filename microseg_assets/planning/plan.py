@@ -166,7 +166,7 @@ def _with_day(runs: list[PlannedRun], day: date, assets: tuple[str, ...]) -> lis
     if runs and runs[-1].assets == assets and day - runs[-1].last == timedelta(days=1):
         last = runs[-1]
         return [*runs[:-1], replace(last, last=day, partitions=last.partitions + 1)]
-    why = "what happened on days whose rows have changed"
+    why = "what happened on days whose rows, or what they count as, have changed"
     return [*runs, PlannedRun("to_features", day, day, 1, "day", why, assets)]
 
 

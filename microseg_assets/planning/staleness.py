@@ -149,8 +149,6 @@ def _stale(
 ) -> dict[date, Reason]:
     """Which partitions were made before the last change of something that they read, and of what."""
     reasons: dict[date, Reason] = {}
-    if others := declarations.made_under_others(workspace, name):
-        reasons |= dict.fromkeys(sorted(others), Reason("declared", declarations.keys(workspace, name)))
     for upstream, lookback in workspace.reads[name].items():
         newest, tainted = _newest(workspace, lookback, sorted(made[name]), made[upstream], known.get(upstream, {}))
         for key, stamp in made[name].items():
@@ -160,6 +158,8 @@ def _stale(
                 reasons.setdefault(key, Reason("made_after", upstream))
             elif tainted.get(key):
                 reasons.setdefault(key, Reason("stale", upstream))
+    for key, declared in declarations.made_under_others(workspace, name).items():
+        reasons.setdefault(key, Reason("declared", declared))
     if name in workspace.reads[name]:
         # One that reads its own yesterday is stale from its first stale partition on.
         first = min(reasons, default=None)

@@ -64,18 +64,15 @@ def _digest(declared: object) -> str:
     return hashlib.sha256(repr(declared).encode()).hexdigest()[:16]
 
 
-def keys(workspace: Workspace, asset: str) -> str:
-    """The keys of the project file that decide an asset, in words."""
-    return " or ".join(_NOTES[name] for name in note(workspace, asset))
+def made_under_others(workspace: Workspace, asset: str, days: Iterable[date] | None = None) -> dict[date, str]:
+    """The days that were made under other declarations, each with the keys of the project file that have changed.
 
-
-def made_under_others(workspace: Workspace, asset: str, days: Iterable[date] | None = None) -> set[date]:
-    """The days that were made under other declarations; none if the project declares nothing that decides them now."""
+    None, if the project declares nothing that decides the asset now.
+    """
     if not (now := note(workspace, asset)):
-        return set()
-    notes = workspace.partitions(asset).notes(days)
-    return {
-        date.fromisoformat(day)
-        for day, stored in notes.items()
-        if any(stored.get(name) != content for name, content in now.items())
+        return {}
+    changed = {
+        date.fromisoformat(day): [_NOTES[name] for name, content in now.items() if stored.get(name) != content]
+        for day, stored in workspace.partitions(asset).notes(days).items()
     }
+    return {day: " or ".join(keys) for day, keys in sorted(changed.items()) if keys}

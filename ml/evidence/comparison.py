@@ -80,9 +80,9 @@ def segment_evidence(facts: CustomerHistory, as_of: date, models: Models, seed: 
 
     There are two days, with windows that have closed by `as_of`: group means and the individual model are learnt on the
     earlier day and applied on the later one, of at most `MAX_CUSTOMERS` customers. The models in force at `as_of` have
-    seen the later window, so they are not used. Those families of `models` that have a model are fitted again, with the
-    same settings, on what was known at the end of the later day. So the evidence is about the way of segmenting, as it
-    would have been used then.
+    seen the later window, so they are not used. Those families of `models` that have a model are fitted again on what
+    was known at the end of the later day, with the same settings, except that layers are fitted on at most
+    `MAX_CUSTOMERS` customers. So the evidence is about the way of segmenting, as it would have been used then.
 
     Parameters
     ----------

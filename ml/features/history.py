@@ -347,7 +347,7 @@ class CustomerHistory:
             frozenset(wanted),
             is_range=is_range,
             has_repeated_orders=has_repeated_orders,
-            is_sample=customers < self._known_since.num_rows,
+            is_sample=2 * customers < self._known_since.num_rows,
         )
         bounds = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": _NEVER, "last_day": _NEVER}
         return self.engine.query(query, bounds, **inputs)

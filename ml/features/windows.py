@@ -382,7 +382,7 @@ def with_sums(
     wanted : the columns to select, beside customer and day
     is_range : whether to use running totals
     has_repeated_orders : whether `repeated_orders` is an input
-    is_sample : whether some customers of the facts have no pair
+    is_sample : whether to read the facts of the pairs' customers alone, for most customers have no pair
 
     Returns
     -------
@@ -410,7 +410,8 @@ def with_sums(
 def _of_customers_in_pairs(query: exp.Select) -> exp.Select:
     """The same query, reading the facts of the pairs' customers alone.
 
-    Otherwise gaps and categories are computed for everybody before the pairs are joined.
+    Otherwise gaps and categories are computed for everybody before the pairs are joined. Where the pairs are nearly
+    everybody, the copy of their facts would cost more than it saves.
     """
     own = {}
     for table in list(query.find_all(exp.Table)):
