@@ -64,6 +64,13 @@ def lines(project: Project, snapshot: pa.Table) -> Iterator[str]:
             yield f"… and {len(rest)} more up to {rest[-1].name}: missing for {span}{nothing}"
 
 
+def without_content(project: Project, snapshot: pa.Table) -> list[int]:
+    """The positions of declarations that hold nothing but 0 or missing values in the sample, whatever the window."""
+    columns = declared_columns(project.feature_spec.declared)
+    holding = {column.declaration for column in columns if not _is_empty(snapshot[column.name])}
+    return [position for position in range(len(project.features.declared)) if position not in holding]
+
+
 def _content(column: DeclaredColumn, values: pa.ChunkedArray) -> str:
     if not len(values):
         return "no customer in the sample"

@@ -303,6 +303,12 @@ def _declared(project: Project, states: Mapping[str, SourceState]) -> Iterator[s
     )
     for line in declared.lines(project, snapshot):
         yield from _wrapped(line)
+    for position in declared.without_content(project, snapshot) if snapshot.num_rows else ():
+        message = (
+            f"{project.features.declared[position].name} is 0 or missing for every customer of the sample: is a word "
+            "of its `where` or a mapped field misspelt?"
+        )
+        yield from _wrapped(project.located(f"features.declared.{position}", message))
 
 
 def _history(project: Project, states: Mapping[str, SourceState]) -> int:

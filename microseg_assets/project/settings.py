@@ -313,4 +313,5 @@ class Project(Section):
             document = Document.read(self._path)
         except (OSError, ProjectError):
             document = Document(self._path, "", None)
-        return f"{document.position(key.split('.'))}: {key}: {message}"
+        location = [int(part) if part.isdigit() else part for part in key.split(".")]
+        return f"{document.position(location)}: {key}: {message}"

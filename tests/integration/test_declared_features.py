@@ -200,6 +200,22 @@ def test_check_shows_what_each_holds_and_for_how_many_it_is_missing(
         assert line in lines, lines
 
 
+def test_check_names_a_declaration_that_holds_nothing_for_a_word_may_be_misspelt(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hint = "is 0 or missing for every customer of the sample: is a word of its `where` or a mapped field misspelt?"
+    assert report(str(desk.file)) == 0
+    assert hint not in " ".join(capsys.readouterr().out.split())
+    misspelt = desk.with_project(
+        ("event_type = 'login'", "event_type = 'Login'"), ("payload.size.seats", "payload.seats")
+    )
+    assert report(str(misspelt.file)) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for position, name in ((1, "logins"), (2, "seats"), (5, "seats_per_login")):
+        assert f"desk.yaml:{17 + position}: features.declared.{position}: {name} {hint}" in out, out
+    assert out.count(hint) == 3
+
+
 def test_check_folds_the_columns_of_a_long_declaration_and_names_those_that_hold_nothing(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:

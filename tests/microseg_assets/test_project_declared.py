@@ -103,7 +103,7 @@ DECLARATIONS = [
         "{name: a, table: events, measure: sum, of: basket_siz}",
         (
             "8: 'features.declared.0.of': 'basket_siz' uses 'basket_siz', which is not a column; did you mean "
-            "'basket_size'? (columns of your own are declared in tables.events.properties)"
+            "'basket_size'? (columns of your own need a type in tables.events.properties: basket_size, plan, is_app)"
         ),
     ),
     (
@@ -124,7 +124,8 @@ DECLARATIONS = [
         "{name: a, table: events, where: basket_siz > 3}",
         (
             "8: 'features.declared.0.where': 'basket_siz > 3' uses 'basket_siz', which is not a column; did you "
-            "mean 'basket_size'? (columns of your own are declared in tables.events.properties)"
+            "mean 'basket_size'? (columns of your own need a type in tables.events.properties: basket_size, plan, "
+            "is_app)"
         ),
     ),
     (
@@ -178,7 +179,8 @@ DECLARATIONS = [
         (
             "8: 'features.declared.0.where': 'transactions.amount > 3' uses 'transactions', which is not a "
             "column; known here: basket_size, browser, campaign, category, channel, customer_id, day, device, "
-            "event_type, is_app, occurred_at, os … (columns of your own are declared in tables.events.properties)"
+            "event_type, is_app, occurred_at, os … (columns of your own need a type in tables.events.properties: "
+            "basket_size, plan, is_app)"
         ),
     ),
     (
@@ -275,14 +277,20 @@ DECLARATIONS = [
     ),
     (
         "{name: a, table: events}\n    - {name: A, table: transactions}",
-        "9: 'features.declared.1.name': two declarations give a feature called 'A': rename one",
+        (
+            "9: 'features.declared.1.name': two declarations give a feature called 'A', the other is number 1 of the "
+            "list (a): rename one"
+        ),
     ),
     (
         (
             "{name: a, table: events, by: {column: device, values: [b]}, windows: 7}\n    - {name: a_by_b, table: "
             "events, windows: [3, 7]}"
         ),
-        "9: 'features.declared.1.name': two declarations give a feature called 'a_by_b_7d': rename one",
+        (
+            "9: 'features.declared.1.name': two declarations give a feature called 'a_by_b_7d', the other is number 1 "
+            "of the list (a): rename one"
+        ),
     ),
     (
         "{name: orders, table: transactions, windows: [28, 60]}",
@@ -386,6 +394,18 @@ def error_of(file: Path, text: str) -> str:
 @pytest.mark.parametrize(("declarations", "sentence"), DECLARATIONS)
 def test_a_declaration_that_cannot_be_meant_is_one_sentence(tmp_path: Path, declarations: str, sentence: str) -> None:
     assert error_of(tmp_path / "shop.yaml", f"{FEATURES}    - {declarations}\n") == sentence
+
+
+def test_mistakes_of_several_declarations_are_reported_at_once(tmp_path: Path) -> None:
+    lines = (
+        "{name: a, table: events, windows: 0}",
+        "{name: b, table: events}",
+        "{name: c, table: events, measure: sum, of: plan}",
+        "{name: B, table: transactions}",
+    )
+    text = FEATURES + "".join(f"    - {line}\n" for line in lines)
+    errors = error_of(tmp_path / "shop.yaml", text).splitlines()
+    assert [error.partition(": ")[0] for error in errors] == ["8", "10", "11"]
 
 
 @pytest.mark.parametrize(("table", "sentence"), PROPERTIES)

@@ -14,9 +14,11 @@ from graphlib import CycleError, TopologicalSorter
 from ml.features.declared.columns import NUMERIC, VALUED, declared_columns, parts, slug
 from ml.features.declared.spec import DATED, EVER, By, DeclaredFeature, DeclaredSpec
 from ml.rules import RuleError, nearest, type_of
+from ml.tables import INPUTS
 
 MAX_WINDOW_DAYS = 3660
 MAX_COLUMNS = 5000
+SHOWN_PROPERTIES = 12  # in a message
 RESERVED = ("share_", "median_")  # shares of categories; medians in the rules of audiences
 _NAME = re.compile(r"[^\W\d]\w{0,60}")
 _NEEDS_OF = (*NUMERIC, "distinct", *VALUED)
@@ -75,14 +77,15 @@ def problems(spec: DeclaredSpec, others: Mapping[str, str], reserved: Collection
     ['a window of 0 days holds nothing: write 1 or more, or ever']
     """
     result = [problem for i, one in enumerate(spec.features) for problem in _of_one(spec, i, one)]
-    if result:
-        return result
-    names = [(i, part.name) for i, one in enumerate(spec.features) for part in parts(one)]
+    unusable = {problem.declaration for problem in result}
+    names = [(i, part.name) for i, one in enumerate(spec.features) if i not in unusable for part in parts(one)]
     if len(names) > MAX_COLUMNS:
         last = names[MAX_COLUMNS][0]
         return [Problem(last, "name", f"{len(names):,} features are declared: at most {MAX_COLUMNS:,} are possible")]
-    result = list(_repeated(names, {name.lower() for name in (*others, *reserved)}))
-    return result or sorted(_of_ratios(spec, others), key=lambda problem: problem.declaration)
+    first = {i: one.name for i, one in enumerate(spec.features)}
+    result += _repeated(names, {name.lower() for name in (*others, *reserved)}, first)
+    result = result or list(_of_ratios(spec, others))
+    return sorted(result, key=lambda problem: problem.declaration)
 
 
 def _of_one(spec: DeclaredSpec, i: int, feature: DeclaredFeature) -> Iterator[Problem]:
@@ -103,9 +106,9 @@ def _of_one(spec: DeclaredSpec, i: int, feature: DeclaredFeature) -> Iterator[Pr
         )
         return
     types = spec.types(feature.table)
-    yield from _of_measures(i, feature, types)
+    yield from _of_measures(i, spec, feature, types)
     if feature.where:
-        yield from _of_where(i, feature, types)
+        yield from _of_where(i, spec, feature, types)
     if feature.by is not None:
         yield from (Problem(i, "by", message) for message in _of_by(feature.by, feature.table, types))
 
@@ -126,7 +129,7 @@ def _of_windows(feature: DeclaredFeature) -> Iterator[str]:
         yield f"the window {repeated} is listed twice: leave one out"
 
 
-def _of_measures(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> Iterator[Problem]:
+def _of_measures(i: int, spec: DeclaredSpec, feature: DeclaredFeature, types: Mapping[str, str]) -> Iterator[Problem]:
     measures = feature.measures
     if not measures:
         yield Problem(i, "measure", "no measure is listed: list such as count, or leave the key out to count rows")
@@ -145,7 +148,7 @@ def _of_measures(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> 
     try:
         type_ = type_of(feature.of, types)
     except RuleError as error:
-        yield Problem(i, "of", _with_hint(error, feature.table or ""))
+        yield Problem(i, "of", _with_hint(error, spec, feature.table or ""))
         return
     for measure in measures:
         if measure in (*NUMERIC, "share") and type_ not in ("double", "bigint"):
@@ -164,21 +167,23 @@ def _of_measures(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> 
             return
 
 
-def _of_where(i: int, feature: DeclaredFeature, types: Mapping[str, str]) -> Iterator[Problem]:
+def _of_where(i: int, spec: DeclaredSpec, feature: DeclaredFeature, types: Mapping[str, str]) -> Iterator[Problem]:
     try:
         type_ = type_of(feature.where, types)
     except RuleError as error:
-        yield Problem(i, "where", _with_hint(error, feature.table or ""))
+        yield Problem(i, "where", _with_hint(error, spec, feature.table or ""))
         return
     if type_ != "boolean":
         yield Problem(i, "where", f"{feature.where!r} is not true or false but {_KINDS[type_]}: write a comparison")
 
 
-def _with_hint(error: RuleError, table: str) -> str:
-    """The message, and where a column of one's own would be declared."""
-    if "which is not a column" in str(error) and table in ("transactions", "events"):
-        return f"{error} (columns of your own are declared in tables.{table}.properties)"
-    return str(error)
+def _with_hint(error: RuleError, spec: DeclaredSpec, table: str) -> str:
+    """The message, and where a column of one's own is declared, with those that are."""
+    if "which is not a column" not in str(error) or table not in ("transactions", "events"):
+        return str(error)
+    own = [name for name in spec.input(table).names if name not in INPUTS[table].names]
+    declared = f": {', '.join(own[:SHOWN_PROPERTIES])}{' …' * (len(own) > SHOWN_PROPERTIES)}" if own else ""
+    return f"{error} (columns of your own need a type in tables.{table}.properties{declared})"
 
 
 def _of_by(by: By, table: str, types: Mapping[str, str]) -> Iterator[str]:
@@ -210,16 +215,22 @@ def _twice(values: Sequence[object]) -> list[object]:
     return list(dict.fromkeys(value for i, value in enumerate(values) if value in values[:i]))
 
 
-def _repeated(names: Sequence[tuple[int, str]], taken: Collection[str]) -> Iterator[Problem]:
-    seen: set[str] = set()
+def _repeated(names: Sequence[tuple[int, str]], taken: Collection[str], called: Mapping[int, str]) -> Iterator[Problem]:
+    """One problem for each declaration that gives a name once more; `called` has the declarations' own names."""
+    given: dict[str, int] = {}
+    reported: set[int] = set()
     for declaration, name in names:
+        message = ""
         if name.lower() in taken:
-            yield Problem(declaration, "name", f"{name!r} is the name of a feature that exists already: choose another")
-            return
-        if name.lower() in seen:
-            yield Problem(declaration, "name", f"two declarations give a feature called {name!r}: rename one")
-            return
-        seen.add(name.lower())
+            message = f"{name!r} is the name of a feature that exists already: choose another"
+        elif (other := given.setdefault(name.lower(), declaration)) != declaration:
+            message = (
+                f"two declarations give a feature called {name!r}, the other is number {other + 1} of the list "
+                f"({called[other]}): rename one"
+            )
+        if message and declaration not in reported:
+            reported.add(declaration)
+            yield Problem(declaration, "name", message)
 
 
 def _of_ratios(spec: DeclaredSpec, others: Mapping[str, str]) -> Iterator[Problem]:
