@@ -217,13 +217,13 @@ def _twice(values: Sequence[object]) -> list[object]:
 
 def _repeated(names: Sequence[tuple[int, str]], taken: Collection[str], called: Mapping[int, str]) -> Iterator[Problem]:
     """One problem for each declaration that gives a name once more; `called` has the declarations' own names."""
-    given: dict[str, int] = {}
+    declared_by: dict[str, int] = {}
     reported: set[int] = set()
     for declaration, name in names:
         message = ""
         if name.lower() in taken:
             message = f"{name!r} is the name of a feature that exists already: choose another"
-        elif (other := given.setdefault(name.lower(), declaration)) != declaration:
+        elif (other := declared_by.setdefault(name.lower(), declaration)) != declaration:
             message = (
                 f"two declarations give a feature called {name!r}, the other is number {other + 1} of the list "
                 f"({called[other]}): rename one"
