@@ -115,11 +115,15 @@ def _where_to_look(workspace: Workspace, home: Home) -> None:
     last = workspace.lake.keys(tables.SEGMENT_ATLAS)[-1]
     atlas = f"{workspace.lake.root}/{workspace.project.name}/segment_atlas/day={last}/atlas.html"
     name = "" if workspace.project.name == "complete_journey" else f" --project {workspace.project.name}"
-    look = "make ui" if not name else f"microseg ui{name}"
+    commands = {
+        f".venv/bin/microseg ui{name}" if name else "make ui": "Dagster's and MLflow's UI over this state",
+        f".venv/bin/microseg show segments{name}": "every micro-segment",
+        f".venv/bin/microseg status{name}": "what is there, missing or stale",
+    }
+    width = max(map(len, commands))
     click.echo(f"\n{click.style('Where to look next', bold=True)}")
-    click.echo(f"  {look:44} Dagster's and MLflow's UI over this state")
-    click.echo(f"  {'.venv/bin/microseg show segments' + name:44} every micro-segment")
-    click.echo(f"  {'.venv/bin/microseg status' + name:44} what is there, missing or stale")
+    for command, what in commands.items():
+        click.echo(f"  {command:{width}}  {what}")
     click.echo(f"  atlas: {atlas}")
 
 
